@@ -1,0 +1,1 @@
+"""Everything that makes a model bundle: data, networks, training, evaluation, export, push."""

@@ -1,0 +1,474 @@
+"""UTKFace through the `datasets` library: samples with labels, hash-bucket splits, decoded pictures.
+
+Takes the Hub dataset, a folder, a tar or parquet files, in every layout UTKFace is passed around in, and
+finds labels by columns or, failing that, by file name (age_gender_race_datetime). Splits depend only on a
+picture's bytes, so they are the same in every layout that keeps the files.
+
+Knows nothing of networks or training.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+DATASET = "py97/UTKFace-Cropped"
+IMAGE_SIZE = 200  # pixels, height and width after decoding
+GENDERS = ("male", "female")  # UTKFace's label order
+RACES = ("White", "Black", "Asian", "Indian", "Other")  # UTKFace's label order
+POLICIES = ("clean", "all")
+SPLITS = ("train", "validation", "test")
+# Buckets of each split; a bucket is the SHA-256 of the file modulo 10.
+PROTOCOLS = {
+    "80/10/10": {"train": (0, 1, 2, 3, 4, 5, 6, 7), "validation": (8,), "test": (9,)},
+    "60/20/20": {"train": (0, 1, 2, 3, 4, 5), "validation": (6, 7), "test": (8, 9)},
+}
+OLDEST = 120  # years; UTKFace ends at 116
+
+# Three files lack the race in their name; values from the corrections published with Paplham & Franc,
+# "A Call to Reflect on Evaluation Practices for Age Estimation", CVPR 2024, arXiv 2307.04570.
+_MISSING_RACE = {
+    "39_1_20170116174525125": 1,
+    "61_1_20170109142408075": 1,
+    "61_1_20170109150557335": 3,
+}
+_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_TAR = (".tar", ".tar.gz", ".tgz")
+_PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
+
+
+class DataError(ValueError):
+    """The data cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled faces, pictures still encoded. All arrays have length N."""
+
+    name: np.ndarray  # str, file name without extension
+    age: np.ndarray  # float32, years
+    gender: np.ndarray  # int8, 0 male, 1 female
+    race: np.ndarray  # int8, index into RACES, -1 unknown
+    sha256: np.ndarray  # str, of the encoded picture
+    encoded: tuple = field(repr=False)  # bytes, or the path of a file, each
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    @property
+    def bucket(self) -> np.ndarray:
+        """int8 [N], the SHA-256 modulo 10."""
+        return np.array([int(digest, 16) % 10 for digest in self.sha256], np.int8)
+
+    def take(self, index) -> Samples:
+        """The samples at `index` (integers or a boolean mask)."""
+        index = np.asarray(index)
+        index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        arrays = {k: getattr(self, k)[index] for k in ("name", "age", "gender", "race", "sha256")}
+        return replace(self, encoded=tuple(self.encoded[i] for i in index), **arrays)
+
+    def split(self, split: str, protocol: str = "80/10/10") -> Samples:
+        """One split of `protocol`, by bucket. Raises DataError if it is empty."""
+        chosen = self.take(np.isin(self.bucket, PROTOCOLS[protocol][split]))
+        if not len(chosen):
+            raise DataError(
+                f"The {split} split of {protocol} is empty: the source has only {len(self)} usable pictures, "
+                "none in its buckets. Give the whole dataset."
+            )
+        return chosen
+
+    def limit(self, count: int | None, seed: int = 0) -> Samples:
+        """At most `count` samples, drawn without replacement in an order that `seed` decides."""
+        if count is None or count >= len(self):
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
+
+@dataclass
+class Report:
+    """What became of the rows of a source."""
+
+    source: str
+    policy: str
+    rows: int = 0
+    used: int = 0
+    rejected: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # reason -> names
+    corrected: list[str] = field(default_factory=list)
+    duplicate_groups: int = 0
+    duplicate_files: int = 0  # files beyond the first of their group
+    conflicting_groups: int = 0  # byte-identical pictures whose age or gender disagree
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.rows} rows, {self.used} used (policy {self.policy})"]
+        for reason, names in self.rejected.items():
+            shown = ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
+            lines.append(f"  rejected {len(names)}: {reason}: {shown}")
+        if self.corrected:
+            lines.append(f"  corrected {len(self.corrected)}: race missing in the name: {', '.join(self.corrected)}")
+        lines.append(
+            f"  byte-identical: {self.duplicate_groups} groups, {self.duplicate_files} extra files; "
+            f"{self.conflicting_groups} groups disagree on age or gender"
+        )
+        lines += [f"  dropped {count}: {reason}" for reason, count in self.dropped.items()]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict:
+        """The same as plain values, for JSON."""
+        return {
+            "source": self.source,
+            "policy": self.policy,
+            "rows": self.rows,
+            "used": self.used,
+            "rejected": {reason: len(names) for reason, names in self.rejected.items()},
+            "corrected": len(self.corrected),
+            "duplicate_groups": self.duplicate_groups,
+            "duplicate_files": self.duplicate_files,
+            "conflicting_groups": self.conflicting_groups,
+            "dropped": dict(self.dropped),
+        }
+
+
+def load_utkface(
+    source: str | os.PathLike = DATASET,
+    *,
+    split: str = "all",
+    policy: str = "clean",
+    protocol: str = "80/10/10",
+    revision: str | None = None,
+) -> tuple[Samples, Report]:
+    """Read UTKFace.
+
+    Args:
+        source: a Hub dataset id, a folder (of pictures, tars or parquet files), a tar, a parquet file, or
+            a glob pattern of such files.
+        split: "train", "validation", "test" or "all".
+        policy: "clean" keeps one of each group of byte-identical files and leaves out groups whose age or
+            gender disagree; "all" keeps every file.
+        protocol: "80/10/10" or "60/20/20".
+        revision: branch, tag or commit of a Hub dataset.
+
+    Returns:
+        The samples and a report of what was read, rejected, corrected and dropped, and why.
+
+    Raises:
+        DataError: nothing there, nothing usable, or an unknown split, policy or protocol.
+    """
+    for value, known, what in ((policy, POLICIES, "policy"), (protocol, PROTOCOLS, "protocol")):
+        if value not in known:
+            raise DataError(f"Unknown {what} {value!r}: choose one of {', '.join(known)}.")
+    if split not in (*SPLITS, "all"):
+        raise DataError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}, all.")
+
+    report = Report(str(source), policy)
+    samples = _read(_open(str(source), revision), report)
+    samples = _deduplicate(samples, report)
+    report.used = len(samples)
+    if not len(samples):
+        raise DataError(f"No usable picture in {source}.\n{report}")
+    return (samples if split == "all" else samples.split(split, protocol)), report
+
+
+def decode(samples: Samples, *, cache_dir: str | os.PathLike | None = None) -> tuple[Samples, np.ndarray]:
+    """Decode the pictures, in parallel, into one array that is kept on disk for the next time.
+
+    Args:
+        samples: N faces.
+        cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
+            `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
+
+    Returns:
+        The samples whose picture can be read (those that cannot are named on the terminal), and their
+        pictures: uint8 [M, 200, 200, 3] RGB, read-only, memory-mapped when cached.
+
+    Raises:
+        DataError: no picture can be read, or the disk has no room for the cache.
+    """
+    if len(samples) <= _IN_MEMORY:
+        images = np.empty((len(samples), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        readable = _decode_into(samples, images)
+    else:
+        images, readable = _decode_cached(samples, cache_dir)
+    if not readable.all():
+        names = [str(name) for name in samples.name[~readable]]
+        print(f"Unreadable pictures left out: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
+        if not readable.any():
+            raise DataError("None of the pictures can be decoded.")
+        samples, images = samples.take(readable), images[readable]
+    images.flags.writeable = False
+    return samples, images
+
+
+def _decode_cached(samples: Samples, cache_dir) -> tuple[np.ndarray, np.ndarray]:
+    folder = Path(cache_dir or os.environ.get("AGE_GENDER_CACHE") or Path.home() / ".cache" / "age_gender")
+    key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
+    pixels, mask = folder / f"{key}-{IMAGE_SIZE}.npy", folder / f"{key}-{IMAGE_SIZE}.readable.npy"
+    shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
+    if pixels.is_file() and mask.is_file():
+        images = np.load(pixels, mmap_mode="r")
+        if images.shape == shape:
+            return images, np.load(mask)
+    partial = pixels.with_suffix(f".partial-{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        need, free = int(np.prod(shape)), shutil.disk_usage(folder).free
+        if free < need + (64 << 20):
+            raise DataError(
+                f"{folder} has {free / 1e9:.1f} GB free, decoded pictures need {need / 1e9:.1f} GB: make room, or set "
+                "AGE_GENDER_CACHE to a folder on a larger disk."
+            )
+        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        readable = _decode_into(samples, images)
+        images.flush()
+        del images
+        np.save(mask, readable)
+        partial.replace(pixels)
+    except OSError as error:
+        raise DataError(f"Cannot keep decoded pictures in {folder}: {error}. Set AGE_GENDER_CACHE.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return np.load(pixels, mmap_mode="r"), readable
+
+
+def _decode_into(samples: Samples, images: np.ndarray) -> np.ndarray:
+    def one(i: int) -> bool:
+        try:
+            images[i] = decode_picture(samples.encoded[i])
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
+            images[i] = 0
+            return False
+        return True
+
+    count = len(samples)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.fromiter(
+            tqdm(pool.map(one, range(count), chunksize=64), "Decoding", count, unit=" pictures", disable=count < 1000),
+            bool,
+            count,
+        )
+
+
+def decode_picture(encoded: bytes | str) -> np.ndarray:
+    """One picture (bytes, or the path of a file) as uint8 [200, 200, 3] RGB; OSError if it is damaged."""
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+            image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        return np.asarray(image)
+
+
+def _open(source: str, revision: str | None):
+    """The source as one `datasets.Dataset`, pictures not decoded."""
+    # Imported here: `datasets` takes a second, and `--help` should not.
+    import datasets
+
+    path = Path(source).expanduser()
+    matches = sorted(glob.glob(str(path), recursive=True)) if not path.exists() else []
+    if path.is_dir():
+        files = sorted(str(f) for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+    else:
+        files = [str(path)] if path.is_file() else matches
+    try:
+        if files or path.is_dir():
+            for loader, endings in (("webdataset", _TAR), ("parquet", (".parquet",)), ("imagefolder", _PICTURE)):
+                chosen = [f for f in files if f.lower().endswith(endings)]
+                if chosen:
+                    # drop_labels: a folder's name is no label; imagefolder would invent one.
+                    extra = {"drop_labels": True, "drop_metadata": True} if loader == "imagefolder" else {}
+                    dataset = datasets.load_dataset(loader, data_files={"train": chosen}, **extra)
+                    break
+            else:
+                raise DataError(
+                    f"{source} holds no pictures, tars or parquet files. Expected UTKFace's *.jpg.chip.jpg files, "
+                    "a .tar or .tar.gz of them, or .parquet files with image, age and gender columns."
+                )
+        elif _HUB_ID.fullmatch(source) and not source.startswith("."):
+            dataset = datasets.load_dataset(source, revision=revision)
+        else:
+            raise DataError(
+                f"No dataset at {source}: give a Hub id such as {DATASET}, a folder, a .tar or .tar.gz, or a .parquet "
+                "file that exists."
+            )
+    except DataError:
+        raise
+    except Exception as error:  # datasets wraps network, format and cache errors in many kinds
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise DataError(
+            f"Cannot read the dataset {source}: {first}. Check the name and the network, or give a local folder, "
+            "tar or parquet file with --dataset."
+        ) from error
+
+    # Splits of the source are joined: ours are made by content, never taken from a layout.
+    dataset = datasets.concatenate_datasets(list(dataset.values()))
+    pictures = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    if not pictures:
+        raise DataError(f"{source} has no image column; its columns are {', '.join(dataset.column_names)}.")
+    dataset = dataset.cast_column(pictures[0], datasets.Image(decode=False))
+    return dataset.rename_column(pictures[0], "image") if pictures[0] != "image" else dataset
+
+
+def _read(dataset, report: Report) -> Samples:
+    """Rows → samples; every row that cannot be used goes into the report."""
+    report.rows = len(dataset)
+    columns = {name.lower(): name for name in dataset.column_names}
+    race_column = columns.get("race") or columns.get("ethnicity")
+    labelled = "age" in columns and "gender" in columns
+    wanted = ["image"] + ([columns["__key__"]] if "__key__" in columns else [])
+    wanted += [c for c in (columns.get("age"), columns.get("gender"), race_column) if labelled and c]
+    class_names = {c: getattr(dataset.features[c], "names", None) for c in wanted}
+
+    names, labels, digests, encoded = [], [], [], []
+    row = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=2000):
+            batch = batch.to_pydict()
+            digest = pool.map(_sha256, batch["image"], chunksize=100)
+            for i, (picture, sha) in enumerate(zip(batch["image"], digest, strict=True)):
+                key = batch["__key__"][i] if "__key__" in batch else (picture or {}).get("path")
+                name = _stem(key) if key else f"row {row}"
+                row += 1
+                if sha is None:
+                    report.rejected["no picture, or its file cannot be read"].append(name)
+                    continue
+                if labelled:
+                    label = _label(
+                        *(
+                            _value(batch[c][i], class_names[c]) if c else None
+                            for c in (columns["age"], columns["gender"], race_column)
+                        )
+                    )
+                    reason = "age or gender is missing or out of range"
+                else:
+                    label = _parse(name, report)
+                    reason = "the name is not age_gender_race_datetime"
+                if label is None:
+                    report.rejected[reason].append(name)
+                    continue
+                names.append(name)
+                labels.append(label)
+                digests.append(sha)
+                encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
+    age, gender, race = np.array(labels, np.float32).reshape(-1, 3).T
+    return Samples(
+        name=np.array(names, str),
+        age=age,
+        gender=gender.astype(np.int8),
+        race=race.astype(np.int8),
+        sha256=np.array(digests, str),
+        encoded=tuple(encoded),
+    )
+
+
+def _sha256(picture: dict | None) -> str | None:
+    if not picture or (picture["bytes"] is None and not picture["path"]):
+        return None
+    try:
+        content = picture["bytes"] if picture["bytes"] is not None else Path(picture["path"]).read_bytes()
+    except OSError:
+        return None
+    return hashlib.sha256(content).hexdigest() if content else None
+
+
+def _stem(path: str) -> str:
+    name = path.replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"(\.(jpe?g|png|webp|bmp|chip))+$", "", name, flags=re.IGNORECASE).strip()
+
+
+def _parse(name: str, report: Report) -> tuple[int, int, int] | None:
+    if name in _MISSING_RACE:
+        report.corrected.append(name)
+        age, gender, _ = name.split("_")
+        return int(age), int(gender), _MISSING_RACE[name]
+    match = _NAME.fullmatch(name)
+    return _label(*match.groups()[:3]) if match else None
+
+
+def _value(value, class_names):
+    return class_names[value] if class_names and isinstance(value, int) and 0 <= value < len(class_names) else value
+
+
+def _label(age, gender, race) -> tuple[int, int, int] | None:
+    """Labels as numbers or words → (years, gender, race), or None if age or gender makes no sense."""
+    try:
+        age = float(age)
+    except (TypeError, ValueError):
+        return None
+    if not 0 <= age <= OLDEST:  # NaN fails too
+        return None
+    gender = _index(gender, GENDERS)
+    return (age, gender, _index(race, RACES)) if gender >= 0 else None
+
+
+@functools.lru_cache(maxsize=256)
+def _index(value, names: tuple[str, ...]) -> int:
+    """A label given as index or name (singular or plural, any case) → index, -1 if it is neither."""
+    text = str(value).strip().lower()
+    if re.fullmatch(r"\d+(\.0)?", text):
+        number = int(float(text))
+        return number if number < len(names) else -1
+    lowered = [name.lower() for name in names]
+    return next((i for i, name in enumerate(lowered) if text in (name, name + "s", name[0])), -1)
+
+
+def _deduplicate(samples: Samples, report: Report) -> Samples:
+    groups = defaultdict(list)
+    for i, digest in enumerate(samples.sha256):
+        groups[digest].append(i)
+    keep = []
+    dropped = Counter()
+    for members in groups.values():
+        if len(members) > 1:
+            report.duplicate_groups += 1
+            report.duplicate_files += len(members) - 1
+            conflict = len({(float(samples.age[i]), int(samples.gender[i])) for i in members}) > 1
+            report.conflicting_groups += conflict
+            if conflict:
+                dropped["byte-identical pictures whose age or gender disagree"] += len(members)
+                continue
+            dropped["further copies of a byte-identical picture"] += len(members) - 1
+        keep.append(members[0])
+    if report.policy == "all":
+        return samples
+    report.dropped = dict(dropped)
+    return samples.take(np.array(sorted(keep), np.int64))
+
+
+def describe(samples: Samples) -> str:
+    """One line: how many, of which ages and genders."""
+    if not len(samples):
+        return "0 faces"
+    low, median, high = np.percentile(samples.age, (0, 50, 100))
+    return (
+        f"{len(samples)} faces, ages {low:.0f} to {high:.0f} (median {median:.0f}), "
+        f"{100 * np.mean(samples.gender):.0f} % female"
+    )
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Report what a UTKFace source holds.")
+    parser.add_argument("source", nargs="?", default=DATASET)
+    parser.add_argument("--policy", default="clean", choices=POLICIES)
+    options = parser.parse_args()
+    everything, what = load_utkface(options.source, policy=options.policy)
+    print(what)
+    for part in SPLITS:
+        print(f"  {part}: {describe(everything.split(part))}")
+    print(json.dumps(what.as_dict()))

@@ -1,0 +1,310 @@
+"""The fit loop: phases, schedule, weight averaging, checkpoints, exact resume, early stopping.
+
+Backend-agnostic Keras 3 over `Model.fit`. A run's folder holds `state.json`, which names the whole
+checkpoint beside it and is replaced last, so a run killed at any moment goes on from its last finished
+epoch. Knows nothing of where faces come from or what becomes of the trained network.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from training.augment import Augment, Strength
+from training.losses import losses
+
+# Years of mean absolute age error that one whole unit of gender error is worth when the best epoch is
+# chosen: 1 percentage point of gender counts like 0.1 year.
+GENDER_IN_YEARS = 10.0
+
+
+class FitError(RuntimeError):
+    """Training cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one set of trainable layers and one learning-rate curve."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    prepare: Callable[[keras.Model], None]  # sets `trainable` of the network's layers
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is fitted, beyond its phases."""
+
+    age_head: str
+    batch_size: int
+    augment: Strength
+    optimizer: str  # "adam" or "adamw"
+    weight_decay: float  # of adamw
+    schedule: str  # "cosine" with one warm-up epoch, or "constant"
+    ema: float  # momentum of the averaged weights, 0 for none
+    patience: int  # epochs without a better score before stopping, 0 for never
+    seed: int
+
+
+class Batches(keras.utils.PyDataset):
+    """uint8 faces and labels in an order that only seed and epoch decide; the last short batch is left out."""
+
+    def __init__(self, images: np.ndarray, targets: dict[str, np.ndarray], batch_size: int, seed: int, epoch: int):
+        super().__init__(workers=1)
+        self.images, self.targets = images, targets
+        self.batch_size = min(batch_size, len(images))
+        self.seed, self.epoch = seed, epoch
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.images))
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self._shuffle()
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def __getitem__(self, i: int):
+        # Sorted within the batch: sequential reads of a memory-mapped file, and the order there is immaterial.
+        index = np.sort(self.order[i * self.batch_size : (i + 1) * self.batch_size])
+        return self.images[index], {name: values[index] for name, values in self.targets.items()}
+
+
+def targets(network: keras.Model, age: np.ndarray, gender: np.ndarray) -> dict[str, np.ndarray]:
+    """Labels by output of the network, float32 [N] each."""
+    labels = {"age": age, "age_probs": age, "p_female": gender}
+    return {name: labels[name].astype(np.float32) for name in network.output}
+
+
+def predict(network: keras.Model, images: np.ndarray, batch_size: int = 128) -> dict[str, np.ndarray]:
+    """The network's outputs for uint8 images [N, H, W, 3], in float32, without keeping more than a batch."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size])
+        missing = min(batch_size, len(images)) - len(batch)
+        # The last batch is filled up: one shape, one compilation.
+        filled = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.uint8)]) if missing else batch
+        outputs = network.predict_on_batch(filled)
+        parts.append({name: np.asarray(values, np.float32)[: len(batch)] for name, values in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def fit(
+    network: keras.Model,
+    phases: list[Phase],
+    recipe: Recipe,
+    train: tuple[np.ndarray, np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray, np.ndarray],
+    out: Path,
+    *,
+    resume: bool = False,
+    verbose: int = 1,
+) -> list[dict]:
+    """Fit `network` in place and leave it with the weights of its best epoch on validation.
+
+    Args:
+        network: from `networks.build`.
+        train, validation: images uint8 [N, H, W, 3], age float [N] years, gender int [N] (0 male, 1 female).
+        out: the run's folder, made if needed.
+        resume: go on from the checkpoint in `out`, if there is one.
+        verbose: Keras's: 0 silent, 1 progress bar, 2 a line an epoch.
+
+    Returns:
+        One dict an epoch: phase, epoch, seconds, losses, val_age_mae (years), val_gender_accuracy, …
+
+    Raises:
+        FitError: the checkpoint is damaged or of another run, or the loss is no longer a number.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    state = _read_state(out) if resume else None
+    state = state or {"history": [], "best": None, "phase": 0, "checkpoint": None, "finished": False}
+    if not state["finished"]:
+        for number in range(state["phase"], len(phases)):
+            _run_phase(network, number, phases[number], recipe, train, validation, out, state, verbose)
+        state["finished"] = True
+        write_beside(out / "state.json", json.dumps(state, indent=1))
+    if state["best"]:
+        _load(network, out / state["best"]["weights"], "best weights")
+    return state["history"]
+
+
+def _run_phase(network, number, phase, recipe, train, validation, out, state, verbose) -> None:
+    done = sum(row["phase"] == phase.name for row in state["history"])
+    phase.prepare(network)
+    face = keras.Input(network.input.shape[1:], dtype="uint8", name="face")
+    augmented = Augment(recipe.augment, seed=recipe.seed + number, name="augment")(face)
+    trainer = keras.Model(face, network(augmented), name="trainer")
+    batches = Batches(
+        train[0],
+        targets(network, train[1], train[2]),
+        recipe.batch_size,
+        seed=recipe.seed * 1000 + number,
+        epoch=done,
+    )
+    loss, loss_weights = losses(recipe.age_head)
+    trainer.compile(
+        optimizer=_optimizer(recipe, phase, steps=len(batches)),
+        loss=loss,
+        loss_weights=loss_weights,
+        # XLA compiles for minutes on CPUs and then runs convolutions at half oneDNN's speed (measured).
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    trainer.optimizer.build(trainer.trainable_variables)
+    if done:
+        _load(trainer, out / state["checkpoint"], "checkpoint")
+    elif number and state["best"]:
+        # A later phase starts from the best weights so far, not from the last.
+        _load(network, out / state["best"]["weights"], "best weights")
+    if done < phase.epochs:
+        keeper = _Keeper(network, number, phase, recipe, validation, out, state)
+        trainer.fit(batches, epochs=phase.epochs, initial_epoch=done, verbose=verbose, callbacks=[keeper])
+    state.update(phase=number + 1, checkpoint=None)
+    _write_state(out, state)
+
+
+def _optimizer(recipe: Recipe, phase: Phase, steps: int) -> keras.optimizers.Optimizer:
+    rate = phase.learning_rate
+    if recipe.schedule == "cosine":
+        total = max(1, steps * phase.epochs)
+        warm_up = min(steps, total // 10)
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 100 if warm_up else rate,
+            max(1, total - warm_up),
+            alpha=0.01,
+            warmup_target=rate if warm_up else None,
+            warmup_steps=warm_up,
+        )
+    average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(rate, **average)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **average)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+class _Keeper(keras.callbacks.Callback):
+    """After each epoch: score the averaged weights, keep the best, save everything needed to go on."""
+
+    def __init__(self, network, number, phase, recipe, validation, out, state):
+        super().__init__()
+        self.network, self.number, self.phase, self.recipe = network, number, phase, recipe
+        self.validation, self.out, self.state = validation, out, state
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {k: float(v) for k, v in (logs or {}).items()}
+        if not all(math.isfinite(v) for v in logs.values()):
+            raise FitError(
+                f"The loss is no longer a number in epoch {epoch + 1} of phase {self.phase.name}: lower --learning-rate."
+            )
+        state, number = self.state, len(self.state["history"]) + 1
+        checkpoint = f"state-{number:03d}.weights.h5"
+        self.model.save_weights(self.out / checkpoint)
+        raw = self._average()
+        row = {
+            "phase": self.phase.name,
+            "epoch": epoch + 1,
+            "seconds": round(time.monotonic() - self.started, 1),
+            **logs,
+            **self._validate(),
+        }
+        best = state["best"]
+        if best is None or row["val_score"] < best["score"]:
+            best = {"weights": f"best-{number:03d}.weights.h5", "score": row["val_score"], "epoch": number}
+            self.network.save_weights(self.out / best["weights"])
+        for variable, value in raw:
+            variable.assign(value)
+        state.update(phase=self.number, checkpoint=checkpoint, best=best, history=state["history"] + [row])
+        _write_state(self.out, state)
+        print(
+            f"  validation: age MAE {row['val_age_mae']:.2f} years, gender {100 * row['val_gender_accuracy']:.1f} %"
+            f"{' (best so far)' if best['epoch'] == number else ''}",
+            flush=True,
+        )
+        since = number - max(best["epoch"], number - epoch - 1)
+        if self.recipe.patience and since >= self.recipe.patience:
+            print(f"  no better score for {since} epochs: phase {self.phase.name} ends", flush=True)
+            self.model.stop_training = True
+
+    def _average(self) -> list:
+        """Put the averaged weights into the network; returns what was there."""
+        if not self.recipe.ema:
+            return []
+        variables = self.model.trainable_variables
+        raw = [(variable, np.array(variable)) for variable in variables]
+        # What keras.callbacks.SwapEMAWeights uses; that callback cannot be resumed in the middle.
+        for variable, average in zip(variables, self.model.optimizer._model_variables_moving_average, strict=True):
+            variable.assign(average)
+        return raw
+
+    def _validate(self) -> dict[str, float]:
+        images, age, gender = self.validation
+        outputs = predict(self.network, images)
+        mae = float(np.mean(np.abs(outputs["age"] - age)))
+        accuracy = float(np.mean((outputs["p_female"] >= 0.5) == (gender == 1)))
+        return {
+            "val_age_mae": mae,
+            "val_gender_accuracy": accuracy,
+            "val_score": mae + GENDER_IN_YEARS * (1 - accuracy),
+        }
+
+
+def _load(model: keras.Model, path: Path, what: str) -> None:
+    try:
+        model.load_weights(path)
+    except Exception as error:  # h5py and Keras raise a dozen kinds for a damaged file
+        raise FitError(
+            f"The {what} {path} cannot be loaded ({str(error).splitlines()[0][:200]}). It is damaged or of another "
+            "run: train into a new --out."
+        ) from error
+
+
+def _read_state(out: Path) -> dict | None:
+    path = out / "state.json"
+    if not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text())
+        state["history"], state["phase"], state["finished"]
+        return state
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise FitError(f"{path} is damaged ({error}): train into a new --out.") from error
+
+
+def _write_state(out: Path, state: dict) -> None:
+    """Replace state.json and log.csv, then delete the checkpoints that it no longer names."""
+    write_beside(out / "state.json", json.dumps(state, indent=1))
+    fields = list(dict.fromkeys(key for row in state["history"] for key in row))
+    with open(out / "log.csv.new", "w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(state["history"])
+    os.replace(out / "log.csv.new", out / "log.csv")
+    named = {state["checkpoint"], (state["best"] or {}).get("weights")}
+    for path in [*out.glob("state-*.weights.h5"), *out.glob("best-*.weights.h5")]:
+        if path.name not in named:
+            path.unlink()
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves either the old one or the new one, never a part."""
+    new = path.with_name(path.name + ".new")
+    with open(new, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)

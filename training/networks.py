@@ -1,0 +1,157 @@
+"""The networks: uint8 faces in, apparent age and gender out.
+
+Every network maps `face`, uint8 [N, 200, 200, 3] RGB in UTKFace framing, to a dict of
+    age        float32 [N], years
+    p_female   float32 [N], probability that the apparent gender is female
+    age_probs  float32 [N, 102], one probability a year of age 0..101 (distribution head only)
+Scaling and channel order are part of the graph, so training, evaluation and serving cannot differ in
+them. Backend-agnostic Keras 3: nothing here names TensorFlow or JAX.
+
+Knows nothing of data, losses or files other than initial weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+INPUT_SIZE = 200  # pixels, height and width of a UTKFace chip
+AGES = 102  # the distribution head's support: 0, 1, ..., 101 years
+NETWORKS = ("compact", "vgg16")
+AGE_HEADS = ("distribution", "regression")
+
+# Mean of ImageNet in BGR order, what the published VGG16 weights were trained with
+# (Simonyan & Zisserman 2014, arXiv 1409.1556; same numbers as keras.applications.vgg16).
+_IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
+
+
+def build(network: str, *, age_head: str = "distribution", init: str | None = "none", dropout: float = 0.5):
+    """Build a network.
+
+    Args:
+        network: "vgg16" or "compact".
+        age_head: "distribution" (102 ages, expected value; after DEX, Rothe et al. 2018) or
+            "regression" (one linear unit, the published head).
+        init: "imagenet" (vgg16 only: the convolutional base from keras.applications), "none"
+            (random), or the path of a `.weights.h5` or `.keras` file of the same network.
+        dropout: rate between the layers of the heads, 0 to 1.
+
+    Returns:
+        keras.Model with outputs as in the module's description.
+
+    Raises:
+        ValueError: unknown network, head or init, or weights that do not fit.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"Unknown network {network!r}: choose one of {', '.join(NETWORKS)}.")
+    if age_head not in AGE_HEADS:
+        raise ValueError(f"Unknown age head {age_head!r}: choose one of {', '.join(AGE_HEADS)}.")
+    init = init or "none"
+    if init == "imagenet" and network != "vgg16":
+        raise ValueError("There are no ImageNet weights for the compact network: use --init none.")
+
+    face = keras.Input((INPUT_SIZE, INPUT_SIZE, 3), dtype="uint8", name="face")
+    if network == "vgg16":
+        age, gender = _vgg16(face, dropout, imagenet=init == "imagenet")
+    else:
+        age, gender = _compact(face, dropout)
+    model = keras.Model(face, _heads(age, gender, age_head), name=network)
+    if init not in ("imagenet", "none"):
+        load_weights(model, init)
+    return model
+
+
+def load_weights(model: keras.Model, path: str | Path) -> None:
+    """Load `.weights.h5`, or the weights of a `.keras` file, into `model`; ValueError if they do not fit."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"No weights at {path}: give 'imagenet', 'none', or a .weights.h5 or .keras file.")
+    try:
+        model.load_weights(str(path))
+    except Exception as error:  # h5py, zipfile and Keras raise a dozen kinds for a damaged or foreign file
+        raise ValueError(
+            f"The weights in {path} do not fit the network {model.name!r} or are damaged "
+            f"({str(error).splitlines()[0][:200]}). Check --network and --age-head."
+        ) from error
+
+
+def convolutional_base(model: keras.Model, block: str = "") -> list:
+    """The layers of vgg16's convolutional base, or of one of its blocks (`block="block5"`)."""
+    return [layer for layer in model.layers if layer.name.startswith(block or "block")]
+
+
+def count_parameters(variables) -> int:
+    """Number of values in `variables`."""
+    return int(sum(np.prod(v.shape, dtype=np.int64) for v in variables))
+
+
+def _heads(age, gender, age_head: str) -> dict:
+    # float32 whatever the policy: expected age over 102 probabilities needs more than bfloat16's 8 bits.
+    p_female = layers.Dense(1, activation="sigmoid", dtype="float32", name="gender")(gender)
+    outputs = {"p_female": ops.squeeze(p_female, -1)}
+    if age_head == "regression":
+        outputs["age"] = ops.squeeze(layers.Dense(1, dtype="float32", name="age")(age), -1)
+    else:
+        probs = layers.Dense(AGES, activation="softmax", dtype="float32", name="age")(age)
+        years = np.arange(AGES, dtype="float32")
+        outputs["age_probs"] = probs
+        outputs["age"] = ops.sum(probs * years, axis=-1)
+    return outputs
+
+
+def _vgg16(face, dropout: float, imagenet: bool):
+    x = layers.Rescaling(1.0, name="to_float")(face)
+    x = layers.Normalization(mean=_IMAGENET_BGR_MEAN, variance=(1.0, 1.0, 1.0), name="imagenet_mean")(x[..., ::-1])
+    base = keras.applications.VGG16(
+        include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
+    )
+    features = layers.Flatten(name="flatten")(base.output)
+
+    def branch(name: str):
+        x = layers.Dense(512, activation="relu", name=f"{name}_dense1")(features)
+        x = layers.Dropout(dropout, name=f"{name}_dropout1")(x)
+        x = layers.Dense(512, activation="relu", name=f"{name}_dense2")(x)
+        x = layers.Dropout(dropout, name=f"{name}_dropout2")(x)
+        x = layers.Dense(32, activation="relu", name=f"{name}_dense3")(x)
+        return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+    return branch("age"), branch("gender")
+
+
+def _compact(face, dropout: float, widths=(32, 64, 128, 192), blocks=(1, 2, 2, 2)):
+    """A small residual network (He et al. 2015, arXiv 1512.03385) that looks at the face at half size."""
+    x = layers.Rescaling(1 / 64.0, offset=-2.0, name="to_float")(face)
+    x = layers.AveragePooling2D(2, name="half_size")(x)
+    x = _conv_norm(x, widths[0], 3, stride=2, name="stem")
+    x = layers.ReLU(name="stem_relu")(x)
+    for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), 1):
+        for block in range(1, count + 1):
+            x = _residual(x, width, stride=2 if block == 1 and stage > 1 else 1, name=f"stage{stage}_{block}")
+    # Faces are aligned, so where a feature sits means something: a learned weight for each place instead
+    # of a plain average (global depthwise convolution; Chen et al. 2018, MobileFaceNets, arXiv 1804.07573).
+    x = layers.DepthwiseConv2D(x.shape[1], use_bias=False, name="pool")(x)
+    x = layers.BatchNormalization(name="pool_norm")(x)
+    x = layers.Flatten(name="features")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    return x, x
+
+
+def _residual(x, width: int, stride: int, name: str):
+    y = _conv_norm(x, width, 3, stride, name=f"{name}_a")
+    y = layers.ReLU(name=f"{name}_a_relu")(y)
+    y = _conv_norm(y, width, 3, 1, name=f"{name}_b")
+    if stride != 1 or x.shape[-1] != width:
+        if stride != 1:
+            x = layers.AveragePooling2D(stride, padding="same", name=f"{name}_pool")(x)
+        x = _conv_norm(x, width, 1, 1, name=f"{name}_shortcut")
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
+
+
+def _conv_norm(x, width: int, kernel: int, stride: int, name: str):
+    x = layers.Conv2D(width, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(
+        x
+    )
+    return layers.BatchNormalization(name=f"{name}_norm")(x)

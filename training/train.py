@@ -1,0 +1,354 @@
+"""Train an age and gender network on UTKFace, from the pictures to a model bundle.
+
+    python training/train.py                              VGG16 with ImageNet weights, our recipe
+    python training/train.py --preset published           VGG16 as published: MAE + BCE, Adam, batch 32, 200 epochs
+    python training/train.py --network compact            the small network, for machines without a GPU
+    python training/train.py ... --push --repo-id me/age  the same, and the bundle goes to the Hub
+
+In order: read the data, fit, evaluate once on the test split, export to ONNX and prove it equal, draw the
+plots, write the bundle, push. A run that was stopped goes on with --resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: import as a package, and shadow nobody's `data` or `evaluate`
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from training import data
+
+OPTIMIZED_FOR = {
+    # Phases' learning rates are for these batch sizes. The first rate is that of fresh layers, the second
+    # that of pretrained ones.
+    ("vgg16", "default"): dict(
+        age_head="distribution", epochs=30, batch_size=64, learning_rate=5e-4, optimizer="adamw", schedule="cosine"
+    ),
+    ("compact", "default"): dict(
+        age_head="distribution", epochs=24, batch_size=64, learning_rate=1.5e-3, optimizer="adamw", schedule="cosine"
+    ),
+    ("vgg16", "published"): dict(
+        age_head="regression", epochs=200, batch_size=32, learning_rate=1e-4, optimizer="adam", schedule="constant"
+    ),
+    ("compact", "published"): dict(
+        age_head="regression", epochs=200, batch_size=32, learning_rate=1e-3, optimizer="adam", schedule="constant"
+    ),
+}
+
+
+def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) -> argparse.Namespace:
+    """The command line; with `explicit_only` just the options that were given."""
+    parser = argparse.ArgumentParser(
+        prog="python training/train.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS if explicit_only else None,
+    )
+    default = (lambda value: argparse.SUPPRESS) if explicit_only else (lambda value: value)
+
+    what = parser.add_argument_group("what to train")
+    what.add_argument(
+        "--network",
+        choices=("vgg16", "compact"),
+        default=default("vgg16"),
+        help="vgg16: the reference, 34 million parameters, wants a GPU; compact: 2 million, trains in about an hour on "
+        "two CPU cores (default vgg16)",
+    )
+    what.add_argument(
+        "--preset",
+        choices=("default", "published"),
+        default=default("default"),
+        help="default: our recipe; published: the original one (regression head, MAE + BCE, Adam, batch 32, up to 200 "
+        "epochs). Options given beside it win over it",
+    )
+    what.add_argument(
+        "--init",
+        metavar="imagenet|none|FILE",
+        help="where the weights start: ImageNet (vgg16 only, its default), random, or a .weights.h5 or .keras file of "
+        "the same network",
+    )
+    what.add_argument(
+        "--age-head",
+        choices=("distribution", "regression"),
+        help="distribution: a probability for each age 0 to 101, and their expected value; regression: one number",
+    )
+    what.add_argument(
+        "--unfreeze",
+        choices=("block5", "all", "none"),
+        help="vgg16: after the heads, go on with its last convolution block, with all of it, or not at all (default "
+        "block5; all when --init none). compact is always trained whole",
+    )
+
+    source = parser.add_argument_group("on which faces")
+    source.add_argument(
+        "--dataset",
+        default=default(data.DATASET),
+        help=f"a Hub dataset id, a folder, a .tar(.gz) or .parquet file with UTKFace (default {data.DATASET})",
+    )
+    source.add_argument("--dataset-revision", help="branch, tag or commit of the Hub dataset")
+    source.add_argument(
+        "--policy",
+        choices=data.POLICIES,
+        default=default("clean"),
+        help="clean: without copies and contradictions; all: every file (default clean)",
+    )
+    source.add_argument(
+        "--protocol", choices=tuple(data.PROTOCOLS), default=default("80/10/10"), help="the split (default 80/10/10)"
+    )
+    source.add_argument(
+        "--limit", type=_positive, metavar="N", help="use at most N faces of each split, for a quick trial"
+    )
+
+    how = parser.add_argument_group("how")
+    how.add_argument("--epochs", type=_positive, help="in all; with a frozen base, a third of them train the heads")
+    how.add_argument("--batch-size", type=_positive)
+    how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get a tenth")
+    how.add_argument("--patience", type=int, metavar="EPOCHS", help="stop a phase after so many without progress")
+    how.add_argument(
+        "--precision",
+        choices=("auto", "float32", "mixed_bfloat16"),
+        default=default("auto"),
+        help="auto: mixed_bfloat16 on a GPU, float32 elsewhere",
+    )
+    how.add_argument("--seed", type=int, default=default(0), help="(default 0)")
+
+    where = parser.add_argument_group("where to")
+    where.add_argument("--out", type=Path, help="the run's folder (default runs/NETWORK)")
+    where.add_argument(
+        "--resume",
+        action="store_true",
+        default=default(False),
+        help="go on with the run in --out, with the settings it was started with",
+    )
+    where.add_argument("--push", action="store_true", default=default(False), help="upload the bundle to the Hub")
+    where.add_argument("--repo-id", metavar="USER/NAME", help="of the model on the Hub (default: you/age-gender-NETWORK)")
+    where.add_argument("--private", action="store_true", default=default(False), help="create it as a private one")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be greater than 0")
+    return value
+
+
+# Settings that do not change what is trained, so a resumed run may give them anew.
+_FREE = {"out", "resume", "push", "repo_id", "private"}
+
+
+def settle(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line with every setting decided: by option, by the run that is resumed, or by preset."""
+    options, explicit = parse(arguments), vars(parse(arguments, explicit_only=True))
+    options.out = options.out or Path("runs") / options.network
+    recorded = options.out / "settings.json"
+    if options.resume and recorded.exists():
+        try:
+            settings = json.loads(recorded.read_text())
+        except ValueError as error:
+            raise data.DataError(f"{recorded} is damaged ({error}): train into a new --out.") from error
+        for name, value in settings.items():
+            if name in explicit and explicit[name] != value:
+                raise data.DataError(
+                    f"--{name.replace('_', '-')} is {explicit[name]} but the run in {options.out} was started with "
+                    f"{value}: leave it out to resume, or choose another --out."
+                )
+            setattr(options, name, value)
+        return options
+    if (options.out / "state.json").exists():
+        raise data.DataError(f"{options.out} holds a run already: --resume goes on with it, or choose another --out.")
+    for name, value in OPTIMIZED_FOR[options.network, options.preset].items():
+        if getattr(options, name, None) is None:
+            setattr(options, name, value)
+    options.init = options.init or ("imagenet" if options.network == "vgg16" else "none")
+    options.unfreeze = options.unfreeze or ("all" if options.init == "none" else "block5")
+    options.patience = 10 if options.patience is None else options.patience
+    return options
+
+
+def phases(options: argparse.Namespace) -> list:
+    """The stretches of training that the options ask for."""
+    from training import networks
+    from training.fit import Phase
+
+    def train_all(network):
+        for layer in network.layers:
+            layer.trainable = True
+
+    def train_heads(network):
+        train_all(network)
+        for layer in networks.convolutional_base(network):
+            layer.trainable = False
+
+    def train_block5(network):
+        train_heads(network)
+        for layer in networks.convolutional_base(network, "block5"):
+            layer.trainable = True
+
+    rate, epochs = options.learning_rate, options.epochs
+    if options.network == "compact" or options.init == "none":
+        return [Phase("all", epochs, rate, train_all)]
+    if options.unfreeze == "none":
+        return [Phase("heads", epochs, rate, train_heads)]
+    heads = math.ceil(epochs / 3)
+    second = Phase("block5", epochs - heads, rate / 10, train_block5)
+    if options.unfreeze == "all":
+        second = Phase("all", epochs - heads, rate / 10, train_all)
+    return [Phase("heads", heads, rate, train_heads), second]
+
+
+def run(options: argparse.Namespace) -> Path:
+    """Train as the options say; returns the folder of the finished bundle."""
+    everything, report = data.load_utkface(
+        options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
+    )
+    print(report)
+    splits = {}
+    for name in data.SPLITS:
+        samples = everything.split(name, options.protocol).limit(options.limit, options.seed)
+        splits[name], images = data.decode(samples)
+        splits[name, "images"] = images
+        print(f"  {name}: {data.describe(splits[name])}")
+
+    # Keras and its backend are imported only now: wrong data is reported at once.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    from training import networks, plots
+    from training.augment import STRENGTHS
+    from training.fit import Recipe, fit, write_beside
+
+    keras.utils.set_random_seed(options.seed)
+    precision = options.precision
+    if precision == "auto":
+        precision = "mixed_bfloat16" if keras.distribution.list_devices("gpu") else "float32"
+    keras.config.set_dtype_policy(precision)
+    dropout = 0.3 if options.network == "compact" else 0.5
+    network = networks.build(options.network, age_head=options.age_head, init=options.init, dropout=dropout)
+    print(
+        f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {options.age_head} head, "
+        f"start from {options.init}, {precision} on {keras.backend.backend()}"
+    )
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    kept = {k: v for k, v in vars(options).items() if k not in _FREE}
+    write_beside(options.out / "settings.json", json.dumps(kept, indent=1))
+    published = options.preset == "published"
+    recipe = Recipe(
+        age_head=options.age_head,
+        batch_size=options.batch_size,
+        augment=STRENGTHS["published" if published else "default"],
+        optimizer=options.optimizer,
+        weight_decay=0.05,
+        schedule=options.schedule,
+        ema=0.0 if published else min(0.998, 1 - 10 / max(20, len(splits["train"]) // options.batch_size)),
+        patience=options.patience,
+        seed=options.seed,
+    )
+    history = fit(
+        network,
+        phases(options),
+        recipe,
+        *(
+            (splits[name, "images"], splits[name].age, splits[name].gender.astype("float32"))
+            for name in ("train", "validation")
+        ),
+        options.out,
+        resume=options.resume,
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    plots.training_curves(history, options.out / "curves.png")
+
+    # The best weights in a float32 network: what is exported, evaluated and published.
+    keras.config.set_dtype_policy("float32")
+    final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
+    final.set_weights(network.get_weights())
+    return finish(final, options, history, splits, report, dataclasses.asdict(recipe))
+
+
+def finish(network, options, history, splits, report, recipe) -> Path:
+    """From a trained network to the bundle: export, prove, evaluate once on test, draw, write."""
+    from training import evaluate, export, plots
+
+    bundle = options.out / "bundle"
+    with export.new_folder(bundle) as folder:
+        export.write_model(network, folder, faces=splits["validation", "images"][:64])
+        test = splits["test"]
+        outputs = evaluate.predict_bundle_model(folder / "model.onnx", splits["test", "images"])
+        metrics = evaluate.measure(test, outputs, median_age=float(_median(splits["train"].age)))
+        metrics["split"] = {
+            "name": "test",
+            "protocol": options.protocol,
+            "policy": options.policy,
+            "limit": options.limit,
+            "seed": options.seed,
+        }
+        (folder / "figures").mkdir()
+        shutil.copy(options.out / "curves.png", folder / "figures" / "curves.png")
+        plots.age_errors(test, outputs, folder / "figures" / "ages.png")
+        provenance = {
+            "dataset": options.dataset,
+            "dataset_revision": options.dataset_revision,
+            "data_report": report.as_dict(),
+            "command": shlex.join(["python", "training/train.py", *_command(options)]),
+            "faces": {name: len(splits[name]) for name in data.SPLITS},
+            "epochs_run": len(history),
+            "recipe": recipe,
+            "seed": options.seed,
+        }
+        export.write_card(folder, network, options.age_head, metrics, provenance)
+    print(evaluate.table(metrics))
+    print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")
+    return bundle
+
+
+def _median(values):
+    import numpy as np
+
+    return np.median(values)
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """The options that repeat this run, those of the preset spelled out."""
+    words = []
+    for name in (
+        "network preset init age_head unfreeze dataset dataset_revision policy protocol limit epochs batch_size "
+        "learning_rate patience precision seed"
+    ).split():
+        value = getattr(options, name)
+        if value is not None and not (name == "unfreeze" and options.network == "compact"):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        options = settle(arguments)
+        run(options)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command with --resume goes on from the last finished epoch.", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
