@@ -103,8 +103,7 @@ def _heads(age, gender, age_head: str) -> dict:
 
 
 def _vgg16(face, dropout: float, imagenet: bool):
-    x = layers.Rescaling(1.0, name="to_float")(face)
-    x = layers.Normalization(mean=_IMAGENET_BGR_MEAN, variance=(1.0, 1.0, 1.0), name="imagenet_mean")(x[..., ::-1])
+    x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_BGR_MEAN], name="imagenet_mean")(face[..., ::-1])
     base = keras.applications.VGG16(
         include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
     )
