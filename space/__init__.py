@@ -1,0 +1,1 @@
+"""Everything that runs when the app serves: no TensorFlow, nothing from training/."""

@@ -1,0 +1,85 @@
+"""The public call: a picture in, faces with age and gender out.
+
+    from space.analyzer import FaceAnalyzer
+    faces = FaceAnalyzer.load().analyze(rgb)
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from space.bundle import Bundle, BundleError, open_bundle
+from space.crop import Template, crops
+from space.detector import THRESHOLD, load_detector
+from space.estimator import Estimator
+from space.face import Face
+
+MALE, FEMALE = "male", "female"
+
+
+@dataclass(frozen=True)
+class FaceAnalyzer:
+    """Detector, crop and estimator in one; safe to share between threads."""
+
+    bundle: Bundle
+    template: Template
+    estimator: Estimator
+    detector: object  # YuNet or Haar
+    note: str = ""  # for the user, when the detector is not the one wished for
+
+    @classmethod
+    def load(cls, model: str | None = None, *, detector: str | None = None) -> FaceAnalyzer:
+        """Load a model and a detector.
+
+        Args:
+            model: a bundle's folder, a Hub id `user/name[@revision]`, or None: `$AGE_GENDER_MODEL`, else the
+                embedded bundle.
+            detector: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, else Haar.
+
+        Raises:
+            BundleError: what was asked for is not to be had, or damaged.
+        """
+        bundle = open_bundle(model or os.environ.get("AGE_GENDER_MODEL") or None)
+        try:
+            template = Template.from_dict(bundle.card["crop"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"The card in {bundle.folder} has no usable crop template ({error}).") from error
+        estimator = Estimator(bundle.model_path)
+        if estimator.size != template.size:
+            raise BundleError(
+                f"The network in {bundle.folder} wants {estimator.size} pixels, its crop template has {template.size}."
+            )
+        found, note = load_detector(detector)
+        return cls(bundle, template, estimator, found, note)
+
+    def analyze(self, rgb: np.ndarray, *, threshold: float = THRESHOLD) -> list[Face]:
+        """Every face of a picture with apparent age and gender, largest first; all predicted in one batch.
+
+        Args:
+            rgb: uint8 [H, W, 3], upright.
+            threshold: detector's score from which something counts as a face, 0 to 1.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        rgb = np.asarray(rgb)
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
+            raise ValueError(f"A picture must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
+        rgb = np.ascontiguousarray(rgb)
+        return self.estimate(rgb, sorted(self.detector.detect(rgb, threshold), key=lambda face: -face.area))
+
+    def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
+        """The same faces with age and gender filled in."""
+        answers = self.estimator.predict(crops(rgb, faces, self.template))
+        return [
+            replace(
+                face,
+                age=max(0.0, float(age)),
+                gender=FEMALE if p >= 0.5 else MALE,
+                gender_probability=float(max(p, 1 - p)),
+            )
+            for face, age, p in zip(faces, answers["age"], answers["p_female"], strict=True)
+        ]

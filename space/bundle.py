@@ -1,0 +1,170 @@
+"""Where a model comes from: the embedded one, a folder, or a Hub repository; verified before it is opened.
+
+A bundle is a folder with `age_gender.json` (the card) and the files it lists with their hashes; the layout
+is the same on disk and on the Hub. Knows nothing of what the network computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
+CARD = "age_gender.json"
+EMBEDDED = Path(__file__).resolve().parent / "models" / "compact"
+CONNECT_TIMEOUT = 4.0  # seconds to wait for a Hub that does not answer
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
+
+
+class BundleError(RuntimeError):
+    """A model cannot be had or must not be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on this disk."""
+
+    folder: Path
+    card: dict  # age_gender.json
+    source: str  # "embedded", a folder, or the Hub id
+    revision: str | None = None  # full commit SHA, for the Hub
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file to serve."""
+        return self.folder / self.card["serve"]
+
+    def as_dict(self) -> dict:
+        """What the API says about the model."""
+        return {"name": self.card["network"], "source": self.source, "revision": self.revision}
+
+
+def open_bundle(model: str | None = None) -> Bundle:
+    """Find and verify a bundle.
+
+    Args:
+        model: a folder, a Hub id `user/name[@revision]` (branch, tag or commit), or None for the embedded one.
+
+    Raises:
+        BundleError: it is not there, damaged, of a newer format, or no bundle. Nothing else is tried instead.
+    """
+    if model is None:
+        return Bundle(EMBEDDED, verify(EMBEDDED), "embedded")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return Bundle(path, verify(path), str(model))
+    match = _HUB_ID.fullmatch(model)
+    if path.exists() or not match:
+        raise BundleError(
+            f"No model at {model}: give a bundle's folder, or a Hub id such as user/name or user/name@revision."
+        )
+    folder, revision = download(match["repo"], match["revision"])
+    return Bundle(folder, verify(folder), match["repo"], revision)
+
+
+def verify(folder: Path) -> dict:
+    """Check a bundle's card and the hash of each file that is there; returns the card.
+
+    Raises:
+        BundleError: what is wrong with which file.
+    """
+    folder = Path(folder)
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is no model bundle: it has no {CARD}.") from None
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{folder / CARD} cannot be read ({error}): get the bundle again.") from error
+    version = card.get("format") if isinstance(card, dict) else None
+    if not isinstance(version, int):
+        raise BundleError(f"{folder / CARD} is not the card of a model bundle.")
+    if version > FORMAT:
+        raise BundleError(f"The bundle in {folder} has format {version}, this app reads up to {FORMAT}: update the app.")
+    try:
+        served = card["serve"]
+        entries = {name: entry["sha256"] for name, entry in card["files"].items()}
+        card["network"], card["crop"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder / CARD} lacks {error}: get the bundle again.") from error
+    if served not in entries:
+        raise BundleError(f"{folder / CARD} names {served} to serve but does not list it: get the bundle again.")
+    for name, expected in entries.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
+            raise BundleError(f"{folder / CARD} lists {name}, which lies outside of the bundle.")
+        if path.is_file():
+            if sha256_of(path) != expected:
+                raise BundleError(f"{path} is damaged (its SHA-256 is not the one in {CARD}): get the bundle again.")
+        elif name == served:
+            raise BundleError(f"{path} is missing: get the bundle again.")
+    return card
+
+
+def download(repo: str, revision: str | None) -> tuple[Path, str]:
+    """The files that serving needs of a Hub repository → their folder in the Hub's cache, and the commit.
+
+    Raises:
+        BundleError: no such repository, revision or file, no access, or the Hub does not answer and the cache
+            has no copy.
+    """
+    commit, card = hub_file(repo, CARD, revision)
+    try:
+        served = json.loads(card.read_text(encoding="utf-8"))["serve"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{CARD} of {repo} cannot be read: {error}.") from error
+    hub_file(repo, served, commit)
+    return card.parent, commit
+
+
+def hub_file(repo: str, filename: str, revision: str | None = None) -> tuple[str, Path]:
+    """One file of a Hub model repository, from the Hub or, when that does not answer, from its cache.
+
+    Returns:
+        The full commit SHA and the file's path.
+
+    Raises:
+        BundleError: as `download`.
+    """
+    # Imported here: the embedded bundle needs no Hub client.
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import errors as hub
+
+    where = f"{repo}@{revision}" if revision else repo
+    try:
+        commit = revision if re.fullmatch(r"[0-9a-f]{40}", revision or "") else None
+        if commit is None:
+            # One bounded question instead of hf_hub_download's retries, which take 23 s on a dead server.
+            commit = HfApi().model_info(repo, revision=revision, timeout=CONNECT_TIMEOUT).sha
+        return commit, Path(hf_hub_download(repo, filename, revision=commit, etag_timeout=CONNECT_TIMEOUT))
+    except hub.GatedRepoError:
+        raise BundleError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
+    except hub.RevisionNotFoundError:
+        raise BundleError(f"{repo} has no revision {revision}: look at its branches, tags and commits.") from None
+    except hub.RepositoryNotFoundError:
+        raise BundleError(
+            f"There is no model {repo} on the Hub, or it is private: check the name, or log in with `hf auth login`."
+        ) from None
+    except hub.EntryNotFoundError as error:
+        if not isinstance(error, hub.LocalEntryNotFoundError):
+            raise BundleError(f"{where} is no model bundle: it has no {filename}.") from None
+        failure = error
+    except Exception as error:  # the client's transport has its own kinds for time-outs and refused connections
+        failure = error
+    try:
+        cached = Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
+    except Exception:
+        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0][:200]
+        raise BundleError(
+            f"{filename} of {where} cannot be downloaded ({reason}), and no earlier copy is cached: check the network."
+        ) from failure
+    # …/snapshots/<commit>/<filename>
+    return cached.parts[-1 - len(Path(filename).parts)], cached
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,60 @@
+"""Crops → age and gender, by ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from space.bundle import BundleError
+
+BATCH = 32  # faces a run: bounds memory, and larger batches are no faster on a CPU
+
+
+class Estimator:
+    """A network of the bundle contract, ready to answer; safe to share between threads."""
+
+    def __init__(self, path: str | Path):
+        """Open an ONNX file. Raises BundleError if it is damaged or not of the contract."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = min(os.cpu_count() or 1, 4)
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own kinds share no public base class
+            raise BundleError(
+                f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {str(error)[:200]}. "
+                "Download or export the bundle again."
+            ) from error
+        face = self._session.get_inputs()[0]
+        self.outputs = [output.name for output in self._session.get_outputs()]
+        if face.type != "tensor(uint8)" or len(face.shape) != 4 or not {"age", "p_female"} <= set(self.outputs):
+            raise BundleError(f"{path} is no age and gender network: expected a uint8 picture in, age and p_female out.")
+        self._input = face.name
+        self.size = int(face.shape[1])  # pixels, height and width of a crop
+
+    def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """Answer for N crops at once.
+
+        Args:
+            crops: uint8 [N, 200, 200, 3] RGB; N may be 0.
+
+        Returns:
+            "age" float32 [N] years, "p_female" float32 [N], and where the network has a distribution head
+            "age_probs" float32 [N, 102].
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        expected = (self.size, self.size, 3)
+        if crops.dtype != np.uint8 or crops.shape[1:] != expected:
+            raise ValueError(f"Crops must be uint8 [N, {', '.join(map(str, expected))}], not {crops.dtype} {crops.shape}.")
+        if not len(crops):
+            return {name: np.zeros((0, 102) if name == "age_probs" else 0, np.float32) for name in self.outputs}
+        parts = [
+            self._session.run(self.outputs, {self._input: np.ascontiguousarray(crops[i : i + BATCH])})
+            for i in range(0, len(crops), BATCH)
+        ]
+        return {name: np.concatenate(values) for name, values in zip(self.outputs, zip(*parts, strict=True), strict=True)}

@@ -1,0 +1,46 @@
+"""The one value that flows through serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one picture; each stage returns new faces with more filled in.
+
+    Lengths in pixels of the upright picture, origin at its upper left corner; ages in years.
+    """
+
+    box: tuple[float, float, float, float]  # x, y, width, height; may reach over the picture's edge
+    score: float  # of the detector, 0 to 1
+    landmarks: np.ndarray | None = None  # float32 [5, 2]: right eye, left eye, nose, right and left mouth corner
+    age: float | None = None
+    age_low: float | None = None  # None until intervals are calibrated
+    age_high: float | None = None
+    gender: str | None = None  # apparent: "female" or "male"
+    gender_probability: float | None = None  # of the gender named, 0.5 to 1
+    track_id: int | None = None
+
+    @property
+    def area(self) -> float:
+        """Square pixels."""
+        return self.box[2] * self.box[3]
+
+    def as_dict(self) -> dict:
+        """The face as plain values, for JSON; landmarks and track are left out."""
+
+        def rounded(value, digits):
+            return None if value is None else round(float(value), digits)
+
+        return {
+            "box": [round(float(v), 1) for v in self.box],
+            "score": rounded(self.score, 3),
+            "age": rounded(self.age, 1),
+            "age_low": rounded(self.age_low, 1),
+            "age_high": rounded(self.age_high, 1),
+            "gender": self.gender,
+            "gender_probability": rounded(self.gender_probability, 4),
+        }

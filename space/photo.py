@@ -1,0 +1,66 @@
+"""A picture file → upright 8-bit RGB pixels. Everything strangers send passes through here first."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 120_000_000  # 360 MB as RGB; more than any phone takes
+
+
+class PhotoError(ValueError):
+    """The file cannot be used as a photo; the message is for the person who sent it."""
+
+
+def read_photo(source: str | Path | bytes) -> np.ndarray:
+    """Decode a picture: EXIF orientation applied, transparency on white, 16 bits and greys turned into 8-bit RGB.
+
+    Args:
+        source: the path of a file, or a file's content. Of an animation the first picture is taken.
+
+    Returns:
+        uint8 [H, W, 3] RGB.
+
+    Raises:
+        PhotoError: no picture, a damaged one, or one of more than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata nobody reads, and sizes that are checked here
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise PhotoError(
+            f"The picture is too large: at most {MAX_PIXELS // 1_000_000} megapixels. Make it smaller and try again."
+        ) from None
+    except Image.UnidentifiedImageError:
+        raise PhotoError("This file is no picture that can be read. Use a JPEG, PNG or WebP file.") from None
+    except FileNotFoundError:
+        raise PhotoError(f"There is no file {source}.") from None
+    except MemoryError:
+        raise PhotoError("The picture needs more memory than there is. Make it smaller and try again.") from None
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        raise PhotoError(f"The picture is damaged and cannot be read ({error}). Save it again or use another.") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image, np.float32)
+        top = 65535.0 if image.mode.startswith("I;16") else max(1.0, float(np.nan_to_num(values).max()))
+        if image.mode == "I" and 255 < top <= 65535:
+            top = 65535.0  # a 16-bit file that Pillow opens with 32 bits
+        grey = np.clip(np.nan_to_num(values) * (255.0 / top), 0, 255).round().astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))

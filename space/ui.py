@@ -1,0 +1,186 @@
+"""The page and its API, in Gradio. Knows how to ask the analyzer and how to show its answer, nothing more."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from space.analyzer import FaceAnalyzer
+from space.annotate import draw
+from space.photo import PhotoError, read_photo
+
+EXAMPLES = Path(__file__).resolve().parent / "examples"
+COLUMNS = ["#", "apparent gender", "gender confidence", "apparent age", "detector score", "face, pixels"]
+
+TITLE = "Apparent age and gender"
+INTRO = f"""# {TITLE}
+Upload, paste or snap a photo: every face gets the age and the gender that it *appears* to have.
+"""
+CAUTION = """These are guesses of a network from looks alone, learned from labels that are guesses too. They say nothing
+about a person's identity and are often wrong: use them for no decision about anyone. Photos are analysed on this
+server, kept for at most an hour and sent nowhere else."""
+
+# System fonts: the page asks no other server for anything.
+THEME = gr.themes.Soft(
+    primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+)
+CSS = ".caution {color: var(--body-text-color-subdued)} footer {opacity: 0.8}"
+
+
+class Photo(gr.Image):
+    """`gr.Image` whose value is the upright picture, with our reading of files and our messages.
+
+    The stock component fails on a file that is no picture with an error that tells the visitor nothing, and
+    checks neither size nor kind of `data:` URLs.
+    """
+
+    is_template = True  # the browser shows it as the stock Image
+
+    def preprocess(self, payload) -> np.ndarray | None:
+        if payload is None:
+            return None
+        try:
+            if payload.url and payload.url.startswith("data:"):
+                return read_photo(base64.b64decode(payload.url.partition(",")[2], validate=True))
+            if not payload.path:
+                raise PhotoError("There is no picture in the request.")
+            return read_photo(payload.path)
+        except binascii.Error:
+            raise gr.Error("The picture's data: URL is not valid base64.", print_exception=False) from None
+        except PhotoError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+
+def answer(analyzer: FaceAnalyzer, rgb: np.ndarray) -> tuple[np.ndarray, dict]:
+    """The annotated picture and the JSON of the API for uint8 [H, W, 3]."""
+    started = time.perf_counter()
+    faces = analyzer.analyze(rgb)
+    elapsed = time.perf_counter() - started
+    return draw(rgb, faces), {
+        "faces": [face.as_dict() for face in faces],
+        "model": analyzer.bundle.as_dict(),
+        "detector": analyzer.detector.name,
+        "elapsed_ms": round(1000 * elapsed, 1),
+    }
+
+
+def rows(result: dict | None) -> list[list]:
+    """The table's rows for the API's JSON."""
+    return [
+        [
+            number,
+            face["gender"],
+            f"{100 * face['gender_probability']:.0f} %",
+            f"{face['age']:.0f}",
+            f"{face['score']:.2f}",
+            f"{face['box'][2]:.0f} × {face['box'][3]:.0f}",
+        ]
+        for number, face in enumerate((result or {}).get("faces", []), 1)
+    ]
+
+
+def summary(result: dict | None) -> str:
+    """One line above the table."""
+    if not result:
+        return "Choose a photo, or one of the examples."
+    count = len(result["faces"])
+    if not count:
+        return "**No face found.** Try a photo in which faces are larger, sharper or turned to the camera."
+    return f"**{count} face{'s' if count > 1 else ''}**, numbered by size, in {result['elapsed_ms']:.0f} ms."
+
+
+def describe(analyzer: FaceAnalyzer) -> str:
+    """The line that says which model and detector answer, and how good the model was on its test faces."""
+    model, metrics = analyzer.bundle.as_dict(), analyzer.bundle.card.get("metrics") or {}
+    revision = f" at `{model['revision'][:12]}`" if model["revision"] else ""
+    text = f"Model `{model['name']}` ({model['source']}{revision}), detector `{analyzer.detector.name}`."
+    if metrics.get("n"):
+        text += (
+            f" On {metrics['n']} UTKFace test faces: ages {metrics['age_mae']['value']:.1f} years off on average, "
+            f"gender {100 * metrics['gender_accuracy']['value']:.1f} % as labelled."
+        )
+    return text
+
+
+def build(analyzer: FaceAnalyzer) -> gr.Blocks:
+    """The whole page; launch it with `launch_options()`."""
+
+    def analyze_photo(photo):
+        """Find every face in a photo and estimate its apparent age and gender.
+
+        Args:
+            photo: the picture, upright or with EXIF orientation.
+
+        Returns:
+            The picture with every face boxed and labelled, and a JSON object: faces (box [x, y, width, height]
+            in pixels of the upright picture, score, age, age_low, age_high, gender, gender_probability; largest
+            first), model, detector, elapsed_ms.
+        """
+        if photo is None:
+            raise gr.Error("Choose a photo first.", print_exception=False)
+        return answer(analyzer, photo)
+
+    def on_change(photo):
+        return (None, None) if photo is None else answer(analyzer, photo)
+
+    def show(result):
+        return summary(result), rows(result)
+
+    # Uploads and results are deleted after an hour.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(INTRO)
+        if analyzer.note:
+            gr.Markdown(f"⚠️ {analyzer.note}", elem_id="note")
+        with gr.Row():
+            with gr.Column():
+                photo = Photo(
+                    label="Photo", sources=["upload", "clipboard", "webcam"], height=420, elem_id="photo",
+                    alt_text="The photo to analyse",
+                    webcam_options=gr.WebcamOptions(mirror=False),
+                )
+                button = gr.Button("Analyse", variant="primary")
+            with gr.Column():
+                annotated = gr.Image(
+                    label="Faces", format="jpeg", interactive=False, height=420, elem_id="annotated",
+                    alt_text="The photo with every face boxed, numbered and labelled",
+                )
+                line = gr.Markdown(summary(None), elem_id="summary")
+        table = gr.Dataframe(headers=COLUMNS, label="Faces", interactive=False, wrap=True, elem_id="faces")
+        with gr.Accordion("JSON", open=False):
+            result = gr.JSON(label="Answer of the API endpoint /analyze_photo", elem_id="json")
+        pictures = [path for path in sorted(EXAMPLES.glob("*.jpg"))]
+        if pictures:
+            gr.Examples(
+                [[str(path)] for path in pictures], inputs=photo, cache_examples=False,
+                label="Examples: averages of many faces, no real person",
+            )  # fmt: skip
+        gr.Markdown(CAUTION, elem_classes="caution")
+        gr.Markdown(describe(analyzer), elem_classes="caution", elem_id="model")
+
+        outputs = [annotated, result]
+        # One queue for all that runs the network: two cores answer one photo faster than two halves.
+        shared = {"concurrency_limit": 1, "concurrency_id": "network"}
+        for event in (
+            button.click(analyze_photo, photo, outputs, api_name="analyze_photo", **shared),
+            photo.change(on_change, photo, outputs, api_visibility="private", show_progress="minimal", **shared),
+        ):
+            event.then(show, result, [line, table], api_visibility="private", show_progress="hidden")
+    return page
+
+
+def launch_options() -> dict:
+    """What `Blocks.launch` must be given beside address and port."""
+    return {
+        "theme": THEME,
+        "css": CSS,
+        "run_history": False,  # it would keep visitors' calls in their browser
+        "ssr_mode": False,
+        "max_file_size": "50mb",
+        "footer_links": ["api"],
+        "show_error": True,
+    }
