@@ -1,0 +1,50 @@
+"""Apparent age and gender in the browser: options → model and detector → page → server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the app until it is stopped; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER|USER/NAME[@REVISION]",
+        help="a bundle's folder or a Hub model (default: $AGE_GENDER_MODEL, else the embedded one)",
+    )
+    parser.add_argument(
+        "--detector",
+        metavar="FILE|haar",
+        help="YuNet's .onnx file, or haar (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub, else haar)",
+    )
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 for the whole network)")
+    parser.add_argument("--port", type=int, help="(default: the first free one from 7860)")
+    parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers, for 72 hours")
+    options = parser.parse_args(arguments)
+
+    # Imported after the options: --help and wrong options answer at once.
+    from space.analyzer import FaceAnalyzer
+    from space.bundle import BundleError
+    from space.ui import build, launch_options
+
+    try:
+        analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
+        if analyzer.note:
+            print(f"note: {analyzer.note}", file=sys.stderr)
+        page = build(analyzer)
+        page.launch(
+            server_name=options.host, server_port=options.port, share=options.share or None, **launch_options()
+        )
+    except (BundleError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
