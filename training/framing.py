@@ -1,0 +1,88 @@
+"""Where the detectors see a face in UTKFace's chips: derives `space/crop_template.json`.
+
+    python -m training.framing --dataset py97/UTKFace-Cropped --detector face_detection_yunet_2023mar.onnx
+
+Only training chips are looked at. They are laid on a wider canvas and shown at several sizes, as in photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from space.bundle import BundleError
+from space.crop import TEMPLATE_FILE
+from space.detector import Haar, load_detector
+from training import data
+
+MARGIN = data.IMAGE_SIZE // 2  # pixels of border around a chip
+SCALES = (0.5, 1.0, 2.0)
+_MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners change places
+
+
+def seen(detector, chips: np.ndarray, scale: float) -> list:
+    """The largest face of each chip (uint8 [N, 200, 200, 3]) in chip pixels, None where there is none."""
+    faces = []
+    for chip in chips:
+        canvas = cv2.copyMakeBorder(chip, *[MARGIN] * 4, cv2.BORDER_REPLICATE)
+        canvas = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        found = detector.detect(canvas, 0.6)
+        faces.append(max(found, key=lambda face: face.area) if found else None)
+    return faces
+
+
+def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
+    """The template (as in the JSON) and a report, from uint8 chips [N, 200, 200, 3]."""
+    width = data.IMAGE_SIZE
+    points, lines = [], []
+    for scale in SCALES:
+        faces = [face for face in seen(yunet, chips, scale) if face]
+        here = np.array([face.landmarks for face in faces]) / scale - MARGIN
+        # Faces look left as often as right: with each its mirror image.
+        flipped = here[:, _MIRROR] * [-1, 1] + [width - 1, 0]
+        points.append(np.concatenate([here, flipped]))
+        spread = np.percentile(points[-1], 75, axis=0) - np.percentile(points[-1], 25, axis=0)
+        lines.append(f"yunet at {scale:g}: {len(faces)} of {len(chips)} found, spread of a point {spread.mean():.1f} px (25-75 %)")
+    landmarks = np.median(np.concatenate(points), axis=0)
+    faces = [face for face in seen(haar, chips, 1.0) if face]
+    boxes = np.array([face.box for face in faces]) - [MARGIN, MARGIN, 0, 0]
+    boxes = np.concatenate([boxes, np.stack([width - boxes[:, 0] - boxes[:, 2], *boxes.T[1:]], axis=1)])
+    box = np.median(boxes, axis=0)
+    lines.append(f"haar: {len(faces)} of {len(chips)} found")
+    template = {
+        "size": width,
+        "landmarks": [[round(float(v), 2) for v in point] for point in landmarks],
+        "box": [round(float(v), 2) for v in box],
+    }
+    return template, "\n".join(lines)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.framing", description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default=data.DATASET)
+    parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
+    parser.add_argument("--chips", type=int, default=4000, help="how many training chips to look at")
+    parser.add_argument("--out", type=Path, default=TEMPLATE_FILE)
+    options = parser.parse_args()
+    try:
+        yunet, note = load_detector(options.detector)
+        if note or yunet.name != "yunet":
+            raise BundleError(f"YuNet is needed: give its file with --detector. {note}")
+        _, chips = data.decode(data.load_utkface(options.dataset, split="train")[0].limit(options.chips))
+    except (BundleError, data.DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    template, report = derive(chips, yunet, Haar())
+    print(report, json.dumps(template), sep="\n")
+    options.out.write_text(json.dumps(template, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
