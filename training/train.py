@@ -229,7 +229,7 @@ def run(options: argparse.Namespace) -> Path:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
-    from training import networks, plots
+    from training import export, networks, plots
     from training.augment import STRENGTHS
     from training.fit import Recipe, fit, write_beside
 
@@ -246,6 +246,7 @@ def run(options: argparse.Namespace) -> Path:
     )
 
     options.out.mkdir(parents=True, exist_ok=True)
+    options.commit = getattr(options, "commit", None) or export.current_commit()
     kept = {k: v for k, v in vars(options).items() if k not in _FREE}
     write_beside(options.out / "settings.json", json.dumps(kept, indent=1))
     published = options.preset == "published"
@@ -283,13 +284,14 @@ def run(options: argparse.Namespace) -> Path:
 
 def finish(network, options, history, splits, report, recipe) -> Path:
     """From a trained network to the bundle: export, prove, evaluate once on test, draw, write."""
+    from space.estimator import Estimator
     from training import evaluate, export, plots
 
     bundle = options.out / "bundle"
     with export.new_folder(bundle) as folder:
         export.write_model(network, folder, faces=splits["validation", "images"][:64])
         test = splits["test"]
-        outputs = evaluate.predict_bundle_model(folder / "model.onnx", splits["test", "images"])
+        outputs = Estimator(folder / "model.onnx").predict(splits["test", "images"])
         metrics = evaluate.measure(test, outputs, median_age=float(_median(splits["train"].age)))
         metrics["split"] = {
             "name": "test",
@@ -310,6 +312,7 @@ def finish(network, options, history, splits, report, recipe) -> Path:
             "epochs_run": len(history),
             "recipe": recipe,
             "seed": options.seed,
+            "commit": options.commit,
         }
         export.write_card(folder, network, options.age_head, metrics, provenance)
     print(evaluate.table(metrics))

@@ -1,0 +1,197 @@
+"""From a trained network to a model bundle: ONNX, proved equal to Keras, with card and hashes.
+
+A bundle appears whole or not at all: it is written beside its place and renamed. Knows nothing of how the
+network was trained; that comes in as plain values for the card.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from space.bundle import CARD, FORMAT, sha256_of
+from space.crop import load_template
+from space.estimator import Estimator
+
+TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
+_ROLES = {
+    "model.onnx": "onnx-float32",
+    "model.int8.onnx": "onnx-int8",
+    "model.keras": "keras",
+    "model.weights.h5": "keras-weights",
+}
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "datasets", "tf2onnx", "onnx", "onnxruntime")
+
+
+class ExportError(RuntimeError):
+    """The network cannot be exported faithfully; the message says why."""
+
+
+@contextlib.contextmanager
+def new_folder(target: Path):
+    """A folder to fill; it takes the place of `target` when all went well and vanishes otherwise."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        os.chmod(folder, 0o755)  # mkdtemp's 0700 would stay on the bundle
+        yield folder
+        old = folder.with_name(folder.name + "-old")
+        if target.exists():
+            target.rename(old)
+        folder.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
+    """Write model.keras, model.weights.h5 and model.onnx, and prove ONNX equal to Keras.
+
+    Args:
+        network: from `networks.build`, float32 policy.
+        folder: an existing folder.
+        faces: uint8 [N, 200, 200, 3], real ones, for the proof.
+
+    Raises:
+        ExportError: the conversion failed, or an age differs by 0.01 year or more.
+    """
+    import keras
+
+    from training.fit import predict
+
+    network.save(folder / "model.keras")
+    network.save_weights(folder / "model.weights.h5")
+    if keras.backend.backend() == "tensorflow":
+        convert(network, folder / "model.onnx")
+    else:
+        # Only TensorFlow's converter keeps the batch dynamic without further packages.
+        result = subprocess.run(
+            [sys.executable, "-m", "training.export", str(folder / "model.keras"), str(folder / "model.onnx")],
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+            cwd=Path(__file__).resolve().parent.parent,
+            capture_output=True,
+            text=True,
+        )
+        if result.returncode:
+            raise ExportError(f"The ONNX conversion failed: {result.stderr.strip().splitlines()[-1]}")
+    keras_out = predict(network, faces)
+    onnx_out = Estimator(folder / "model.onnx").predict(np.asarray(faces))
+    difference = float(np.max(np.abs(keras_out["age"] - onnx_out["age"])))
+    if not difference < TOLERANCE:  # NaN fails too
+        raise ExportError(f"ONNX and Keras differ by {difference:.4f} years on real faces; {TOLERANCE} is allowed.")
+    gender = float(np.max(np.abs(keras_out["p_female"] - onnx_out["p_female"])))
+    print(f"ONNX equals Keras on {len(faces)} faces: ages within {difference:.6f} year, gender within {gender:.6f}")
+
+
+def convert(network, path: Path) -> None:
+    """Write `network` as ONNX with a dynamic batch. Needs Keras on TensorFlow."""
+    import onnx
+
+    network(np.zeros((1, *network.input.shape[1:]), np.uint8))  # export() wants a model that was called
+    network.export(path, format="onnx", verbose=False)
+    model = onnx.load(path)
+    for value in [*model.graph.input, *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def write_card(folder: Path, network, age_head: str, metrics: dict, provenance: dict) -> None:
+    """Write age_gender.json and metrics.json; called last, since the card holds the hashes of all other files."""
+    from training import networks
+
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CARD):
+        name = path.relative_to(folder).as_posix()
+        files[name] = {
+            "sha256": sha256_of(path),
+            "bytes": path.stat().st_size,
+            "role": _ROLES.get(name, "figure" if name.startswith("figures/") else "document"),
+        }
+    card = {
+        "format": FORMAT,
+        "network": network.name,
+        "age_head": age_head,
+        "parameters": network.count_params(),
+        "input": {"name": "face", "dtype": "uint8", "size": [networks.INPUT_SIZE] * 2, "channels": "RGB"},
+        "crop": load_template().as_dict(),
+        "genders": ["male", "female"],
+        "ages": [0, networks.AGES - 1] if age_head == "distribution" else None,
+        "calibration": None,
+        "metrics": metrics,
+        "provenance": {
+            **provenance,
+            "date": datetime.date.today().isoformat(),
+            "python": platform.python_version(),
+            "packages": _versions(),
+        },
+        "serve": "model.onnx",
+        "files": files,
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def embed(bundle: Path, target: Path) -> None:
+    """Copy what serving needs of a bundle to `target` (the Keras files stay behind)."""
+    bundle = Path(bundle)
+    card = json.loads((bundle / CARD).read_text())
+    with new_folder(target) as folder:
+        card["files"] = {name: entry for name, entry in card["files"].items() if not entry["role"].startswith("keras")}
+        for name in card["files"]:
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(bundle / name, folder / name)
+        (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def faces_digest(samples) -> str:
+    """SHA-256 over the pictures' own SHA-256, in their sorted order: names a set of faces in any layout."""
+    return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
+
+
+def current_commit() -> str | None:
+    """The full SHA of this checkout's commit, None outside of a repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        description="Convert a .keras file to ONNX, or with a folder as SOURCE copy what serving needs of a bundle."
+    )
+    parser.add_argument("source", type=Path, help="a .keras file, or a bundle's folder")
+    parser.add_argument("target", type=Path, help="the .onnx file, or the folder for the slim bundle")
+    options = parser.parse_args()
+    if options.source.is_dir():
+        embed(options.source, options.target)
+    else:
+        import keras
+
+        convert(keras.models.load_model(options.source, compile=False), options.target)
