@@ -37,9 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         if analyzer.note:
             print(f"note: {analyzer.note}", file=sys.stderr)
         page = build(analyzer)
-        page.launch(
-            server_name=options.host, server_port=options.port, share=options.share or None, **launch_options()
-        )
+        page.launch(server_name=options.host, server_port=options.port, share=options.share or None, **launch_options())
     except (BundleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """The public call: a picture in, faces with age and gender out.
 
-    from space.analyzer import FaceAnalyzer
-    faces = FaceAnalyzer.load().analyze(rgb)
+from space.analyzer import FaceAnalyzer
+faces = FaceAnalyzer.load().analyze(rgb)
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def verify(folder: Path) -> dict:
     if not isinstance(version, int):
         raise BundleError(f"{folder / CARD} is not the card of a model bundle.")
     if version > FORMAT:
-        raise BundleError(f"The bundle in {folder} has format {version}, this app reads up to {FORMAT}: update the app.")
+        raise BundleError(
+            f"The bundle in {folder} has format {version}, this app reads up to {FORMAT}: update the app."
+        )
     try:
         served = card["serve"]
         entries = {name: entry["sha256"] for name, entry in card["files"].items()}

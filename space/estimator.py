@@ -31,7 +31,9 @@ class Estimator:
         face = self._session.get_inputs()[0]
         self.outputs = [output.name for output in self._session.get_outputs()]
         if face.type != "tensor(uint8)" or len(face.shape) != 4 or not {"age", "p_female"} <= set(self.outputs):
-            raise BundleError(f"{path} is no age and gender network: expected a uint8 picture in, age and p_female out.")
+            raise BundleError(
+                f"{path} is no age and gender network: expected a uint8 picture in, age and p_female out."
+            )
         self._input = face.name
         self.size = int(face.shape[1])  # pixels, height and width of a crop
 
@@ -50,11 +52,15 @@ class Estimator:
         """
         expected = (self.size, self.size, 3)
         if crops.dtype != np.uint8 or crops.shape[1:] != expected:
-            raise ValueError(f"Crops must be uint8 [N, {', '.join(map(str, expected))}], not {crops.dtype} {crops.shape}.")
+            raise ValueError(
+                f"Crops must be uint8 [N, {', '.join(map(str, expected))}], not {crops.dtype} {crops.shape}."
+            )
         if not len(crops):
             return {name: np.zeros((0, 102) if name == "age_probs" else 0, np.float32) for name in self.outputs}
         parts = [
             self._session.run(self.outputs, {self._input: np.ascontiguousarray(crops[i : i + BATCH])})
             for i in range(0, len(crops), BATCH)
         ]
-        return {name: np.concatenate(values) for name, values in zip(self.outputs, zip(*parts, strict=True), strict=True)}
+        return {
+            name: np.concatenate(values) for name, values in zip(self.outputs, zip(*parts, strict=True), strict=True)
+        }

@@ -48,7 +48,9 @@ def read_photo(source: str | Path | bytes) -> np.ndarray:
     except MemoryError:
         raise PhotoError("The picture needs more memory than there is. Make it smaller and try again.") from None
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
-        raise PhotoError(f"The picture is damaged and cannot be read ({error}). Save it again or use another.") from error
+        raise PhotoError(
+            f"The picture is damaged and cannot be read ({error}). Save it again or use another."
+        ) from error
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -26,9 +26,7 @@ about a person's identity and are often wrong: use them for no decision about an
 server, kept for at most an hour and sent nowhere else."""
 
 # System fonts: the page asks no other server for anything.
-THEME = gr.themes.Soft(
-    primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-)
+THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 CSS = ".caution {color: var(--body-text-color-subdued)} footer {opacity: 0.8}"
 
 
@@ -139,21 +137,28 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 photo = Photo(
-                    label="Photo", sources=["upload", "clipboard", "webcam"], height=420, elem_id="photo",
+                    label="Photo",
+                    sources=["upload", "clipboard", "webcam"],
+                    height=420,
+                    elem_id="photo",
                     alt_text="The photo to analyse",
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
                 button = gr.Button("Analyse", variant="primary")
             with gr.Column():
                 annotated = gr.Image(
-                    label="Faces", format="jpeg", interactive=False, height=420, elem_id="annotated",
+                    label="Faces",
+                    format="jpeg",
+                    interactive=False,
+                    height=420,
+                    elem_id="annotated",
                     alt_text="The photo with every face boxed, numbered and labelled",
                 )
                 line = gr.Markdown(summary(None), elem_id="summary")
         table = gr.Dataframe(headers=COLUMNS, label="Faces", interactive=False, wrap=True, elem_id="faces")
         with gr.Accordion("JSON", open=False):
             result = gr.JSON(label="Answer of the API endpoint /analyze_photo", elem_id="json")
-        pictures = [path for path in sorted(EXAMPLES.glob("*.jpg"))]
+        pictures = sorted(EXAMPLES.glob("*.jpg"))
         if pictures:
             gr.Examples(
                 [[str(path)] for path in pictures], inputs=photo, cache_examples=False,

@@ -9,6 +9,7 @@ Knows nothing of networks or training.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import glob
 import hashlib
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -38,6 +40,7 @@ PROTOCOLS = {
     "60/20/20": {"train": (0, 1, 2, 3, 4, 5), "validation": (6, 7), "test": (8, 9)},
 }
 OLDEST = 120  # years; UTKFace ends at 116
+AGE_BANDS = ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, OLDEST))  # inclusive
 
 # Three files lack the race in their name; values from the corrections published with Paplham & Franc,
 # "A Call to Reflect on Evaluation Practices for Age Estimation", CVPR 2024, arXiv 2307.04570.
@@ -106,6 +109,7 @@ class Report:
 
     source: str
     policy: str
+    revision: str | None = None  # commit of a Hub dataset
     rows: int = 0
     used: int = 0
     rejected: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # reason -> names
@@ -116,7 +120,8 @@ class Report:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"{self.source}: {self.rows} rows, {self.used} used (policy {self.policy})"]
+        source = f"{self.source}@{self.revision}" if self.revision else self.source
+        lines = [f"{source}: {self.rows} rows, {self.used} used (policy {self.policy})"]
         for reason, names in self.rejected.items():
             shown = ", ".join(names[:5]) + (f", and {len(names) - 5} more" if len(names) > 5 else "")
             lines.append(f"  rejected {len(names)}: {reason}: {shown}")
@@ -133,6 +138,7 @@ class Report:
         """The same as plain values, for JSON."""
         return {
             "source": self.source,
+            "revision": self.revision,
             "policy": self.policy,
             "rows": self.rows,
             "used": self.used,
@@ -177,7 +183,9 @@ def load_utkface(
         raise DataError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}, all.")
 
     report = Report(str(source), policy)
-    samples = _read(_open(str(source), revision), report)
+    dataset = _open(str(source), revision)
+    report.revision = _revision(dataset)
+    samples = _read(dataset, report)
     samples = _deduplicate(samples, report)
     report.used = len(samples)
     if not len(samples):
@@ -323,6 +331,12 @@ def _open(source: str, revision: str | None):
     return dataset.rename_column(pictures[0], "image") if pictures[0] != "image" else dataset
 
 
+def _revision(dataset) -> str | None:
+    """The commit of a Hub dataset: `datasets` names its cache folder after it. None for local files."""
+    folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
+    return next((name for name in folders if re.fullmatch(r"[0-9a-f]{40}", name)), None)
+
+
 def _read(dataset, report: Report) -> Samples:
     """Rows → samples; every row that cannot be used goes into the report."""
     report.rows = len(dataset)
@@ -449,6 +463,16 @@ def _deduplicate(samples: Samples, report: Report) -> Samples:
     return samples.take(np.array(sorted(keep), np.int64))
 
 
+def band_name(low: int, high: int) -> str:
+    """`20-29`, `70+`."""
+    return f"{low}-{high}" if high < OLDEST else f"{low}+"
+
+
+def fingerprint(samples: Samples) -> str:
+    """SHA-256 over the pictures' own SHA-256 in sorted order: names a set of faces, in whatever layout it came."""
+    return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
+
+
 def describe(samples: Samples) -> str:
     """One line: how many, of which ages and genders."""
     if not len(samples):
@@ -460,15 +484,24 @@ def describe(samples: Samples) -> str:
     )
 
 
-if __name__ == "__main__":
-    import argparse
-
-    parser = argparse.ArgumentParser(description="Report what a UTKFace source holds.")
+def main(arguments: list[str] | None = None) -> int:
+    """Report what a source holds; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.data", description="Report what a UTKFace source holds.")
     parser.add_argument("source", nargs="?", default=DATASET)
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub dataset")
     parser.add_argument("--policy", default="clean", choices=POLICIES)
-    options = parser.parse_args()
-    everything, what = load_utkface(options.source, policy=options.policy)
-    print(what)
-    for part in SPLITS:
-        print(f"  {part}: {describe(everything.split(part))}")
-    print(json.dumps(what.as_dict()))
+    options = parser.parse_args(arguments)
+    try:
+        samples, report = load_utkface(options.source, policy=options.policy, revision=options.revision)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report)
+    for name, buckets in PROTOCOLS["80/10/10"].items():
+        print(f"  {name}: {describe(samples.take(np.isin(samples.bucket, buckets)))}")
+    print(json.dumps(report.as_dict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

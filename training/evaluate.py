@@ -22,13 +22,7 @@ from space.bundle import BundleError, open_bundle
 from space.estimator import Estimator
 from training import data
 
-AGE_BANDS = ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, data.OLDEST))
 _RESAMPLES = 1000  # of the bootstrap
-
-
-def band_name(low: int, high: int) -> str:
-    """`20-29`, `70+`."""
-    return f"{low}-{high}" if high < data.OLDEST else f"{low}+"
 
 
 def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -65,7 +59,7 @@ def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age
     recalls = [float(np.mean(right[female == g])) for g in (False, True) if (female == g).any()]
     both = female.any() and (~female).any()
     groups = {
-        "age band": {band_name(a, b): (samples.age >= a) & (samples.age <= b) for a, b in AGE_BANDS},
+        "age band": {data.band_name(a, b): (samples.age >= a) & (samples.age <= b) for a, b in data.AGE_BANDS},
         "gender": {name: samples.gender == i for i, name in enumerate(data.GENDERS)},
         "race": {name: samples.race == i for i, name in enumerate(data.RACES)},
     }
@@ -104,6 +98,11 @@ def _interval(values: np.ndarray) -> dict[str, float]:
     return {"value": float(values.mean()), "low": float(low), "high": float(high)}
 
 
+def split_record(options: argparse.Namespace, split: str) -> dict:
+    """Which faces figures were measured on; equal records mean equal faces, given the same dataset."""
+    return {"name": split, **{name: getattr(options, name) for name in ("protocol", "policy", "limit", "seed")}}
+
+
 def table(metrics: dict) -> str:
     """The figures as a text table, 95 % intervals in brackets."""
 
@@ -127,7 +126,14 @@ def table(metrics: dict) -> str:
         rows += [("",) * 6] + [row(name, group) for name, group in members.items()]
     rows += [
         ("",) * 6,
-        ("baseline", "", f"{base['age_mae']:.2f} (always {base['median_age']:.0f})", "", "", f"{100 * base['gender_accuracy']:.1f}"),
+        (
+            "baseline",
+            "",
+            f"{base['age_mae']:.2f} (always {base['median_age']:.0f})",
+            "",
+            "",
+            f"{100 * base['gender_accuracy']:.1f}",
+        ),
     ]
     widths = [max(len(r[i]) for r in rows) for i in range(6)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(r, widths, strict=True)).rstrip() for r in rows]
@@ -158,7 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python training/evaluate.py", description="Score a bundle or a .keras file on UTKFace."
     )
-    parser.add_argument("--model", required=True, help="a bundle's folder, a Hub id with optional @revision, or a .keras file")
+    parser.add_argument(
+        "--model", required=True, help="a bundle's folder, a Hub id with optional @revision, or a .keras file"
+    )
     parser.add_argument("--dataset", default=data.DATASET, help=f"as for train.py (default {data.DATASET})")
     parser.add_argument("--dataset-revision")
     parser.add_argument("--split", choices=data.SPLITS, default="test")
@@ -173,16 +181,17 @@ def main(arguments: list[str] | None = None) -> int:
             options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
         )
         median = float(np.median(everything.split("train", options.protocol).age))
-        samples, images = data.decode(everything.split(options.split, options.protocol).limit(options.limit, options.seed))
+        samples, images = data.decode(
+            everything.split(options.split, options.protocol).limit(options.limit, options.seed)
+        )
         metrics = measure(samples, predict(options.model, images), median_age=median)
-        metrics["split"] = {
-            "name": options.split,
-            "protocol": options.protocol,
-            "policy": options.policy,
-            "limit": options.limit,
-            "seed": options.seed,
-        }
-        print(report, f"{options.model} on {options.split} of {options.protocol} ({options.policy})", table(metrics), sep="\n")
+        metrics["split"] = split_record(options, options.split)
+        print(
+            report,
+            f"{options.model} on {options.split} of {options.protocol} ({options.policy})",
+            table(metrics),
+            sep="\n",
+        )
         if options.json:
             options.json.write_text(json.dumps(metrics, indent=1))
         if not str(options.model).endswith(".keras"):

@@ -45,7 +45,9 @@ def average(chips: np.ndarray, detector) -> np.ndarray:
     total = np.zeros((SIZE, SIZE, 3))
     for _, index, matrix in fits[:FACES]:
         matrix = _FACE * matrix + [[0, 0, shift], [0, 0, shift]]
-        total += cv2.warpAffine(chips[index], matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        total += cv2.warpAffine(
+            chips[index], matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
     mean = (total / min(FACES, len(fits))).astype(np.float32)
     # Averaging blurs; unsharp masking brings back contours, not anybody's features.
     sharp = mean + 1.2 * (mean - cv2.GaussianBlur(mean, (0, 0), 4))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -155,11 +154,6 @@ def embed(bundle: Path, target: Path) -> None:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(bundle / name, folder / name)
         (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
-
-
-def faces_digest(samples) -> str:
-    """SHA-256 over the pictures' own SHA-256, in their sorted order: names a set of faces in any layout."""
-    return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
 
 
 def current_commit() -> str | None:

@@ -209,7 +209,8 @@ class _Keeper(keras.callbacks.Callback):
         logs = {k: float(v) for k, v in (logs or {}).items()}
         if not all(math.isfinite(v) for v in logs.values()):
             raise FitError(
-                f"The loss is no longer a number in epoch {epoch + 1} of phase {self.phase.name}: lower --learning-rate."
+                f"The loss is no longer a number in epoch {epoch + 1} of phase {self.phase.name}: "
+                "lower --learning-rate."
             )
         state, number = self.state, len(self.state["history"]) + 1
         checkpoint = f"state-{number:03d}.weights.h5"

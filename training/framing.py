@@ -30,7 +30,9 @@ def seen(detector, chips: np.ndarray, scale: float) -> list:
     faces = []
     for chip in chips:
         canvas = cv2.copyMakeBorder(chip, *[MARGIN] * 4, cv2.BORDER_REPLICATE)
-        canvas = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        canvas = cv2.resize(
+            canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
         found = detector.detect(canvas, 0.6)
         faces.append(max(found, key=lambda face: face.area) if found else None)
     return faces
@@ -47,7 +49,10 @@ def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
         flipped = here[:, _MIRROR] * [-1, 1] + [width - 1, 0]
         points.append(np.concatenate([here, flipped]))
         spread = np.percentile(points[-1], 75, axis=0) - np.percentile(points[-1], 25, axis=0)
-        lines.append(f"yunet at {scale:g}: {len(faces)} of {len(chips)} found, spread of a point {spread.mean():.1f} px (25-75 %)")
+        lines.append(
+            f"yunet at {scale:g}: {len(faces)} of {len(chips)} found, "
+            f"spread of a point {spread.mean():.1f} px (25-75 %)"
+        )
     landmarks = np.median(np.concatenate(points), axis=0)
     faces = [face for face in seen(haar, chips, 1.0) if face]
     boxes = np.array([face.box for face in faces]) - [MARGIN, MARGIN, 0, 0]

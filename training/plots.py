@@ -10,7 +10,7 @@ matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt
 import numpy as np
 
-AGE_BANDS = ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 120))  # years, inclusive
+from training.data import AGE_BANDS, band_name
 
 
 def training_curves(history: list[dict], path: Path) -> None:
@@ -37,16 +37,17 @@ def training_curves(history: list[dict], path: Path) -> None:
 def age_errors(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     """Predicted against true age, and the error by age band; `outputs["age"]` in years, [N]."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    counts = left.hist2d(samples.age, np.clip(outputs["age"], 0, 116), bins=58, range=[[0, 116]] * 2, cmap="viridis", cmin=1)
+    counts = left.hist2d(
+        samples.age, np.clip(outputs["age"], 0, 116), bins=58, range=[[0, 116]] * 2, cmap="viridis", cmin=1
+    )
     figure.colorbar(counts[3], ax=left, label="faces")
     left.plot([0, 116], [0, 116], color="red", linewidth=1, label="right")
     left.set(xlabel="age in the label, years", ylabel="predicted age, years", title=f"{len(samples)} test faces")
     left.legend()
     error = outputs["age"] - samples.age
-    groups = [(low, high, error[(samples.age >= low) & (samples.age <= high)]) for low, high in AGE_BANDS]
-    groups = [group for group in groups if len(group[2])]
-    labels = [f"{low}-{high}\nn={len(values)}" if high < 120 else f"{low}+\nn={len(values)}" for low, high, values in groups]
-    right.boxplot([values for *_, values in groups], tick_labels=labels, showfliers=False, whis=(5, 95))
+    groups = {band_name(a, b): error[(samples.age >= a) & (samples.age <= b)] for a, b in AGE_BANDS}
+    groups = {f"{name}\nn={len(values)}": values for name, values in groups.items() if len(values)}
+    right.boxplot(list(groups.values()), tick_labels=list(groups), showfliers=False, whis=(5, 95))
     right.axhline(0, color="red", linewidth=1)
     right.set(title="predicted minus true age (box 25-75 %, whiskers 5-95 %)", ylabel="years", xlabel="age band")
     right.tick_params(axis="x", labelsize=8)

@@ -129,7 +129,9 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         help="go on with the run in --out, with the settings it was started with",
     )
     where.add_argument("--push", action="store_true", default=default(False), help="upload the bundle to the Hub")
-    where.add_argument("--repo-id", metavar="USER/NAME", help="of the model on the Hub (default: you/age-gender-NETWORK)")
+    where.add_argument(
+        "--repo-id", metavar="USER/NAME", help="of the model on the Hub (default: you/age-gender-NETWORK)"
+    )
     where.add_argument("--private", action="store_true", default=default(False), help="create it as a private one")
     return parser.parse_args(arguments)
 
@@ -284,6 +286,8 @@ def run(options: argparse.Namespace) -> Path:
 
 def finish(network, options, history, splits, report, recipe) -> Path:
     """From a trained network to the bundle: export, prove, evaluate once on test, draw, write."""
+    import numpy as np
+
     from space.estimator import Estimator
     from training import evaluate, export, plots
 
@@ -292,14 +296,8 @@ def finish(network, options, history, splits, report, recipe) -> Path:
         export.write_model(network, folder, faces=splits["validation", "images"][:64])
         test = splits["test"]
         outputs = Estimator(folder / "model.onnx").predict(splits["test", "images"])
-        metrics = evaluate.measure(test, outputs, median_age=float(_median(splits["train"].age)))
-        metrics["split"] = {
-            "name": "test",
-            "protocol": options.protocol,
-            "policy": options.policy,
-            "limit": options.limit,
-            "seed": options.seed,
-        }
+        metrics = evaluate.measure(test, outputs, median_age=float(np.median(splits["train"].age)))
+        metrics["split"] = evaluate.split_record(options, "test")
         (folder / "figures").mkdir()
         shutil.copy(options.out / "curves.png", folder / "figures" / "curves.png")
         plots.age_errors(test, outputs, folder / "figures" / "ages.png")
@@ -308,7 +306,7 @@ def finish(network, options, history, splits, report, recipe) -> Path:
             "dataset_revision": options.dataset_revision,
             "data_report": report.as_dict(),
             "command": shlex.join(["python", "training/train.py", *_command(options)]),
-            "faces": {name: len(splits[name]) for name in data.SPLITS},
+            "faces": {name: {"n": len(splits[name]), "sha256": data.fingerprint(splits[name])} for name in data.SPLITS},
             "epochs_run": len(history),
             "recipe": recipe,
             "seed": options.seed,
@@ -318,12 +316,6 @@ def finish(network, options, history, splits, report, recipe) -> Path:
     print(evaluate.table(metrics))
     print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")
     return bundle
-
-
-def _median(values):
-    import numpy as np
-
-    return np.median(values)
 
 
 def _command(options: argparse.Namespace) -> list[str]:

@@ -1,0 +1,132 @@
+"""What tests share: made-up UTKFace chips in every layout, a briefly trained run, a loopback Hub, ../shared."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+EXAMPLES = ROOT / "space" / "examples"
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+def shared(path: str) -> Path:
+    """A file of ../shared, or the test is skipped."""
+    if not (SHARED / path).exists():
+        pytest.skip(f"needs ../shared/{path}, which is not on this machine")
+    return SHARED / path
+
+
+@pytest.fixture(scope="session")
+def utkface() -> Path:
+    return shared("data/UTKFace-Cropped/UTKFace.tar.gz").parent
+
+
+@pytest.fixture(scope="session")
+def yunet() -> Path:
+    return shared("models/face_detection_yunet/face_detection_yunet_2023mar.onnx")
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def chip(seed: int, age: int, gender: int) -> bytes:
+    """A made-up chip that a network can learn from: brightness tells the age, colour the gender."""
+    generator = np.random.default_rng(seed)
+    base = np.full((200, 200, 3), 40 + 1.9 * age)
+    base[..., 0 if gender else 2] += 45
+    noise = generator.normal(0, 12, (25, 25, 3)).repeat(8, 0).repeat(8, 1)
+    return jpeg(np.clip(base + noise, 0, 255).astype(np.uint8))
+
+
+def chips(count: int) -> dict[str, bytes]:
+    """UTKFace file name -> content."""
+    generator = np.random.default_rng(1)
+    files = {}
+    for i in range(count):
+        age, gender, race = int(generator.integers(1, 90)), int(generator.integers(2)), int(generator.integers(5))
+        files[f"{age}_{gender}_{race}_2017{i:013d}.jpg.chip.jpg"] = chip(i, age, gender)
+    return files
+
+
+def write_folder(files: dict[str, bytes], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def tar_bytes(files: dict[str, bytes]) -> bytes:
+    """A .tar.gz as the Hub dataset has it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"UTKFace/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def python(*arguments: str | Path, env: dict | None = None, timeout: float = 600, **kwargs):
+    """Run this Python from the project's root; returns the finished process with its output as text."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"} | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        **kwargs,
+    )
+
+
+def assert_clear_error(result, *words: str) -> None:
+    """One sentence for a person, non-zero exit, no traceback."""
+    assert result.returncode not in (0, -11), result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    for word in words:
+        assert word in result.stderr, result.stderr
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory) -> Path:
+    """A folder of 480 made-up chips."""
+    return write_folder(chips(480), tmp_path_factory.mktemp("data") / "chips")
+
+
+@pytest.fixture(scope="session")
+def trained(made_up, tmp_path_factory) -> Path:
+    """The folder of a finished run of the compact network on made-up chips, by the command line."""
+    out = tmp_path_factory.mktemp("runs") / "compact"
+    result = python(
+        "training/train.py", "--network", "compact", "--dataset", made_up, "--epochs", "6", "--batch-size", "32",
+        "--out", out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    (out / "output.txt").write_text(result.stdout)
+    return out
+
+
+@pytest.fixture
+def hub():
+    from hub_server import Hub
+
+    with Hub() as server:
+        yield server

@@ -1,0 +1,235 @@
+"""Reading UTKFace: layouts, oddities, duplicates, splits, decoding, errors, the Hub."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from conftest import chip, chips, jpeg, python, tar_bytes, write_folder
+from PIL import Image
+
+from training import data
+
+
+def parquet(files: dict[str, bytes], path, *, columns: str) -> None:
+    """The two parquet layouts on the Hub: labels as columns, or nothing but the picture's name."""
+    import datasets
+
+    parts = [name.split("_") for name in files]
+    table = {"image": [{"bytes": content, "path": name} for name, content in files.items()]}
+    features = {"image": datasets.Image()}
+    if columns == "words":
+        table |= {
+            "age": [int(p[0]) for p in parts],
+            "gender": [("Male", "Female")[int(p[1])] for p in parts],
+            "ethnicity": [("White", "Black", "Asian", "Indian", "Others")[int(p[2])] for p in parts],
+        }
+        features |= {name: datasets.Value("string") for name in ("gender", "ethnicity")} | {
+            "age": datasets.Value("int64")
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(table, features=datasets.Features(features)).to_parquet(path)
+
+
+@pytest.mark.parametrize("layout", ["folder", "nested", "tar", "parquet of words", "parquet of names", "two parquets"])
+def test_every_layout_gives_the_same_samples(tmp_path, layout):
+    files = chips(12)
+    if layout in ("folder", "nested"):
+        write_folder(files, tmp_path / ("a/b" if layout == "nested" else ""))
+    elif layout == "tar":
+        (tmp_path / "UTKFace.tar.gz").write_bytes(tar_bytes(files))
+    elif layout == "two parquets":
+        names = list(files)
+        parquet({n: files[n] for n in names[:5]}, tmp_path / "train.parquet", columns="words")
+        parquet({n: files[n] for n in names[5:]}, tmp_path / "valid.parquet", columns="words")
+    else:
+        parquet(files, tmp_path / "data.parquet", columns=layout.split()[-1])
+    samples, report = data.load_utkface(tmp_path)
+    assert report.rows == report.used == 12 and not report.rejected
+    found = {
+        (sha, int(age), int(gender), int(race))
+        for sha, age, gender, race in zip(samples.sha256, samples.age, samples.gender, samples.race, strict=True)
+    }
+    expected = {(data._sha256({"bytes": c, "path": None}), *map(int, n.split("_")[:3])) for n, c in files.items()}
+    assert found == expected
+
+
+def test_oddities_of_the_real_files(tmp_path):
+    files = chips(6) | {  # webdataset looks at the first few for the columns
+        "24_0_1_20170116220224657 .jpg.chip.jpg": chip(1, 24, 0),
+        "39_1_20170116174525125.jpg.chip.jpg": chip(2, 39, 1),
+        "61_1_20170109150557335.jpg.chip.jpg": chip(3, 61, 1),
+        "55_0_0_20170116232725357jpg.chip.jpg": chip(4, 55, 0),  # a dot is missing: another column in the tar
+        "1_1_0_2017010919.jpg.chip.jpg": chip(5, 1, 1),  # a short date
+        "130_0_0_20170109190000000.jpg.chip.jpg": chip(6, 99, 0),
+        "20_3_0_20170109190000001.jpg.chip.jpg": chip(7, 20, 0),
+        "20_1_9_20170109190000002.jpg.chip.jpg": chip(8, 20, 0),
+        "holiday.jpg.chip.jpg": chip(9, 20, 0),
+    }
+    (tmp_path / "UTKFace.tar.gz").write_bytes(tar_bytes(files))
+    samples, report = data.load_utkface(tmp_path / "UTKFace.tar.gz")
+    labels = zip(samples.age, samples.gender, samples.race, strict=True)
+    by_name = dict(list(zip(map(str, samples.name), (tuple(map(int, label)) for label in labels), strict=True))[6:])
+    assert by_name == {
+        "24_0_1_20170116220224657": (24, 0, 1),
+        "39_1_20170116174525125": (39, 1, 1),
+        "61_1_20170109150557335": (61, 1, 3),
+        "1_1_0_2017010919": (1, 1, 0),
+    }
+    assert report.rows == 15 and len(report.corrected) == 2
+    assert sum(map(len, report.rejected.values())) == 5
+    assert "holiday" in str(report) and "no picture" in str(report)
+    assert len(str(report).splitlines()) < 25
+
+
+def test_duplicates_and_conflicts(tmp_path):
+    same, other, third = chip(1, 20, 0), chip(2, 30, 1), chip(3, 40, 1)
+    files = {
+        "20_0_0_1.jpg": same, "20_0_0_2.jpg": same,  # copies that agree
+        "30_1_0_3.jpg": other, "31_1_0_4.jpg": other,  # disagree on age
+        "40_1_0_5.jpg": third, "40_0_0_6.jpg": third,  # disagree on gender
+        "50_1_0_7.jpg": chip(4, 50, 1),
+    }  # fmt: skip
+    write_folder(files, tmp_path)
+    clean, report = data.load_utkface(tmp_path, policy="clean")
+    assert sorted(clean.age) == [20, 50]
+    assert (report.duplicate_groups, report.duplicate_files, report.conflicting_groups) == (3, 3, 2)
+    assert sorted(report.dropped.values()) == [1, 4]
+    everything, report = data.load_utkface(tmp_path, policy="all")
+    assert len(everything) == 7 and report.used == 7 and not report.dropped
+
+
+def test_splits_share_no_picture_and_lose_none(made_up):
+    samples, _ = data.load_utkface(made_up, policy="all")
+    for protocol, buckets in data.PROTOCOLS.items():
+        assert sorted(b for group in buckets.values() for b in group) == list(range(10))
+        parts = [set(samples.split(name, protocol).sha256) for name in data.SPLITS]
+        assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
+        assert set().union(*parts) == set(samples.sha256)
+    direct, _ = data.load_utkface(made_up, split="test", policy="all")
+    assert set(direct.sha256) == set(samples.split("test").sha256)
+
+
+def test_limit_is_decided_by_the_seed(made_up):
+    samples, _ = data.load_utkface(made_up)
+    first, again, other = (samples.limit(20, seed).name for seed in (0, 0, 1))
+    assert list(first) == list(again) != list(other) and len(first) == 20
+
+
+def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys):
+    pixels = np.zeros((100, 50, 3), np.uint8)
+    pixels[:50] = (255, 0, 0)  # red on top
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(pixels).save(file, "JPEG", exif=exif)
+    files = {"20_0_0_1.jpg": file.getvalue(), "30_0_0_2.jpg": chip(1, 30, 0)[:900], "40_0_0_3.jpg": chip(2, 40, 0)}
+    samples, _ = data.load_utkface(write_folder(files, tmp_path))
+    kept, images = data.decode(samples)
+    assert images.shape == (2, 200, 200, 3) and images.dtype == np.uint8
+    assert set(kept.age) == {20, 40}
+    turned = images[list(kept.age).index(20)]
+    assert turned[150, 100, 0] > 200 and turned[50, 100, 0] < 60
+    assert "30_0_0_2" in capsys.readouterr().out
+
+
+def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_IN_MEMORY", 10)
+    samples = data.load_utkface(made_up)[0].limit(30)
+    _, first = data.decode(samples, cache_dir=tmp_path)
+    monkeypatch.setattr(data, "decode_picture", lambda encoded: pytest.fail("decoded again"))
+    _, second = data.decode(samples, cache_dir=tmp_path)
+    assert np.array_equal(first, second) and isinstance(second, np.memmap)
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_IN_MEMORY", 10)
+    monkeypatch.setattr(data.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1 << 20}))
+    with pytest.raises(data.DataError, match="AGE_GENDER_CACHE"):
+        data.decode(data.load_utkface(made_up)[0], cache_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: p / "nowhere", "No dataset at"),
+        (lambda p: write_folder({}, p / "empty"), "holds no pictures"),
+        (lambda p: write_folder({"notes.txt": b"x"}, p / "text"), "holds no pictures"),
+        (lambda p: write_folder({"cat.jpg": chip(1, 1, 1)}, p / "cats"), "No usable picture"),
+        (lambda p: write_folder({"x.tar.gz": b"no tar"}, p / "bad") / "x.tar.gz", "Cannot read the dataset"),
+    ],
+)
+def test_unusable_sources(tmp_path, make, words):
+    with pytest.raises(data.DataError, match=words):
+        data.load_utkface(make(tmp_path))
+
+
+def test_a_parquet_without_pictures(tmp_path):
+    import datasets
+
+    datasets.Dataset.from_dict({"age": [1], "gender": [0]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(data.DataError, match="no image column"):
+        data.load_utkface(tmp_path)
+
+
+def test_an_empty_split_is_named(tmp_path):
+    samples, _ = data.load_utkface(write_folder(chips(1), tmp_path))
+    empty = next(name for name in data.SPLITS if samples.bucket[0] not in data.PROTOCOLS["80/10/10"][name])
+    with pytest.raises(data.DataError, match=f"The {empty} split"):
+        samples.split(empty)
+
+
+def test_unknown_words_are_refused(made_up):
+    for wrong in ({"policy": "some"}, {"protocol": "50/50"}, {"split": "exam"}):
+        with pytest.raises(data.DataError, match="choose one of"):
+            data.load_utkface(made_up, **wrong)
+
+
+def test_the_hub_dataset_through_the_real_client(hub, tmp_path):
+    repo = hub.add("py97/UTKFace-Cropped", {"UTKFace.tar.gz": tar_bytes(chips(40)), "README.md": b"# x\n"}, "dataset")
+    first = repo.refs["main"]
+    repo.commit({"UTKFace.tar.gz": tar_bytes(chips(60)), "README.md": b"# x\n"})
+    env = hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"}
+
+    def load(*arguments):
+        result = python("-m", "training.data", *arguments, env=env)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
+    older = load("--revision", first)
+    assert older["rows"] == 40 and older["revision"] == first
+    newest = load()
+    assert newest["rows"] == 60 and newest["revision"] == repo.refs["main"]
+    hub.stop()
+    assert load()["rows"] == 60  # from the client's cache
+
+
+def test_an_unknown_hub_dataset(hub, tmp_path):
+    result = python(
+        "-m", "training.data", "nobody/nothing", env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"}
+    )  # fmt: skip
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "nobody/nothing" in result.stderr and "--dataset" in result.stderr
+
+
+def test_real_utkface(utkface):
+    samples, report = data.load_utkface(utkface)
+    assert report.rows == 23708
+    assert (report.duplicate_groups, report.duplicate_files) == (375, 390)
+    assert report.rejected == {"no picture, or its file cannot be read": ["55_0_0_20170116232725357jpg"]}
+    assert len(report.corrected) == 3
+    sizes = [len(samples.split(name)) for name in data.SPLITS]
+    assert sizes == [18495, 2295, 2303]
+    assert (samples.race >= 0).all() and "24_0_1_20170116220224657" in samples.name
+
+
+def test_greyscale_and_palette_pictures_become_rgb():
+    for mode in ("L", "P", "CMYK", "LA"):
+        file = io.BytesIO()
+        Image.new(mode, (30, 30)).save(file, "TIFF" if mode == "CMYK" else "PNG")
+        assert data.decode_picture(file.getvalue()).shape == (200, 200, 3)
+    assert data.decode_picture(jpeg(np.full((200, 200, 3), 7, np.uint8)))[100, 100].tolist() == [7, 7, 7]
