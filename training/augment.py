@@ -36,7 +36,6 @@ class Augment(keras.layers.Layer):
     """Flip, move, scale, turn and recolour faces; the identity outside of training.
 
     Input and output: uint8 [N, H, W, 3] RGB. Pixels from outside the picture repeat its border.
-    The state of the generator is a weight of the layer, so it is saved and resumed with the others.
     """
 
     def __init__(self, strength: Strength, seed: int, **kwargs):

@@ -8,6 +8,7 @@ epoch. Knows nothing of where faces come from or what becomes of the trained net
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 import os
@@ -57,28 +58,30 @@ class Recipe:
 
 
 class Batches(keras.utils.PyDataset):
-    """uint8 faces and labels in an order that only seed and epoch decide; the last short batch is left out."""
+    """An endless stream of uint8 faces and labels from the beginning of epoch `epoch`.
+
+    What a batch holds depends on seed and number alone, whenever it is asked for: Keras fetches ahead into the next
+    epoch before it says that one has ended. Each epoch leaves out its last, short batch.
+    """
+
+    num_batches = None  # endless, to Keras
 
     def __init__(self, images: np.ndarray, targets: dict[str, np.ndarray], batch_size: int, seed: int, epoch: int):
         super().__init__(workers=1)
         self.images, self.targets = images, targets
         self.batch_size = min(batch_size, len(images))
+        self.steps = len(images) // self.batch_size  # an epoch
         self.seed, self.epoch = seed, epoch
-        self._shuffle()
+        self._order = functools.lru_cache(maxsize=2)(self._shuffle)
 
-    def _shuffle(self) -> None:
-        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.images))
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self._shuffle()
-
-    def __len__(self) -> int:
-        return len(self.images) // self.batch_size
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
 
     def __getitem__(self, i: int):
+        epoch, step = divmod(i, self.steps)
+        order = self._order(self.epoch + epoch)
         # Sorted within the batch: sequential reads of a memory-mapped file, and the order there is immaterial.
-        index = np.sort(self.order[i * self.batch_size : (i + 1) * self.batch_size])
+        index = np.sort(order[step * self.batch_size : (step + 1) * self.batch_size])
         return self.images[index], {name: values[index] for name, values in self.targets.items()}
 
 
@@ -155,7 +158,7 @@ def _run_phase(network, number, phase, recipe, train, validation, out, state, ve
     )
     loss, loss_weights = losses(recipe.age_head)
     trainer.compile(
-        optimizer=_optimizer(recipe, phase, steps=len(batches)),
+        optimizer=_optimizer(recipe, phase, steps=batches.steps),
         loss=loss,
         loss_weights=loss_weights,
         # XLA compiles for minutes on CPUs and then runs convolutions at half oneDNN's speed (measured).
@@ -169,7 +172,14 @@ def _run_phase(network, number, phase, recipe, train, validation, out, state, ve
         _load(network, out / state["best"]["weights"], "best weights")
     if done < phase.epochs:
         keeper = _Keeper(network, number, phase, recipe, validation, out, state)
-        trainer.fit(batches, epochs=phase.epochs, initial_epoch=done, verbose=verbose, callbacks=[keeper])
+        trainer.fit(
+            batches,
+            epochs=phase.epochs,
+            initial_epoch=done,
+            steps_per_epoch=batches.steps,
+            verbose=verbose,
+            callbacks=[keeper],
+        )
     state.update(phase=number + 1, checkpoint=None)
     _write_state(out, state)
 
@@ -204,6 +214,11 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
+        # Keras saves no generator's state (augmentation, dropout): each epoch starts from its own seed instead.
+        states = [variable for variable in self.model.variables if "seed_generator_state" in variable.path]
+        seeds = np.random.default_rng((self.recipe.seed, self.number, epoch)).integers(0, 2**31, len(states))
+        for variable, seed in zip(states, seeds, strict=True):
+            variable.assign(np.array([seed, 0], variable.dtype))
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {k: float(v) for k, v in (logs or {}).items()}

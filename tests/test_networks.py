@@ -1,0 +1,116 @@
+"""Networks: published parameter counts, the contract of inputs and outputs, initial weights."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from training import networks, train
+from training.networks import count_parameters
+
+
+@pytest.fixture(scope="module")
+def vgg16():
+    keras.utils.set_random_seed(0)
+    return networks.build("vgg16", age_head="regression")
+
+
+def phases(*arguments: str) -> dict:
+    return {p.name: p for p in train.phases(train.settle([*arguments, "--out", "nowhere"]))}
+
+
+def test_vgg16_has_exactly_the_published_parameters(vgg16):
+    assert vgg16.count_params() == 34_148_546
+    published = phases("--network", "vgg16", "--preset", "published")
+    assert list(published) == ["heads", "block5"]
+    published["heads"].prepare(vgg16)
+    assert count_parameters(vgg16.trainable_weights) == 19_433_730
+    assert count_parameters(vgg16.non_trainable_weights) == 14_714_816  # the base, and 128 moving averages
+    published["block5"].prepare(vgg16)
+    assert count_parameters(vgg16.trainable_weights) == 26_513_154
+    phases("--network", "vgg16", "--unfreeze", "all")["all"].prepare(vgg16)
+    assert count_parameters(vgg16.trainable_weights) == 34_148_546 - 128
+
+
+def test_vgg16_layers(vgg16):
+    shapes = [tuple(layer.output.shape[1:]) for layer in vgg16.layers if layer.name.startswith("block5")]
+    assert shapes[-1] == (6, 6, 512)
+    assert vgg16.get_layer("flatten").output.shape[1:] == (18432,)
+    convolutions = [layer for layer in vgg16.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(convolutions) == 13
+    for branch in ("age", "gender"):
+        assert [vgg16.get_layer(f"{branch}_dense{i}").units for i in (1, 2, 3)] == [512, 512, 32]
+        assert vgg16.get_layer(branch).units == 1
+
+
+def test_vgg16_sees_what_keras_applications_would_feed_it(vgg16):
+    faces = np.random.default_rng(0).integers(0, 256, (2, 200, 200, 3), np.uint8)
+    inside = keras.Model(vgg16.input, vgg16.get_layer("imagenet_mean").output)(faces)
+    outside = keras.applications.vgg16.preprocess_input(faces.astype("float32"))
+    np.testing.assert_allclose(np.asarray(inside), outside, atol=1e-3)
+
+
+@pytest.mark.parametrize("network", ["compact", "vgg16"])
+@pytest.mark.parametrize("head", networks.AGE_HEADS)
+def test_outputs_follow_the_contract(network, head):
+    model = networks.build(network, age_head=head)
+    faces = np.random.default_rng(0).integers(0, 256, (3, 200, 200, 3), np.uint8)
+    outputs = {name: np.asarray(value) for name, value in model(faces).items()}
+    assert outputs["age"].shape == outputs["p_female"].shape == (3,)
+    assert all(value.dtype == np.float32 for value in outputs.values())
+    assert ((outputs["p_female"] >= 0) & (outputs["p_female"] <= 1)).all()
+    assert ("age_probs" in outputs) == (head == "distribution")
+    if head == "distribution":
+        assert outputs["age_probs"].shape == (3, 102)
+        np.testing.assert_allclose(outputs["age_probs"].sum(1), 1, atol=1e-5)
+        np.testing.assert_allclose(outputs["age"], outputs["age_probs"] @ np.arange(102), atol=1e-3)
+
+
+def test_compact_is_small():
+    assert networks.build("compact").count_params() <= 2_000_000
+
+
+def test_imagenet_weights_are_those_of_keras_applications(tmp_path, monkeypatch):
+    """`--init imagenet` asks Keras for its published file and puts it into the base; the download is replaced."""
+    donor = keras.applications.VGG16(include_top=False, weights=None, input_shape=(200, 200, 3))
+    donor.save_weights(tmp_path / "donor.weights.h5")
+    asked = []
+
+    def get_file(name, origin, **_):
+        asked.append(origin)
+        return tmp_path / "donor.weights.h5"
+
+    monkeypatch.setattr(keras.src.applications.vgg16.file_utils, "get_file", get_file)
+    model = networks.build("vgg16", init="imagenet")
+    assert len(asked) == 1 and asked[0].endswith("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5")
+    for name in ("block1_conv1", "block5_conv3"):
+        np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], donor.get_layer(name).get_weights()[0])
+
+
+def test_initial_weights_from_a_file(tmp_path):
+    first = networks.build("compact")
+    faces = np.random.default_rng(0).integers(0, 256, (2, 200, 200, 3), np.uint8)
+    for name, save in (("w.weights.h5", first.save_weights), ("m.keras", first.save)):
+        save(tmp_path / name)
+        again = networks.build("compact", init=str(tmp_path / name))
+        np.testing.assert_array_equal(np.asarray(again(faces)["age"]), np.asarray(first(faces)["age"]))
+    (tmp_path / "bad.weights.h5").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="damaged"):
+        networks.build("compact", init=str(tmp_path / "bad.weights.h5"))
+    with pytest.raises(ValueError, match="age-head"):
+        networks.build("compact", age_head="regression", init=str(tmp_path / "w.weights.h5"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"network": "resnet"}, "Unknown network"),
+        ({"network": "compact", "age_head": "ordinal"}, "Unknown age head"),
+        ({"network": "compact", "init": "imagenet"}, "no ImageNet weights"),
+        ({"network": "compact", "init": "missing.weights.h5"}, "No weights at"),
+    ],
+)
+def test_impossible_wishes(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        networks.build(**arguments)

@@ -1,0 +1,224 @@
+"""The training command, as a user runs it: a bundle at the end, exact resume, clear errors, both backends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, assert_clear_error, python, write_folder
+from PIL import Image
+
+from space.bundle import open_bundle
+from space.estimator import Estimator
+from training import data, evaluate, train
+
+
+def command(made_up, out, *more) -> list:
+    """A run of seconds."""
+    short = ["--limit", "48", "--batch-size", "16", "--out", out]
+    return ["training/train.py", "--network", "compact", "--dataset", made_up, *short, *more]
+
+
+def test_a_run_ends_with_a_valid_bundle(trained):
+    bundle = open_bundle(str(trained / "bundle"))
+    card = bundle.card
+    assert card["network"] == "compact" and card["genders"] == ["male", "female"] and card["ages"] == [0, 101]
+    assert {"model.onnx", "model.keras", "model.weights.h5", "metrics.json", "figures/ages.png"} <= set(card["files"])
+    assert card["provenance"]["epochs_run"] == 6 and "--epochs 6" in card["provenance"]["command"]
+    assert card["calibration"] is None
+    assert json.loads((trained / "bundle" / "metrics.json").read_text()) == card["metrics"]
+    for name in ("curves", "ages"):
+        with Image.open(trained / "bundle" / "figures" / f"{name}.png") as figure:
+            assert figure.width > 800 and np.asarray(figure.convert("L")).std() > 10
+    with open(trained / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 and float(rows[0]["val_age_mae"]) > 0
+    assert not [p for p in trained.iterdir() if p.name.startswith(".bundle")]  # nothing half made is left
+
+
+def test_training_learns(trained):
+    metrics = open_bundle(str(trained / "bundle")).card["metrics"]
+    assert metrics["age_mae"]["value"] < 0.7 * metrics["baseline"]["age_mae"]
+    assert metrics["gender_accuracy"]["value"] > metrics["baseline"]["gender_accuracy"] + 0.2
+
+
+def test_evaluate_reprints_what_the_bundle_records(trained, made_up):
+    result = python("training/evaluate.py", "--model", trained / "bundle", "--dataset", made_up)
+    assert result.returncode == 0, result.stderr
+    assert "The figures recorded in the bundle are the same." in result.stdout
+    table = (trained / "output.txt").read_text()
+    assert next(line for line in table.splitlines() if line.startswith("all ")) in result.stdout
+    keras = python("training/evaluate.py", "--model", trained / "bundle" / "model.keras", "--dataset", made_up)
+    assert keras.returncode == 0, keras.stderr
+    assert next(line for line in table.splitlines() if line.startswith("all ")) in keras.stdout
+
+
+def test_onnx_equals_keras(trained, made_up):
+    import keras
+
+    _, images = data.decode(data.load_utkface(made_up, split="validation")[0])
+    network = keras.models.load_model(trained / "bundle" / "model.keras", compile=False)
+    expected = {name: np.asarray(value) for name, value in network.predict_on_batch(np.asarray(images)).items()}
+    answers = Estimator(trained / "bundle" / "model.onnx").predict(images)
+    assert set(answers) == {"age", "p_female", "age_probs"}
+    assert np.abs(answers["age"] - expected["age"]).max() < 0.01
+    assert np.abs(answers["p_female"] - expected["p_female"]).max() < 1e-3
+    assert answers["age"].std() > 5  # no constant
+
+
+def test_the_slim_bundle_leaves_keras_out(trained, tmp_path):
+    result = python("-m", "training.export", trained / "bundle", tmp_path / "slim")
+    assert result.returncode == 0, result.stderr
+    assert not list((tmp_path / "slim").glob("*.keras")) and not list((tmp_path / "slim").glob("*.h5"))
+    bundle = open_bundle(str(tmp_path / "slim"))
+    assert bundle.card["metrics"] == open_bundle(str(trained / "bundle")).card["metrics"]
+    assert all((tmp_path / "slim" / name).is_file() for name in bundle.card["files"])
+
+
+def wait_for(condition, process, seconds=240):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.05)
+
+
+def test_a_killed_run_resumes_exactly(made_up, tmp_path):
+    arguments = ["--epochs", "3"]
+    whole = python(*command(made_up, tmp_path / "whole", *arguments))
+    assert whole.returncode == 0, whole.stderr
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command(made_up, out, *arguments))],
+        cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_for((out / "state.json").exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = len(json.loads((out / "state.json").read_text())["history"])
+    assert 1 <= done < 3 and not (out / "bundle").exists()
+    resumed = python(*command(made_up, out, *arguments, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    rows = [json.loads((folder / "state.json").read_text())["history"] for folder in (tmp_path / "whole", out)]
+    for expected, found in zip(*rows, strict=True):
+        for name in ("loss", "val_age_mae", "val_gender_accuracy"):
+            assert found[name] == pytest.approx(expected[name], rel=2e-3, abs=2e-3), (name, rows)
+    images = np.random.default_rng(0).integers(0, 256, (8, 200, 200, 3), np.uint8)
+    ages = [Estimator(f / "bundle" / "model.onnx").predict(images)["age"] for f in (tmp_path / "whole", out)]
+    np.testing.assert_allclose(*ages, atol=0.1)
+    # Once more: nothing left to do, the same bundle again.
+    again = python(*command(made_up, out, *arguments, "--resume"))
+    assert again.returncode == 0 and "Epoch" not in again.stdout
+
+
+def test_jax_trains_the_same_code(made_up, tmp_path):
+    pytest.importorskip("jax")
+    result = python(*command(made_up, tmp_path / "jax", "--epochs", "1"), env={"KERAS_BACKEND": "jax"})
+    assert result.returncode == 0, result.stderr
+    assert "on jax" in result.stdout and "ONNX equals Keras" in result.stdout
+    assert open_bundle(str(tmp_path / "jax" / "bundle")).card["network"] == "compact"
+
+
+def test_vgg16_from_nothing_then_in_two_phases(made_up, tmp_path):
+    vgg16 = ["training/train.py", "--network", "vgg16", "--dataset", made_up, "--limit", "8", "--batch-size", "4"]
+    first = python(*vgg16, "--init", "none", "--epochs", "1", "--out", tmp_path / "first")
+    assert first.returncode == 0, first.stderr
+    assert "34," in first.stdout
+    weights = tmp_path / "first" / "bundle" / "model.weights.h5"
+    second = python(*vgg16, "--init", weights, "--epochs", "2", "--out", tmp_path / "second")
+    assert second.returncode == 0, second.stderr
+    history = json.loads((tmp_path / "second" / "state.json").read_text())["history"]
+    assert [row["phase"] for row in history] == ["heads", "block5"]
+    before, after = (Path(tmp_path / run / "bundle") for run in ("first", "second"))
+    import keras
+
+    old, new = (keras.models.load_model(folder / "model.keras", compile=False) for folder in (before, after))
+    for name, moved in (("block4_conv3", False), ("age_dense1", True)):
+        assert np.array_equal(old.get_layer(name).get_weights()[0], new.get_layer(name).get_weights()[0]) != moved
+
+
+def test_wrong_wishes_are_told_in_a_sentence(made_up, trained, tmp_path):
+    missing = python("training/train.py", "--network", "compact", "--dataset", tmp_path / "gone")
+    assert_clear_error(missing, "No dataset at", "gone")
+    again = python("training/train.py", "--network", "compact", "--dataset", made_up, "--out", trained)
+    assert_clear_error(again, "--resume")
+    other = python(
+        "training/train.py", "--network", "compact", "--dataset", made_up, "--out", trained, "--resume",
+        "--batch-size", "7",
+    )  # fmt: skip
+    assert_clear_error(other, "--batch-size", "leave it out")
+    imagenet = python(*command(made_up, tmp_path / "x", "--init", "imagenet"))
+    assert_clear_error(imagenet, "no ImageNet weights", "--init none")
+    few = write_folder({p.name: p.read_bytes() for p in list(made_up.iterdir())[:1]}, tmp_path / "one")
+    assert_clear_error(python("training/train.py", "--network", "compact", "--dataset", few), "split", "is empty")
+    assert not (tmp_path / "x" / "bundle").exists()
+
+
+@pytest.mark.parametrize("words", [["--epochs", "0"], ["--network", "resnet"], ["--learning-rate", "-1"]])
+def test_wrong_options_show_the_usage(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(words)
+    assert stop.value.code == 2 and words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["state-003.weights.h5", "state.json", "settings.json"])
+def test_a_broken_checkpoint_is_told(made_up, tmp_path, what):
+    out = tmp_path / "run"
+    out.mkdir()
+    options = train.settle([str(a) for a in command(made_up, out)[1:]])
+    settings = {k: v for k, v in vars(options).items() if k not in train._FREE}
+    (out / "settings.json").write_text(json.dumps(settings))
+    row = {"phase": "all", "epoch": 3, "loss": 1.0}
+    state = {"history": [row] * 3, "best": None, "phase": 0, "checkpoint": "state-003.weights.h5", "finished": False}
+    (out / "state.json").write_text(json.dumps(state))
+    (out / what).write_text("{broken")
+    result = python(*command(made_up, out, "--resume"))
+    assert_clear_error(result, what, "--out")
+    assert not (out / "bundle").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_bundle(made_up, tmp_path):
+    def small_files():  # writing past the limit fails as on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+
+    result = python(*command(made_up, tmp_path / "run", "--epochs", "1"), preexec_fn=small_files)
+    assert_clear_error(result)
+    assert not (tmp_path / "run" / "bundle").exists()
+    assert not (tmp_path / "run" / "state.json").exists()
+
+
+def test_measures_are_right_on_an_example_by_hand():
+    samples = data.Samples(
+        name=np.array(["a", "b", "c", "d"]), age=np.array([10, 20, 30, 40], np.float32),
+        gender=np.array([0, 0, 1, 1], np.int8), race=np.array([0, 1, 2, -1], np.int8),
+        sha256=np.array(["0", "1", "2", "3"]), encoded=(b"",) * 4,
+    )  # fmt: skip
+    outputs = {"age": np.array([12.0, 14.0, 30.0, 46.0]), "p_female": np.array([0.2, 0.6, 0.9, 0.5])}
+    metrics = evaluate.measure(samples, outputs, median_age=25.0)
+    assert metrics["age_mae"]["value"] == pytest.approx((2 + 6 + 0 + 6) / 4)
+    assert metrics["age_bias"]["value"] == pytest.approx((2 - 6 + 0 + 6) / 4)
+    assert metrics["cs5"]["value"] == 0.5
+    assert metrics["gender_accuracy"]["value"] == metrics["gender_balanced_accuracy"] == 0.75
+    assert metrics["gender_auc"] == 0.75
+    assert metrics["baseline"] == {"median_age": 25.0, "age_mae": 10.0, "gender_accuracy": 0.5}
+    assert metrics["by"]["gender"]["male"]["gender_accuracy"]["value"] == 0.5
+    assert metrics["by"]["age band"]["10-19"]["n"] == 1 and set(metrics["by"]["race"]) == {"White", "Black", "Asian"}
+    assert metrics["age_mae"]["low"] <= metrics["age_mae"]["value"] <= metrics["age_mae"]["high"]
+    assert "baseline" in evaluate.table(metrics)
+
+
+def test_help_is_quick_and_names_the_options():
+    started = time.monotonic()
+    result = python("training/train.py", "--help")
+    assert result.returncode == 0 and time.monotonic() - started < 20
+    for option in "network dataset init age-head epochs batch-size unfreeze preset limit seed out resume push".split():
+        assert f"--{option}" in result.stdout
