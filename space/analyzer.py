@@ -13,7 +13,7 @@ import numpy as np
 
 from space.bundle import Bundle, BundleError, open_bundle
 from space.crop import Template, crops
-from space.detector import THRESHOLD, load_detector
+from space.detector import THRESHOLD, Haar, YuNet, load_detector
 from space.estimator import Estimator
 from space.face import Face
 
@@ -27,8 +27,8 @@ class FaceAnalyzer:
     bundle: Bundle
     template: Template
     estimator: Estimator
-    detector: object  # YuNet or Haar
-    note: str = ""  # for the user, when the detector is not the one wished for
+    detector: YuNet | Haar
+    note: str = ""  # when the detector is not the one wished for; see load_detector
 
     @classmethod
     def load(cls, model: str | None = None, *, detector: str | None = None) -> FaceAnalyzer:

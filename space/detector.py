@@ -86,14 +86,15 @@ class Haar:
         return sorted(faces, key=lambda face: -face.score)
 
 
-def load_detector(source: str | None = None):
+def load_detector(source: str | None = None) -> tuple[YuNet | Haar, str]:
     """A detector, and what to tell the user about it.
 
     Args:
         source: YuNet's ONNX file, "haar", or None: YuNet from the Hub, and Haar if that cannot be had.
 
     Returns:
-        The detector (`.name`, `.detect(rgb, threshold)`) and a note, empty when all is as it should be.
+        The detector (`.name`, `.detect(rgb, threshold)`) and a note, empty when all is as it should be: its first
+        line is for visitors, the rest, the reason, for whoever runs the app.
 
     Raises:
         BundleError: a file was asked for and cannot be used.
@@ -114,8 +115,8 @@ def load_detector(source: str | None = None):
         return YuNet(path), ""
     except BundleError as error:
         return Haar(), (
-            f"Faces are found with OpenCV's Haar cascade, which misses profiles and small faces, because YuNet is "
-            f"not available: {error}"
+            "Faces are found with OpenCV's Haar cascade, which misses profiles and small faces: YuNet is not "
+            f"available.\n{error}"
         )
 
 

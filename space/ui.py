@@ -15,7 +15,7 @@ from space.annotate import draw
 from space.photo import PhotoError, read_photo
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
-COLUMNS = ["#", "apparent gender", "gender confidence", "apparent age", "detector score", "face, pixels"]
+COLUMNS = ["#", "age", "gender", "confidence", "score", "pixels"]
 
 TITLE = "Apparent age and gender"
 INTRO = f"""# {TITLE}
@@ -72,9 +72,9 @@ def rows(result: dict | None) -> list[list]:
     return [
         [
             number,
+            f"{face['age']:.0f}",
             face["gender"],
             f"{100 * face['gender_probability']:.0f} %",
-            f"{face['age']:.0f}",
             f"{face['score']:.2f}",
             f"{face['box'][2]:.0f} × {face['box'][3]:.0f}",
         ]
@@ -133,7 +133,7 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(INTRO)
         if analyzer.note:
-            gr.Markdown(f"⚠️ {analyzer.note}", elem_id="note")
+            gr.Markdown(f"⚠️ {analyzer.note.splitlines()[0]}", elem_id="note")
         with gr.Row():
             with gr.Column():
                 photo = Photo(
@@ -149,13 +149,19 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
                 annotated = gr.Image(
                     label="Faces",
                     format="jpeg",
+                    buttons=["download", "fullscreen"],  # no sharing: photos are sent nowhere
                     interactive=False,
                     height=420,
                     elem_id="annotated",
                     alt_text="The photo with every face boxed, numbered and labelled",
                 )
                 line = gr.Markdown(summary(None), elem_id="summary")
-        table = gr.Dataframe(headers=COLUMNS, label="Faces", interactive=False, wrap=True, elem_id="faces")
+        table = gr.Dataframe(
+            headers=COLUMNS,
+            label="Apparent age and gender, confidence of the gender, score of the detector",
+            interactive=False,
+            elem_id="faces",
+        )
         with gr.Accordion("JSON", open=False):
             result = gr.JSON(label="Answer of the API endpoint /analyze_photo", elem_id="json")
         pictures = sorted(EXAMPLES.glob("*.jpg"))

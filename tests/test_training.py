@@ -128,7 +128,7 @@ def test_jax_trains_the_same_code(made_up, tmp_path):
 
 
 def test_vgg16_from_nothing_then_in_two_phases(made_up, tmp_path):
-    vgg16 = ["training/train.py", "--network", "vgg16", "--dataset", made_up, "--limit", "8", "--batch-size", "4"]
+    vgg16 = ["training/train.py", "--network", "vgg16", "--dataset", made_up, "--limit", "4", "--batch-size", "4"]
     first = python(*vgg16, "--init", "none", "--epochs", "1", "--out", tmp_path / "first")
     assert first.returncode == 0, first.stderr
     assert "34," in first.stdout

@@ -238,7 +238,7 @@ def run(options: argparse.Namespace) -> Path:
     keras.utils.set_random_seed(options.seed)
     precision = options.precision
     if precision == "auto":
-        precision = "mixed_bfloat16" if keras.distribution.list_devices("gpu") else "float32"
+        precision = "mixed_bfloat16" if _has_accelerator() else "float32"
     keras.config.set_dtype_policy(precision)
     dropout = 0.3 if options.network == "compact" else 0.5
     network = networks.build(options.network, age_head=options.age_head, init=options.init, dropout=dropout)
@@ -282,6 +282,16 @@ def run(options: argparse.Namespace) -> Path:
     final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
     final.set_weights(network.get_weights())
     return finish(final, options, history, splits, report, dataclasses.asdict(recipe))
+
+
+def _has_accelerator() -> bool:
+    import keras
+
+    if keras.backend.backend() == "torch":  # which keras.distribution does not cover
+        import torch
+
+        return torch.cuda.is_available()
+    return not keras.distribution.list_devices()[0].startswith("cpu")
 
 
 def finish(network, options, history, splits, report, recipe) -> Path:

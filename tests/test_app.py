@@ -1,0 +1,269 @@
+"""The app as people meet it: the process, the API through `gradio_client`, the page in Chromium."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import EXAMPLES, ROOT, assert_clear_error, python
+from gradio_client import Client, handle_file
+from PIL import Image
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class App:
+    """A running app.py."""
+
+    def __init__(self, *arguments, env=None, folder=ROOT):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(self.port), *map(str, arguments)],
+            cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        end = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    self.process.kill()
+                    raise AssertionError(self.process.communicate()[0]) from None
+                time.sleep(0.1)
+
+    def client(self, folder) -> Client:
+        return Client(self.url, verbose=False, download_files=str(folder))
+
+    def stop(self) -> str:
+        """End it as Ctrl-C does; returns what it printed."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.communicate(timeout=20)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def app():
+    running = App()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(app, tmp_path):
+    return app.client(tmp_path)
+
+
+def test_the_api_answers_the_group_example(client):
+    picture, result = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+    assert list(result) == ["faces", "model", "detector", "elapsed_ms"]
+    assert len(result["faces"]) == 8
+    keys = ["box", "score", "age", "age_low", "age_high", "gender", "gender_probability"]
+    assert all(list(face) == keys for face in result["faces"])
+    areas = [face["box"][2] * face["box"][3] for face in result["faces"]]
+    assert areas == sorted(areas, reverse=True)
+    assert result["model"] == {"name": "compact", "source": "embedded", "revision": None}
+    assert result["detector"] == "haar" and result["elapsed_ms"] > 0
+    with Image.open(EXAMPLES / "group.jpg") as photo, Image.open(picture) as annotated:
+        assert annotated.size == photo.size
+        change = np.abs(np.asarray(annotated.convert("RGB"), int) - np.asarray(photo.convert("RGB"), int)).sum(2)
+        assert 0.01 < (change > 60).mean() < 0.5  # boxes and labels, and the rest untouched
+
+
+def test_a_turned_photo_is_answered_upright(client, tmp_path):
+    with Image.open(EXAMPLES / "age-20-26-male.jpg") as photo:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
+    picture, result = client.predict(handle_file(tmp_path / "turned.jpg"), api_name="/analyze_photo")
+    assert len(result["faces"]) == 1
+    with Image.open(picture) as annotated:
+        assert annotated.size == (320, 320)
+
+
+def test_data_urls_are_read_like_files(client):
+    url = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "group.jpg").read_bytes()).decode()
+    _, result = client.predict(
+        {"url": url, "path": None, "meta": {"_type": "gradio.FileData"}}, api_name="/analyze_photo"
+    )
+    assert len(result["faces"]) == 8
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_no_face_is_an_answer_not_an_error(client, tmp_path):
+    (tmp_path / "blank.png").write_bytes(png(Image.new("RGB", (300, 200), "grey")))
+    _, result = client.predict(handle_file(tmp_path / "blank.png"), api_name="/analyze_photo")
+    assert result["faces"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("notes.txt", b"hello", "no picture"),
+        ("photo.jpg", b"not a jpeg", "no picture"),
+        ("cut.jpg", (EXAMPLES / "group.jpg").read_bytes()[:5000], "damaged"),
+        ("bomb.png", png(Image.new("1", (20000, 20000))), "megapixels"),
+    ],
+)
+def test_what_is_no_photo_gets_a_plain_message(client, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Exception, match=words):
+        client.predict(handle_file(tmp_path / name), api_name="/analyze_photo")
+
+
+def test_nothing_sent_gets_a_plain_message(client):
+    with pytest.raises(Exception, match="Choose a photo"):
+        client.predict(None, api_name="/analyze_photo")
+    with pytest.raises(Exception, match="base64"):
+        bad = {"url": "data:image/png;base64,###", "path": None, "meta": {"_type": "gradio.FileData"}}
+        client.predict(bad, api_name="/analyze_photo")
+
+
+def test_only_documented_endpoints_are_public(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(endpoints) == ["/analyze_photo"]
+
+
+def test_another_bundle_and_the_environment(trained):
+    bundle = trained / "bundle"
+    for arguments, env in (
+        (["--model", bundle, "--detector", "haar"], {}),
+        ([], {"AGE_GENDER_MODEL": str(bundle), "AGE_GENDER_DETECTOR": "haar"}),
+    ):
+        running = App(*arguments, env=env)
+        try:
+            _, result = running.client(trained / "downloads").predict(
+                handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo"
+            )
+            assert result["model"] == {"name": "compact", "source": str(bundle), "revision": None}
+        finally:
+            printed = running.stop()
+        assert "note:" not in printed and "Traceback" not in printed
+
+
+def test_yunet_from_a_file_and_from_the_hub(yunet, hub, tmp_path):
+    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
+    for arguments, env in (
+        (["--detector", yunet], {}),
+        ([], hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"}),
+    ):
+        running = App(*arguments, env=env)
+        try:
+            _, result = running.client(tmp_path).predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+            assert result["detector"] == "yunet" and len(result["faces"]) == 8
+        finally:
+            running.stop()
+
+
+def test_start_up_errors_are_a_sentence(tmp_path):
+    assert_clear_error(python("app.py", "--model", tmp_path / "gone"), "No model at", "gone")
+    assert_clear_error(python("app.py", "--model", tmp_path), "no model bundle")
+    assert_clear_error(python("app.py", "--detector", tmp_path / "gone.onnx"), "No detector at")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert_clear_error(python("app.py", "--detector", "haar", "--port", str(taken.getsockname()[1])), "port")
+    assert python("app.py", "--help").returncode == 0
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip("needs /usr/bin/chromium (Debian's package chromium)")
+    from playwright.sync_api import sync_playwright
+
+    flags = "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=[*flags.split(), "--no-first-run", "--disable-sync"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, app):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.foreign, page.problems = [], []
+    page.on(
+        "request", lambda r: page.foreign.append(r.url) if not r.url.startswith((app.url, "data:", "blob:")) else None
+    )
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.goto(app.url)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    yield page
+    page.close()
+
+
+def upload(page, path) -> None:
+    page.set_input_files("#photo input[type=file]", str(path))
+
+
+def test_a_visitor_uploads_a_photo(page, tmp_path):
+    upload(page, EXAMPLES / "group.jpg")
+    page.wait_for_selector("#annotated img", timeout=60_000)
+    page.get_by_text("8 faces").wait_for(timeout=20_000)
+    rows = page.locator("#faces [role=row][aria-rowindex]")
+    page.wait_for_selector("#faces [role=row][aria-rowindex='9']", timeout=20_000)
+    text = rows.nth(1).inner_text()
+    assert re.search(r"(fe)?male", text) and "%" in text, text
+    natural = page.evaluate("document.querySelector('#annotated img').naturalWidth")
+    with Image.open(EXAMPLES / "group.jpg") as photo:
+        assert natural == photo.width
+    page.get_by_text("JSON").first.click()
+    page.wait_for_selector("#json")
+    body = page.locator("body").inner_text()
+    assert "appears" in body and "Apparent age and gender" in body
+    assert "Haar cascade" in page.locator("#note").inner_text()  # no Hub here: the page says what stands in
+    page.screenshot(path=os.environ.get("AGE_GENDER_SCREENSHOT", str(tmp_path / "page.png")), full_page=True)
+    assert not page.problems
+    assert not page.foreign, "the page asked other servers"
+
+
+def test_a_visitor_chooses_an_example(page):
+    page.locator("button:has(img), td:has(img), .gallery-item").first.click()
+    page.wait_for_selector("#annotated img", timeout=60_000)
+    page.get_by_text("1 face").first.wait_for(timeout=20_000)
+
+
+def test_a_visitor_sends_a_file_that_is_no_picture(page, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"this is no picture")
+    upload(page, tmp_path / "photo.jpg")
+    page.get_by_text("no picture that can be read").first.wait_for(timeout=20_000)
+
+
+def test_a_photo_without_faces(page, tmp_path):
+    (tmp_path / "blank.png").write_bytes(png(Image.new("RGB", (300, 200), "grey")))
+    upload(page, tmp_path / "blank.png")
+    page.get_by_text("No face found").wait_for(timeout=60_000)

@@ -1,0 +1,341 @@
+"""Serving without the page: photos of every kind, detection, crops, the estimator, bundles and their faults."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import EXAMPLES, ROOT, SHARED, shared
+from PIL import Image
+
+from space import bundle as bundles
+from space.analyzer import FaceAnalyzer
+from space.annotate import draw
+from space.bundle import EMBEDDED, BundleError, open_bundle
+from space.crop import crop, load_template, similarity
+from space.detector import Haar, YuNet, load_detector
+from space.estimator import Estimator
+from space.face import Face
+from space.photo import MAX_PIXELS, PhotoError, read_photo
+
+PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def haar() -> FaceAnalyzer:
+    return FaceAnalyzer.load(detector="haar")
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+# Photos
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(orientation):
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:20, :30] = 255
+    turn = Image.Transpose
+    store = {  # what a camera writes for each value
+        2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE, 6: turn.ROTATE_90,
+        7: turn.TRANSVERSE, 8: turn.ROTATE_270,
+    }  # fmt: skip
+    stored = Image.fromarray(upright)
+    if orientation in store:
+        stored = stored.transpose(store[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = read_photo(encode(stored, exif=exif))
+    np.testing.assert_array_equal(photo, upright)
+
+
+def test_grey_alpha_palette_cmyk_and_16_bit_become_rgb():
+    grey = np.linspace(0, 255, 50 * 40).reshape(40, 50).astype(np.uint8)
+    expected = np.repeat(grey[..., None], 3, 2)
+    np.testing.assert_array_equal(read_photo(encode(Image.fromarray(grey))), expected)
+    deep = read_photo(encode(Image.fromarray(grey.astype(np.uint16) * 257)))
+    assert np.abs(deep.astype(int) - expected).max() <= 1
+    clear = Image.new("RGBA", (50, 40), (255, 0, 0, 0))
+    assert (read_photo(encode(clear)) == 255).all()  # transparent: the white page shows
+    assert read_photo(encode(Image.fromarray(grey).convert("P"), "GIF")).shape == (40, 50, 3)
+    assert read_photo(encode(Image.new("CMYK", (50, 40)), "TIFF")).shape == (40, 50, 3)
+    assert read_photo(encode(Image.new("1", (50, 40)))).shape == (40, 50, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no picture"),
+        (b"<html>hello</html>", "no picture"),
+        (PORTRAITS[0].read_bytes()[:2000], "damaged"),
+    ],
+)
+def test_files_that_are_no_picture(content, words):
+    with pytest.raises(PhotoError, match=words):
+        read_photo(content)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded():
+    side = int(MAX_PIXELS**0.5) + 100
+    bomb = encode(Image.new("1", (side, side)))
+    assert len(bomb) < 100_000
+    with pytest.raises(PhotoError, match="megapixels"):
+        read_photo(bomb)
+
+
+# Detection and crops
+
+
+@pytest.mark.parametrize("path", [*PORTRAITS, EXAMPLES / "group.jpg"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("name", ["haar", "yunet"])
+def test_detectors_find_every_face_of_the_examples(path, name, request):
+    detector = Haar() if name == "haar" else YuNet(request.getfixturevalue("yunet"))
+    faces = detector.detect(read_photo(path))
+    assert len(faces) == (8 if path.stem == "group" else 1)
+    assert all((face.landmarks is None) == (name == "haar") for face in faces)
+
+
+def test_nothing_is_found_where_nothing_is(yunet):
+    blank = np.full((300, 400, 3), 127, np.uint8)
+    for detector in (Haar(), YuNet(yunet)):
+        assert detector.detect(blank) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("12", 6), ("15", 16), ("18", 6), ("19", 5), ("2", 4), ("3", 5), ("6", 14), ("9", 8), ("24", 10), ("5", 1)],
+)
+def test_real_group_photos(name, count, yunet):
+    faces = YuNet(yunet).detect(read_photo(shared(f"photos/{name}.jpg")))
+    assert abs(len(faces) - count) <= max(1, count // 8)
+
+
+def test_large_photos_are_searched_small_and_answered_in_their_own_pixels(yunet):
+    photo = read_photo(EXAMPLES / "group.jpg")
+    large = cv2.resize(photo, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    for detector in (YuNet(yunet), Haar()):
+        small_faces, large_faces = (
+            sorted(detector.detect(p), key=lambda f: (round(f.box[1] / 200 / s), f.box[0]))
+            for p, s in ((photo, 1), (large, 4))
+        )
+        assert len(small_faces) == len(large_faces) == 8
+        for a, b in zip(small_faces, large_faces, strict=True):
+            np.testing.assert_allclose(np.array(b.box) / 4, a.box, atol=0.2 * a.box[2])
+
+
+def test_similarity_recovers_a_known_transform():
+    points = np.random.default_rng(0).uniform(0, 100, (5, 2))
+    angle, scale, shift = 0.4, 1.7, np.array([12.0, -5.0])
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = similarity(points, scale * points @ rotation.T + shift)
+    np.testing.assert_allclose(matrix, np.column_stack([scale * rotation, shift]), atol=1e-9)
+    assert np.isfinite(similarity(np.ones((5, 2)), points)).all()  # all points in one place
+
+
+@pytest.mark.parametrize("scale", [0.2, 0.7, 1.0, 3.0])
+@pytest.mark.parametrize("angle", [0, 25, -40])
+def test_a_crop_undoes_how_the_face_lies_in_the_photo(scale, angle):
+    """A chip laid into a photo at any size and turn comes out as it was."""
+    template = load_template()
+    chip = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8), (0, 0), 12)
+    chip = cv2.normalize(chip, None, 0, 255, cv2.NORM_MINMAX)
+    matrix = cv2.getRotationMatrix2D((100, 100), angle, scale)
+    matrix[:, 2] += 500
+    photo = cv2.warpAffine(chip, matrix, (1200, 1200), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    landmarks = template.landmarks @ matrix[:, :2].T.astype(np.float32) + matrix[:, 2].astype(np.float32)
+    found = crop(photo, Face((0, 0, 1, 1), 1.0, landmarks), template)
+    assert found.shape == (200, 200, 3) and found.dtype == np.uint8
+    assert np.abs(found.astype(int) - chip)[20:-20, 20:-20].mean() < 6
+
+
+def test_a_face_over_the_edge_is_cropped_all_the_same():
+    photo = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    for box in ((-50, -50, 120, 120), (90, 90, 60, 60), (400, 400, 50, 50)):
+        assert crop(photo, Face(box, 1.0), load_template()).shape == (200, 200, 3)
+
+
+def test_chips_are_framed_alike_by_both_detectors(utkface, yunet):
+    """The templates bring test chips back to themselves: the framing that the network learned."""
+    from training import data, framing
+
+    _, chips = data.decode(data.load_utkface(utkface, split="validation")[0].limit(60))
+    template = load_template()
+    for detector, limit in ((YuNet(yunet), 8.0), (Haar(), 16.0)):
+        offsets = []
+        for face in framing.seen(detector, chips, 1.0):
+            if face is None:
+                continue
+            if face.landmarks is not None:
+                here = face.landmarks - framing.MARGIN
+                matrix = similarity(here, template.landmarks)
+                offsets.append(np.abs(matrix @ [100, 100, 1] - 100).max())
+            else:
+                center = np.array(face.box[:2]) + np.array(face.box[2:]) / 2 - framing.MARGIN
+                expected = np.array(template.box[:2]) + np.array(template.box[2:]) / 2
+                offsets.append(np.abs(center - expected).max())
+        assert len(offsets) > 0.8 * len(chips)
+        assert np.median(offsets) < limit, detector.name
+
+
+def test_the_detector_asked_for_is_used_or_refused(tmp_path):
+    with pytest.raises(BundleError, match="No detector at"):
+        load_detector("missing.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    with pytest.raises(BundleError, match="no YuNet model"):
+        load_detector(str(tmp_path / "bad.onnx"))
+    detector, note = load_detector("haar")
+    assert detector.name == "haar" and note == ""
+
+
+# From photo to answer
+
+
+def test_faces_come_largest_first_in_pixels_of_the_photo(haar):
+    photo = read_photo(EXAMPLES / "group.jpg")
+    faces = haar.analyze(photo)
+    assert len(faces) == 8
+    assert [f.area for f in faces] == sorted((f.area for f in faces), reverse=True)
+    for face in faces:
+        x, y, width, height = face.box
+        assert 0 <= x + width / 2 <= photo.shape[1] and 0 <= y + height / 2 <= photo.shape[0]
+        assert 0 <= face.age <= 116 and face.gender in ("female", "male")
+        assert 0.5 <= face.gender_probability <= 1 and face.age_low is None and face.age_high is None
+    assert json.dumps([f.as_dict() for f in faces])
+
+
+def test_one_batch_answers_as_single_faces_do(haar):
+    photo = read_photo(EXAMPLES / "group.jpg")
+    together = haar.analyze(photo)
+    alone = [haar.estimate(photo, [face])[0] for face in together]
+    np.testing.assert_allclose([f.age for f in together], [f.age for f in alone], atol=1e-3)
+    assert len({round(f.age, 2) for f in together}) > 3
+
+
+def test_wrong_arrays_are_refused(haar):
+    shapes = ((10, 10), np.uint8), ((10, 10, 4), np.uint8), ((10, 10, 3), np.float64), ((0, 5, 3), np.uint8)
+    for wrong in (np.zeros(*shape) for shape in shapes):
+        with pytest.raises(ValueError, match="uint8"):
+            haar.analyze(wrong)
+    estimator = haar.estimator
+    with pytest.raises(ValueError, match="uint8"):
+        estimator.predict(np.zeros((1, 100, 100, 3), np.uint8))
+    empty = estimator.predict(np.zeros((0, 200, 200, 3), np.uint8))
+    assert empty["age"].shape == (0,)
+
+
+def test_age_rises_with_the_band_of_the_examples(haar):
+    """The averaged faces look as old as the faces they were made of."""
+    means = {}
+    for path in PORTRAITS:
+        _, low, high, gender = path.stem.split("-")
+        faces = haar.analyze(read_photo(path))
+        means.setdefault((int(low), int(high)), []).append(faces[0].age)
+        assert faces[0].gender == gender, path.stem
+    ages = [np.mean(means[band]) for band in sorted(means)]
+    assert ages == sorted(ages), means
+    assert ages[0] < 16 and ages[-1] > 50, means
+
+
+def test_drawing_leaves_the_photo_alone_and_marks_each_face(haar):
+    photo = read_photo(EXAMPLES / "group.jpg")
+    before = photo.copy()
+    faces = haar.analyze(photo)
+    drawn = draw(photo, faces)
+    np.testing.assert_array_equal(photo, before)
+    assert drawn.shape == photo.shape and drawn.dtype == np.uint8
+    for face in faces:
+        x, y, width, _ = (int(v) for v in face.box)
+        line = drawn[max(0, y), max(0, x) : x + width].astype(int) - photo[max(0, y), max(0, x) : x + width]
+        assert (np.abs(line).sum(1) > 20).mean() > 0.5
+    assert draw(photo, []).shape == photo.shape
+
+
+def test_serving_imports_no_tensorflow_and_nothing_of_training():
+    code = (
+        "import sys; import space.ui, space.analyzer; from space.analyzer import FaceAnalyzer; import numpy as np; "
+        "FaceAnalyzer.load(detector='haar').analyze(np.zeros((90, 90, 3), np.uint8)); "
+        "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'keras', 'training', 'jax', 'torch')])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+# Bundles
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the embedded bundle, to be broken."""
+    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
+
+
+def test_the_embedded_bundle_is_whole_and_small():
+    bundle = open_bundle()
+    assert bundle.source == "embedded"
+    assert sum(p.stat().st_size for p in EMBEDDED.rglob("*") if p.is_file()) <= 8_000_000
+    assert set(bundle.card["files"]) == {
+        p.relative_to(EMBEDDED).as_posix() for p in EMBEDDED.rglob("*") if p.is_file() and p.name != bundles.CARD
+    }
+    assert Estimator(bundle.model_path).size == bundle.card["input"]["size"][0] == 200
+
+
+def edit(folder, **changes) -> None:
+    card = json.loads((folder / bundles.CARD).read_text())
+    card.update(changes)
+    (folder / bundles.CARD).write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        (lambda f: (f / "model.onnx").write_bytes(b"x" * 1000), "model.onnx is damaged"),
+        (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing"),
+        (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json is damaged"),
+        (lambda f: (f / bundles.CARD).unlink(), "no model bundle"),
+        (lambda f: (f / bundles.CARD).write_text("{"), "cannot be read"),
+        (lambda f: (f / bundles.CARD).write_text("[]"), "not the card"),
+        (lambda f: edit(f, format=99), "update the app"),
+        (lambda f: edit(f, serve="other.onnx"), "does not list it"),
+        (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
+        (lambda f: edit(f, crop={"size": 200}), "crop template"),
+    ],
+)
+def test_broken_bundles_are_named(copy, breaks, words):
+    breaks(copy)
+    with pytest.raises(BundleError, match=words):
+        FaceAnalyzer.load(str(copy), detector="haar")
+
+
+def test_a_file_that_is_no_network_is_told(copy):
+    (copy / "model.onnx").write_bytes(b"garbage")
+    card = json.loads((copy / bundles.CARD).read_text())
+    card["files"]["model.onnx"]["sha256"] = bundles.sha256_of(copy / "model.onnx")
+    edit(copy, files=card["files"])
+    with pytest.raises(BundleError, match="cannot be opened"):
+        FaceAnalyzer.load(str(copy), detector="haar")
+
+
+def test_what_is_neither_folder_nor_hub_id():
+    for wrong in ("no/such/folder", "nowhere", "a b/c", str(ROOT / "README.md")):
+        with pytest.raises(BundleError, match="No model at"):
+            open_bundle(wrong)
+
+
+def test_shared_is_not_needed_and_not_in_the_repository():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not tracked:
+        pytest.skip("no git checkout")
+    assert not [name for name in tracked if "yunet" in name.lower() and name.endswith(".onnx")]
+    if SHARED.exists():
+        ours = {bundles.sha256_of(ROOT / n) for n in tracked if n.endswith((".jpg", ".png")) and (ROOT / n).exists()}
+        assert not ours & {bundles.sha256_of(p) for p in (SHARED / "photos").glob("*.jpg")}
