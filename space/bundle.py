@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import queue
 import re
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
 CARD = "age_gender.json"
 EMBEDDED = Path(__file__).resolve().parent / "models" / "compact"
-CONNECT_TIMEOUT = 4.0  # seconds to wait for a Hub that does not answer
+CONNECT_TIMEOUT = 3.5  # seconds to wait for a Hub that does not answer
+STALL = 5.0  # seconds without a byte after which a download is given up
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 
 
@@ -72,36 +77,47 @@ def verify(folder: Path) -> dict:
         BundleError: what is wrong with which file.
     """
     folder = Path(folder)
+    card = read_card(folder)
+    for name, entry in card["files"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
+            raise BundleError(f"{folder / CARD} lists {name}, which lies outside of the bundle.")
+        if path.is_file():
+            if sha256_of(path) != entry["sha256"]:
+                raise BundleError(f"{path} is damaged (its SHA-256 is not the one in {CARD}): get the bundle again.")
+        elif name == card["serve"]:
+            raise BundleError(f"{path} is missing: get the bundle again.")
+    return card
+
+
+def read_card(folder: Path) -> dict:
+    """A bundle's `age_gender.json`, of a format that this reader knows and with all that it must have.
+
+    Raises:
+        BundleError: what is wrong with it.
+    """
+    path = folder / CARD
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{folder} is no model bundle: it has no {CARD}.") from None
     except (ValueError, OSError) as error:
-        raise BundleError(f"{folder / CARD} cannot be read ({error}): get the bundle again.") from error
+        raise BundleError(f"{path} cannot be read ({error}): get the bundle again.") from error
     version = card.get("format") if isinstance(card, dict) else None
     if not isinstance(version, int):
-        raise BundleError(f"{folder / CARD} is not the card of a model bundle.")
+        raise BundleError(f"{path} is not the card of a model bundle.")
     if version > FORMAT:
         raise BundleError(
             f"The bundle in {folder} has format {version}, this app reads up to {FORMAT}: update the app."
         )
     try:
-        served = card["serve"]
-        entries = {name: entry["sha256"] for name, entry in card["files"].items()}
         card["network"], card["crop"]
+        hashes = {name: entry["sha256"] for name, entry in card["files"].items()}
+        served = card["serve"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{folder / CARD} lacks {error}: get the bundle again.") from error
-    if served not in entries:
-        raise BundleError(f"{folder / CARD} names {served} to serve but does not list it: get the bundle again.")
-    for name, expected in entries.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
-            raise BundleError(f"{folder / CARD} lists {name}, which lies outside of the bundle.")
-        if path.is_file():
-            if sha256_of(path) != expected:
-                raise BundleError(f"{path} is damaged (its SHA-256 is not the one in {CARD}): get the bundle again.")
-        elif name == served:
-            raise BundleError(f"{path} is missing: get the bundle again.")
+        raise BundleError(f"{path} lacks {error}: get the bundle again.") from error
+    if served not in hashes:
+        raise BundleError(f"{path} names {served} to serve but does not list it: get the bundle again.")
     return card
 
 
@@ -112,17 +128,15 @@ def download(repo: str, revision: str | None) -> tuple[Path, str]:
         BundleError: no such repository, revision or file, no access, or the Hub does not answer and the cache
             has no copy.
     """
-    commit, card = hub_file(repo, CARD, revision)
-    try:
-        served = json.loads(card.read_text(encoding="utf-8"))["serve"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{CARD} of {repo} cannot be read: {error}.") from error
-    hub_file(repo, served, commit)
-    return card.parent, commit
+    commit, path = hub_file(repo, CARD, revision)
+    hub_file(repo, read_card(path.parent)["serve"], commit)
+    return path.parent, commit
 
 
 def hub_file(repo: str, filename: str, revision: str | None = None) -> tuple[str, Path]:
     """One file of a Hub model repository, from the Hub or, when that does not answer, from its cache.
+
+    An unreachable Hub costs CONNECT_TIMEOUT, one that falls silent at most STALL seconds more.
 
     Returns:
         The full commit SHA and the file's path.
@@ -131,16 +145,19 @@ def hub_file(repo: str, filename: str, revision: str | None = None) -> tuple[str
         BundleError: as `download`.
     """
     # Imported here: the embedded bundle needs no Hub client.
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
     from huggingface_hub import errors as hub
 
     where = f"{repo}@{revision}" if revision else repo
+    if re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        cached = try_to_load_from_cache(repo, filename, revision=revision)
+        if isinstance(cached, str):  # a commit never changes: nothing to ask
+            return revision, Path(cached)
     try:
-        commit = revision if re.fullmatch(r"[0-9a-f]{40}", revision or "") else None
-        if commit is None:
-            # One bounded question instead of hf_hub_download's retries, which take 23 s on a dead server.
-            commit = HfApi().model_info(repo, revision=revision, timeout=CONNECT_TIMEOUT).sha
-        return commit, Path(hf_hub_download(repo, filename, revision=commit, etag_timeout=CONNECT_TIMEOUT))
+        # One bounded question instead of hf_hub_download's retries, which take 23 s on a dead server.
+        HfApi().model_info(repo, revision=revision, timeout=CONNECT_TIMEOUT)
+        # By the branch's name, not the commit that it is at: so the cache can answer for that name later.
+        return _with_commit(_unless_stalled(hf_hub_download, repo, filename, revision=revision), filename)
     except hub.GatedRepoError:
         raise BundleError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
     except hub.RevisionNotFoundError:
@@ -156,14 +173,55 @@ def hub_file(repo: str, filename: str, revision: str | None = None) -> tuple[str
     except Exception as error:  # the client's transport has its own kinds for time-outs and refused connections
         failure = error
     try:
-        cached = Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
+        return _with_commit(hf_hub_download(repo, filename, revision=revision, local_files_only=True), filename)
     except Exception:
         reason = (str(failure).strip() or type(failure).__name__).splitlines()[0][:200]
         raise BundleError(
             f"{filename} of {where} cannot be downloaded ({reason}), and no earlier copy is cached: check the network."
         ) from failure
-    # …/snapshots/<commit>/<filename>
+
+
+def _with_commit(path: str, filename: str) -> tuple[str, Path]:
+    """The commit of a file in the Hub's cache, …/snapshots/<commit>/<filename>, and its path."""
+    cached = Path(path)
     return cached.parts[-1 - len(Path(filename).parts)], cached
+
+
+def _unless_stalled(download: Callable, *arguments, **options) -> str:
+    """What `download` returns; TimeoutError after STALL seconds without a byte.
+
+    The client's own retries add up to minutes. A download that was given up on may still end in the background, and
+    the next start then finds it in the cache.
+    """
+    from huggingface_hub.utils import tqdm
+
+    heard = time.monotonic()
+
+    class Progress(tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            nonlocal heard
+            heard = time.monotonic()
+            return super().update(n)
+
+    answer: queue.SimpleQueue = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answer.put((download(*arguments, tqdm_class=Progress, etag_timeout=STALL, **options), None))
+        except Exception as error:
+            answer.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            path, error = answer.get(timeout=0.2)
+        except queue.Empty:
+            if time.monotonic() - heard > STALL:
+                raise TimeoutError(f"the Hub has sent nothing for {STALL:.0f} seconds") from None
+            continue
+        if error:
+            raise error
+        return path
 
 
 def sha256_of(path: Path) -> str:

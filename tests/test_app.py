@@ -6,63 +6,16 @@ import base64
 import io
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLES, ROOT, assert_clear_error, python
-from gradio_client import Client, handle_file
+from conftest import EXAMPLES, App, assert_clear_error, python
+from gradio_client import handle_file
 from PIL import Image
 
 CHROMIUM = Path("/usr/bin/chromium")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class App:
-    """A running app.py."""
-
-    def __init__(self, *arguments, env=None, folder=ROOT):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(self.port), *map(str, arguments)],
-            cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        end = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(self.url, timeout=5).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > end:
-                    self.process.kill()
-                    raise AssertionError(self.process.communicate()[0]) from None
-                time.sleep(0.1)
-
-    def client(self, folder) -> Client:
-        return Client(self.url, verbose=False, download_files=str(folder))
-
-    def stop(self) -> str:
-        """End it as Ctrl-C does; returns what it printed."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.communicate(timeout=20)[0]
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
 
 
 @pytest.fixture(scope="module")

@@ -103,8 +103,8 @@ def split_record(options: argparse.Namespace, split: str) -> dict:
     return {"name": split, **{name: getattr(options, name) for name in ("protocol", "policy", "limit", "seed")}}
 
 
-def table(metrics: dict) -> str:
-    """The figures as a text table, 95 % intervals in brackets."""
+def rows(metrics: dict) -> list[tuple[str, ...]]:
+    """The figures as rows of text, the header first, an empty row between groups; 95 % intervals in brackets."""
 
     def cell(figure: dict, factor: float = 1.0, digits: int = 1) -> str:
         value, low, high = (factor * figure[k] for k in ("value", "low", "high"))
@@ -120,29 +120,28 @@ def table(metrics: dict) -> str:
             cell(group["gender_accuracy"], 100),
         )
 
-    base = metrics["baseline"]
-    rows = [("", "n", "age MAE, years", "CS@5, %", "bias, years", "gender, %"), row("all", metrics)]
+    lines = [("", "n", "age MAE, years", "CS@5, %", "bias, years", "gender, %"), row("all", metrics)]
     for members in metrics["by"].values():
-        rows += [("",) * 6] + [row(name, group) for name, group in members.items()]
-    rows += [
-        ("",) * 6,
-        (
-            "baseline",
-            "",
-            f"{base['age_mae']:.2f} (always {base['median_age']:.0f})",
-            "",
-            "",
-            f"{100 * base['gender_accuracy']:.1f}",
-        ),
-    ]
-    widths = [max(len(r[i]) for r in rows) for i in range(6)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(r, widths, strict=True)).rstrip() for r in rows]
+        lines += [("",) * 6] + [row(name, group) for name, group in members.items()]
+    base = metrics["baseline"]
+    constant = f"{base['age_mae']:.2f} (always {base['median_age']:.0f})"
+    return [*lines, ("",) * 6, ("baseline", "", constant, "", "", f"{100 * base['gender_accuracy']:.1f}")]
+
+
+def gender_line(metrics: dict) -> str:
+    """The figures of gender that have no groups."""
     auc = metrics["gender_auc"]
-    lines.append(
-        f"gender: balanced accuracy {100 * metrics['gender_balanced_accuracy']:.1f} %"
-        + (f", AUC {auc:.4f}" if auc is not None else "")
+    return f"gender: balanced accuracy {100 * metrics['gender_balanced_accuracy']:.1f} %" + (
+        f", AUC {auc:.4f}" if auc is not None else ""
     )
-    return "\n".join(lines)
+
+
+def table(metrics: dict) -> str:
+    """The figures as a text table."""
+    lines = rows(metrics)
+    widths = [max(len(line[i]) for line in lines) for i in range(6)]
+    text = ["  ".join(c.ljust(width) for c, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, gender_line(metrics)])
 
 
 def compare(metrics: dict, recorded: dict) -> str:

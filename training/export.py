@@ -14,7 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 from space.bundle import CARD, FORMAT, sha256_of
 from space.crop import load_template
 from space.estimator import Estimator
+from training.atomic import new_folder
 
 TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
 _ROLES = {
@@ -36,24 +36,6 @@ _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "datasets"
 
 class ExportError(RuntimeError):
     """The network cannot be exported faithfully; the message says why."""
-
-
-@contextlib.contextmanager
-def new_folder(target: Path):
-    """A folder to fill; it takes the place of `target` when all went well and vanishes otherwise."""
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        os.chmod(folder, 0o755)  # mkdtemp's 0700 would stay on the bundle
-        yield folder
-        old = folder.with_name(folder.name + "-old")
-        if target.exists():
-            target.rename(old)
-        folder.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
@@ -109,18 +91,9 @@ def convert(network, path: Path) -> None:
 
 
 def write_card(folder: Path, network, age_head: str, metrics: dict, provenance: dict) -> None:
-    """Write age_gender.json and metrics.json; called last, since the card holds the hashes of all other files."""
-    from training import networks
+    """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files."""
+    from training import model_card, networks
 
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CARD):
-        name = path.relative_to(folder).as_posix()
-        files[name] = {
-            "sha256": sha256_of(path),
-            "bytes": path.stat().st_size,
-            "role": _ROLES.get(name, "figure" if name.startswith("figures/") else "document"),
-        }
     card = {
         "format": FORMAT,
         "network": network.name,
@@ -139,9 +112,18 @@ def write_card(folder: Path, network, age_head: str, metrics: dict, provenance: 
             "packages": _versions(),
         },
         "serve": "model.onnx",
-        "files": files,
     }
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (folder / "README.md").write_text(model_card.render(card), encoding="utf-8")
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CARD):
+        name = path.relative_to(folder).as_posix()
+        files[name] = {
+            "sha256": sha256_of(path),
+            "bytes": path.stat().st_size,
+            "role": _ROLES.get(name, "figure" if name.startswith("figures/") else "document"),
+        }
+    (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1) + "\n")
 
 
 def embed(bundle: Path, target: Path) -> None:

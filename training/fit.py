@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from training.atomic import write_beside
 from training.augment import Augment, Strength
 from training.losses import losses
 
@@ -305,22 +306,12 @@ def _write_state(out: Path, state: dict) -> None:
     """Replace state.json and log.csv, then delete the checkpoints that it no longer names."""
     write_beside(out / "state.json", json.dumps(state, indent=1))
     fields = list(dict.fromkeys(key for row in state["history"] for key in row))
-    with open(out / "log.csv.new", "w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(state["history"])
-    os.replace(out / "log.csv.new", out / "log.csv")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(state["history"])
+    write_beside(out / "log.csv", table.getvalue())
     named = {state["checkpoint"], (state["best"] or {}).get("weights")}
     for path in [*out.glob("state-*.weights.h5"), *out.glob("best-*.weights.h5")]:
         if path.name not in named:
             path.unlink()
-
-
-def write_beside(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves either the old one or the new one, never a part."""
-    new = path.with_name(path.name + ".new")
-    with open(new, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)

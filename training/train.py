@@ -24,7 +24,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: import as a package, and shadow nobody's `data` or `evaluate`
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from training import data
+from training import data, hub
 
 OPTIMIZED_FOR = {
     # Phases' learning rates are for these batch sizes. The first rate is that of fresh layers, the second
@@ -129,10 +129,7 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         help="go on with the run in --out, with the settings it was started with",
     )
     where.add_argument("--push", action="store_true", default=default(False), help="upload the bundle to the Hub")
-    where.add_argument(
-        "--repo-id", metavar="USER/NAME", help="of the model on the Hub (default: you/age-gender-NETWORK)"
-    )
-    where.add_argument("--private", action="store_true", default=default(False), help="create it as a private one")
+    hub.add_options(where)
     return parser.parse_args(arguments)
 
 
@@ -151,7 +148,7 @@ def _positive_float(text: str) -> float:
 
 
 # Settings that do not change what is trained, so a resumed run may give them anew.
-_FREE = {"out", "resume", "push", "repo_id", "private"}
+_FREE = {"out", "resume", "push", "repo_id", "private", "revision", "pr"}
 
 
 def settle(arguments: list[str] | None) -> argparse.Namespace:
@@ -215,7 +212,12 @@ def phases(options: argparse.Namespace) -> list:
 
 
 def run(options: argparse.Namespace) -> Path:
-    """Train as the options say; returns the folder of the finished bundle."""
+    """Train as the options say; returns the folder of the finished bundle.
+
+    Raises:
+        ValueError, RuntimeError, OSError: data, weights, checkpoint, disk or Hub; the message is for the user.
+    """
+    target = hub.check(hub.target_of(options, options.network)) if options.push else None
     everything, report = data.load_utkface(
         options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
     )
@@ -232,8 +234,9 @@ def run(options: argparse.Namespace) -> Path:
     import keras
 
     from training import export, networks, plots
+    from training.atomic import write_beside
     from training.augment import STRENGTHS
-    from training.fit import Recipe, fit, write_beside
+    from training.fit import Recipe, fit
 
     keras.utils.set_random_seed(options.seed)
     precision = options.precision
@@ -281,7 +284,15 @@ def run(options: argparse.Namespace) -> Path:
     keras.config.set_dtype_policy("float32")
     final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
     final.set_weights(network.get_weights())
-    return finish(final, options, history, splits, report, dataclasses.asdict(recipe))
+    bundle = finish(final, options, history, splits, report, dataclasses.asdict(recipe))
+    if target:
+        try:
+            print(f"Pushed: {hub.push(bundle, target).url}")
+        except hub.HubError as error:
+            raise hub.HubError(
+                f"{error} The bundle is safe; push it later:\n  {hub.command(bundle, target)}"
+            ) from error
+    return bundle
 
 
 def _has_accelerator() -> bool:

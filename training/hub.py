@@ -1,0 +1,254 @@
+"""A bundle to the Hub: one atomic commit, checked before hours of training and told plainly when it fails.
+
+    python -m training.hub push runs/compact/bundle --repo-id me/age-gender-compact
+
+Knows nothing of networks or data: a bundle goes up as it lies on disk, with a model card that names its repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import get_session, validate_repo_id
+
+from space.bundle import CARD, BundleError, verify
+from training.atomic import write_beside
+
+TIMEOUT = 60.0  # seconds without a byte before a request counts as lost
+TRIES = 3  # at a commit that another one overtook, or that the server was too busy for
+_PATIENCE = 30.0  # seconds, longest wait that a busy server may ask for
+
+
+class HubError(RuntimeError):
+    """The Hub refuses or cannot be reached; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a bundle is pushed to."""
+
+    repo_id: str  # user/name
+    private: bool = False
+    revision: str | None = None  # branch, made if needed; None for main
+    pull_request: bool = False
+
+    def options(self) -> list[str]:
+        """The same as words of a command line."""
+        words = ["--repo-id", self.repo_id]
+        words += ["--private"] if self.private else []
+        words += ["--revision", self.revision] if self.revision else []
+        return words + (["--pr"] if self.pull_request else [])
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push made."""
+
+    commit: str  # full SHA
+    url: str
+
+
+def check(target: Target) -> Target:
+    """Make sure, before training, that a push will be able to work; changes nothing on the Hub.
+
+    Args:
+        target: `repo_id` may lack its user: the token's is put in.
+
+    Raises:
+        HubError: no token, a wrong or read-only one, a name that cannot be, no right to write there, no Hub.
+    """
+    if not get_token():
+        raise HubError(
+            "There is no Hub token: run `hf auth login`, or set HF_TOKEN to a token with write permission "
+            "(huggingface.co/settings/tokens)."
+        )
+    get_session().timeout = TIMEOUT
+    try:
+        me = HfApi().whoami()
+    except Exception as error:
+        raise explain(error, target.repo_id) from error
+    owner, _, name = target.repo_id.rpartition("/")
+    target = Target(f"{owner or me['name']}/{name}", target.private, target.revision, target.pull_request)
+    try:
+        validate_repo_id(target.repo_id)
+    except HFValidationError as error:
+        raise HubError(f"{target.repo_id!r} cannot be a repository's name: {error}") from error
+    token = (me.get("auth") or {}).get("accessToken") or {}
+    scopes = (token.get("fineGrained") or {}).get("scoped") or []
+    may_write = token.get("role") != "fineGrained" or any("repo.write" in s.get("permissions", ()) for s in scopes)
+    if token.get("role") == "read" or not may_write:
+        raise HubError(
+            f"The token of {me['name']} may only read: make one with write permission at "
+            "huggingface.co/settings/tokens, then `hf auth login` or set HF_TOKEN."
+        )
+    owners = [me["name"], *(org["name"] for org in me.get("orgs") or ())]
+    if target.repo_id.split("/")[0] not in owners and not target.pull_request:
+        raise HubError(
+            f"{me['name']} cannot write to {target.repo_id}: choose a --repo-id under {' or '.join(owners)}, or open a "
+            "pull request with --pr."
+        )
+    return target
+
+
+def push(folder: str | Path, target: Target) -> Pushed:
+    """Upload a bundle in one commit; what the repository has already is not sent again.
+
+    Files that the bundle pushed before listed and this one does not are deleted. The commit is recorded in the
+    folder's own `age_gender.json`, under provenance.
+
+    Raises:
+        BundleError: the folder is no whole bundle.
+        HubError: what the Hub said and what to do; the folder is as it was.
+    """
+    folder = Path(folder)
+    verify(folder)
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    missing = [name for name in card["files"] if not (folder / name).is_file()]
+    if missing:
+        raise BundleError(f"{folder} lacks {', '.join(missing)}, which its {CARD} lists: export the bundle again.")
+    target = check(target)
+    api = HfApi()
+    try:
+        if not target.pull_request:
+            api.create_repo(target.repo_id, private=target.private or None, exist_ok=True)
+            if target.revision:
+                api.create_branch(target.repo_id, branch=target.revision, exist_ok=True)
+        info = _commit(api, target, folder, card)
+    except Exception as error:
+        raise explain(error, target.repo_id) from error
+    done = Pushed(info.oid, info.pr_url or info.commit_url)
+    pushes = card["provenance"].setdefault("pushed", [])
+    pushes.append({"repo": target.repo_id, "commit": done.commit, "url": done.url})
+    write_beside(folder / CARD, json.dumps(card, indent=1) + "\n")
+    return done
+
+
+def _commit(api: HfApi, target: Target, folder: Path, card: dict):
+    contents = _contents(folder, card, target.repo_id)
+    for attempt in range(1, TRIES + 1):
+        head = api.model_info(target.repo_id, revision=target.revision).sha
+        gone = _listed(api, target.repo_id, head) - set(contents)
+        try:
+            return api.create_commit(
+                target.repo_id,
+                [CommitOperationAdd(name, content) for name, content in contents.items()]
+                + [CommitOperationDelete(name) for name in sorted(gone)],
+                commit_message=f"{card['network']}: age MAE {card['metrics']['age_mae']['value']:.2f} years, gender "
+                f"{100 * card['metrics']['gender_accuracy']['value']:.1f} %",
+                revision=target.revision,
+                create_pr=target.pull_request,
+                parent_commit=head,
+            )
+        except HfHubHTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if attempt == TRIES or status not in (409, 412, 429, 500, 502, 503, 504):
+                raise
+            if status not in (409, 412):  # those: somebody else committed; go on top of that at once
+                asked = error.response.headers.get("Retry-After") or ""
+                time.sleep(min(float(asked) if asked.isdigit() else 2.0**attempt, _PATIENCE))
+
+
+def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
+    """What the repository shall hold: paths of files, and the two files that name the repository as bytes."""
+    from training import model_card  # imported here: it takes a second, and `--help` should not
+
+    readme = model_card.render(card, repo_id).encode()
+    provenance = {key: value for key, value in card["provenance"].items() if key != "pushed"}
+    files = dict(card["files"])
+    files["README.md"] = {**files["README.md"], "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme)}
+    published = {**card, "provenance": provenance, "files": files}
+    contents: dict[str, str | bytes] = {name: str(folder / name) for name in card["files"]}
+    return {**contents, "README.md": readme, CARD: (json.dumps(published, indent=1) + "\n").encode()}
+
+
+def _listed(api: HfApi, repo_id: str, head: str) -> set[str]:
+    """The files that the repository's present bundle lists; none where there is no bundle yet."""
+    try:
+        path = api.hf_hub_download(repo_id, CARD, revision=head)
+        present = set(api.list_repo_files(repo_id, revision=head))
+        return present & set(json.loads(Path(path).read_text(encoding="utf-8"))["files"])
+    except (EntryNotFoundError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def explain(error: Exception, repo_id: str) -> HubError:
+    """What happened, for a person."""
+    if isinstance(error, HubError):
+        return error
+    # An upload's failure comes wrapped in an error that says only which file it was.
+    while getattr(error, "response", None) is None and error.__cause__ is not None:
+        error = error.__cause__
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    said = getattr(error, "server_message", None) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if status == 401:
+        text = "The Hub does not accept the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
+    elif status == 403:
+        text = (
+            f"The token may not write to {repo_id} ({said}): use one with write permission for it, or another name "
+            "with --repo-id."
+        )
+    elif status == 404 or isinstance(error, RepositoryNotFoundError):
+        text = f"The Hub has no {repo_id}, or this token may not see it: check --repo-id and the token."
+    elif status in (409, 412):
+        text = f"Others are committing to {repo_id} at the same time ({said}): try again."
+    elif status == 429:
+        text = "The Hub asks to slow down (rate limit): wait some minutes, then try again."
+    elif status and status >= 500:
+        text = f"The Hub has a fault (status {status}): look at status.huggingface.co, then try again."
+    elif status:
+        text = f"The Hub refuses {repo_id} (status {status}): {said}"
+    else:
+        text = f"The Hub cannot be reached or broke off ({said}): check the network, then try again."
+    return HubError(text)
+
+
+def command(folder: str | Path, target: Target) -> str:
+    """The command that pushes a bundle later."""
+    return shlex.join(["python", "-m", "training.hub", "push", str(folder), *target.options()])
+
+
+def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The options of a target, the same wherever a bundle can be pushed."""
+    parser.add_argument(
+        "--repo-id", metavar="USER/NAME", help="of the model on the Hub (default: you/age-gender-NETWORK)"
+    )
+    parser.add_argument("--private", action="store_true", help="create it as a private one")
+    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, made if needed (default main)")
+    parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
+
+
+def target_of(options: argparse.Namespace, network: str) -> Target:
+    """The target that the options of `add_options` name."""
+    return Target(options.repo_id or f"age-gender-{network}", options.private, options.revision, options.pr)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.hub", description="Push a bundle to the Hub.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    pusher = commands.add_parser("push", help="upload a bundle in one commit")
+    pusher.add_argument("folder", type=Path, help="the bundle's folder")
+    add_options(pusher)
+    options = parser.parse_args(arguments)
+    try:
+        target = target_of(options, verify(options.folder)["network"])
+        done = push(options.folder, target)
+    except (BundleError, HubError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Pushed: {done.url}\nCommit: {done.commit}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

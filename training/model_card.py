@@ -1,0 +1,201 @@
+"""The model card (README.md of a bundle and of its Hub repository), from the bundle's own JSON alone.
+
+Nothing in a card is typed by hand: a figure that is not in the JSON is not in the card.
+"""
+
+from __future__ import annotations
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from training import evaluate
+from training.data import HUB_ID, RACES
+
+_ARCHITECTURES = {
+    "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, arXiv 1409.1556). Its 6 × 6 × 512
+output is flattened (18,432 values) and feeds two branches, age and gender, each of fully connected layers of 512, 512
+and 32 with dropout and one batch normalisation, then the output.""",
+    "compact": """A small residual network (He et al. 2015, arXiv 1512.03385) that looks at the face at half size; its
+last feature map is summed with a learned weight for each place, since faces are aligned. Age and gender are read from
+the same features.""",
+}
+_HEADS = {
+    "distribution": "a probability for each age from 0 to 101 years, and their expected value as the answer",
+    "regression": "one linear unit, trained with the mean absolute error",
+}
+
+
+def render(card: dict, repo_id: str | None = None) -> str:
+    """The card as markdown with YAML metadata.
+
+    Args:
+        card: what `age_gender.json` holds.
+        repo_id: where it will be published, for the examples of use.
+
+    Raises:
+        KeyError: the JSON lacks something that every bundle has.
+    """
+    name = repo_id or "USER/NAME"
+    metadata = ModelCardData(
+        license="other",
+        license_name="utkface-non-commercial-research",
+        license_link="https://susanqq.github.io/UTKFace/",
+        library_name="keras",
+        pipeline_tag="image-classification",
+        tags=["age-estimation", "gender-classification", "face", "onnx", card["network"]],
+        datasets=[_dataset(card)] if "/" in _dataset(card) else None,
+        metrics=["mae", "accuracy"],
+        model_name=name.split("/")[-1],
+        eval_results=_eval_results(card),
+    )
+    return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{_body(card, name)}"))
+
+
+def _dataset(card: dict) -> str:
+    """The Hub id of the faces; of a local copy only that it was UTKFace: its path says nothing to a reader."""
+    given = card["provenance"]["dataset"]
+    return given if HUB_ID.fullmatch(given) else "utkface"
+
+
+def _eval_results(card: dict) -> list[EvalResult]:
+    metrics = card["metrics"]
+    split = metrics["split"]
+    where = dict(
+        task_type="image-classification",
+        task_name="Apparent age and gender",
+        dataset_type=_dataset(card),
+        dataset_name=f"UTKFace, {split['protocol']} by content hash, {split['policy']}",
+        dataset_split=split["name"],
+        dataset_revision=card["provenance"]["data_report"].get("revision"),
+    )
+    figures = (
+        ("mae", "Age MAE, years", metrics["age_mae"]["value"], 3),
+        ("cs5", "Age within 5 years", metrics["cs5"]["value"], 4),
+        ("accuracy", "Gender accuracy", metrics["gender_accuracy"]["value"], 4),
+    )
+    return [
+        EvalResult(metric_type=type_, metric_name=label, metric_value=round(value, digits), **where)
+        for type_, label, value, digits in figures
+    ]
+
+
+def _body(card: dict, name: str) -> str:
+    metrics, provenance = card["metrics"], card["provenance"]
+    split = metrics["split"]
+    report = provenance["data_report"]
+    settings = {k: v for k, v in provenance["recipe"].items() if k != "augment"}
+    settings |= {f"augmentation: {k}": f"± {v}" for k, v in provenance["recipe"]["augment"].items()}
+    recipe = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in settings.items())
+    packages = ", ".join(f"{package} {version}" for package, version in provenance["packages"].items())
+    dropped = ", ".join(f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
+    limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
+    faces = ", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items())
+    calibration = "Calibrated: see `age_gender.json`." if card["calibration"] else (
+        "Not calibrated: `age_low` and `age_high` are not given, and the gender's probability is what the network "
+        "says."
+    )  # fmt: skip
+    return f"""# Apparent age and gender of faces: {card["network"]}
+
+Estimates the age and the gender that a face *appears* to have: {metrics["age_mae"]["value"]:.2f} years off on average
+and {100 * metrics["gender_accuracy"]["value"]:.1f} % of genders as labelled, on {metrics["n"]:,} UTKFace faces that it
+never saw.
+
+## Use
+
+Photos of any kind, with this kit's code (faces are found, aligned and cropped for you):
+
+```python
+from space.analyzer import FaceAnalyzer
+from space.photo import read_photo
+analyzer = FaceAnalyzer.load("{name}")
+for face in analyzer.analyze(read_photo("photo.jpg")):
+    print(face.box, face.gender, face.gender_probability, face.age)
+```
+
+A face that is already cropped like UTKFace's, with nothing but ONNX Runtime:
+
+```python
+import numpy, onnxruntime, PIL.Image
+from huggingface_hub import hf_hub_download
+session = onnxruntime.InferenceSession(hf_hub_download("{name}", "{card["serve"]}"))
+face = numpy.asarray(PIL.Image.open("face.jpg").convert("RGB").resize((200, 200)))[None]
+age, p_female = session.run(["age", "p_female"], {{"face": face}})
+```
+
+Input `face`: uint8 [N, 200, 200, 3] RGB, framed as in UTKFace (`crop` in `age_gender.json`). Outputs: `age` float32 [N]
+in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else ""}.
+`model.keras` and `model.weights.h5` are the same network for Keras 3.
+
+## Network
+
+{_ARCHITECTURES[card["network"]]}
+{card["parameters"]:,} parameters. Age head: {_HEADS[card["age_head"]]}. Scaling is part of the graph.
+
+## Training
+
+```
+{provenance["command"]}
+```
+
+| setting | value |
+| --- | --- |
+{recipe}
+
+{provenance["epochs_run"]} epochs; {faces} faces of {_dataset(card)} ({report["rows"]:,} rows; left out:
+{dropped or "none"}).
+Commit {provenance["commit"] or "unknown"}, {provenance["date"]}, Python {provenance["python"]}, {packages}.
+
+## Results
+
+Split `{split["name"]}` of {split["protocol"]} by content hash, policy `{split["policy"]}`{limit}: no picture is in two
+splits, and the epoch was chosen on `validation`. 95 % bootstrap intervals in brackets; CS@5 is the share of ages within
+5 years; the baseline always answers the training median and the commoner gender.
+
+{_table(metrics)}
+
+For {evaluate.gender_line(metrics)}. The same table again: `python training/evaluate.py --model {name}`.
+
+![Training](figures/curves.png)
+![Errors by age](figures/ages.png)
+
+## Calibration
+
+{calibration}
+
+## Intended use, and what it must not be used for
+
+For research, teaching and demonstrations: anonymous statistics of apparent age, showing what such networks do and where
+they fail. It guesses looks; it does not know anyone's age, gender or identity. Never use it to decide about a person
+(access, age checks, hiring, insurance, policing), to infer gender identity, or on people who did not agree.
+
+## Known failures
+
+{_failures(metrics)}
+- Small and blurred faces, profiles, masks, make-up, filters and drawings were not measured: expect larger errors at
+  the same confidence.
+- UTKFace's ages and genders are themselves estimates, with two genders only and five groups of origin
+  ({", ".join(RACES)}); its mistakes are learned too.
+
+## Licence
+
+The weights derive from UTKFace, which is for non-commercial research only; so are they. The kit's code is MIT.
+"""
+
+
+def _failures(metrics: dict) -> str:
+    """The groups that fare worst, from the figures."""
+    lines = []
+    for kind, members in metrics["by"].items():
+        sizable = {name: group for name, group in members.items() if group["n"] >= 30}
+        if len(sizable) > 1:
+            age = max(sizable, key=lambda name: sizable[name]["age_mae"]["value"])
+            gender = min(sizable, key=lambda name: sizable[name]["gender_accuracy"]["value"])
+            lines.append(
+                f"- By {kind}: ages are worst for {age} ({sizable[age]['age_mae']['value']:.1f} years off), genders "
+                f"for {gender} ({100 * sizable[gender]['gender_accuracy']['value']:.1f} % as labelled)."
+            )
+    return "\n".join(lines) or "- Too few test faces to say which groups fare worst."
+
+
+def _table(metrics: dict) -> str:
+    header, *lines = evaluate.rows(metrics)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *lines))
