@@ -27,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers, for 72 hours")
     options = parser.parse_args(arguments)
 
+    if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU stops a Space that declares no GPU function; this one needs none
+        import spaces
+
+        spaces.GPU(lambda: None)
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
     from space.bundle import BundleError

@@ -172,7 +172,10 @@ def test_the_server_dies_half_way(hub, bundle, writer):
 
 def test_a_silent_server_is_given_up_on(hub, bundle, writer):
     hub.fail("POST .*/commit/", hang=8)
-    code = f"import sys, training.hub as h; h.TIMEOUT = 1.0; sys.exit(h.main(['push', {str(bundle)!r}]))"
+    code = (
+        "import sys, space.hub, training.hub as h; space.hub.TIMEOUT = 1.0; "
+        f"sys.exit(h.main(['push', {str(bundle)!r}]))"
+    )
     assert_clear_error(python("-c", code, env=writer, timeout=60), "cannot be reached or broke off")
 
 

@@ -12,24 +12,15 @@ import hashlib
 import json
 import shlex
 import sys
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import get_session, validate_repo_id
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import EntryNotFoundError
 
 from space.bundle import CARD, BundleError, verify
+from space.hub import HubError, explain, patiently, writable
 from training.atomic import write_beside
-
-TIMEOUT = 60.0  # seconds without a byte before a request counts as lost
-TRIES = 3  # at a commit that another one overtook, or that the server was too busy for
-_PATIENCE = 30.0  # seconds, longest wait that a busy server may ask for
-
-
-class HubError(RuntimeError):
-    """The Hub refuses or cannot be reached; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,37 +57,7 @@ def check(target: Target) -> Target:
     Raises:
         HubError: no token, a wrong or read-only one, a name that cannot be, no right to write there, no Hub.
     """
-    if not get_token():
-        raise HubError(
-            "There is no Hub token: run `hf auth login`, or set HF_TOKEN to a token with write permission "
-            "(huggingface.co/settings/tokens)."
-        )
-    get_session().timeout = TIMEOUT
-    try:
-        me = HfApi().whoami()
-    except Exception as error:
-        raise explain(error, target.repo_id) from error
-    owner, _, name = target.repo_id.rpartition("/")
-    target = Target(f"{owner or me['name']}/{name}", target.private, target.revision, target.pull_request)
-    try:
-        validate_repo_id(target.repo_id)
-    except HFValidationError as error:
-        raise HubError(f"{target.repo_id!r} cannot be a repository's name: {error}") from error
-    token = (me.get("auth") or {}).get("accessToken") or {}
-    scopes = (token.get("fineGrained") or {}).get("scoped") or []
-    may_write = token.get("role") != "fineGrained" or any("repo.write" in s.get("permissions", ()) for s in scopes)
-    if token.get("role") == "read" or not may_write:
-        raise HubError(
-            f"The token of {me['name']} may only read: make one with write permission at "
-            "huggingface.co/settings/tokens, then `hf auth login` or set HF_TOKEN."
-        )
-    owners = [me["name"], *(org["name"] for org in me.get("orgs") or ())]
-    if target.repo_id.split("/")[0] not in owners and not target.pull_request:
-        raise HubError(
-            f"{me['name']} cannot write to {target.repo_id}: choose a --repo-id under {' or '.join(owners)}, or open a "
-            "pull request with --pr."
-        )
-    return target
+    return replace(target, repo_id=writable(target.repo_id, others=target.pull_request))
 
 
 def push(folder: str | Path, target: Target) -> Pushed:
@@ -110,8 +71,7 @@ def push(folder: str | Path, target: Target) -> Pushed:
         HubError: what the Hub said and what to do; the folder is as it was.
     """
     folder = Path(folder)
-    verify(folder)
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = verify(folder)
     missing = [name for name in card["files"] if not (folder / name).is_file()]
     if missing:
         raise BundleError(f"{folder} lacks {', '.join(missing)}, which its {CARD} lists: export the bundle again.")
@@ -134,27 +94,23 @@ def push(folder: str | Path, target: Target) -> Pushed:
 
 def _commit(api: HfApi, target: Target, folder: Path, card: dict):
     contents = _contents(folder, card, target.repo_id)
-    for attempt in range(1, TRIES + 1):
+    metrics = card["metrics"]
+
+    def attempt():
         head = api.model_info(target.repo_id, revision=target.revision).sha
         gone = _listed(api, target.repo_id, head) - set(contents)
-        try:
-            return api.create_commit(
-                target.repo_id,
-                [CommitOperationAdd(name, content) for name, content in contents.items()]
-                + [CommitOperationDelete(name) for name in sorted(gone)],
-                commit_message=f"{card['network']}: age MAE {card['metrics']['age_mae']['value']:.2f} years, gender "
-                f"{100 * card['metrics']['gender_accuracy']['value']:.1f} %",
-                revision=target.revision,
-                create_pr=target.pull_request,
-                parent_commit=head,
-            )
-        except HfHubHTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            if attempt == TRIES or status not in (409, 412, 429, 500, 502, 503, 504):
-                raise
-            if status not in (409, 412):  # those: somebody else committed; go on top of that at once
-                asked = error.response.headers.get("Retry-After") or ""
-                time.sleep(min(float(asked) if asked.isdigit() else 2.0**attempt, _PATIENCE))
+        return api.create_commit(
+            target.repo_id,
+            [CommitOperationAdd(name, content) for name, content in contents.items()]
+            + [CommitOperationDelete(name) for name in sorted(gone)],
+            commit_message=f"{card['network']}: age MAE {metrics['age_mae']['value']:.2f} years, gender "
+            f"{100 * metrics['gender_accuracy']['value']:.1f} %",
+            revision=target.revision,
+            create_pr=target.pull_request,
+            parent_commit=head,
+        )
+
+    return patiently(attempt)
 
 
 def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
@@ -178,38 +134,6 @@ def _listed(api: HfApi, repo_id: str, head: str) -> set[str]:
         return present & set(json.loads(Path(path).read_text(encoding="utf-8"))["files"])
     except (EntryNotFoundError, ValueError, KeyError, TypeError):
         return set()
-
-
-def explain(error: Exception, repo_id: str) -> HubError:
-    """What happened, for a person."""
-    if isinstance(error, HubError):
-        return error
-    # An upload's failure comes wrapped in an error that says only which file it was.
-    while getattr(error, "response", None) is None and error.__cause__ is not None:
-        error = error.__cause__
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    said = getattr(error, "server_message", None) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    if status == 401:
-        text = "The Hub does not accept the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
-    elif status == 403:
-        text = (
-            f"The token may not write to {repo_id} ({said}): use one with write permission for it, or another name "
-            "with --repo-id."
-        )
-    elif status == 404 or isinstance(error, RepositoryNotFoundError):
-        text = f"The Hub has no {repo_id}, or this token may not see it: check --repo-id and the token."
-    elif status in (409, 412):
-        text = f"Others are committing to {repo_id} at the same time ({said}): try again."
-    elif status == 429:
-        text = "The Hub asks to slow down (rate limit): wait some minutes, then try again."
-    elif status and status >= 500:
-        text = f"The Hub has a fault (status {status}): look at status.huggingface.co, then try again."
-    elif status:
-        text = f"The Hub refuses {repo_id} (status {status}): {said}"
-    else:
-        text = f"The Hub cannot be reached or broke off ({said}): check the network, then try again."
-    return HubError(text)
 
 
 def command(folder: str | Path, target: Target) -> str:

@@ -1,0 +1,205 @@
+"""Publish the app as a Hugging Face Space: one atomic commit, the model pinned to a commit.
+
+    python -m space.deploy --space me/age-gender --model me/age-gender-compact --wait
+    python -m space.deploy --space me/age-gender --dry-run
+
+Without --model the Space serves the bundle embedded in `space/models/compact`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import sys
+import time
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard, get_token
+from huggingface_hub.errors import HfHubHTTPError
+
+from space.bundle import CARD, BundleError, hub_file, read_card
+from space.hub import HubError, explain, patiently, writable
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG_LINES = 30  # of a failed build, shown
+POLL = 5.0  # seconds between two looks at a build
+_UNPAID = (
+    "The Hub asks for a paid plan (402): creating a Gradio Space on CPU needs PRO or a paid organisation. You can "
+    "subscribe at huggingface.co/pricing; or use --hardware zero-a10g, of which free accounts may host two Spaces; or "
+    "give an existing Space with --space."
+)
+_FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
+
+
+def contents(space: str, model: str | None = None, revision: str | None = None, served: str | None = None) -> dict:
+    """What the Space's repository holds: path → file or bytes.
+
+    The card and the requirements lie at the root, where Spaces look for them; nothing of training/ or tests/ goes up.
+
+    Args:
+        space: `user/name`, for the card.
+        model, revision, served: the Hub model, its full commit and its file to serve, which the build downloads.
+    """
+    card = SpaceCard.load(ROOT / "space" / "README.md")
+    if model:
+        card.data.models = [model, *card.data.models]
+        # Baked into the image: the Space then starts without the network's help.
+        card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}", *card.data.preload_from_hub]
+    card.text = card.text.replace("USER/NAME", space)
+    files: dict[str, Path | bytes] = {
+        "README.md": str(card).encode(),
+        "requirements.txt": ROOT / "space" / "requirements.txt",
+        "app.py": ROOT / "app.py",
+        "LICENSE": ROOT / "LICENSE",
+    }
+    for path in sorted((ROOT / "space").rglob("*")):
+        name = path.relative_to(ROOT).as_posix()
+        hidden = any(part.startswith((".", "__pycache__")) for part in path.parts[len(ROOT.parts) :])
+        at_root = name in ("space/README.md", "space/requirements.txt")
+        if path.is_file() and not hidden and not at_root and path.suffix != ".pyi":
+            files[name] = path
+    return files
+
+
+def deploy(
+    space: str, *, model: str | None = None, hardware: str | None = None, private: bool = False, dry_run: bool = False
+) -> str:
+    """Create or update a Space; returns its page's address.
+
+    Args:
+        space: `user/name`, or `name` under the token's user.
+        model: `user/name[@revision]` to serve, pinned to the commit that the revision is at now.
+        hardware: as the Hub names it, for example cpu-basic; None leaves the Space's own.
+        private: create it as a private one.
+        dry_run: only print what would be sent.
+
+    Raises:
+        BundleError: the model is not to be had.
+        HubError: what the Hub said and what to do.
+    """
+    repo, revision, served, secret = None, None, None, False
+    if model:
+        repo, _, wished = model.partition("@")
+        revision, path = hub_file(repo, CARD, wished or None)
+        served = read_card(path.parent)["serve"]
+        try:
+            secret = bool(HfApi().model_info(repo).private)
+        except Exception as error:
+            raise explain(error, repo) from error
+    variables = {"AGE_GENDER_MODEL": f"{repo}@{revision}"} if model else {}
+    if not dry_run:
+        space = writable(space)
+    files = contents(space, repo, revision, served)
+    if dry_run:
+        for name, content in files.items():
+            size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            print(f"{size:>10,}  {name}")
+        print(f"{sum(len(c) if isinstance(c, bytes) else c.stat().st_size for c in files.values()):>10,}  in all")
+        print(f"variables: {variables}; secrets: {['HF_TOKEN'] if secret else []}; hardware: {hardware or 'unchanged'}")
+        return ""
+    api = HfApi()
+    try:
+        url = api.create_repo(
+            space,
+            repo_type="space",
+            space_sdk="gradio",
+            space_hardware=hardware,
+            private=private or None,
+            exist_ok=True,
+        )
+        # Before the files: the first build finds everything in place.
+        for key, value in variables.items():
+            api.add_space_variable(space, key, value)
+        if not model and "AGE_GENDER_MODEL" in api.get_space_variables(space):
+            api.delete_space_variable(space, "AGE_GENDER_MODEL")
+        if secret:
+            api.add_space_secret(space, "HF_TOKEN", get_token())
+        _commit(api, space, files)
+        if hardware and api.get_space_runtime(space).requested_hardware != hardware:
+            api.request_space_hardware(space, hardware)
+    except Exception as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code == 402:
+            raise HubError(_UNPAID) from error
+        raise explain(error, space) from error
+    return str(url)
+
+
+def _commit(api: HfApi, space: str, files: dict) -> None:
+    def attempt():
+        head = api.space_info(space).sha
+        ours = re.compile(r"space/|app\.py$")  # what an earlier deployment left and this one lacks goes
+        gone = [n for n in api.list_repo_files(space, repo_type="space") if ours.match(n) and n not in files]
+        return api.create_commit(
+            space,
+            [CommitOperationAdd(n, c if isinstance(c, bytes) else str(c)) for n, c in files.items()]
+            + [CommitOperationDelete(n) for n in gone],
+            commit_message="Deploy the app",
+            repo_type="space",
+            parent_commit=head,
+        )
+
+    patiently(attempt)
+
+
+def wait(space: str, *, limit: float = 900.0) -> None:
+    """Wait until the Space runs.
+
+    Raises:
+        HubError: it failed, with the end of its build log, or did not come up within `limit` seconds.
+    """
+    api, end = HfApi(), time.monotonic() + limit
+    while time.monotonic() < end:
+        try:
+            stage = str(api.get_space_runtime(space).stage)
+        except Exception as error:
+            raise explain(error, space) from error
+        if stage == "RUNNING":
+            return
+        if stage in _FAILED:
+            raise HubError(f"The Space stands at {stage}. The end of its log:\n{_log(api, space, stage)}")
+        time.sleep(POLL)
+    raise HubError(f"The Space did not come up within {limit / 60:.0f} minutes: look at its page.")
+
+
+def _log(api: HfApi, space: str, stage: str) -> str:
+    try:
+        lines = list(itertools.islice(api.fetch_space_logs(space, build=stage == "BUILD_ERROR"), 100_000))
+    except Exception as error:  # the failure itself matters more than its log
+        return f"  (not to be had: {error})"
+    return "\n".join(f"  {line.rstrip()}" for line in lines[-LOG_LINES:])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m space.deploy", description="Publish the app as a Space.")
+    parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space, made if it is not there")
+    parser.add_argument(
+        "--model", metavar="USER/NAME[@REVISION]", help="the model to serve (default: the embedded one)"
+    )
+    parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: as it is)")
+    parser.add_argument("--private", action="store_true", help="create it as a private one")
+    parser.add_argument("--dry-run", action="store_true", help="only list what would be sent")
+    parser.add_argument("--wait", action="store_true", help="wait until it runs, and show the log if it fails")
+    options = parser.parse_args(arguments)
+    try:
+        url = deploy(
+            options.space,
+            model=options.model,
+            hardware=options.hardware,
+            private=options.private,
+            dry_run=options.dry_run,
+        )
+        if url:
+            print(f"Space: {url}", flush=True)
+            if options.wait:
+                wait(url.split("/spaces/")[-1])
+                print("It runs.")
+    except (BundleError, HubError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
