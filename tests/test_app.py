@@ -156,7 +156,10 @@ def browser():
         pytest.skip("needs /usr/bin/chromium (Debian's package chromium)")
     from playwright.sync_api import sync_playwright
 
-    flags = "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update"
+    flags = (
+        "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update "
+        "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
+    )
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=[*flags.split(), "--no-first-run", "--disable-sync"]
@@ -220,3 +223,12 @@ def test_a_photo_without_faces(page, tmp_path):
     (tmp_path / "blank.png").write_bytes(png(Image.new("RGB", (300, 200), "grey")))
     upload(page, tmp_path / "blank.png")
     page.get_by_text("No face found").wait_for(timeout=60_000)
+
+
+def test_a_visitor_snaps_a_photo(page):
+    page.context.grant_permissions(["camera"])
+    page.locator("#photo button[aria-label*='webcam' i], #photo .source-selection button").nth(1).click()
+    page.locator("#photo").get_by_text("Access Webcam", exact=False).click()
+    page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0", timeout=20_000)
+    page.locator("#photo .button-wrap button, #photo .capture-button").first.click()
+    page.get_by_text(re.compile(r"No face found|\d+ faces?,")).first.wait_for(timeout=60_000)

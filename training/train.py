@@ -1,3 +1,22 @@
+# /// script
+# requires-python = ">=3.11,<3.14"
+# dependencies = [
+#     "datasets>=5.0,<6",
+#     "gradio~=6.31.0",
+#     "huggingface_hub>=2.0,<3",
+#     "keras>=3.12,<4",
+#     "matplotlib>=3.10,<4",
+#     "numpy>=2.0,<3",
+#     "onnx>=1.17,<2",
+#     "onnxruntime>=1.20,<2",
+#     "opencv-python-headless>=4.10,<5",
+#     "pillow>=11.1,<13",
+#     "scikit-learn>=1.6,<2",
+#     "tensorflow[and-cuda]>=2.20,<2.22",
+#     "tf2onnx>=1.16.1,<2",
+#     "tqdm>=4.66,<5",
+# ]
+# ///
 """Train an age and gender network on UTKFace, from the pictures to a model bundle.
 
     python training/train.py                              VGG16 with ImageNet weights, our recipe
@@ -7,6 +26,8 @@
 
 In order: read the data, fit, evaluate once on the test split, export to ONNX and prove it equal, draw the
 plots, write the bundle, push. A run that was stopped goes on with --resume.
+
+The block above this text lets `hf jobs uv run` train on the Hub's machines; the README has the command.
 """
 
 from __future__ import annotations
