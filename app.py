@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
+        model = analyzer.bundle.as_dict()
+        revision = f"@{model['revision']}" if model["revision"] else ""
+        print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
         if analyzer.note:
             print(f"note: {analyzer.note}", file=sys.stderr)
         page = build(analyzer)

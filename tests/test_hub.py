@@ -137,6 +137,7 @@ def test_what_will_not_work_is_told_before_training(bundle, writer, made_up, tmp
         ("POST .*/commit/", {"status": 500}, "has a fault"),
         ("POST .*/commit/", {"status": 429, "headers": {"Retry-After": "1"}}, "rate limit"),
         ("POST .*/commit/", {"status": 412}, "at the same time"),
+        ("POST .*/commit/", {"status": 404}, "has no"),
         ("POST .*/commit/", {"drop": True}, "broke off"),
         ("POST /api/repos/create", {"status": 403}, "may not write"),
         ("PUT /lfs/", {"status": 403}, "may not write"),
@@ -317,6 +318,27 @@ def test_the_app_stops_rather_than_serve_another_model(hub, reader):
     assert_clear_error(result, "There is no model me/nothing")
 
 
+def detector(env) -> list[str]:
+    code = "from space.detector import load_detector; d, note = load_detector(); print(d.name, '|', note)"
+    result = python("-c", code, env=env | {"AGE_GENDER_DETECTOR": ""})
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split("|")
+
+
+def test_yunet_comes_from_the_hub_and_is_checked(hub, reader, yunet, tmp_path):
+    name, note = detector(reader)
+    assert name.strip() == "haar" and "There is no model opencv/face_detection_yunet" in note
+    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()[:-1] + b"x"})
+    name, note = detector(reader)
+    assert name.strip() == "haar" and "SHA-256 differs" in note
+    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
+    for _ in range(2):
+        name, note = detector(reader)
+        assert name.strip() == "yunet" and not note.strip()
+        hub.stop()  # the second time from the cache
+    hub.start()
+
+
 # All of it
 
 
@@ -324,9 +346,10 @@ def answer_of(env, folder, *arguments) -> dict:
     running = App(*arguments, "--detector", "haar", env=env)
     try:
         client = running.client(folder)
-        return client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")[1]
+        answer = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")[1]
     finally:
-        running.stop()
+        printed = running.stop()
+    return answer | {"printed": printed}
 
 
 def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
@@ -340,6 +363,7 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     first = repo.refs["main"]
     assert {"model.onnx", "model.keras", "model.weights.h5", "README.md", CARD} <= set(repo.commits[first])
     one = answer_of(reader, tmp_path, "--model", "tester/faces")
+    assert one["printed"].startswith(f"model: compact, tester/faces@{first}; detector: haar")
     assert one["model"] == {"name": "compact", "source": "tester/faces", "revision": first}
     hub.stop()
     cached = answer_of(reader, tmp_path, "--model", "tester/faces")
