@@ -129,14 +129,16 @@ def download(repo: str, revision: str | None) -> tuple[Path, str]:
             has no copy.
     """
     commit, path = hub_file(repo, CARD, revision)
-    hub_file(repo, read_card(path.parent)["serve"], commit)
+    card = read_card(path.parent)
+    hub_file(repo, card["serve"], commit, sha256=card["files"][card["serve"]]["sha256"])
     return path.parent, commit
 
 
-def hub_file(repo: str, filename: str, revision: str | None = None) -> tuple[str, Path]:
+def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: str | None = None) -> tuple[str, Path]:
     """One file of a Hub model repository, from the Hub or, when that does not answer, from its cache.
 
-    An unreachable Hub costs CONNECT_TIMEOUT, one that falls silent at most STALL seconds more.
+    An unreachable Hub costs CONNECT_TIMEOUT, one that falls silent at most STALL seconds more. A file without the
+    given hash is fetched once more, past the cache: a download damaged on its way would stay there for good.
 
     Returns:
         The full commit SHA and the file's path.
@@ -151,13 +153,16 @@ def hub_file(repo: str, filename: str, revision: str | None = None) -> tuple[str
     where = f"{repo}@{revision}" if revision else repo
     if re.fullmatch(r"[0-9a-f]{40}", revision or ""):
         cached = try_to_load_from_cache(repo, filename, revision=revision)
-        if isinstance(cached, str):  # a commit never changes: nothing to ask
-            return revision, Path(cached)
+        if isinstance(cached, str) and sha256 in (None, sha256_of(Path(cached))):
+            return revision, Path(cached)  # a commit never changes: nothing to ask
     try:
         # One bounded question instead of hf_hub_download's retries, which take 23 s on a dead server.
         HfApi().model_info(repo, revision=revision, timeout=CONNECT_TIMEOUT)
         # By the branch's name, not the commit that it is at: so the cache can answer for that name later.
-        return _with_commit(_unless_stalled(hf_hub_download, repo, filename, revision=revision), filename)
+        path = _unless_stalled(hf_hub_download, repo, filename, revision=revision)
+        if sha256 not in (None, sha256_of(Path(path))):
+            path = _unless_stalled(hf_hub_download, repo, filename, revision=revision, force_download=True)
+        return _with_commit(path, filename)
     except hub.GatedRepoError:
         raise BundleError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
     except hub.RevisionNotFoundError:

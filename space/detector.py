@@ -109,7 +109,7 @@ def load_detector(source: str | None = None) -> tuple[YuNet | Haar, str]:
     if os.environ.get("AGE_GENDER_DETECTOR"):
         return load_detector(os.environ["AGE_GENDER_DETECTOR"])
     try:
-        _, path = hub_file(REPO, FILE)
+        _, path = hub_file(REPO, FILE, sha256=SHA256)
         if sha256_of(path) != SHA256:
             raise BundleError(f"{FILE} of {REPO} is not the file this app knows (its SHA-256 differs)")
         return YuNet(path), ""

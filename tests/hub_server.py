@@ -39,7 +39,8 @@ class Repo:
 
     def commit(self, files: dict[str, bytes], branch: str = "main", message: str = "") -> str:
         """A new commit with exactly these files; returns its SHA."""
-        sha = hashlib.sha1(f"{self.id}{branch}{len(self.commits)}{sorted(files)}".encode()).hexdigest()
+        listing = sorted((name, _blob(content)) for name, content in files.items())
+        sha = hashlib.sha1(f"{self.id}{branch}{len(self.commits)}{listing}".encode()).hexdigest()
         self.commits[sha] = dict(files)
         self.refs[branch] = sha
         self.messages.append(message)

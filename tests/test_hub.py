@@ -289,6 +289,8 @@ def test_a_truncated_download_is_no_model(hub, published, reader, fault):
 def test_a_damaged_download_is_refused(hub, published, reader):
     hub.fail("GET .*model.onnx", damage=True)
     assert "damaged" in opened("me/model", reader)["error"]
+    hub.faults.clear()
+    assert opened("me/model", reader)["revision"] == published  # and fetched anew as soon as it is whole
 
 
 @pytest.mark.parametrize(
