@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from space.bundle import Bundle, BundleError, open_bundle
+from space.calibration import Calibration
 from space.crop import Template, crops
 from space.detector import THRESHOLD, Haar, YuNet, load_detector
 from space.estimator import Estimator
@@ -28,6 +29,7 @@ class FaceAnalyzer:
     template: Template
     estimator: Estimator
     detector: YuNet | Haar
+    calibration: Calibration | None = None  # None: no intervals, probabilities as the network says them
     note: str = ""  # when the detector is not the one wished for; see load_detector
 
     @classmethod
@@ -45,15 +47,18 @@ class FaceAnalyzer:
         bundle = open_bundle(model or os.environ.get("AGE_GENDER_MODEL") or None)
         try:
             template = Template.from_dict(bundle.card["crop"])
+            calibration = Calibration.from_dict(bundle.card.get("calibration"))
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"The card in {bundle.folder} has no usable crop template ({error}).") from error
+            raise BundleError(
+                f"The card in {bundle.folder} has no usable crop template or calibration ({error})."
+            ) from error
         estimator = Estimator(bundle.model_path)
         if estimator.size != template.size:
             raise BundleError(
                 f"The network in {bundle.folder} wants {estimator.size} pixels, its crop template has {template.size}."
             )
         found, note = load_detector(detector)
-        return cls(bundle, template, estimator, found, note)
+        return cls(bundle, template, estimator, found, calibration, note)
 
     def analyze(self, rgb: np.ndarray, *, threshold: float = THRESHOLD) -> list[Face]:
         """Every face of a picture with apparent age and gender, largest first; all predicted in one batch.
@@ -74,12 +79,19 @@ class FaceAnalyzer:
     def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
         """The same faces with age and gender filled in."""
         answers = self.estimator.predict(crops(rgb, faces, self.template))
+        ages = np.maximum(answers["age"].astype(np.float64), 0.0)
+        p_female, bounds = answers["p_female"], [(None, None)] * len(faces)
+        if self.calibration:
+            p_female = self.calibration.p_female(p_female)
+            bounds = list(zip(*self.calibration.interval(ages, answers.get("age_probs")), strict=True))
         return [
             replace(
                 face,
-                age=max(0.0, float(age)),
+                age=float(age),
+                age_low=None if low is None else float(low),
+                age_high=None if high is None else float(high),
                 gender=FEMALE if p >= 0.5 else MALE,
                 gender_probability=float(max(p, 1 - p)),
             )
-            for face, age, p in zip(faces, answers["age"], answers["p_female"], strict=True)
+            for face, age, p, (low, high) in zip(faces, ages, p_female, bounds, strict=True)
         ]

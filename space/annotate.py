@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from space.face import Face
+from space.face import Face, apparent_gender
 
 # Blue and orange stay apart for people who do not tell red from green.
-COLORS = {"female": (213, 94, 0), "male": (0, 114, 178), None: (90, 90, 90)}
+COLORS = {"female": (213, 94, 0), "male": (0, 114, 178)}
+GREY = (90, 90, 90)  # of faces without estimates or with an uncertain gender
 WHITE = (255, 255, 255)
 
 
 def label(face: Face) -> str:
-    """`female, 31`; empty for a face without estimates."""
-    return "" if face.age is None else f"{face.gender}, {face.age:.0f}"
+    """`female, 31`, or `uncertain, 31`; empty for a face without estimates."""
+    return "" if face.age is None else f"{apparent_gender(face.gender, face.gender_probability)}, {face.age:.0f}"
 
 
 def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
@@ -27,7 +28,7 @@ def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
         x, y, width, height = face.box
         line = max(2, round(min(shorter / 250, width / 20)))
         font = ImageFont.load_default(max(12, round(min(shorter / 22, max(width / 6, shorter / 40)))))
-        color = COLORS[face.gender]
+        color = COLORS.get(label(face).partition(",")[0], GREY)
         canvas.rectangle((x, y, x + width, y + height), outline=color, width=line)
         text = f"{number}  {label(face)}".strip()
         left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)

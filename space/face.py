@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+UNCERTAIN = 0.75  # probability of the likelier gender below which people are shown "uncertain"
+
 
 @dataclass(frozen=True)
 class Face:
@@ -44,3 +46,8 @@ class Face:
             "gender": self.gender,
             "gender_probability": rounded(self.gender_probability, 4),
         }
+
+
+def apparent_gender(gender: str, probability: float) -> str:
+    """What a person is shown: "female", "male", or "uncertain" where neither is likely enough."""
+    return gender if probability >= UNCERTAIN else "uncertain"

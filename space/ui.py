@@ -12,10 +12,10 @@ import numpy as np
 
 from space.analyzer import FaceAnalyzer
 from space.annotate import draw
+from space.face import UNCERTAIN, apparent_gender
 from space.photo import PhotoError, read_photo
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
-COLUMNS = ["#", "age", "gender", "confidence", "score", "pixels"]
 
 TITLE = "Apparent age and gender"
 INTRO = f"""# {TITLE}
@@ -67,13 +67,20 @@ def answer(analyzer: FaceAnalyzer, rgb: np.ndarray) -> tuple[np.ndarray, dict]:
     }
 
 
+def columns(analyzer: FaceAnalyzer) -> list[str]:
+    """The table's headers; the interval's says which share of faces it holds."""
+    share = f"{100 * analyzer.calibration.coverage:.0f} % " if analyzer.calibration else ""
+    return ["#", "age", f"{share}interval", "gender", "confidence", "score", "pixels"]
+
+
 def rows(result: dict | None) -> list[list]:
     """The table's rows for the API's JSON."""
     return [
         [
             number,
             f"{face['age']:.0f}",
-            face["gender"],
+            "–" if face["age_low"] is None else f"{face['age_low']:.0f} to {face['age_high']:.0f}",
+            apparent_gender(face["gender"], face["gender_probability"]),
             f"{100 * face['gender_probability']:.0f} %",
             f"{face['score']:.2f}",
             f"{face['box'][2]:.0f} × {face['box'][3]:.0f}",
@@ -102,6 +109,12 @@ def describe(analyzer: FaceAnalyzer) -> str:
             f" On {metrics['n']} UTKFace test faces: ages {metrics['age_mae']['value']:.1f} years off on average, "
             f"gender {100 * metrics['gender_accuracy']['value']:.1f} % as labelled."
         )
+    if metrics.get("interval_coverage"):
+        text += (
+            f" The intervals held {100 * metrics['interval_coverage']['value']:.0f} % of the labelled ages and were "
+            f"{metrics['interval_width']['value']:.0f} years wide on average."
+        )
+    text += f" Below {100 * UNCERTAIN:.0f} % confidence the gender is shown as uncertain."
     return text
 
 
@@ -157,7 +170,7 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
                 )
                 line = gr.Markdown(summary(None), elem_id="summary")
         table = gr.Dataframe(
-            headers=COLUMNS,
+            headers=columns(analyzer),
             label="Apparent age and gender, confidence of the gender, score of the detector",
             interactive=False,
             elem_id="faces",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from space import bundle as bundles
 from space.analyzer import FaceAnalyzer
-from space.annotate import draw
+from space.annotate import draw, label
 from space.bundle import EMBEDDED, BundleError, open_bundle
 from space.crop import crop, load_template, similarity
 from space.detector import Haar, YuNet, load_detector
@@ -209,7 +209,8 @@ def test_faces_come_largest_first_in_pixels_of_the_photo(haar):
         x, y, width, height = face.box
         assert 0 <= x + width / 2 <= photo.shape[1] and 0 <= y + height / 2 <= photo.shape[0]
         assert 0 <= face.age <= 116 and face.gender in ("female", "male")
-        assert 0.5 <= face.gender_probability <= 1 and face.age_low is None and face.age_high is None
+        assert 0.5 <= face.gender_probability <= 1
+        assert 0 <= face.age_low < face.age_high
     assert json.dumps([f.as_dict() for f in faces])
 
 
@@ -270,6 +271,21 @@ def test_serving_imports_no_tensorflow_and_nothing_of_training():
     assert result.stdout.strip() == "[]", result.stderr
 
 
+def test_without_calibration_nothing_is_made_up(copy):
+    edit(copy, calibration=None)
+    face = FaceAnalyzer.load(str(copy), detector="haar").analyze(read_photo(PORTRAITS[0]))[0]
+    assert face.age_low is None and face.age_high is None and face.age > 0
+    assert face.as_dict()["age_low"] is None
+
+
+def test_an_uncertain_gender_is_shown_as_such():
+    photo = np.full((100, 100, 3), 255, np.uint8)
+    box = (20.0, 20.0, 50.0, 50.0)
+    sure, unsure = (Face(box, 1.0, age=30.0, gender="female", gender_probability=p) for p in (0.9, 0.6))
+    assert label(sure) == "female, 30" and label(unsure) == "uncertain, 30"
+    assert not np.array_equal(draw(photo, [sure]), draw(photo, [unsure]))
+
+
 # Bundles
 
 
@@ -308,6 +324,7 @@ def edit(folder, **changes) -> None:
         (lambda f: edit(f, serve="other.onnx"), "does not list it"),
         (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
         (lambda f: edit(f, crop={"size": 200}), "crop template"),
+        (lambda f: edit(f, calibration={"age": {}}), "calibration"),
     ],
 )
 def test_broken_bundles_are_named(copy, breaks, words):

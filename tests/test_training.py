@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -34,7 +35,7 @@ def test_a_run_ends_with_a_valid_bundle(trained):
     assert card["network"] == "compact" and card["genders"] == ["male", "female"] and card["ages"] == [0, 101]
     assert {"model.onnx", "model.keras", "model.weights.h5", "metrics.json", "figures/ages.png"} <= set(card["files"])
     assert card["provenance"]["epochs_run"] == 6 and "--epochs 6" in card["provenance"]["command"]
-    assert card["calibration"] is None
+    assert card["calibration"]["age"]["coverage"] == 0.8 and card["metrics"]["interval_coverage"]["value"] > 0.5
     assert json.loads((trained / "bundle" / "metrics.json").read_text()) == card["metrics"]
     for name in ("curves", "ages"):
         with Image.open(trained / "bundle" / "figures" / f"{name}.png") as figure:
@@ -51,15 +52,20 @@ def test_training_learns(trained):
     assert metrics["gender_accuracy"]["value"] > metrics["baseline"]["gender_accuracy"] + 0.2
 
 
+def row_of_all(table: str) -> list[str]:
+    return re.split(r" {2,}", next(line for line in table.splitlines() if line.startswith("all ")))
+
+
 def test_evaluate_reprints_what_the_bundle_records(trained, made_up):
     result = python("training/evaluate.py", "--model", trained / "bundle", "--dataset", made_up)
     assert result.returncode == 0, result.stderr
     assert "The figures recorded in the bundle are the same." in result.stdout
-    table = (trained / "output.txt").read_text()
-    assert next(line for line in table.splitlines() if line.startswith("all ")) in result.stdout
+    expected = row_of_all((trained / "output.txt").read_text())
+    assert row_of_all(result.stdout) == expected
     keras = python("training/evaluate.py", "--model", trained / "bundle" / "model.keras", "--dataset", made_up)
     assert keras.returncode == 0, keras.stderr
-    assert next(line for line in table.splitlines() if line.startswith("all ")) in keras.stdout
+    expected[5] = "–"  # intervals are the bundle's, not the network's
+    assert row_of_all(keras.stdout) == expected
 
 
 def test_onnx_equals_keras(trained, made_up):
@@ -210,6 +216,10 @@ def test_measures_are_right_on_an_example_by_hand():
     assert metrics["gender_accuracy"]["value"] == metrics["gender_balanced_accuracy"] == 0.75
     assert metrics["gender_auc"] == 0.75
     assert metrics["baseline"] == {"median_age": 25.0, "age_mae": 10.0, "gender_accuracy": 0.5}
+    assert "interval_coverage" not in metrics
+    bounds = {"age_low": np.array([9.0, 10, 31, 40]), "age_high": np.array([14.0, 19, 33, 50])}
+    both = evaluate.measure(samples, outputs | bounds, median_age=25.0)
+    assert both["interval_coverage"]["value"] == 0.5 and both["interval_width"]["value"] == pytest.approx(6.5)
     assert metrics["by"]["gender"]["male"]["gender_accuracy"]["value"] == 0.5
     assert metrics["by"]["age band"]["10-19"]["n"] == 1 and set(metrics["by"]["race"]) == {"White", "Black", "Asian"}
     assert metrics["age_mae"]["low"] <= metrics["age_mae"]["value"] <= metrics["age_mae"]["high"]

@@ -20,13 +20,13 @@ from sklearn.metrics import roc_auc_score
 
 from space.bundle import BundleError, open_bundle
 from space.estimator import Estimator
-from training import data
+from training import calibrate, data
 
 _RESAMPLES = 1000  # of the bootstrap
 
 
 def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of a bundle (folder or Hub id) or a `.keras` file for uint8 images [N, 200, 200, 3]."""
+    """What a bundle (folder or Hub id), calibrated, or a `.keras` file answers for uint8 images [N, 200, 200, 3]."""
     if str(model).endswith(".keras"):
         import keras
 
@@ -37,7 +37,8 @@ def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
         except Exception as error:  # zipfile, h5py and Keras raise many kinds
             raise BundleError(f"{model} cannot be loaded by Keras {keras.__version__}: {error}") from error
         return keras_predict(network, images)
-    return Estimator(open_bundle(str(model)).model_path).predict(images)
+    bundle = open_bundle(str(model))
+    return calibrate.apply(bundle.card["calibration"], Estimator(bundle.model_path).predict(images))
 
 
 def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age: float) -> dict:
@@ -45,7 +46,8 @@ def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age
 
     Args:
         samples: N labelled faces.
-        outputs: "age" float [N] years and "p_female" float [N], in the order of `samples`.
+        outputs: "age" float [N] years and "p_female" float [N], in the order of `samples`; with "age_low" and
+            "age_high" the intervals are measured too.
         median_age: years; the answer of the constant baseline, from the training split.
 
     Returns:
@@ -56,6 +58,10 @@ def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age
     female = samples.gender == 1
     error = outputs["age"].astype(np.float64) - samples.age
     right = (outputs["p_female"] >= 0.5) == female
+    width = inside = None
+    if "age_low" in outputs:
+        width = outputs["age_high"] - outputs["age_low"]
+        inside = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
     recalls = [float(np.mean(right[female == g])) for g in (False, True) if (female == g).any()]
     both = female.any() and (~female).any()
     groups = {
@@ -63,30 +69,39 @@ def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age
         "gender": {name: samples.gender == i for i, name in enumerate(data.GENDERS)},
         "race": {name: samples.race == i for i, name in enumerate(data.RACES)},
     }
+    every = np.ones(len(error), bool)
+
+    def group(mask: np.ndarray) -> dict:
+        return _group(*(None if values is None else values[mask] for values in (error, right, width, inside)))
+
     return {
-        **_group(error, right),
+        **group(every),
         "gender_balanced_accuracy": float(np.mean(recalls)),
         "gender_auc": float(roc_auc_score(female, outputs["p_female"])) if both else None,
+        "gender_ece": calibrate.expected_calibration_error(outputs["p_female"], female),
         "baseline": {
             "median_age": median_age,
             "age_mae": float(np.mean(np.abs(samples.age - median_age))),
             "gender_accuracy": float(max(np.mean(female), 1 - np.mean(female))),
         },
         "by": {
-            kind: {name: _group(error[mask], right[mask]) for name, mask in members.items() if mask.any()}
+            kind: {name: group(mask) for name, mask in members.items() if mask.any()}
             for kind, members in groups.items()
         },
     }
 
 
-def _group(error: np.ndarray, right: np.ndarray) -> dict:
-    return {
+def _group(error: np.ndarray, right: np.ndarray, width: np.ndarray | None, inside: np.ndarray | None) -> dict:
+    figures = {
         "n": len(error),
         "age_mae": _interval(np.abs(error)),
         "age_bias": _interval(error),
         "cs5": _interval(np.abs(error) <= 5),
         "gender_accuracy": _interval(right),
     }
+    if inside is not None:
+        figures |= {"interval_coverage": _interval(inside), "interval_width": _interval(width)}
+    return figures
 
 
 def _interval(values: np.ndarray) -> dict[str, float]:
@@ -111,35 +126,44 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
         return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
     def row(name: str, group: dict) -> tuple[str, ...]:
+        inside, width = group.get("interval_coverage"), group.get("interval_width")
         return (
             name,
             str(group["n"]),
             cell(group["age_mae"], digits=2),
             cell(group["cs5"], 100),
             f"{group['age_bias']['value']:+.2f}",
+            f"{100 * inside['value']:.1f} in ± {width['value'] / 2:.1f}" if inside else "–",
             cell(group["gender_accuracy"], 100),
         )
 
-    lines = [("", "n", "age MAE, years", "CS@5, %", "bias, years", "gender, %"), row("all", metrics)]
+    header = ("", "n", "age MAE, years", "CS@5, %", "bias, years", "% in interval", "gender, %")
+    lines = [header, row("all", metrics)]
     for members in metrics["by"].values():
-        lines += [("",) * 6] + [row(name, group) for name, group in members.items()]
+        lines += [("",) * len(header)] + [row(name, group) for name, group in members.items()]
     base = metrics["baseline"]
     constant = f"{base['age_mae']:.2f} (always {base['median_age']:.0f})"
-    return [*lines, ("",) * 6, ("baseline", "", constant, "", "", f"{100 * base['gender_accuracy']:.1f}")]
+    return [
+        *lines,
+        ("",) * len(header),
+        ("baseline", "", constant, "", "", "", f"{100 * base['gender_accuracy']:.1f}"),
+    ]
 
 
 def gender_line(metrics: dict) -> str:
     """The figures of gender that have no groups."""
     auc = metrics["gender_auc"]
-    return f"gender: balanced accuracy {100 * metrics['gender_balanced_accuracy']:.1f} %" + (
-        f", AUC {auc:.4f}" if auc is not None else ""
+    return (
+        f"gender: balanced accuracy {100 * metrics['gender_balanced_accuracy']:.1f} %"
+        + (f", AUC {auc:.4f}" if auc is not None else "")
+        + f", expected calibration error {100 * metrics['gender_ece']:.1f} %"
     )
 
 
 def table(metrics: dict) -> str:
     """The figures as a text table."""
     lines = rows(metrics)
-    widths = [max(len(line[i]) for line in lines) for i in range(6)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(c.ljust(width) for c, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([*text, gender_line(metrics)])
 

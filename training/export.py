@@ -90,7 +90,7 @@ def convert(network, path: Path) -> None:
     onnx.save(model, path)
 
 
-def write_card(folder: Path, network, age_head: str, metrics: dict, provenance: dict) -> None:
+def write_card(folder: Path, network, age_head: str, calibration: dict | None, metrics: dict, provenance: dict) -> None:
     """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files."""
     from training import model_card, networks
 
@@ -103,7 +103,7 @@ def write_card(folder: Path, network, age_head: str, metrics: dict, provenance: 
         "crop": load_template().as_dict(),
         "genders": ["male", "female"],
         "ages": [0, networks.AGES - 1] if age_head == "distribution" else None,
-        "calibration": None,
+        "calibration": calibration,
         "metrics": metrics,
         "provenance": {
             **provenance,

@@ -89,10 +89,18 @@ def _body(card: dict, name: str) -> str:
     dropped = ", ".join(f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
     limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
     faces = ", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items())
-    calibration = "Calibrated: see `age_gender.json`." if card["calibration"] else (
-        "Not calibrated: `age_low` and `age_high` are not given, and the gender's probability is what the network "
-        "says."
-    )  # fmt: skip
+    calibration = (
+        "Not calibrated: `age_low` and `age_high` are not given, and the gender's probability is what the network says."
+    )
+    if card["calibration"]:
+        tables = card["calibration"]
+        calibration = f"""On {tables["faces"]:,} validation faces. Ages have an interval meant to hold
+{100 * tables["age"]["coverage"]:.0f} % of labelled ages (split conformal, by predicted age and the distribution's
+spread): on test it held {100 * metrics["interval_coverage"]["value"]:.1f} % and was
+{metrics["interval_width"]["value"]:.1f} years wide on average; the table has the share held and
+half the width by group. The gender's logit is divided by {tables["gender"]["temperature"]:.3f}: expected calibration
+error on test
+{100 * metrics["gender_ece"]:.1f} %."""
     return f"""# Apparent age and gender of faces: {card["network"]}
 
 Estimates the age and the gender that a face *appears* to have: {metrics["age_mae"]["value"]:.2f} years off on average

@@ -12,6 +12,7 @@
 #     "opencv-python-headless>=4.10,<5",
 #     "pillow>=11.1,<13",
 #     "scikit-learn>=1.6,<2",
+#     "scipy>=1.14,<2",
 #     "tensorflow[and-cuda]>=2.20,<2.22",
 #     "tf2onnx>=1.16.1,<2",
 #     "tqdm>=4.66,<5",
@@ -24,8 +25,8 @@
     python training/train.py --network compact            the small network, for machines without a GPU
     python training/train.py ... --push --repo-id me/age  the same, and the bundle goes to the Hub
 
-In order: read the data, fit, evaluate once on the test split, export to ONNX and prove it equal, draw the
-plots, write the bundle, push. A run that was stopped goes on with --resume.
+In order: read the data, fit, export to ONNX and prove it equal, calibrate on the validation split, evaluate
+once on the test split, draw the plots, write the bundle, push. A run that was stopped goes on with --resume.
 
 The block above this text lets `hf jobs uv run` train on the Hub's machines; the README has the command.
 """
@@ -327,17 +328,20 @@ def _has_accelerator() -> bool:
 
 
 def finish(network, options, history, splits, report, recipe) -> Path:
-    """From a trained network to the bundle: export, prove, evaluate once on test, draw, write."""
+    """From a trained network to the bundle: export, prove, calibrate, evaluate once on test, draw, write."""
     import numpy as np
 
     from space.estimator import Estimator
-    from training import evaluate, export, plots
+    from training import calibrate, evaluate, export, plots
 
     bundle = options.out / "bundle"
     with export.new_folder(bundle) as folder:
         export.write_model(network, folder, faces=splits["validation", "images"][:64])
-        test = splits["test"]
-        outputs = Estimator(folder / "model.onnx").predict(splits["test", "images"])
+        estimator, validation, test = Estimator(folder / "model.onnx"), splits["validation"], splits["test"]
+        calibration = calibrate.fit(
+            estimator.predict(splits["validation", "images"]), validation.age, validation.gender == 1
+        )
+        outputs = calibrate.apply(calibration, estimator.predict(splits["test", "images"]))
         metrics = evaluate.measure(test, outputs, median_age=float(np.median(splits["train"].age)))
         metrics["split"] = evaluate.split_record(options, "test")
         (folder / "figures").mkdir()
@@ -354,7 +358,7 @@ def finish(network, options, history, splits, report, recipe) -> Path:
             "seed": options.seed,
             "commit": options.commit,
         }
-        export.write_card(folder, network, options.age_head, metrics, provenance)
+        export.write_card(folder, network, options.age_head, calibration, metrics, provenance)
     print(evaluate.table(metrics))
     print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")
     return bundle
