@@ -1,10 +1,12 @@
-"""Apparent age and gender in the browser: options → model and detector → page → server."""
+"""Apparent age and gender of faces in photos: a page in the browser, and an API."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import tempfile
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="YuNet's .onnx file, or haar (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub, else haar)",
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 for the whole network)")
-    parser.add_argument("--port", type=int, help="(default: the first free one from 7860)")
+    parser.add_argument("--port", type=_port, help="(default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers, for 72 hours")
     options = parser.parse_args(arguments)
 
@@ -36,19 +38,31 @@ def main(arguments: list[str] | None = None) -> int:
     from space.bundle import BundleError
     from space.ui import build, launch_options
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what follows is cleaned up
     try:
-        analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
-        model = analyzer.bundle.as_dict()
-        revision = f"@{model['revision']}" if model["revision"] else ""
-        print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
-        if analyzer.note:
-            print(f"note: {analyzer.note}", file=sys.stderr)
-        page = build(analyzer)
-        page.launch(server_name=options.host, server_port=options.port, share=options.share or None, **launch_options())
+        with tempfile.TemporaryDirectory(prefix="age-gender-", ignore_cleanup_errors=True) as uploads:
+            os.environ["GRADIO_TEMP_DIR"] = uploads  # visitors' photos go when the app does
+            analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
+            model = analyzer.bundle.as_dict()
+            revision = f"@{model['revision']}" if model["revision"] else ""
+            print(
+                f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True
+            )
+            if analyzer.note:
+                print(f"note: {analyzer.note}", file=sys.stderr)
+            build(analyzer).launch(
+                server_name=options.host, server_port=options.port, share=options.share or None, **launch_options()
+            )
     except (BundleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _port(text: str) -> int:
+    if not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError("must be from 1 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":

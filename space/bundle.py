@@ -34,7 +34,7 @@ class Bundle:
 
     folder: Path
     card: dict  # age_gender.json
-    source: str  # "embedded", a folder, or the Hub id
+    source: str  # "embedded", a folder's name (visitors see it, so not its path), or the Hub id
     revision: str | None = None  # full commit SHA, for the Hub
 
     @property
@@ -60,7 +60,7 @@ def open_bundle(model: str | None = None) -> Bundle:
         return Bundle(EMBEDDED, verify(EMBEDDED), "embedded")
     path = Path(model).expanduser()
     if path.is_dir():
-        return Bundle(path, verify(path), str(model))
+        return Bundle(path, verify(path), path.resolve().name)
     match = _HUB_ID.fullmatch(model)
     if path.exists() or not match:
         raise BundleError(
@@ -111,11 +111,13 @@ def read_card(folder: Path) -> dict:
             f"The bundle in {folder} has format {version}, this app reads up to {FORMAT}: update the app."
         )
     try:
-        card["network"], card["crop"]
+        network, crop, served = card["network"], card["crop"], card["serve"]
         hashes = {name: entry["sha256"] for name, entry in card["files"].items()}
-        served = card["serve"]
     except (KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path} lacks {error}: get the bundle again.") from error
+    texts = (network, served, *hashes, *hashes.values())
+    if not all(isinstance(text, str) and "\0" not in text for text in texts) or not isinstance(crop, dict):
+        raise BundleError(f"{path} is not the card of a model bundle: something in it is of the wrong kind.")
     if served not in hashes:
         raise BundleError(f"{path} names {served} to serve but does not list it: get the bundle again.")
     return card

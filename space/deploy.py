@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import re
 import sys
 import time
@@ -39,11 +40,13 @@ def contents(space: str, model: str | None = None, revision: str | None = None, 
 
     Args:
         space: `user/name`, for the card.
-        model, revision, served: the Hub model, its full commit and its file to serve, which the build downloads.
+        model, revision: the Hub model and its full commit.
+        served: its file to serve, for the build to download; None leaves that to the start.
     """
     card = SpaceCard.load(ROOT / "space" / "README.md")
     if model:
         card.data.models = [model, *card.data.models]
+    if model and served:
         # Baked into the image: the Space then starts without the network's help.
         card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}", *card.data.preload_from_hub]
     card.text = card.text.replace("USER/NAME", space)
@@ -90,7 +93,14 @@ def deploy(
     variables = {"AGE_GENDER_MODEL": f"{repo}@{revision}"} if model else {}
     if not dry_run:
         space = writable(space)
-    files = contents(space, repo, revision, served)
+    if secret and not os.environ.get("SPACE_HF_TOKEN"):
+        print(
+            "note: the model is private, so the Space gets your own token as its secret HF_TOKEN, and with it all that "
+            "the token may do. Give it a read-only one of its own in SPACE_HF_TOKEN.",
+            file=sys.stderr,
+        )
+    # A build has no token: what is private is fetched at the start instead.
+    files = contents(space, repo, revision, None if secret else served)
     if dry_run:
         for name, content in files.items():
             size = len(content) if isinstance(content, bytes) else content.stat().st_size
@@ -114,7 +124,7 @@ def deploy(
         if not model and "AGE_GENDER_MODEL" in api.get_space_variables(space):
             api.delete_space_variable(space, "AGE_GENDER_MODEL")
         if secret:
-            api.add_space_secret(space, "HF_TOKEN", get_token())
+            api.add_space_secret(space, "HF_TOKEN", os.environ.get("SPACE_HF_TOKEN") or get_token())
         _commit(api, space, files)
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
             api.request_space_hardware(space, hardware)

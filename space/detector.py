@@ -30,7 +30,9 @@ class YuNet:
     def __init__(self, path: str | Path):
         """Open the ONNX file. Raises BundleError if OpenCV cannot."""
         try:
-            self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.5, 0.3, 5000)
+            # From memory: OpenCV opens no path with letters beyond ASCII on Windows.
+            content = np.frombuffer(Path(path).read_bytes(), np.uint8)
+            self._net = cv2.FaceDetectorYN.create("onnx", content, np.array([], np.uint8), (320, 320), 0.5, 0.3, 5000)
         except cv2.error as error:
             raise BundleError(f"{path} is no YuNet model that OpenCV can open: {error}") from error
         self._lock = threading.Lock()  # the network's input size is state
@@ -65,7 +67,18 @@ class Haar:
     name = "haar"
 
     def __init__(self):
-        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+        """Open OpenCV's cascade. Raises BundleError if this OpenCV has none."""
+        path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
+        try:
+            flags = cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY  # from memory, as above
+            storage = cv2.FileStorage(path.read_text(encoding="utf-8"), flags)
+            self._cascade = cv2.CascadeClassifier()
+            if not self._cascade.read(storage.getFirstTopLevelNode()):
+                raise BundleError(f"{path} is no cascade.")
+        except (OSError, cv2.error, AttributeError) as error:
+            raise BundleError(
+                f"OpenCV {cv2.__version__} has no Haar cascade ({error}): install opencv-python-headless below 5."
+            ) from error
         self._lock = threading.Lock()
 
     def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD) -> list[Face]:

@@ -30,12 +30,19 @@ class Estimator:
             ) from error
         face = self._session.get_inputs()[0]
         self.outputs = [output.name for output in self._session.get_outputs()]
-        if face.type != "tensor(uint8)" or len(face.shape) != 4 or not {"age", "p_female"} <= set(self.outputs):
+        shape = face.shape  # [N, H, W, 3]
+        if (
+            face.type != "tensor(uint8)"
+            or len(shape) != 4
+            or not isinstance(shape[1], int)
+            or shape[1:] != [shape[1], shape[1], 3]
+            or not {"age", "p_female"} <= set(self.outputs)
+        ):
             raise BundleError(
                 f"{path} is no age and gender network: expected a uint8 picture in, age and p_female out."
             )
         self._input = face.name
-        self.size = int(face.shape[1])  # pixels, height and width of a crop
+        self.size = shape[1]  # pixels, height and width of a crop
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Answer for N crops at once.

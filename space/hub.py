@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import get_session, validate_repo_id
 
 TIMEOUT = 60.0  # seconds without a byte before a request counts as lost
@@ -109,6 +109,8 @@ def explain(error: Exception, repo_id: str) -> HubError:
         text = f"The Hub has a fault (status {status}): look at status.huggingface.co, then try again."
     elif status:
         text = f"The Hub refuses {repo_id} (status {status}): {said}"
-    else:
+    elif isinstance(error, (HTTPError, OSError)):
         text = f"The Hub cannot be reached or broke off ({said}): check the network, then try again."
+    else:
+        text = f"The push failed on this side: {type(error).__name__}: {said}"
     return HubError(text)

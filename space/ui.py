@@ -15,6 +15,7 @@ from space.annotate import draw
 from space.face import UNCERTAIN, apparent_gender
 from space.photo import PhotoError, read_photo
 
+MAX_BYTES = 50_000_000  # of a photo's file
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 
 TITLE = "Apparent age and gender"
@@ -23,7 +24,7 @@ Upload, paste or snap a photo: every face gets the age and the gender that it *a
 """
 CAUTION = """These are guesses of a network from looks alone, learned from labels that are guesses too. They say nothing
 about a person's identity and are often wrong: use them for no decision about anyone. Photos are analysed on this
-server, kept for at most an hour and sent nowhere else."""
+server, deleted after about an hour or when it stops, and sent nowhere else."""
 
 # System fonts: the page asks no other server for anything.
 THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -44,6 +45,8 @@ class Photo(gr.Image):
             return None
         try:
             if payload.url and payload.url.startswith("data:"):
+                if len(payload.url) > MAX_BYTES * 4 / 3:
+                    raise PhotoError(f"The picture's file is too large: at most {MAX_BYTES // 1_000_000} MB.")
                 return read_photo(base64.b64decode(payload.url.partition(",")[2], validate=True))
             if not payload.path:
                 raise PhotoError("There is no picture in the request.")
@@ -142,8 +145,8 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     def show(result):
         return summary(result), rows(result)
 
-    # Uploads and results are deleted after an hour.
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
         gr.Markdown(INTRO)
         if analyzer.note:
             gr.Markdown(f"⚠️ {analyzer.note.splitlines()[0]}", elem_id="note")
@@ -193,7 +196,12 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
             button.click(analyze_photo, photo, outputs, api_name="analyze_photo", **shared),
             photo.change(on_change, photo, outputs, api_visibility="private", show_progress="minimal", **shared),
         ):
-            event.then(show, result, [line, table], api_visibility="private", show_progress="hidden")
+            event.success(show, result, [line, table], api_visibility="private", show_progress="hidden")
+            # A photo that cannot be read must not stand beside the faces of the one before.
+            event.failure(
+                lambda: (None, None, summary(None), []), None, [*outputs, line, table], api_visibility="private"
+            )
+    page.queue(max_size=64)  # later visitors are told that it is busy instead of filling the memory
     return page
 
 
@@ -204,7 +212,7 @@ def launch_options() -> dict:
         "css": CSS,
         "run_history": False,  # it would keep visitors' calls in their browser
         "ssr_mode": False,
-        "max_file_size": "50mb",
+        "max_file_size": MAX_BYTES,
         "footer_links": ["api"],
         "show_error": True,
     }

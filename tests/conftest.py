@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -23,6 +26,19 @@ EXAMPLES = ROOT / "space" / "examples"
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# What this machine has cached or set must not decide a test: a cached YuNet would be used where Haar is expected.
+_HOME = tempfile.mkdtemp(prefix="age-gender-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ |= {"HF_HOME": _HOME, "AGE_GENDER_CACHE": f"{_HOME}/pictures"}
+for _name in (
+    "AGE_GENDER_MODEL",
+    "AGE_GENDER_DETECTOR",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+):
+    os.environ.pop(_name, None)
 
 
 def shared(path: str) -> Path:

@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import re
+import signal
 import socket
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_another_bundle_and_the_environment(trained):
             _, result = running.client(trained / "downloads").predict(
                 handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo"
             )
-            assert result["model"] == {"name": "compact", "source": str(bundle), "revision": None}
+            assert result["model"] == {"name": "compact", "source": "bundle", "revision": None}
         finally:
             printed = running.stop()
         assert "note:" not in printed and "Traceback" not in printed
@@ -145,6 +146,19 @@ def test_start_up_errors_are_a_sentence(tmp_path):
         taken.listen()
         assert_clear_error(python("app.py", "--detector", "haar", "--port", str(taken.getsockname()[1])), "port")
     assert python("app.py", "--help").returncode == 0
+    for port in ("99999", "-1", "http"):
+        result = python("app.py", "--port", port)
+        assert result.returncode == 2 and "--port" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_of_visitors_is_left_when_the_app_stops(tmp_path, end):
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path)})
+    running.client(tmp_path / "client").predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+    assert list(tmp_path.glob("age-gender-*/**/group.jpg"))
+    running.process.send_signal(end)
+    running.process.communicate(timeout=20)
+    assert not list(tmp_path.glob("age-gender-*"))
 
 
 # The page
@@ -217,6 +231,17 @@ def test_a_visitor_sends_a_file_that_is_no_picture(page, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"this is no picture")
     upload(page, tmp_path / "photo.jpg")
     page.get_by_text("no picture that can be read").first.wait_for(timeout=20_000)
+
+
+def test_a_bad_photo_clears_the_answer_before_it(page, tmp_path):
+    upload(page, EXAMPLES / "age-20-26-male.jpg")
+    page.wait_for_selector("#annotated img", timeout=60_000)
+    page.get_by_text("1 face,").wait_for(timeout=20_000)
+    (tmp_path / "photo.jpg").write_bytes(b"this is no picture")
+    upload(page, tmp_path / "photo.jpg")
+    page.get_by_text("no picture that can be read").first.wait_for(timeout=20_000)
+    page.wait_for_selector("#annotated img", state="detached", timeout=20_000)
+    page.get_by_text("Choose a photo, or one of the examples").wait_for(timeout=20_000)
 
 
 def test_a_photo_without_faces(page, tmp_path):

@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 
 def header() -> dict:
     """The script block of training/train.py, read as PEP 723 says."""
-    text = (ROOT / "training" / "train.py").read_text()
+    text = (ROOT / "training" / "train.py").read_text(encoding="utf-8")
     block = re.search(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$", text)["content"]
     return tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in block.splitlines(True)))
 
@@ -30,7 +30,7 @@ def header() -> dict:
 def required(name: str) -> dict[str, Requirement]:
     """The requirements of a file and of those it names."""
     found = {}
-    for line in (ROOT / name).read_text().splitlines():
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         line = line.split("#")[0].strip()
         if line.startswith("-r "):
             found |= required(str((Path(name).parent / line[3:]).as_posix()))
@@ -63,7 +63,7 @@ def test_the_dependencies_resolve(tmp_path):
 
 def command() -> list[str]:
     """The command that the README gives."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     return shlex.split(next(line for line in text.splitlines() if line.startswith("hf jobs uv run")))
 
 

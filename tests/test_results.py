@@ -10,7 +10,7 @@ from conftest import ROOT, python
 from space.bundle import CARD, EMBEDDED
 from training import data, evaluate, model_card
 
-METRICS = json.loads((EMBEDDED / CARD).read_text())["metrics"]
+METRICS = json.loads((EMBEDDED / CARD).read_text(encoding="utf-8"))["metrics"]
 
 
 def figures() -> list[str]:
@@ -20,13 +20,13 @@ def figures() -> list[str]:
 
 @pytest.mark.parametrize("document", ["README.md", "training/RESULTS.md", "space/models/compact/README.md"])
 def test_documents_agree_with_the_bundle(document):
-    text = (ROOT / document).read_text()
+    text = (ROOT / document).read_text(encoding="utf-8")
     assert any(all(figure in line for figure in figures()) for line in text.splitlines()), figures()
 
 
 def test_the_card_is_made_from_the_bundle():
-    card = json.loads((EMBEDDED / CARD).read_text())
-    assert (EMBEDDED / "README.md").read_text() == model_card.render(card)
+    card = json.loads((EMBEDDED / CARD).read_text(encoding="utf-8"))
+    assert (EMBEDDED / "README.md").read_text(encoding="utf-8") == model_card.render(card)
 
 
 def test_the_embedded_network_is_good_enough_to_be_the_default():
@@ -37,7 +37,7 @@ def test_the_embedded_network_is_good_enough_to_be_the_default():
 
 def test_it_was_trained_on_training_faces_only(utkface):
     """The bundle names its faces by content: they are the splits of the real data, which share no picture."""
-    faces = json.loads((EMBEDDED / CARD).read_text())["provenance"]["faces"]
+    faces = json.loads((EMBEDDED / CARD).read_text(encoding="utf-8"))["provenance"]["faces"]
     samples, _ = data.load_utkface(utkface)
     for name in data.SPLITS:
         part = samples.split(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,22 @@ def test_too_many_pixels_are_refused_before_they_are_decoded():
     assert len(bomb) < 100_000
     with pytest.raises(PhotoError, match="megapixels"):
         read_photo(bomb)
+
+
+def test_one_long_side_is_refused_too():
+    with pytest.raises(PhotoError, match="a side"):
+        read_photo(encode(Image.new("1", (40_000, 10))))
+
+
+def test_no_upload_starts_another_program(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, where there is one."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(PhotoError, match="no picture"):
+        read_photo(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n")
+    assert not (tmp_path / "called").exists()
 
 
 # Detection and crops
@@ -323,6 +340,8 @@ def edit(folder, **changes) -> None:
         (lambda f: edit(f, format=99), "update the app"),
         (lambda f: edit(f, serve="other.onnx"), "does not list it"),
         (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
+        (lambda f: edit(f, serve=["a"]), "wrong kind"),
+        (lambda f: edit(f, files={"a\0b": {"sha256": "0"}}), "wrong kind"),
         (lambda f: edit(f, crop={"size": 200}), "crop template"),
         (lambda f: edit(f, calibration={"age": {}}), "calibration"),
     ],

@@ -85,9 +85,14 @@ def test_again_without_a_model_and_without_a_file(hub, writer):
 
 def test_a_private_model_brings_its_token_as_a_secret(hub, writer):
     add_model(hub, private=True)
-    assert publish(writer, "--model", "tester/model", "--private").returncode == 0
+    result = publish(writer, "--model", "tester/model", "--private")
+    assert result.returncode == 0 and "SPACE_HF_TOKEN" in result.stderr
     repo = hub.repos["space", SPACE]
     assert repo.private and repo.secrets == {"HF_TOKEN": "hf_writer"} and "HF_TOKEN" not in repo.variables
+    card = front_matter(repo.commits[repo.refs["main"]]["README.md"])
+    assert "tester/model" in card["models"] and "tester/model" not in str(card["preload_from_hub"])
+    result = publish(writer | {"SPACE_HF_TOKEN": "hf_reader"}, "--model", "tester/model")
+    assert result.returncode == 0 and repo.secrets == {"HF_TOKEN": "hf_reader"}
 
 
 def test_a_dry_run_sends_nothing(hub, writer):

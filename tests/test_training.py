@@ -21,6 +21,7 @@ from PIL import Image
 from space.bundle import open_bundle
 from space.estimator import Estimator
 from training import data, evaluate, train
+from training.atomic import new_folder
 
 
 def command(made_up, out, *more) -> list:
@@ -163,12 +164,17 @@ def test_wrong_wishes_are_told_in_a_sentence(made_up, trained, tmp_path):
     assert_clear_error(other, "--batch-size", "leave it out")
     imagenet = python(*command(made_up, tmp_path / "x", "--init", "imagenet"))
     assert_clear_error(imagenet, "no ImageNet weights", "--init none")
+    frozen = python("training/train.py", "--init", "none", "--unfreeze", "block5", "--dataset", made_up)
+    assert_clear_error(frozen, "--unfreeze block5", "leave it out")
     few = write_folder({p.name: p.read_bytes() for p in list(made_up.iterdir())[:1]}, tmp_path / "one")
     assert_clear_error(python("training/train.py", "--network", "compact", "--dataset", few), "split", "is empty")
     assert not (tmp_path / "x" / "bundle").exists()
 
 
-@pytest.mark.parametrize("words", [["--epochs", "0"], ["--network", "resnet"], ["--learning-rate", "-1"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--epochs", "0"], ["--network", "resnet"], ["--learning-rate", "-1"], ["--patience", "-1"], ["--limit", "x"]],
+)
 def test_wrong_options_show_the_usage(words, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(words)
@@ -189,6 +195,36 @@ def test_a_broken_checkpoint_is_told(made_up, tmp_path, what):
     result = python(*command(made_up, out, "--resume"))
     assert_clear_error(result, what, "--out")
     assert not (out / "bundle").exists()
+
+
+def test_a_run_without_its_settings_is_told(tmp_path, made_up):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.json").write_text("{}")
+    assert_clear_error(python(*command(made_up, tmp_path / "run", "--resume")), "lacks settings.json")
+
+
+def test_imagenet_weights_out_of_reach_are_told(made_up, tmp_path):
+    env = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"KERAS_HOME": str(tmp_path)}
+    result = python("training/train.py", "--dataset", made_up, "--limit", "4", "--out", tmp_path / "run", env=env)
+    assert_clear_error(result, "ImageNet weights cannot be downloaded", "--init none")
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "old").touch()
+    rename, calls = Path.rename, []
+
+    def refuse(self, to):
+        calls.append(to)
+        if len(calls) == 2:
+            raise PermissionError("in use")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError), new_folder(target) as folder:
+        (folder / "new").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "old"]
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_bundle(made_up, tmp_path):

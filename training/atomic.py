@@ -12,7 +12,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the place of `target` when all went well and vanishes otherwise."""
+    """A folder to fill; it takes the place of `target` when all went well and vanishes otherwise.
+
+    No system swaps two folders in one step: a kill between the two renames leaves the old one beside its place, named
+    `.TARGET-…-old`.
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -22,7 +26,12 @@ def new_folder(target: Path) -> Iterator[Path]:
         old = folder.with_name(folder.name + "-old")
         if target.exists():
             target.rename(old)
-        folder.rename(target)
+        try:
+            folder.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

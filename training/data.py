@@ -468,6 +468,14 @@ def band_name(low: int, high: int) -> str:
     return f"{low}-{high}" if high < OLDEST else f"{low}+"
 
 
+def positive(text: str) -> int:
+    """An option's value that must be a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
 def fingerprint(samples: Samples) -> str:
     """SHA-256 over the pictures' own SHA-256 in sorted order: names a set of faces, in whatever layout it came."""
     return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()

@@ -38,7 +38,7 @@ def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
             raise BundleError(f"{model} cannot be loaded by Keras {keras.__version__}: {error}") from error
         return keras_predict(network, images)
     bundle = open_bundle(str(model))
-    return calibrate.apply(bundle.card["calibration"], Estimator(bundle.model_path).predict(images))
+    return calibrate.apply(bundle.card.get("calibration"), Estimator(bundle.model_path).predict(images))
 
 
 def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age: float) -> dict:
@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=data.SPLITS, default="test")
     parser.add_argument("--policy", choices=data.POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(data.PROTOCOLS), default="80/10/10")
-    parser.add_argument("--limit", type=int, help="at most so many faces")
+    parser.add_argument("--limit", type=data.positive, help="at most so many faces")
     parser.add_argument("--seed", type=int, default=0, help="which faces --limit draws")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args(arguments)

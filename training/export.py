@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from space.bundle import CARD, FORMAT, sha256_of
+from space.bundle import CARD, FORMAT, sha256_of, verify
 from space.crop import load_template
 from space.estimator import Estimator
+from training import model_card
 from training.atomic import new_folder
 
 TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
@@ -92,7 +93,7 @@ def convert(network, path: Path) -> None:
 
 def write_card(folder: Path, network, age_head: str, calibration: dict | None, metrics: dict, provenance: dict) -> None:
     """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files."""
-    from training import model_card, networks
+    from training import networks
 
     card = {
         "format": FORMAT,
@@ -114,28 +115,40 @@ def write_card(folder: Path, network, age_head: str, calibration: dict | None, m
         "serve": "model.onnx",
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    (folder / "README.md").write_text(model_card.render(card), encoding="utf-8")
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CARD):
-        name = path.relative_to(folder).as_posix()
-        files[name] = {
-            "sha256": sha256_of(path),
-            "bytes": path.stat().st_size,
+    _list_files(folder, card)
+
+
+def _list_files(folder: Path, card: dict) -> None:
+    """Write README.md and age_gender.json for the files that are in `folder`."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CARD)
+    names = sorted({*names, "README.md"})
+    readme = model_card.render({**card, "files": dict.fromkeys(names)})
+    (folder / "README.md").write_text(readme, encoding="utf-8", newline="\n")
+    files = {
+        name: {
+            "sha256": sha256_of(folder / name),
+            "bytes": (folder / name).stat().st_size,
             "role": _ROLES.get(name, "figure" if name.startswith("figures/") else "document"),
         }
+        for name in names
+    }
     (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1) + "\n")
 
 
 def embed(bundle: Path, target: Path) -> None:
-    """Copy what serving needs of a bundle to `target` (the Keras files stay behind)."""
+    """Copy what serving needs of a bundle to `target` (the Keras files stay behind).
+
+    Raises:
+        BundleError: `bundle` is no whole bundle.
+    """
     bundle = Path(bundle)
-    card = json.loads((bundle / CARD).read_text())
+    card = verify(bundle)
     with new_folder(target) as folder:
-        card["files"] = {name: entry for name, entry in card["files"].items() if not entry["role"].startswith("keras")}
-        for name in card["files"]:
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copy(bundle / name, folder / name)
-        (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+        for name, entry in card["files"].items():
+            if not entry["role"].startswith("keras"):
+                (folder / name).parent.mkdir(exist_ok=True)
+                shutil.copy(bundle / name, folder / name)
+        _list_files(folder, card)
 
 
 def current_commit() -> str | None:

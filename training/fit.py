@@ -129,7 +129,8 @@ def fit(
         One dict an epoch: phase, epoch, seconds, losses, val_age_mae (years), val_gender_accuracy, …
 
     Raises:
-        FitError: the checkpoint is damaged or of another run, or the loss is no longer a number.
+        FitError: the checkpoint is damaged or of another run, the loss is no longer a number, or the device has too
+            little memory.
     """
     out.mkdir(parents=True, exist_ok=True)
     state = _read_state(out) if resume else None
@@ -173,14 +174,19 @@ def _run_phase(network, number, phase, recipe, train, validation, out, state, ve
         _load(network, out / state["best"]["weights"], "best weights")
     if done < phase.epochs:
         keeper = _Keeper(network, number, phase, recipe, validation, out, state)
-        trainer.fit(
-            batches,
-            epochs=phase.epochs,
-            initial_epoch=done,
-            steps_per_epoch=batches.steps,
-            verbose=verbose,
-            callbacks=[keeper],
-        )
+        try:
+            trainer.fit(
+                batches,
+                epochs=phase.epochs,
+                initial_epoch=done,
+                steps_per_epoch=batches.steps,
+                verbose=verbose,
+                callbacks=[keeper],
+            )
+        except Exception as error:  # each backend has an error of its own for it
+            if type(error).__name__ != "ResourceExhaustedError" and "out of memory" not in str(error).lower():
+                raise
+            raise FitError("The device ran out of memory: lower --batch-size.") from error
     state.update(phase=number + 1, checkpoint=None)
     _write_state(out, state)
 

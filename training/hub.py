@@ -88,7 +88,10 @@ def push(folder: str | Path, target: Target) -> Pushed:
     done = Pushed(info.oid, info.pr_url or info.commit_url)
     pushes = card["provenance"].setdefault("pushed", [])
     pushes.append({"repo": target.repo_id, "commit": done.commit, "url": done.url})
-    write_beside(folder / CARD, json.dumps(card, indent=1) + "\n")
+    try:
+        write_beside(folder / CARD, json.dumps(card, indent=1) + "\n")
+    except OSError as error:  # the push itself went well
+        print(f"note: pushed, but {folder / CARD} cannot record it: {error}", file=sys.stderr)
     return done
 
 

@@ -5,10 +5,12 @@ Nothing in a card is typed by hand: a figure that is not in the JSON is not in t
 
 from __future__ import annotations
 
+import shlex
+
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from training import evaluate
-from training.data import HUB_ID, RACES
+from training.data import DATASET, RACES
 
 _ARCHITECTURES = {
     "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, arXiv 1409.1556). Its 6 × 6 × 512
@@ -28,7 +30,7 @@ def render(card: dict, repo_id: str | None = None) -> str:
     """The card as markdown with YAML metadata.
 
     Args:
-        card: what `age_gender.json` holds.
+        card: what `age_gender.json` holds; of `files` only the names matter.
         repo_id: where it will be published, for the examples of use.
 
     Raises:
@@ -53,7 +55,7 @@ def render(card: dict, repo_id: str | None = None) -> str:
 def _dataset(card: dict) -> str:
     """The Hub id of the faces; of a local copy only that it was UTKFace: its path says nothing to a reader."""
     given = card["provenance"]["dataset"]
-    return given if HUB_ID.fullmatch(given) else "utkface"
+    return given if given == DATASET or card["provenance"]["data_report"].get("revision") else "utkface"
 
 
 def _eval_results(card: dict) -> list[EvalResult]:
@@ -83,7 +85,9 @@ def _body(card: dict, name: str) -> str:
     split = metrics["split"]
     report = provenance["data_report"]
     settings = {k: v for k, v in provenance["recipe"].items() if k != "augment"}
-    settings |= {f"augmentation: {k}": f"± {v}" for k, v in provenance["recipe"]["augment"].items()}
+    augment = dict(provenance["recipe"]["augment"])
+    settings["augmentation: share turned grey"] = augment.pop("grey")
+    settings |= {f"augmentation: {name}": f"± {value}" for name, value in augment.items()}
     recipe = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in settings.items())
     packages = ", ".join(f"{package} {version}" for package, version in provenance["packages"].items())
     dropped = ", ".join(f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
@@ -131,7 +135,7 @@ age, p_female = session.run(["age", "p_female"], {{"face": face}})
 
 Input `face`: uint8 [N, 200, 200, 3] RGB, framed as in UTKFace (`crop` in `age_gender.json`). Outputs: `age` float32 [N]
 in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else ""}.
-`model.keras` and `model.weights.h5` are the same network for Keras 3.
+{"`model.keras` and `model.weights.h5` are the same network for Keras 3." if "model.keras" in card["files"] else ""}
 
 ## Network
 
@@ -160,7 +164,11 @@ splits, and the epoch was chosen on `validation`. 95 % bootstrap intervals in br
 
 {_table(metrics)}
 
-For {evaluate.gender_line(metrics)}. The same table again: `python training/evaluate.py --model {name}`.
+For {evaluate.gender_line(metrics)}. The same table again:
+
+```
+{_evaluation(card, name)}
+```
 
 ![Training](figures/curves.png)
 ![Errors by age](figures/ages.png)
@@ -187,6 +195,18 @@ they fail. It guesses looks; it does not know anyone's age, gender or identity. 
 
 The weights derive from UTKFace, which is for non-commercial research only; so are they. The kit's code is MIT.
 """
+
+
+def _evaluation(card: dict, name: str) -> str:
+    """The command that prints the results again."""
+    split, provenance = card["metrics"]["split"], card["provenance"]
+    words = ["python", "training/evaluate.py", "--model", name, "--dataset", provenance["dataset"]]
+    if provenance["data_report"].get("revision"):
+        words += ["--dataset-revision", provenance["data_report"]["revision"]]
+    words += ["--protocol", split["protocol"], "--policy", split["policy"]]
+    return shlex.join(
+        words + (["--limit", str(split["limit"]), "--seed", str(split["seed"])] if split["limit"] else [])
+    )
 
 
 def _failures(metrics: dict) -> str:

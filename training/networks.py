@@ -104,9 +104,17 @@ def _heads(age, gender, age_head: str) -> dict:
 
 def _vgg16(face, dropout: float, imagenet: bool):
     x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_BGR_MEAN], name="imagenet_mean")(face[..., ::-1])
-    base = keras.applications.VGG16(
-        include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
-    )
+    try:
+        base = keras.applications.VGG16(
+            include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
+        )
+    except Exception as error:  # Keras's downloader raises a bare Exception
+        if not imagenet:
+            raise
+        raise ValueError(
+            f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}): check the network, or "
+            "start from random weights with --init none or from a file with --init FILE."
+        ) from error
     features = layers.Flatten(name="flatten")(base.output)
 
     def branch(name: str):

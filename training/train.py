@@ -3,7 +3,7 @@
 # dependencies = [
 #     "datasets>=5.0,<6",
 #     "gradio~=6.31.0",
-#     "huggingface_hub>=2.0,<3",
+#     "huggingface_hub>=2.4,<3",
 #     "keras>=3.12,<4",
 #     "matplotlib>=3.10,<4",
 #     "numpy>=2.0,<3",
@@ -48,9 +48,8 @@ if __package__ in (None, ""):  # run as a script: import as a package, and shado
 
 from training import data, hub
 
-OPTIMIZED_FOR = {
-    # Phases' learning rates are for these batch sizes. The first rate is that of fresh layers, the second
-    # that of pretrained ones.
+PRESETS = {
+    # Learning rates are for these batch sizes and for fresh layers; pretrained ones get a tenth.
     ("vgg16", "default"): dict(
         age_head="distribution", epochs=30, batch_size=64, learning_rate=5e-4, optimizer="adamw", schedule="cosine"
     ),
@@ -126,14 +125,19 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         "--protocol", choices=tuple(data.PROTOCOLS), default=default("80/10/10"), help="the split (default 80/10/10)"
     )
     source.add_argument(
-        "--limit", type=_positive, metavar="N", help="use at most N faces of each split, for a quick trial"
+        "--limit", type=data.positive, metavar="N", help="use at most N faces of each split, for a quick trial"
     )
 
     how = parser.add_argument_group("how")
-    how.add_argument("--epochs", type=_positive, help="in all; with a frozen base, a third of them train the heads")
-    how.add_argument("--batch-size", type=_positive)
+    how.add_argument("--epochs", type=data.positive, help="in all; with a frozen base, a third of them train the heads")
+    how.add_argument("--batch-size", type=data.positive)
     how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get a tenth")
-    how.add_argument("--patience", type=int, metavar="EPOCHS", help="stop a phase after so many without progress")
+    how.add_argument(
+        "--patience",
+        type=data.positive,
+        metavar="EPOCHS",
+        help="stop a phase after so many without progress (default 10)",
+    )
     how.add_argument(
         "--precision",
         choices=("auto", "float32", "mixed_bfloat16"),
@@ -155,13 +159,6 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
     return parser.parse_args(arguments)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
-
-
 def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
@@ -181,6 +178,8 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
     if options.resume and recorded.exists():
         try:
             settings = json.loads(recorded.read_text())
+            if not isinstance(settings, dict):
+                raise ValueError("not a JSON object")
         except ValueError as error:
             raise data.DataError(f"{recorded} is damaged ({error}): train into a new --out.") from error
         for name, value in settings.items():
@@ -192,11 +191,18 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
             setattr(options, name, value)
         return options
     if (options.out / "state.json").exists():
+        if options.resume:
+            raise data.DataError(f"{options.out} lacks settings.json, so the run cannot go on: train into a new --out.")
         raise data.DataError(f"{options.out} holds a run already: --resume goes on with it, or choose another --out.")
-    for name, value in OPTIMIZED_FOR[options.network, options.preset].items():
+    for name, value in PRESETS[options.network, options.preset].items():
         if getattr(options, name, None) is None:
             setattr(options, name, value)
     options.init = options.init or ("imagenet" if options.network == "vgg16" else "none")
+    if options.init == "none" and options.unfreeze not in (None, "all"):
+        raise data.DataError(
+            f"--unfreeze {options.unfreeze} keeps convolutions as they start, and with --init none that is at random: "
+            "leave it out, or start from imagenet or a file."
+        )
     options.unfreeze = options.unfreeze or ("all" if options.init == "none" else "block5")
     options.patience = 10 if options.patience is None else options.patience
     return options
@@ -266,7 +272,9 @@ def run(options: argparse.Namespace) -> Path:
         precision = "mixed_bfloat16" if _has_accelerator() else "float32"
     keras.config.set_dtype_policy(precision)
     dropout = 0.3 if options.network == "compact" else 0.5
-    network = networks.build(options.network, age_head=options.age_head, init=options.init, dropout=dropout)
+    # A checkpoint replaces whatever a run started from.
+    init = "none" if options.resume and (options.out / "state.json").exists() else options.init
+    network = networks.build(options.network, age_head=options.age_head, init=init, dropout=dropout)
     print(
         f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {options.age_head} head, "
         f"start from {options.init}, {precision} on {keras.backend.backend()}"
@@ -282,7 +290,7 @@ def run(options: argparse.Namespace) -> Path:
         batch_size=options.batch_size,
         augment=STRENGTHS["published" if published else "default"],
         optimizer=options.optimizer,
-        weight_decay=0.05,
+        weight_decay=0.05 if options.optimizer == "adamw" else 0.0,
         schedule=options.schedule,
         ema=0.0 if published else min(0.998, 1 - 10 / max(20, len(splits["train"]) // options.batch_size)),
         patience=options.patience,
@@ -306,13 +314,13 @@ def run(options: argparse.Namespace) -> Path:
     keras.config.set_dtype_policy("float32")
     final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
     final.set_weights(network.get_weights())
-    bundle = finish(final, options, history, splits, report, dataclasses.asdict(recipe))
+    bundle = finish(final, options, history, splits, report, dataclasses.asdict(recipe) | {"precision": precision})
     if target:
         try:
             print(f"Pushed: {hub.push(bundle, target).url}")
         except hub.HubError as error:
             raise hub.HubError(
-                f"{error} The bundle is safe; push it later:\n  {hub.command(bundle, target)}"
+                f"{error} The bundle is in {bundle}; push it later:\n  {hub.command(bundle, target)}"
             ) from error
     return bundle
 
