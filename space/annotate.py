@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from space.face import Face, apparent_gender
+from space.face import Face, apparent_gender, whole_years
 
 # Blue and orange stay apart for people who do not tell red from green.
 COLORS = {"female": (213, 94, 0), "male": (0, 114, 178)}
@@ -15,7 +15,9 @@ WHITE = (255, 255, 255)
 
 def label(face: Face) -> str:
     """`female, 31`, or `uncertain, 31`; empty for a face without estimates."""
-    return "" if face.age is None else f"{apparent_gender(face.gender, face.gender_probability)}, {face.age:.0f}"
+    if face.age is None:
+        return ""
+    return f"{apparent_gender(face.gender, face.gender_probability)}, {whole_years(face.age)}"
 
 
 def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:

@@ -48,6 +48,11 @@ class Face:
         }
 
 
+def whole_years(age: float) -> str:
+    """An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal."""
+    return f"{round(age, 1):.0f}"
+
+
 def apparent_gender(gender: str, probability: float) -> str:
     """What a person is shown: "female", "male", or "uncertain" where neither is likely enough."""
     return gender if probability >= UNCERTAIN else "uncertain"

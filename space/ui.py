@@ -12,7 +12,7 @@ import numpy as np
 
 from space.analyzer import FaceAnalyzer
 from space.annotate import draw
-from space.face import UNCERTAIN, apparent_gender
+from space.face import UNCERTAIN, apparent_gender, whole_years
 from space.photo import PhotoError, read_photo
 
 MAX_BYTES = 50_000_000  # of a photo's file
@@ -81,8 +81,8 @@ def rows(result: dict | None) -> list[list]:
     return [
         [
             number,
-            f"{face['age']:.0f}",
-            "–" if face["age_low"] is None else f"{face['age_low']:.0f} to {face['age_high']:.0f}",
+            whole_years(face["age"]),
+            "–" if face["age_low"] is None else f"{whole_years(face['age_low'])} to {whole_years(face['age_high'])}",
             apparent_gender(face["gender"], face["gender_probability"]),
             f"{100 * face['gender_probability']:.0f} %",
             f"{face['score']:.2f}",

@@ -24,6 +24,7 @@ from space.detector import Haar, YuNet, load_detector
 from space.estimator import Estimator
 from space.face import Face
 from space.photo import MAX_PIXELS, PhotoError, read_photo
+from space.ui import rows
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
 
@@ -293,6 +294,14 @@ def test_without_calibration_nothing_is_made_up(copy):
     face = FaceAnalyzer.load(str(copy), detector="haar").analyze(read_photo(PORTRAITS[0]))[0]
     assert face.age_low is None and face.age_high is None and face.age > 0
     assert face.as_dict()["age_low"] is None
+
+
+def test_picture_and_table_show_the_same_age():
+    for age in (3.46, 18.54, 29.449, 40.5, 61.95):
+        face = Face(
+            (0.0, 0.0, 9.0, 9.0), 1.0, age=age, age_low=1.0, age_high=9.0, gender="male", gender_probability=0.9
+        )
+        assert label(face) == f"male, {rows({'faces': [face.as_dict()]})[0][1]}"
 
 
 def test_an_uncertain_gender_is_shown_as_such():
