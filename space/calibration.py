@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+OLDEST = 116  # years, oldest age that an interval can name
+
 
 @dataclass(frozen=True)
 class Calibration:
     """The tables of one bundle."""
 
     coverage: float  # share of faces whose age lies in its interval, 0 to 1
-    age: np.ndarray  # float64 [K], predicted ages in rising order, years
-    low: np.ndarray  # float64 [K], lower bound minus prediction at those ages, in spreads
-    high: np.ndarray  # float64 [K], upper bound minus prediction, in spreads
+    low: np.ndarray  # float64 [OLDEST + 1], for each true age the least error that is usual, in spreads
+    high: np.ndarray  # float64 [OLDEST + 1], the largest; an error is true age minus prediction
     temperature: float  # divides the gender's logit
 
     @classmethod
@@ -25,17 +26,26 @@ class Calibration:
         """The calibration of a bundle's card, None where there is none; KeyError, TypeError, ValueError if broken."""
         if values is None:
             return None
-        age, low, high = (np.asarray(values["age"][key], np.float64) for key in ("age", "low", "high"))
-        if not (age.ndim == 1 and age.shape == low.shape == high.shape and len(age)):
-            raise ValueError("tables of different lengths")
-        return cls(float(values["age"]["coverage"]), age, low, high, float(values["gender"]["temperature"]))
+        age = values["age"]
+        start, low, high = (np.asarray(age[key], np.float64) for key in ("from", "low", "high"))
+        if start.ndim != 1 or not start.shape == low.shape == high.shape or not len(start) or start[0] != 0:
+            raise ValueError("the tables do not fit together")
+        band = np.searchsorted(start, np.arange(OLDEST + 1), side="right") - 1
+        return cls(float(age["coverage"]), low[band], high[band], float(values["gender"]["temperature"]))
 
     def interval(self, age: np.ndarray, age_probs: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds, float64 [N] years, for predicted ages [N] and their distributions [N, A] or None."""
-        unit = spread(age, age_probs)
-        low = age + unit * np.interp(age, self.age, self.low)
-        high = age + unit * np.interp(age, self.age, self.high)
-        return np.maximum(low, 0.0), np.maximum(high, 0.0)
+        """Lower and upper bounds, float64 [N] years, for predicted ages [N] and their distributions [N, A] or None.
+
+        From the youngest to the oldest age whose usual errors include the one it would mean; the prediction is always
+        inside.
+        """
+        years = np.arange(OLDEST + 1)
+        error = (years - age[:, None]) / spread(age, age_probs)[:, None]
+        usual = (self.low <= error) & (error <= self.high)
+        some = usual.any(axis=1)
+        low = np.where(some, usual.argmax(axis=1), age)
+        high = np.where(some, OLDEST - usual[:, ::-1].argmax(axis=1), age)
+        return np.minimum(low, age), np.maximum(high, age)
 
     def p_female(self, p: np.ndarray) -> np.ndarray:
         """The network's probabilities [N], calibrated by temperature (Guo et al. 2017, arXiv 1706.04599)."""

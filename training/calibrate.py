@@ -6,18 +6,22 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from space.calibration import Calibration, logit, spread
+from training.data import AGE_BANDS
 
 COVERAGE = 0.8  # of the intervals
-GROUP = 180  # validation faces a group of similar predicted ages has at least
+FOLDS = 5
+FEWEST = 20  # faces of an age band with a table of its own
 BINS = 15  # of the expected calibration error
 
 
 def fit(outputs: dict[str, np.ndarray], age: np.ndarray, female: np.ndarray, *, coverage: float = COVERAGE) -> dict:
     """Calibrate on N validation faces.
 
-    Ages: split-conformal quantiles of the error over the distribution's spread (Papadopoulos et al. 2002; Lei et al.
-    2018, arXiv 1604.04173), each tail on its own and for groups of similar predicted age, so that children and old
-    people get intervals of their own. Gender: one temperature, by the likelihood (Guo et al. 2017, arXiv 1706.04599).
+    Ages: label-conditional split conformal prediction (Vovk, Gammerman & Shafer 2005, chapter 4.5) on the error over
+    the distribution's spread, each tail on its own, for each band of true ages, so that the young and the old do not
+    pay for the many in between. An interval reaches over all ages that their bands accept, which holds more than each
+    band was asked for: they are asked for just so much that cross-validation gives `coverage` in all.
+    Gender: one temperature, by the likelihood (Guo et al. 2017, arXiv 1706.04599).
 
     Args:
         outputs: "age" [N] years, "p_female" [N] and, from a distribution head, "age_probs" [N, A].
@@ -27,32 +31,52 @@ def fit(outputs: dict[str, np.ndarray], age: np.ndarray, female: np.ndarray, *, 
     Returns:
         Plain values for the card, as `Calibration.from_dict` reads them.
     """
-    predicted = np.asarray(outputs["age"], np.float64)
-    errors = (age - predicted) / spread(predicted, outputs.get("age_probs"))
-    groups = np.array_split(np.argsort(predicted, kind="stable"), max(1, len(predicted) // GROUP))
-    bounds = [_tails(errors[group], coverage) for group in groups]
     y, z = np.asarray(female, bool), logit(outputs["p_female"])
 
     def surprise(log_temperature: float) -> float:
         return float(np.mean(np.logaddexp(0, np.where(y, -z, z) / np.exp(log_temperature))))
 
     best = minimize_scalar(surprise, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
+    gender = {"temperature": round(float(np.exp(best.x)), 4)}
+    folds = np.array_split(np.random.default_rng(0).permutation(len(age)), min(FOLDS, len(age)))
+
+    def held(level: float) -> float:
+        """The share of faces inside intervals that were fitted without them."""
+        inside = 0
+        for fold in folds:
+            rest = np.setdiff1d(np.arange(len(age)), fold) if len(folds) > 1 else fold
+            tables = {"age": _tables(_take(outputs, rest), age[rest], level, coverage), "gender": gender}
+            answers = apply(tables, _take(outputs, fold))
+            inside += np.sum((answers["age_low"] <= age[fold]) & (age[fold] <= answers["age_high"]))
+        return inside / len(age)
+
+    levels = np.arange(coverage - 0.15, coverage + 0.0501, 0.01)
+    level = min(levels, key=lambda candidate: abs(held(candidate) - coverage))
+    return {"faces": len(age), "age": _tables(outputs, age, float(level), coverage), "gender": gender}
+
+
+def _take(outputs: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[index] for name, values in outputs.items()}
+
+
+def _tables(outputs: dict[str, np.ndarray], age: np.ndarray, level: float, coverage: float) -> dict:
+    predicted = np.asarray(outputs["age"], np.float64)
+    errors = (age - predicted) / spread(predicted, outputs.get("age_probs"))
+    bands = [errors[(age >= low) & (age <= high)] for low, high in AGE_BANDS]
+    tails = [_tails(band if len(band) >= FEWEST else errors, level) for band in bands]
     return {
-        "faces": len(predicted),
-        "age": {
-            "coverage": coverage,
-            "age": [round(float(np.median(predicted[group])), 2) for group in groups],
-            "low": [round(low, 4) for low, _ in bounds],
-            "high": [round(high, 4) for _, high in bounds],
-        },
-        "gender": {"temperature": round(float(np.exp(best.x)), 4)},
+        "coverage": coverage,
+        "level": round(level, 2),  # that each band was asked for
+        "from": [low for low, _ in AGE_BANDS],  # years, where each band of true ages begins
+        "low": [round(low, 4) for low, _ in tails],
+        "high": [round(high, 4) for _, high in tails],
     }
 
 
-def _tails(errors: np.ndarray, coverage: float) -> tuple[float, float]:
-    """The conformal bounds: with one more face than these, at most (1 - coverage) / 2 fall beyond each on average."""
+def _tails(errors: np.ndarray, level: float) -> tuple[float, float]:
+    """The conformal bounds: with one more face than these, at most (1 - level) / 2 fall beyond each on average."""
     ordered, n = np.sort(errors), len(errors)
-    rank = min(n, int(np.ceil((n + 1) * (1 + coverage) / 2)))
+    rank = min(n, int(np.ceil((n + 1) * (1 + level) / 2)))
     return float(ordered[n - rank]), float(ordered[rank - 1])
 
 

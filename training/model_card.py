@@ -99,8 +99,8 @@ def _body(card: dict, name: str) -> str:
     if card["calibration"]:
         tables = card["calibration"]
         calibration = f"""On {tables["faces"]:,} validation faces. Ages have an interval meant to hold
-{100 * tables["age"]["coverage"]:.0f} % of labelled ages (split conformal, by predicted age and the distribution's
-spread): on test it held {100 * metrics["interval_coverage"]["value"]:.1f} % and was
+{100 * tables["age"]["coverage"]:.0f} % of labelled ages (split conformal for each band of true ages, in units of
+the distribution's spread): on test it held {100 * metrics["interval_coverage"]["value"]:.1f} % and was
 {metrics["interval_width"]["value"]:.1f} years wide on average; the table has the share held and
 half the width by group. The gender's logit is divided by {tables["gender"]["temperature"]:.3f}: expected calibration
 error on test
