@@ -14,6 +14,8 @@ TIMEOUT = 60.0  # seconds without a byte before a request counts as lost
 TRIES = 3  # at a commit that another one overtook, or that the server was too busy for
 PATIENCE = 30.0  # seconds, longest wait that a busy server may ask for
 
+_LOCAL = (LookupError, TypeError, ValueError, MemoryError, PermissionError, FileNotFoundError)
+
 Answer = TypeVar("Answer")
 
 
@@ -87,8 +89,10 @@ def explain(error: Exception, repo_id: str) -> HubError:
     if isinstance(error, HubError):
         return error
     # An upload's failure comes wrapped in an error that says only which file it was.
-    while getattr(error, "response", None) is None and error.__cause__ is not None:
-        error = error.__cause__
+    cause = error
+    while getattr(cause, "response", None) is None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    error = error if getattr(cause, "response", None) is None else cause
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     said = getattr(error, "server_message", None) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -109,8 +113,8 @@ def explain(error: Exception, repo_id: str) -> HubError:
         text = f"The Hub has a fault (status {status}): look at status.huggingface.co, then try again."
     elif status:
         text = f"The Hub refuses {repo_id} (status {status}): {said}"
-    elif isinstance(error, (HTTPError, OSError)):
+    elif isinstance(error, _LOCAL) and not isinstance(error, HTTPError):
+        text = f"This failed before it reached the Hub: {type(error).__name__}: {said}"
+    else:  # the client's transport has many kinds, bare RuntimeErrors among them
         text = f"The Hub cannot be reached or broke off ({said}): check the network, then try again."
-    else:
-        text = f"The push failed on this side: {type(error).__name__}: {said}"
     return HubError(text)

@@ -219,7 +219,7 @@ def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
 def test_a_fault_on_this_side_is_not_blamed_on_the_network():
     from space.hub import explain
 
-    assert "on this side: KeyError" in str(explain(KeyError("faces"), NAME))
+    assert "before it reached the Hub: KeyError" in str(explain(KeyError("faces"), NAME))
     assert "cannot be reached" in str(explain(ConnectionError("refused"), NAME))
 
 
