@@ -50,7 +50,7 @@ def test_a_run_ends_with_a_valid_bundle(trained):
 def test_training_learns(trained):
     metrics = open_bundle(str(trained / "bundle")).card["metrics"]
     assert metrics["age_mae"]["value"] < 0.7 * metrics["baseline"]["age_mae"]
-    assert metrics["gender_accuracy"]["value"] > metrics["baseline"]["gender_accuracy"] + 0.2
+    assert metrics["gender_accuracy"]["value"] > 0.8 > metrics["baseline"]["gender_accuracy"] + 0.1
 
 
 def row_of_all(table: str) -> list[str]:
