@@ -16,7 +16,6 @@ if __package__ in (None, ""):  # run as a script
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from space.bundle import BundleError, open_bundle
 from space.estimator import Estimator
@@ -55,6 +54,8 @@ def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age
         a value with the bounds of its 95 % bootstrap interval; `by` holds the same for each age band,
         gender and race.
     """
+    from sklearn.metrics import roc_auc_score  # imported here: it takes a second that a model card does not need
+
     female = samples.gender == 1
     error = outputs["age"].astype(np.float64) - samples.age
     right = (outputs["p_female"] >= 0.5) == female
