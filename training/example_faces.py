@@ -18,10 +18,9 @@ from PIL import Image
 
 from space.bundle import BundleError
 from space.crop import load_template, similarity
-from space.detector import load_detector
 from space.ui import EXAMPLES
 from training import data
-from training.framing import MARGIN, seen
+from training.framing import MARGIN, need_yunet, seen
 
 BANDS = ((4, 7), (20, 26), (42, 50), (68, 80))  # years, inclusive
 FACES = 80  # averaged into one
@@ -80,9 +79,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=EXAMPLES)
     options = parser.parse_args()
     try:
-        detector, note = load_detector(options.detector)
-        if note or detector.name != "yunet":
-            raise BundleError(f"YuNet is needed: give its file with --detector. {note}")
+        detector = need_yunet(options.detector)
         samples, _ = data.load_utkface(options.dataset, split="train")
         options.out.mkdir(parents=True, exist_ok=True)
         faces = []

@@ -17,12 +17,20 @@ import numpy as np
 
 from space.bundle import BundleError
 from space.crop import TEMPLATE_FILE
-from space.detector import Haar, load_detector
+from space.detector import Haar, YuNet, load_detector
 from training import data
 
 MARGIN = data.IMAGE_SIZE // 2  # pixels of border around a chip
 SCALES = (0.5, 1.0, 2.0)
 _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners change places
+
+
+def need_yunet(source: str | None) -> YuNet:
+    """YuNet from its file, or from the Hub for None; BundleError where only Haar is to be had: it has no landmarks."""
+    detector, note = load_detector(source)
+    if not isinstance(detector, YuNet):
+        raise BundleError(f"YuNet is needed: give its file with --detector. {note}")
+    return detector
 
 
 def seen(detector, chips: np.ndarray, scale: float) -> list:
@@ -76,9 +84,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=TEMPLATE_FILE)
     options = parser.parse_args()
     try:
-        yunet, note = load_detector(options.detector)
-        if note or yunet.name != "yunet":
-            raise BundleError(f"YuNet is needed: give its file with --detector. {note}")
+        yunet = need_yunet(options.detector)
         _, chips = data.decode(data.load_utkface(options.dataset, split="train")[0].limit(options.chips))
     except (BundleError, data.DataError) as error:
         print(f"error: {error}", file=sys.stderr)
