@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
                 server_name=options.host, server_port=options.port, share=options.share or None, **launch_options()
             )
     except (BundleError, OSError) as error:
+        if "empty port" in str(error):  # Gradio's text names its own functions
+            error = f"Port {options.port or '7860 and those after it'} cannot be had: choose another with --port."
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -50,7 +50,7 @@ class Face:
 
 def whole_years(age: float) -> str:
     """An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal."""
-    return f"{round(age, 1):.0f}"
+    return str(int(round(age, 1) + 0.5))  # halves go up; Python's own rounding would send 18.5 to 18
 
 
 def apparent_gender(gender: str, probability: float) -> str:

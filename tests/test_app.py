@@ -144,7 +144,9 @@ def test_start_up_errors_are_a_sentence(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert_clear_error(python("app.py", "--detector", "haar", "--port", str(taken.getsockname()[1])), "port")
+        assert_clear_error(
+            python("app.py", "--detector", "haar", "--port", str(taken.getsockname()[1])), "Port", "--port"
+        )
     assert python("app.py", "--help").returncode == 0
     for port in ("99999", "-1", "http"):
         result = python("app.py", "--port", port)

@@ -22,7 +22,7 @@ from space.bundle import EMBEDDED, BundleError, open_bundle
 from space.crop import crop, load_template, similarity
 from space.detector import Haar, YuNet, load_detector
 from space.estimator import Estimator
-from space.face import Face
+from space.face import Face, whole_years
 from space.photo import MAX_PIXELS, PhotoError, read_photo
 from space.ui import rows
 
@@ -303,6 +303,8 @@ def test_picture_and_table_show_the_same_age():
             (0.0, 0.0, 9.0, 9.0), 1.0, age=age, age_low=1.0, age_high=9.0, gender="male", gender_probability=0.9
         )
         assert label(face) == f"male, {rows({'faces': [face.as_dict()]})[0][1]}"
+        assert abs(int(label(face).split()[1]) - age) <= 0.55
+    assert [whole_years(age) for age in (2.5, 3.5, 18.54, 0.0, 61.44)] == ["3", "4", "19", "0", "61"]
 
 
 def test_an_uncertain_gender_is_shown_as_such():

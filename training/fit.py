@@ -180,6 +180,7 @@ def _run_phase(network, number, phase, recipe, train, validation, out, state, ve
                 epochs=phase.epochs,
                 initial_epoch=done,
                 steps_per_epoch=batches.steps,
+                shuffle=False,  # the batches are in an order of their own
                 verbose=verbose,
                 callbacks=[keeper],
             )

@@ -92,6 +92,7 @@ def _body(card: dict, name: str) -> str:
     packages = ", ".join(f"{package} {version}" for package, version in provenance["packages"].items())
     dropped = ", ".join(f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
     limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
+    epochs = f"{provenance['epochs_run']} epoch{'s' * (provenance['epochs_run'] != 1)}"
     faces = ", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items())
     calibration = (
         "Not calibrated: `age_low` and `age_high` are not given, and the gender's probability is what the network says."
@@ -152,7 +153,7 @@ in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_h
 | --- | --- |
 {recipe}
 
-{provenance["epochs_run"]} epochs; {faces} faces of {_dataset(card)} ({report["rows"]:,} rows; left out:
+{epochs}; {faces} faces of {_dataset(card)} ({report["rows"]:,} rows; left out:
 {dropped or "none"}).
 Commit {provenance["commit"] or "unknown"}, {provenance["date"]}, Python {provenance["python"]}, {packages}.
 
