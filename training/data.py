@@ -50,7 +50,7 @@ _MISSING_RACE = {
     "61_1_20170109150557335": 3,
 }
 _NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TAR = (".tar", ".tar.gz", ".tgz")
 _PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
@@ -306,7 +306,7 @@ def _open(source: str, revision: str | None):
                     f"{source} holds no pictures, tars or parquet files. Expected UTKFace's *.jpg.chip.jpg files, "
                     "a .tar or .tar.gz of them, or .parquet files with image, age and gender columns."
                 )
-        elif HUB_ID.fullmatch(source) and not source.startswith("."):
+        elif _HUB_ID.fullmatch(source) and not source.startswith("."):
             dataset = datasets.load_dataset(source, revision=revision)
         else:
             raise DataError(

@@ -120,8 +120,8 @@ def write_card(folder: Path, network, age_head: str, calibration: dict | None, m
 
 def _list_files(folder: Path, card: dict) -> None:
     """Write README.md and age_gender.json for the files that are in `folder`."""
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CARD)
-    names = sorted({*names, "README.md"})
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CARD}
+    names = sorted({*present, "README.md"})
     readme = model_card.render({**card, "files": dict.fromkeys(names)})
     (folder / "README.md").write_text(readme, encoding="utf-8", newline="\n")
     files = {
