@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -24,16 +25,37 @@ class Strength:
     contrast: float  # of the deviation from the mean
     saturation: float  # of the deviation from grey
     grey: float  # share of faces turned grey, 0 to 1
+    colour: float = 0.0  # of each channel's value, as light of another colour does
+    blur: float = 0.0  # share of faces shown as from an eighth to the half of their resolution
+    jpeg: float = 0.0  # share of faces compressed
+    erase: float = 0.0  # share of faces with a rectangle covered
 
 
 STRENGTHS = {
     "published": Strength(0.1, 0.1, 15.0, 0.2, 0.0, 0.0, 0.0),
-    "default": Strength(0.05, 0.10, 12.0, 0.25, 0.25, 0.3, 0.1),
+    "mild": Strength(0.05, 0.10, 12.0, 0.25, 0.25, 0.3, 0.1),
+    "strong": Strength(0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, colour=0.1, blur=0.3, jpeg=0.3, erase=0.2),
 }
+
+_COARSE = 8  # pixels that a blurred face's worst pixel spans
+_BLOCK = 8  # pixels, JPEG's blocks
+# The orthonormal discrete cosine transform of JPEG's blocks, row k the k-th frequency.
+_DCT = np.array(
+    [
+        [
+            math.sqrt((2 if k else 1) / _BLOCK) * math.cos(math.pi * (2 * n + 1) * k / (2 * _BLOCK))
+            for n in range(_BLOCK)
+        ]
+        for k in range(_BLOCK)
+    ],
+    "float32",
+)
+# Steps that grow with the frequency, as in the tables of the JPEG standard (ITU-T T.81, annex K) at quality 50.
+_STEPS = np.array([[10 + 7 * (i + j) for j in range(_BLOCK)] for i in range(_BLOCK)], "float32")
 
 
 class Augment(keras.layers.Layer):
-    """Flip, move, scale, turn and recolour faces; the identity outside of training.
+    """Flip, move, scale, turn, recolour, blur, compress and cover faces; the identity outside of training.
 
     Input and output: uint8 [N, H, W, 3] RGB. Pixels from outside the picture repeat its border.
     """
@@ -86,4 +108,39 @@ class Augment(keras.layers.Layer):
         x = mean * each(1 + uniform(-1.0, 1.0) * limit.brightness) + (x - mean) * each(
             1 + uniform(-1.0, 1.0) * limit.contrast
         )
+        if limit.colour:
+            x = x * ops.stack([each(1 + uniform(-1.0, 1.0) * limit.colour)[..., 0] for _ in range(3)], axis=-1)
+        if limit.blur:
+            coarse = ops.average_pool(x, _COARSE, _COARSE, data_format="channels_last")
+            coarse = ops.image.resize(coarse, (height, width), "bilinear", data_format="channels_last")
+            share = ops.where(uniform(0.0, 1.0) < limit.blur, uniform(0.3, 1.0), 0.0)
+            x = x + (coarse - x) * each(share)
+        if limit.jpeg:
+            x = _compressed(x, each(ops.where(uniform(0.0, 1.0) < limit.jpeg, uniform(0.5, 3.0), 0.0)))
+        if limit.erase:
+            # Random erasing (Zhong et al. 2017, arXiv 1708.04896), with one grey.
+            rows, columns = (
+                ops.reshape(ops.arange(height), (1, -1, 1, 1)),
+                ops.reshape(ops.arange(width), (1, 1, -1, 1)),
+            )
+            inside = each(uniform(0.0, 1.0)) < limit.erase
+            for places, side in ((rows, height), (columns, width)):
+                middle, half = each(uniform(0.0, side)), each(uniform(0.05, 0.22)) * side
+                inside = ops.logical_and(inside, ops.abs(ops.cast(places, "float32") - middle) < half)
+            x = ops.where(inside, each(uniform(0.0, 255.0)), x)
         return ops.cast(ops.clip(ops.round(x), 0, 255), "uint8")
+
+
+def _compressed(x, strength):
+    """Faces as JPEG leaves them: the cosine transform of 8x8 blocks, rounded to steps.
+
+    x: float [N, H, W, 3]; strength: float [N, 1, 1, 1], 1 for quality 50, 0 for none. Only the brightness is rounded:
+    what is lost of the colours is hardly seen. Sides must be multiples of 8.
+    """
+    height, width = x.shape[1:3]
+    grey = ops.mean(x, axis=-1)
+    blocks = ops.reshape(grey, (-1, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK))
+    frequencies = ops.einsum("ki,nhiwj,lj->nhkwl", _DCT, blocks, _DCT)
+    steps = ops.maximum(ops.reshape(strength, (-1, 1, 1, 1, 1)), 1e-3) * _STEPS[:, None, :]
+    rounded = ops.einsum("ki,nhkwl,lj->nhiwj", _DCT, ops.round(frequencies / steps) * steps, _DCT)
+    return x + ops.reshape(rounded - blocks, (-1, height, width, 1))

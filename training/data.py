@@ -1,8 +1,9 @@
-"""UTKFace through the `datasets` library: samples with labels, hash-bucket splits, decoded pictures.
+"""UTKFace and FairFace through the `datasets` library: samples with labels, hash-bucket splits, decoded pictures.
 
-Takes the Hub dataset, a folder, a tar or parquet files, in every layout UTKFace is passed around in, and
-finds labels by columns or, failing that, by file name (age_gender_race_datetime). Splits depend only on a
-picture's bytes, so they are the same in every layout that keeps the files.
+Takes a Hub dataset, a folder, a tar or parquet files, in every layout UTKFace is passed around in, and
+finds labels by columns or, failing that, by file name (age_gender_race_datetime). Ages may be years or, as in
+FairFace, bins of years. Splits depend only on a picture's bytes, so they are the same in every layout that keeps
+the files.
 
 Knows nothing of networks or training.
 """
@@ -20,6 +21,7 @@ import re
 import shutil
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +31,8 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 DATASET = "py97/UTKFace-Cropped"
+FAIRFACE = "HuggingFaceM4/FairFace"  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
+_CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
 IMAGE_SIZE = 200  # pixels, height and width after decoding
 GENDERS = ("male", "female")  # UTKFace's label order
 RACES = ("White", "Black", "Asian", "Indian", "Other")  # UTKFace's label order
@@ -65,14 +69,25 @@ class Samples:
     """Labelled faces, pictures still encoded. All arrays have length N."""
 
     name: np.ndarray  # str, file name without extension
-    age: np.ndarray  # float32, years
+    age_range: np.ndarray  # float32 [N, 2], first and last year that the label allows; equal where the age is known
     gender: np.ndarray  # int8, 0 male, 1 female
-    race: np.ndarray  # int8, index into RACES, -1 unknown
+    race: np.ndarray  # int8, index into `races`, -1 unknown
     sha256: np.ndarray  # str, of the encoded picture
     encoded: tuple = field(repr=False)  # bytes, or the path of a file, each
+    races: tuple[str, ...] = RACES
 
     def __len__(self) -> int:
         return len(self.name)
+
+    @property
+    def age(self) -> np.ndarray:
+        """float32 [N], years; the middle of its range where only that is known."""
+        return self.age_range.mean(axis=1)
+
+    @property
+    def binned(self) -> bool:
+        """Whether ages are known as ranges of years only."""
+        return bool((self.age_range[:, 0] < self.age_range[:, 1]).any())
 
     @property
     def bucket(self) -> np.ndarray:
@@ -83,7 +98,7 @@ class Samples:
         """The samples at `index` (integers or a boolean mask)."""
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-        arrays = {k: getattr(self, k)[index] for k in ("name", "age", "gender", "race", "sha256")}
+        arrays = {k: getattr(self, k)[index] for k in ("name", "age_range", "gender", "race", "sha256")}
         return replace(self, encoded=tuple(self.encoded[i] for i in index), **arrays)
 
     def split(self, split: str, protocol: str = "80/10/10") -> Samples:
@@ -193,11 +208,18 @@ def load_utkface(
     return (samples if split == "all" else samples.split(split, protocol)), report
 
 
-def decode(samples: Samples, *, cache_dir: str | os.PathLike | None = None) -> tuple[Samples, np.ndarray]:
+def decode(
+    samples: Samples,
+    cut: Callable[[np.ndarray], np.ndarray] | None = None,
+    *,
+    cache_dir: str | os.PathLike | None = None,
+) -> tuple[Samples, np.ndarray]:
     """Decode the pictures, in parallel, into one array that is kept on disk for the next time.
 
     Args:
         samples: N faces.
+        cut: makes a chip, uint8 [200, 200, 3], of a photograph, uint8 [H, W, 3]; ValueError where there is no face.
+            None: the pictures are chips already. A `cut` with a `name` is kept on disk under it, others are not.
         cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
             `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
 
@@ -208,25 +230,27 @@ def decode(samples: Samples, *, cache_dir: str | os.PathLike | None = None) -> t
     Raises:
         DataError: no picture can be read, or the disk has no room for the cache.
     """
-    if len(samples) <= _IN_MEMORY:
+    if len(samples) <= _IN_MEMORY or (cut and not hasattr(cut, "name")):
         images = np.empty((len(samples), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        readable = _decode_into(samples, images)
+        readable = _decode_into(samples, images, cut)
     else:
-        images, readable = _decode_cached(samples, cache_dir)
+        images, readable = _decode_cached(samples, cut, cache_dir)
     if not readable.all():
         names = [str(name) for name in samples.name[~readable]]
-        print(f"Unreadable pictures left out: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
+        what = "Pictures without a face that can be found" if cut else "Unreadable pictures"
+        print(f"{what} left out: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
         if not readable.any():
-            raise DataError("None of the pictures can be decoded.")
+            raise DataError(f"None of the pictures can be {'used' if cut else 'decoded'}.")
         samples, images = samples.take(readable), images[readable]
     images.flags.writeable = False
     return samples, images
 
 
-def _decode_cached(samples: Samples, cache_dir) -> tuple[np.ndarray, np.ndarray]:
+def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.ndarray]:
     folder = Path(cache_dir or os.environ.get("AGE_GENDER_CACHE") or Path.home() / ".cache" / "age_gender")
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
-    pixels, mask = folder / f"{key}-{IMAGE_SIZE}.npy", folder / f"{key}-{IMAGE_SIZE}.readable.npy"
+    key += f"-{IMAGE_SIZE}" + (f"-{cut.name}" if cut else "")
+    pixels, mask = folder / f"{key}.npy", folder / f"{key}.readable.npy"
     shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
     if pixels.is_file() and mask.is_file():
         images = np.load(pixels, mmap_mode="r")
@@ -242,7 +266,7 @@ def _decode_cached(samples: Samples, cache_dir) -> tuple[np.ndarray, np.ndarray]
                 "AGE_GENDER_CACHE to a folder on a larger disk."
             )
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        readable = _decode_into(samples, images)
+        readable = _decode_into(samples, images, cut)
         images.flush()
         del images
         np.save(mask, readable)
@@ -254,10 +278,11 @@ def _decode_cached(samples: Samples, cache_dir) -> tuple[np.ndarray, np.ndarray]
     return np.load(pixels, mmap_mode="r"), readable
 
 
-def _decode_into(samples: Samples, images: np.ndarray) -> np.ndarray:
+def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
     def one(i: int) -> bool:
         try:
-            images[i] = decode_picture(samples.encoded[i])
+            encoded = samples.encoded[i]
+            images[i] = cut(decode_picture(encoded, size=None)) if cut else decode_picture(encoded)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
             images[i] = 0
             return False
@@ -272,12 +297,15 @@ def _decode_into(samples: Samples, images: np.ndarray) -> np.ndarray:
         )
 
 
-def decode_picture(encoded: bytes | str) -> np.ndarray:
-    """One picture (bytes, or the path of a file) as uint8 [200, 200, 3] RGB; OSError if it is damaged."""
+def decode_picture(encoded: bytes | str, size: int | None = IMAGE_SIZE) -> np.ndarray:
+    """One picture (bytes, or the path of a file) as uint8 [size, size, 3] RGB, or in its own size for None.
+
+    OSError if it is damaged.
+    """
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
         image = ImageOps.exif_transpose(image).convert("RGB")
-        if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-            image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        if size and image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
         return np.asarray(image)
 
 
@@ -307,7 +335,7 @@ def _open(source: str, revision: str | None):
                     "a .tar or .tar.gz of them, or .parquet files with image, age and gender columns."
                 )
         elif _HUB_ID.fullmatch(source) and not source.startswith("."):
-            dataset = datasets.load_dataset(source, revision=revision)
+            dataset = datasets.load_dataset(source, _CONFIGS.get(source), revision=revision)
         else:
             raise DataError(
                 f"No dataset at {source}: give a Hub id such as {DATASET}, a folder, a .tar or .tar.gz, or a .parquet "
@@ -346,6 +374,7 @@ def _read(dataset, report: Report) -> Samples:
     wanted = ["image"] + ([columns["__key__"]] if "__key__" in columns else [])
     wanted += [c for c in (columns.get("age"), columns.get("gender"), race_column) if labelled and c]
     class_names = {c: getattr(dataset.features[c], "names", None) for c in wanted}
+    races = _races(class_names.get(race_column))
 
     names, labels, digests, encoded = [], [], [], []
     row = 0
@@ -365,7 +394,8 @@ def _read(dataset, report: Report) -> Samples:
                         *(
                             _value(batch[c][i], class_names[c]) if c else None
                             for c in (columns["age"], columns["gender"], race_column)
-                        )
+                        ),
+                        races,
                     )
                     reason = "age or gender is missing or out of range"
                 else:
@@ -378,15 +408,23 @@ def _read(dataset, report: Report) -> Samples:
                 labels.append(label)
                 digests.append(sha)
                 encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
-    age, gender, race = np.array(labels, np.float32).reshape(-1, 3).T
+    first, last, gender, race = np.array(labels, np.float32).reshape(-1, 4).T
     return Samples(
         name=np.array(names, str),
-        age=age,
+        age_range=np.stack([first, last], axis=1),
         gender=gender.astype(np.int8),
         race=race.astype(np.int8),
         sha256=np.array(digests, str),
         encoded=tuple(encoded),
+        races=races,
     )
+
+
+def _races(names: list[str] | None) -> tuple[str, ...]:
+    """The races of a dataset that names its classes; UTKFace's if it does not, or names those."""
+    if not names or all(_index(name, RACES) >= 0 for name in names):
+        return RACES
+    return tuple(name.replace("_", " ") for name in names)
 
 
 def _sha256(picture: dict | None) -> str | None:
@@ -404,11 +442,11 @@ def _stem(path: str) -> str:
     return re.sub(r"(\.(jpe?g|png|webp|bmp|chip))+$", "", name, flags=re.IGNORECASE).strip()
 
 
-def _parse(name: str, report: Report) -> tuple[int, int, int] | None:
+def _parse(name: str, report: Report) -> tuple[float, float, int, int] | None:
     if name in _MISSING_RACE:
         report.corrected.append(name)
         age, gender, _ = name.split("_")
-        return int(age), int(gender), _MISSING_RACE[name]
+        return int(age), int(age), int(gender), _MISSING_RACE[name]
     match = _NAME.fullmatch(name)
     return _label(*match.groups()[:3]) if match else None
 
@@ -417,16 +455,26 @@ def _value(value, class_names):
     return class_names[value] if class_names and isinstance(value, int) and 0 <= value < len(class_names) else value
 
 
-def _label(age, gender, race) -> tuple[int, int, int] | None:
-    """Labels as numbers or words → (years, gender, race), or None if age or gender makes no sense."""
-    try:
-        age = float(age)
-    except (TypeError, ValueError):
-        return None
-    if not 0 <= age <= OLDEST:  # NaN fails too
-        return None
-    gender = _index(gender, GENDERS)
-    return (age, gender, _index(race, RACES)) if gender >= 0 else None
+def _label(age, gender, race, races: tuple[str, ...] = RACES) -> tuple[float, float, int, int] | None:
+    """Labels as numbers or words → (first year, last year, gender, race), or None if age or gender makes no sense."""
+    years, gender = _years(str(age)), _index(gender, GENDERS)
+    return (*years, gender, _index(str(race).replace("_", " "), races)) if years and gender >= 0 else None
+
+
+@functools.lru_cache(maxsize=256)
+def _years(age: str) -> tuple[float, float] | None:
+    """`31`, `30-39` or `more than 70` → first and last year; None if it is nothing of the kind or out of range."""
+    text = age.strip().lower()
+    if match := re.fullmatch(r"(\d+)\s*[-–]\s*(\d+)", text):
+        first, last = map(float, match.groups())
+    elif match := re.fullmatch(r"more than (\d+)|(\d+)\s*\+", text):
+        first, last = float(match[1] or match[2]), float(OLDEST)
+    else:
+        try:
+            first = last = float(text)
+        except ValueError:
+            return None
+    return (first, last) if 0 <= first <= last <= OLDEST else None  # NaN fails too
 
 
 @functools.lru_cache(maxsize=256)
@@ -450,7 +498,7 @@ def _deduplicate(samples: Samples, report: Report) -> Samples:
         if len(members) > 1:
             report.duplicate_groups += 1
             report.duplicate_files += len(members) - 1
-            conflict = len({(float(samples.age[i]), int(samples.gender[i])) for i in members}) > 1
+            conflict = len({(*samples.age_range[i].tolist(), int(samples.gender[i])) for i in members}) > 1
             report.conflicting_groups += conflict
             if conflict:
                 dropped["byte-identical pictures whose age or gender disagree"] += len(members)
@@ -486,6 +534,8 @@ def describe(samples: Samples) -> str:
     if not len(samples):
         return "0 faces"
     low, median, high = np.percentile(samples.age, (0, 50, 100))
+    if samples.binned:
+        low, high = samples.age_range.min(), samples.age_range.max()
     return (
         f"{len(samples)} faces, ages {low:.0f} to {high:.0f} (median {median:.0f}), "
         f"{100 * np.mean(samples.gender):.0f} % female"

@@ -41,6 +41,19 @@ class Phase:
     epochs: int
     learning_rate: float
     prepare: Callable[[keras.Model], None]  # sets `trainable` of the network's layers
+    extra: float = 1.0  # faces of the second set an epoch for each of the first, as far as there are
+
+
+@dataclass(frozen=True)
+class Faces:
+    """N faces to learn from, or to measure on."""
+
+    images: np.ndarray  # uint8 [N, H, W, 3] RGB
+    age_range: np.ndarray  # float32 [N, 2] years, first and last that the label allows
+    gender: np.ndarray  # float32 [N], 0 male, 1 female
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -62,34 +75,54 @@ class Batches(keras.utils.PyDataset):
     """An endless stream of uint8 faces and labels from the beginning of epoch `epoch`.
 
     What a batch holds depends on seed and number alone, whenever it is asked for: Keras fetches ahead into the next
-    epoch before it says that one has ended. Each epoch leaves out its last, short batch.
+    epoch before it says that one has ended. Each epoch leaves out its last, short batch. With a second set of faces,
+    an epoch is every face of the first and `extra` times as many of the second, drawn anew.
     """
 
     num_batches = None  # endless, to Keras
 
-    def __init__(self, images: np.ndarray, targets: dict[str, np.ndarray], batch_size: int, seed: int, epoch: int):
+    def __init__(
+        self,
+        outputs: list[str],
+        faces: Faces,
+        second: Faces | None,
+        extra: float,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+    ):
         super().__init__(workers=1)
-        self.images, self.targets = images, targets
-        self.batch_size = min(batch_size, len(images))
-        self.steps = len(images) // self.batch_size  # an epoch
+        self.outputs, self.sets = outputs, [faces, second] if second else [faces]
+        self.drawn = int(min(len(second), extra * len(faces))) if second else 0  # of the second set, an epoch
+        count = len(faces) + self.drawn
+        self.batch_size = min(batch_size, count)
+        self.steps = count // self.batch_size  # an epoch
         self.seed, self.epoch = seed, epoch
         self._order = functools.lru_cache(maxsize=2)(self._shuffle)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        """An epoch's faces: places in the first set, then in the second."""
+        generator = np.random.default_rng((self.seed, epoch))
+        order = generator.permutation(len(self.sets[0]))
+        if self.drawn:
+            drawn = generator.permutation(len(self.sets[1]))[: self.drawn]
+            order = generator.permutation(np.concatenate([order, drawn + len(order)]))
+        return order
 
     def __getitem__(self, i: int):
         epoch, step = divmod(i, self.steps)
         order = self._order(self.epoch + epoch)
         # Sorted within the batch: sequential reads of a memory-mapped file, and the order there is immaterial.
         index = np.sort(order[step * self.batch_size : (step + 1) * self.batch_size])
-        return self.images[index], {name: values[index] for name, values in self.targets.items()}
+        first = len(self.sets[0])
+        parts = [index[index < first], index[index >= first] - first][: len(self.sets)]
 
+        def of_each(name):
+            arrays = [getattr(faces, name)[part] for faces, part in zip(self.sets, parts, strict=True)]
+            return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
-def targets(network: keras.Model, age: np.ndarray, gender: np.ndarray) -> dict[str, np.ndarray]:
-    """Labels by output of the network, float32 [N] each."""
-    labels = {"age": age, "age_probs": age, "p_female": gender}
-    return {name: labels[name].astype(np.float32) for name in network.output}
+        age, gender = of_each("age_range"), of_each("gender")
+        return of_each("images"), {name: gender if name == "p_female" else age for name in self.outputs}
 
 
 def predict(network: keras.Model, images: np.ndarray, batch_size: int = 128) -> dict[str, np.ndarray]:
@@ -109,10 +142,11 @@ def fit(
     network: keras.Model,
     phases: list[Phase],
     recipe: Recipe,
-    train: tuple[np.ndarray, np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray, np.ndarray],
+    train: Faces,
+    validation: Faces,
     out: Path,
     *,
+    second: Faces | None = None,
     resume: bool = False,
     verbose: int = 1,
 ) -> list[dict]:
@@ -120,8 +154,9 @@ def fit(
 
     Args:
         network: from `networks.build`.
-        train, validation: images uint8 [N, H, W, 3], age float [N] years, gender int [N] (0 male, 1 female).
+        train, validation: faces; those of validation with known ages.
         out: the run's folder, made if needed.
+        second: more faces to train on, see `Phase.extra`.
         resume: go on from the checkpoint in `out`, if there is one.
         verbose: Keras's: 0 silent, 1 progress bar, 2 a line an epoch.
 
@@ -137,7 +172,7 @@ def fit(
     state = state or {"history": [], "best": None, "phase": 0, "checkpoint": None, "finished": False}
     if not state["finished"]:
         for number in range(state["phase"], len(phases)):
-            _run_phase(network, number, phases[number], recipe, train, validation, out, state, verbose)
+            _run_phase(network, number, phases[number], recipe, train, second, validation, out, state, verbose)
         state["finished"] = True
         write_beside(out / "state.json", json.dumps(state, indent=1))
     if state["best"]:
@@ -145,15 +180,17 @@ def fit(
     return state["history"]
 
 
-def _run_phase(network, number, phase, recipe, train, validation, out, state, verbose) -> None:
+def _run_phase(network, number, phase, recipe, train, second, validation, out, state, verbose) -> None:
     done = sum(row["phase"] == phase.name for row in state["history"])
     phase.prepare(network)
     face = keras.Input(network.input.shape[1:], dtype="uint8", name="face")
     augmented = Augment(recipe.augment, seed=recipe.seed + number, name="augment")(face)
     trainer = keras.Model(face, network(augmented), name="trainer")
     batches = Batches(
-        train[0],
-        targets(network, train[1], train[2]),
+        list(network.output),
+        train,
+        second,
+        phase.extra,
         recipe.batch_size,
         seed=recipe.seed * 1000 + number,
         epoch=done,
@@ -276,10 +313,10 @@ class _Keeper(keras.callbacks.Callback):
         return raw
 
     def _validate(self) -> dict[str, float]:
-        images, age, gender = self.validation
-        outputs = predict(self.network, images)
-        mae = float(np.mean(np.abs(outputs["age"] - age)))
-        accuracy = float(np.mean((outputs["p_female"] >= 0.5) == (gender == 1)))
+        faces = self.validation
+        outputs = predict(self.network, faces.images)
+        mae = float(np.mean(np.abs(outputs["age"] - faces.age_range[:, 0])))
+        accuracy = float(np.mean((outputs["p_female"] >= 0.5) == (faces.gender == 1)))
         return {
             "val_age_mae": mae,
             "val_gender_accuracy": accuracy,

@@ -1,4 +1,4 @@
-"""Where the detectors see a face in UTKFace's chips: derives `space/crop_template.json`.
+"""UTKFace's framing: derives `space/crop_template.json` from its chips, and cuts faces of photographs in it.
 
     python -m training.framing --dataset py97/UTKFace-Cropped --detector face_detection_yunet_2023mar.onnx
 
@@ -8,6 +8,7 @@ Only training chips are looked at. They are laid on a wider canvas and shown at 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 
 from space.bundle import BundleError
-from space.crop import TEMPLATE_FILE
+from space.crop import TEMPLATE_FILE, crop, load_template
 from space.detector import Haar, YuNet, load_detector
 from training import data
 
@@ -31,6 +32,31 @@ def need_yunet(source: str | None) -> YuNet:
     if not isinstance(detector, YuNet):
         raise BundleError(f"YuNet is needed: give its file with --detector. {note}")
     return detector
+
+
+class Cut:
+    """Cuts the face in the middle of a photograph, as the app does with every face; for `data.decode`."""
+
+    def __init__(self, detector: YuNet | Haar):
+        self.detector, self.template = detector, load_template()
+        self.name = f"{detector.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] → chip, uint8 [200, 200, 3]; ValueError where no face is found."""
+        middle = np.array(rgb.shape[1::-1]) / 2
+        faces = self.detector.detect(rgb)
+        if not faces:
+            # A face that fills its photograph is found with room around it.
+            margin = max(rgb.shape[:2]) // 4
+            rgb, middle = cv2.copyMakeBorder(rgb, *[margin] * 4, cv2.BORDER_REPLICATE), middle + margin
+            faces = self.detector.detect(rgb)
+            if not faces:
+                raise ValueError("no face found")
+        return crop(
+            rgb,
+            min(faces, key=lambda f: np.hypot(*(np.array(f.box[:2]) + np.array(f.box[2:]) / 2 - middle))),
+            self.template,
+        )
 
 
 def seen(detector, chips: np.ndarray, scale: float) -> list:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-import numpy as np
 from keras import ops
 
 SIGMA = 2.0  # years, spread of the label distribution around the given age
@@ -11,11 +10,12 @@ EPSILON = 1e-7
 
 
 class LabelDistribution(keras.losses.Loss):
-    """Cross-entropy between a Gaussian around the true age and the predicted distribution.
+    """Cross-entropy between the label and the predicted distribution of ages.
 
-    Neighbouring ages look alike, so a prediction that is one year off should not count as much as one that
-    is twenty off (label distribution learning; Gao et al. 2018, DLDL-v2, arXiv 1807.01097).
-    y_true: years, float [N]; y_pred: probabilities, float [N, A] for ages 0..A-1.
+    A known age is a Gaussian around it: neighbouring ages look alike, so a prediction that is one year off should not
+    count as much as one that is twenty off (label distribution learning; Gao et al. 2018, DLDL-v2, arXiv 1807.01097).
+    Of an age known as a range the likelihood of the whole range counts.
+    y_true: first and last year, float [N, 2]; y_pred: probabilities, float [N, A] for ages 0..A-1.
     """
 
     def __init__(self, sigma: float = SIGMA, name: str = "label_distribution", **kwargs):
@@ -23,24 +23,42 @@ class LabelDistribution(keras.losses.Loss):
         self.sigma = sigma
 
     def call(self, y_true, y_pred):
-        years = np.arange(y_pred.shape[-1], dtype="float32")
-        distance = (years - ops.reshape(ops.cast(y_true, "float32"), (-1, 1))) / self.sigma
-        target = ops.softmax(-0.5 * ops.square(distance), axis=-1)
-        return -ops.sum(target * ops.log(y_pred + EPSILON), axis=-1)
+        years = ops.arange(y_pred.shape[-1], dtype="float32")
+        first, last = ops.split(ops.cast(y_true, "float32"), 2, axis=-1)
+        target = ops.softmax(-0.5 * ops.square((years - first) / self.sigma), axis=-1)
+        known = -ops.sum(target * ops.log(y_pred + EPSILON), axis=-1)
+        inside = ops.cast(ops.logical_and(years >= first, years <= last), "float32")
+        within = -ops.log(ops.sum(y_pred * inside, axis=-1) + EPSILON)
+        return ops.where(last[:, 0] > first[:, 0], within, known)
 
     def get_config(self):
         return {**super().get_config(), "sigma": self.sigma}
 
 
+class RangeError(keras.losses.Loss):
+    """Years outside the label's range: the absolute error where the age is known.
+
+    y_true: first and last year, float [N, 2]; y_pred: years, float [N].
+    """
+
+    def __init__(self, name: str = "range_error", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        first, last = ops.split(ops.cast(y_true, "float32"), 2, axis=-1)
+        age = ops.reshape(y_pred, (-1, 1))
+        return ops.squeeze(ops.maximum(first - age, 0.0) + ops.maximum(age - last, 0.0), -1)
+
+
 def losses(age_head: str) -> tuple[dict, dict]:
     """Losses and their weights, by output of the network.
 
-    regression: mean absolute error of age in years + binary cross-entropy of gender, as published.
+    regression: absolute error of age in years + binary cross-entropy of gender, as published.
     distribution: label distribution + a small absolute error of the expected age + cross-entropy of gender.
     """
     if age_head == "regression":
-        return {"age": "mae", "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": 1.0}
+        return {"age": RangeError(), "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": 1.0}
     return (
-        {"age_probs": LabelDistribution(), "age": "mae", "p_female": "binary_crossentropy"},
+        {"age_probs": LabelDistribution(), "age": RangeError(), "p_female": "binary_crossentropy"},
         {"age_probs": 1.0, "age": 0.1, "p_female": 1.0},
     )

@@ -51,16 +51,40 @@ from training import data, hub
 PRESETS = {
     # Learning rates are for these batch sizes and for fresh layers; pretrained ones get a tenth.
     ("vgg16", "default"): dict(
-        age_head="distribution", epochs=30, batch_size=64, learning_rate=5e-4, optimizer="adamw", schedule="cosine"
+        age_head="distribution",
+        epochs=30,
+        batch_size=64,
+        learning_rate=5e-4,
+        optimizer="adamw",
+        schedule="cosine",
+        augment="strong",
     ),
     ("compact", "default"): dict(
-        age_head="distribution", epochs=24, batch_size=64, learning_rate=1.5e-3, optimizer="adamw", schedule="cosine"
+        age_head="distribution",
+        epochs=24,
+        batch_size=64,
+        learning_rate=1.5e-3,
+        optimizer="adamw",
+        schedule="cosine",
+        augment="strong",
     ),
     ("vgg16", "published"): dict(
-        age_head="regression", epochs=200, batch_size=32, learning_rate=1e-4, optimizer="adam", schedule="constant"
+        age_head="regression",
+        epochs=200,
+        batch_size=32,
+        learning_rate=1e-4,
+        optimizer="adam",
+        schedule="constant",
+        augment="published",
     ),
     ("compact", "published"): dict(
-        age_head="regression", epochs=200, batch_size=32, learning_rate=1e-3, optimizer="adam", schedule="constant"
+        age_head="regression",
+        epochs=200,
+        batch_size=32,
+        learning_rate=1e-3,
+        optimizer="adam",
+        schedule="constant",
+        augment="published",
     ),
 }
 
@@ -125,11 +149,24 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         "--protocol", choices=tuple(data.PROTOCOLS), default=default("80/10/10"), help="the split (default 80/10/10)"
     )
     source.add_argument(
+        "--pretrain",
+        metavar="DATASET",
+        help=f"learn from the photographs of {data.FAIRFACE} too, a Hub id or a folder: with --init none a third of the "
+        "epochs on all of them and UTKFace, and always then as many of them an epoch as of UTKFace, so that what they "
+        "taught stays. Their faces are found by YuNet ($AGE_GENDER_DETECTOR, else from the Hub)",
+    )
+    source.add_argument("--pretrain-revision", help="branch, tag or commit of that Hub dataset")
+    source.add_argument(
         "--limit", type=data.positive, metavar="N", help="use at most N faces of each split, for a quick trial"
     )
 
     how = parser.add_argument_group("how")
     how.add_argument("--epochs", type=data.positive, help="in all; with a frozen base, a third of them train the heads")
+    how.add_argument(
+        "--augment",
+        choices=("published", "mild", "strong"),
+        help="how far faces are varied: moved, turned, recoloured; strong also blurs, compresses and covers them",
+    )
     how.add_argument("--batch-size", type=data.positive)
     how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get a tenth")
     how.add_argument(
@@ -229,6 +266,12 @@ def phases(options: argparse.Namespace) -> list:
 
     rate, epochs = options.learning_rate, options.epochs
     if options.network == "compact" or options.init == "none":
+        if options.pretrain and options.init == "none":
+            first = math.ceil(epochs / 3)
+            return [
+                Phase("pretrain", first, rate, train_all, extra=math.inf),
+                Phase("all", max(1, epochs - first), rate, train_all),
+            ]
         return [Phase("all", epochs, rate, train_all)]
     if options.unfreeze == "none":
         return [Phase("heads", epochs, rate, train_heads)]
@@ -256,6 +299,7 @@ def run(options: argparse.Namespace) -> Path:
         splits[name], images = data.decode(samples)
         splits[name, "images"] = images
         print(f"  {name}: {data.describe(splits[name])}")
+    second = _second(options)
 
     # Keras and its backend are imported only now: wrong data is reported at once.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -288,7 +332,7 @@ def run(options: argparse.Namespace) -> Path:
     recipe = Recipe(
         age_head=options.age_head,
         batch_size=options.batch_size,
-        augment=STRENGTHS["published" if published else "default"],
+        augment=STRENGTHS[options.augment],
         optimizer=options.optimizer,
         weight_decay=0.05 if options.optimizer == "adamw" else 0.0,
         schedule=options.schedule,
@@ -300,11 +344,9 @@ def run(options: argparse.Namespace) -> Path:
         network,
         phases(options),
         recipe,
-        *(
-            (splits[name, "images"], splits[name].age, splits[name].gender.astype("float32"))
-            for name in ("train", "validation")
-        ),
+        *(_faces(splits[name], splits[name, "images"]) for name in ("train", "validation")),
         options.out,
+        second=_faces(second[0], second[1]) if second else None,
         resume=options.resume,
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -314,7 +356,9 @@ def run(options: argparse.Namespace) -> Path:
     keras.config.set_dtype_policy("float32")
     final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
     final.set_weights(network.get_weights())
-    bundle = finish(final, options, history, splits, report, dataclasses.asdict(recipe) | {"precision": precision})
+    bundle = finish(
+        final, options, history, splits, report, dataclasses.asdict(recipe) | {"precision": precision}, second
+    )
     if target:
         try:
             print(f"Pushed: {hub.push(bundle, target).url}")
@@ -323,6 +367,30 @@ def run(options: argparse.Namespace) -> Path:
                 f"{error} The bundle is in {bundle}; push it later:\n  {hub.command(bundle, target)}"
             ) from error
     return bundle
+
+
+def _second(options: argparse.Namespace):
+    """The training faces of --pretrain, cut from their photographs: samples, chips, report. None without it."""
+    if not options.pretrain:
+        return None
+    from training.framing import Cut, need_yunet
+
+    samples, report = data.load_utkface(
+        options.pretrain,
+        split="train",
+        policy=options.policy,
+        protocol=options.protocol,
+        revision=options.pretrain_revision,
+    )
+    samples, chips = data.decode(samples.limit(options.limit, options.seed), Cut(need_yunet(None)))
+    print(report, f"  train: {data.describe(samples)}", sep="\n")
+    return samples, chips, report
+
+
+def _faces(samples: data.Samples, images):
+    from training.fit import Faces
+
+    return Faces(images, samples.age_range, samples.gender.astype("float32"))
 
 
 def _has_accelerator() -> bool:
@@ -335,7 +403,7 @@ def _has_accelerator() -> bool:
     return not keras.distribution.list_devices()[0].startswith("cpu")
 
 
-def finish(network, options, history, splits, report, recipe) -> Path:
+def finish(network, options, history, splits, report, recipe, second) -> Path:
     """From a trained network to the bundle: export, prove, calibrate, evaluate once on test, draw, write."""
     import numpy as np
 
@@ -361,6 +429,13 @@ def finish(network, options, history, splits, report, recipe) -> Path:
             "data_report": report.as_dict(),
             "command": shlex.join(["python", "training/train.py", *_command(options)]),
             "faces": {name: {"n": len(splits[name]), "sha256": data.fingerprint(splits[name])} for name in data.SPLITS},
+            "pretrain": second
+            and {
+                "dataset": options.pretrain,
+                "dataset_revision": options.pretrain_revision,
+                "data_report": second[2].as_dict(),
+                "train": {"n": len(second[0]), "sha256": data.fingerprint(second[0])},
+            },
             "epochs_run": len(history),
             "recipe": recipe,
             "seed": options.seed,
@@ -376,8 +451,8 @@ def _command(options: argparse.Namespace) -> list[str]:
     """The options that repeat this run, those of the preset spelled out."""
     words = []
     for name in (
-        "network preset init age_head unfreeze dataset dataset_revision policy protocol limit epochs batch_size "
-        "learning_rate patience precision seed"
+        "network preset init age_head unfreeze dataset dataset_revision policy protocol pretrain pretrain_revision limit "
+        "epochs augment batch_size learning_rate patience precision seed"
     ).split():
         value = getattr(options, name)
         if value is not None and not (name == "unfreeze" and options.network == "compact"):
