@@ -240,7 +240,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(made_up, tmp_path):
 
 def test_measures_are_right_on_an_example_by_hand():
     samples = data.Samples(
-        name=np.array(["a", "b", "c", "d"]), age=np.array([10, 20, 30, 40], np.float32),
+        name=np.array(["a", "b", "c", "d"]), age_range=np.array([[a, a] for a in (10, 20, 30, 40)], np.float32),
         gender=np.array([0, 0, 1, 1], np.int8), race=np.array([0, 1, 2, -1], np.int8),
         sha256=np.array(["0", "1", "2", "3"]), encoded=(b"",) * 4,
     )  # fmt: skip

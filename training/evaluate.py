@@ -1,13 +1,19 @@
 """How good a model is on one split: the table of figures, with intervals, by group and beside baselines.
 
     python training/evaluate.py --model space/models/compact --dataset py97/UTKFace-Cropped
+    python training/evaluate.py --model space/models/compact --dataset HuggingFaceM4/FairFace
 
-Knows nothing of training; scores what is served (ONNX), or a `.keras` file.
+UTKFace's chips are scored as they are. FairFace's photographs go the way of a user's: a detector finds the face and
+it is cut out; their ages are known as ranges of years only. Knows nothing of training; scores what is served (ONNX), or
+a `.keras` file.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -18,8 +24,11 @@ if __package__ in (None, ""):  # run as a script
 import numpy as np
 
 from space.bundle import BundleError, open_bundle
+from space.detector import load_detector
 from space.estimator import Estimator
 from training import calibrate, data
+from training.atomic import write_beside
+from training.framing import Cut, seen
 
 _RESAMPLES = 1000  # of the bootstrap
 
@@ -40,77 +49,116 @@ def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
     return calibrate.apply(bundle.card.get("calibration"), Estimator(bundle.model_path).predict(images))
 
 
-def measure(samples: data.Samples, outputs: dict[str, np.ndarray], *, median_age: float) -> dict:
+def measure(
+    samples: data.Samples,
+    outputs: dict[str, np.ndarray],
+    *,
+    median_age: float | None = None,
+    views: dict[str, np.ndarray] | None = None,
+) -> dict:
     """Every figure of one model on one set of faces.
 
     Args:
         samples: N labelled faces.
         outputs: "age" float [N] years and "p_female" float [N], in the order of `samples`; with "age_low" and
             "age_high" the intervals are measured too.
-        median_age: years; the answer of the constant baseline, from the training split.
+        median_age: years; the answer of the constant baseline, from the training split. Not for ages known as ranges.
+        views: more groups, name → bool [N].
 
     Returns:
         A dict of plain values, as stored in `metrics.json`: n, age_mae, cs5, gender_accuracy and so on, each
         a value with the bounds of its 95 % bootstrap interval; `by` holds the same for each age band,
-        gender and race.
+        gender and race. Where ages are known as ranges, age_band and age_band_or_next (the share whose answer, in
+        whole years, falls into the label's band, or that or one beside it) stand for the figures of age.
     """
     from sklearn.metrics import roc_auc_score  # imported here: it takes a second that a model card does not need
 
     female = samples.gender == 1
-    error = outputs["age"].astype(np.float64) - samples.age
-    right = (outputs["p_female"] >= 0.5) == female
-    width = inside = None
-    if "age_low" in outputs:
-        width = outputs["age_high"] - outputs["age_low"]
-        inside = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
+    values = per_face(samples, outputs)
+    right = values["gender_accuracy"]
     recalls = [float(np.mean(right[female == g])) for g in (False, True) if (female == g).any()]
     both = female.any() and (~female).any()
-    groups = {
-        "age band": {data.band_name(a, b): (samples.age >= a) & (samples.age <= b) for a, b in data.AGE_BANDS},
-        "gender": {name: samples.gender == i for i, name in enumerate(data.GENDERS)},
-        "race": {name: samples.race == i for i, name in enumerate(data.RACES)},
-    }
-    every = np.ones(len(error), bool)
-
-    def group(mask: np.ndarray) -> dict:
-        return _group(*(None if values is None else values[mask] for values in (error, right, width, inside)))
-
+    groups = group_masks(samples) | ({"view": views} if views else {})
+    commonest = {"gender_accuracy": float(max(np.mean(female), 1 - np.mean(female)))}
+    if samples.binned:
+        counts = [int(mask.sum()) for mask in groups["age band"].values()]
+        commonest |= {
+            "age_band": list(groups["age band"])[int(np.argmax(counts))],
+            "age_band_share": max(counts) / len(right),
+        }
+    else:
+        commonest |= {"median_age": median_age, "age_mae": float(np.mean(np.abs(samples.age - median_age)))}
     return {
-        **group(every),
+        **_figures(values, np.ones(len(samples), bool)),
         "gender_balanced_accuracy": float(np.mean(recalls)),
         "gender_auc": float(roc_auc_score(female, outputs["p_female"])) if both else None,
         "gender_ece": calibrate.expected_calibration_error(outputs["p_female"], female),
-        "baseline": {
-            "median_age": median_age,
-            "age_mae": float(np.mean(np.abs(samples.age - median_age))),
-            "gender_accuracy": float(max(np.mean(female), 1 - np.mean(female))),
-        },
+        "baseline": commonest,
         "by": {
-            kind: {name: group(mask) for name, mask in members.items() if mask.any()}
+            kind: {name: _figures(values, mask) for name, mask in members.items() if mask.any()}
             for kind, members in groups.items()
         },
     }
 
 
-def _group(error: np.ndarray, right: np.ndarray, width: np.ndarray | None, inside: np.ndarray | None) -> dict:
-    figures = {
-        "n": len(error),
-        "age_mae": _interval(np.abs(error)),
-        "age_bias": _interval(error),
-        "cs5": _interval(np.abs(error) <= 5),
-        "gender_accuracy": _interval(right),
+def per_face(samples: data.Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the figures are means of, each [N]."""
+    age, values = outputs["age"].astype(np.float64), {}
+    if samples.binned:
+        starts = np.array([low for low, _ in data.AGE_BANDS])
+        answered = np.searchsorted(starts, np.floor(age + 0.5), side="right") - 1
+        labelled = np.searchsorted(starts, samples.age_range[:, 0], side="right") - 1
+        values |= {"age_band": answered == labelled, "age_band_or_next": np.abs(answered - labelled) <= 1}
+    else:
+        error = age - samples.age
+        values |= {"age_mae": np.abs(error), "age_bias": error, "cs5": np.abs(error) <= 5}
+    values["gender_accuracy"] = (outputs["p_female"] >= 0.5) == (samples.gender == 1)
+    if "age_low" in outputs and not samples.binned:
+        values["interval_coverage"] = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
+        values["interval_width"] = outputs["age_high"] - outputs["age_low"]
+    return values
+
+
+def group_masks(samples: data.Samples) -> dict[str, dict[str, np.ndarray]]:
+    """The groups that figures are given for: kind → name → bool [N]."""
+    first = samples.age_range[:, 0]
+    return {
+        "age band": {data.band_name(a, b): (first >= a) & (first <= b) for a, b in data.AGE_BANDS},
+        "gender": {name: samples.gender == i for i, name in enumerate(data.GENDERS)},
+        "race": {name: samples.race == i for i, name in enumerate(samples.races)},
     }
-    if inside is not None:
-        figures |= {"interval_coverage": _interval(inside), "interval_width": _interval(width)}
-    return figures
+
+
+def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:
+    return {"n": int(mask.sum())} | {name: _interval(array[mask]) for name, array in values.items()}
+
+
+def crossed(samples: data.Samples, outputs: dict[str, np.ndarray]) -> str:
+    """The figures by race × gender × age band and over each of them ("all"), as CSV; 95 % bounds beside each value."""
+    values, masks = per_face(samples, outputs), group_masks(samples)
+    kinds = ("race", "gender", "age band")
+    every = np.ones(len(samples), bool)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    bounds = [f"{name}{suffix}" for name in values for suffix in ("", "_low", "_high")]
+    writer.writerow([*(kind.replace(" ", "_") for kind in kinds), "n", *bounds])
+    for names in itertools.product(*(("all", *masks[kind]) for kind in kinds)):
+        mask = every.copy()
+        for kind, name in zip(kinds, names, strict=True):
+            mask &= masks[kind].get(name, every)
+        if mask.any():
+            figures = _figures(values, mask)
+            cells = [f"{v:.4f}" for name in values for v in figures[name].values()]
+            writer.writerow([*names, figures["n"], *cells])
+    return table.getvalue()
 
 
 def _interval(values: np.ndarray) -> dict[str, float]:
     """Mean with its 95 % percentile bootstrap interval (Efron & Tibshirani 1993); the seed is fixed."""
     values = np.asarray(values, np.float64)
-    generator = np.random.default_rng(0)
-    means = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(_RESAMPLES)]
-    low, high = np.percentile(means, (2.5, 97.5))
+    generator, count = np.random.default_rng(0), len(values)
+    parts = [values[generator.integers(0, count, (50, count))].mean(axis=1) for _ in range(_RESAMPLES // 50)]
+    low, high = np.percentile(np.concatenate(parts), (2.5, 97.5))
     return {"value": float(values.mean()), "low": float(low), "high": float(high)}
 
 
@@ -121,12 +169,16 @@ def split_record(options: argparse.Namespace, split: str) -> dict:
 
 def rows(metrics: dict) -> list[tuple[str, ...]]:
     """The figures as rows of text, the header first, an empty row between groups; 95 % intervals in brackets."""
+    binned = "age_band" in metrics
 
     def cell(figure: dict, factor: float = 1.0, digits: int = 1) -> str:
         value, low, high = (factor * figure[k] for k in ("value", "low", "high"))
         return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
     def row(name: str, group: dict) -> tuple[str, ...]:
+        gender = cell(group["gender_accuracy"], 100)
+        if binned:
+            return (name, str(group["n"]), cell(group["age_band"], 100), cell(group["age_band_or_next"], 100), gender)
         inside, width = group.get("interval_coverage"), group.get("interval_width")
         return (
             name,
@@ -135,20 +187,24 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
             cell(group["cs5"], 100),
             f"{group['age_bias']['value']:+.2f}",
             f"{100 * inside['value']:.1f} in ± {width['value'] / 2:.1f}" if inside else "–",
-            cell(group["gender_accuracy"], 100),
+            gender,
         )
 
-    header = ("", "n", "age MAE, years", "CS@5, %", "bias, years", "% in interval", "gender, %")
+    base = metrics["baseline"]
+    commoner = f"{100 * base['gender_accuracy']:.1f}"
+    if binned:
+        header = ("", "n", "age in its band, %", "or the next, %", "gender, %")
+        constant = f"{100 * base['age_band_share']:.1f} (always {base['age_band']})"
+        baseline = ("baseline", "", constant, "", commoner)
+    else:
+        header = ("", "n", "age MAE, years", "CS@5, %", "bias, years", "% in interval", "gender, %")
+        constant = f"{base['age_mae']:.2f} (always {base['median_age']:.0f})"
+        baseline = ("baseline", "", constant, "", "", "", commoner)
+    empty = ("",) * len(header)
     lines = [header, row("all", metrics)]
     for members in metrics["by"].values():
-        lines += [("",) * len(header)] + [row(name, group) for name, group in members.items()]
-    base = metrics["baseline"]
-    constant = f"{base['age_mae']:.2f} (always {base['median_age']:.0f})"
-    return [
-        *lines,
-        ("",) * len(header),
-        ("baseline", "", constant, "", "", "", f"{100 * base['gender_accuracy']:.1f}"),
-    ]
+        lines += [empty] + [row(name, group) for name, group in members.items()]
+    return [*lines, empty, baseline]
 
 
 def gender_line(metrics: dict) -> str:
@@ -183,32 +239,62 @@ def compare(metrics: dict, recorded: dict) -> str:
     )
 
 
+def views(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
+    """Which faces (uint8 chips [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
+    turned = np.zeros(len(chips), bool)
+    for i, face in enumerate(seen(detector, chips, 1.0)):
+        if face:
+            right_eye, left_eye, nose = face.landmarks[:3]
+            between = left_eye - right_eye
+            # Along the line between the eyes the nose of a face that looks ahead is halfway.
+            turned[i] = abs(np.dot(nose - right_eye, between) / max(np.dot(between, between), 1e-6) - 0.5) > 0.25
+    return {"frontal": ~turned, "turned": turned}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python training/evaluate.py", description="Score a bundle or a .keras file on UTKFace."
+        prog="python training/evaluate.py", description="Score a bundle or a .keras file on UTKFace or FairFace."
     )
     parser.add_argument(
         "--model", required=True, help="a bundle's folder, a Hub id with optional @revision, or a .keras file"
     )
-    parser.add_argument("--dataset", default=data.DATASET, help=f"as for train.py (default {data.DATASET})")
+    parser.add_argument(
+        "--dataset",
+        default=data.DATASET,
+        help=f"as for train.py, or {data.FAIRFACE} or a folder of it (default {data.DATASET})",
+    )
     parser.add_argument("--dataset-revision")
     parser.add_argument("--split", choices=data.SPLITS, default="test")
     parser.add_argument("--policy", choices=data.POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(data.PROTOCOLS), default="80/10/10")
     parser.add_argument("--limit", type=data.positive, help="at most so many faces")
     parser.add_argument("--seed", type=int, default=0, help="which faces --limit draws")
+    parser.add_argument(
+        "--detector",
+        help="what finds the faces of photographs: YuNet's ONNX file or haar (default: YuNet from the Hub)",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--csv", type=Path, help="write the figures by race, gender and age band here")
     options = parser.parse_args(arguments)
     try:
         everything, report = data.load_utkface(
             options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
         )
-        median = float(np.median(everything.split("train", options.protocol).age))
-        samples, images = data.decode(
-            everything.split(options.split, options.protocol).limit(options.limit, options.seed)
-        )
-        metrics = measure(samples, predict(options.model, images), median_age=median)
+        samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
+        if everything.binned:
+            detector, note = load_detector(options.detector)
+            samples, images = data.decode(samples, Cut(detector))
+            metrics = measure(
+                samples, outputs := predict(options.model, images),
+                views=views(images, detector) if detector.name == "yunet" else None,
+            )  # fmt: skip
+            metrics["detector"] = detector.name
+            print(note or f"Faces found by {detector.name}.")
+        else:
+            median = float(np.median(everything.split("train", options.protocol).age))
+            samples, images = data.decode(samples)
+            metrics = measure(samples, outputs := predict(options.model, images), median_age=median)
         metrics["split"] = split_record(options, options.split)
         print(
             report,
@@ -217,8 +303,10 @@ def main(arguments: list[str] | None = None) -> int:
             sep="\n",
         )
         if options.json:
-            options.json.write_text(json.dumps(metrics, indent=1))
-        if not str(options.model).endswith(".keras"):
+            write_beside(options.json, json.dumps(metrics, indent=1))
+        if options.csv:
+            write_beside(options.csv, crossed(samples, outputs))
+        if not everything.binned and not str(options.model).endswith(".keras"):
             recorded = open_bundle(options.model).card.get("metrics") or {}
             if recorded.get("split") == metrics["split"]:
                 print(compare(metrics, recorded))

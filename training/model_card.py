@@ -86,7 +86,14 @@ def _body(card: dict, name: str) -> str:
     report = provenance["data_report"]
     settings = {k: v for k, v in provenance["recipe"].items() if k != "augment"}
     augment = dict(provenance["recipe"]["augment"])
-    settings["augmentation: share turned grey"] = augment.pop("grey")
+    for share, label in (
+        ("grey", "turned grey"),
+        ("blur", "blurred"),
+        ("jpeg", "compressed"),
+        ("erase", "covered in part"),
+    ):
+        if augment.get(share) is not None:
+            settings[f"augmentation: share {label}"] = augment.pop(share)
     settings |= {f"augmentation: {name}": f"± {value}" for name, value in augment.items()}
     recipe = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in settings.items())
     packages = ", ".join(f"{package} {version}" for package, version in provenance["packages"].items())
@@ -105,7 +112,9 @@ the distribution's spread): on test it held {100 * metrics["interval_coverage"][
 {metrics["interval_width"]["value"]:.1f} years wide on average; the table has the share held and
 half the width by group. The gender's logit is divided by {tables["gender"]["temperature"]:.3f}: expected calibration
 error on test
-{100 * metrics["gender_ece"]:.1f} %."""
+{100 * metrics["gender_ece"]:.1f} %.
+
+![Calibration](figures/calibration.png)"""
     return f"""# Apparent age and gender of faces: {card["network"]}
 
 Estimates the age and the gender that a face *appears* to have: {metrics["age_mae"]["value"]:.2f} years off on average
@@ -173,7 +182,10 @@ For {evaluate.gender_line(metrics)}. The same table again:
 
 ![Training](figures/curves.png)
 ![Errors by age](figures/ages.png)
+![Figures by race, gender and age band](figures/groups.png)
 
+`groups.csv` has the figures by race × gender × age band, with the number of faces and 95 % bounds of each.
+{_beyond(metrics, name)}
 ## Calibration
 
 {calibration}
@@ -195,6 +207,28 @@ they fail. It guesses looks; it does not know anyone's age, gender or identity. 
 ## Licence
 
 The weights derive from UTKFace, which is for non-commercial research only; so are they. The kit's code is MIT.
+"""
+
+
+def _beyond(metrics: dict, name: str) -> str:
+    """The figures on FairFace's photographs, where they were measured."""
+    figures = metrics.get("fairface")
+    if not figures:
+        return ""
+    split = figures["split"]
+    words = ["python", "training/evaluate.py", "--model", name, "--dataset", figures["dataset"]]
+    words += ["--limit", str(split["limit"]), "--seed", str(split["seed"])] if split["limit"] else []
+    return f"""
+### Beyond UTKFace
+
+Photographs of FairFace (split `{split["name"]}` by content hash; not trained on), faces found and cut out by YuNet as
+those of a user. Their ages are known as bands of years.
+
+{_table(figures)}
+
+```
+{shlex.join(words)}
+```
 """
 
 

@@ -151,9 +151,9 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
     source.add_argument(
         "--pretrain",
         metavar="DATASET",
-        help=f"learn from the photographs of {data.FAIRFACE} too, a Hub id or a folder: with --init none a third of the "
-        "epochs on all of them and UTKFace, and always then as many of them an epoch as of UTKFace, so that what they "
-        "taught stays. Their faces are found by YuNet ($AGE_GENDER_DETECTOR, else from the Hub)",
+        help=f"learn from the photographs of {data.FAIRFACE} too (a Hub id or a folder): with --init none a third of "
+        "the epochs on all of them and UTKFace, and always then as many of them an epoch as of UTKFace, so that what "
+        "they taught stays. Their faces are found by YuNet ($AGE_GENDER_DETECTOR, else from the Hub)",
     )
     source.add_argument("--pretrain-revision", help="branch, tag or commit of that Hub dataset")
     source.add_argument(
@@ -299,7 +299,7 @@ def run(options: argparse.Namespace) -> Path:
         splits[name], images = data.decode(samples)
         splits[name, "images"] = images
         print(f"  {name}: {data.describe(splits[name])}")
-    second = _second(options)
+    second = _photographs(options, "train") if options.pretrain else None
 
     # Keras and its backend are imported only now: wrong data is reported at once.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -369,21 +369,19 @@ def run(options: argparse.Namespace) -> Path:
     return bundle
 
 
-def _second(options: argparse.Namespace):
-    """The training faces of --pretrain, cut from their photographs: samples, chips, report. None without it."""
-    if not options.pretrain:
-        return None
+def _photographs(options: argparse.Namespace, split: str):
+    """Faces of --pretrain, cut from their photographs: samples, chips, report."""
     from training.framing import Cut, need_yunet
 
     samples, report = data.load_utkface(
         options.pretrain,
-        split="train",
+        split=split,
         policy=options.policy,
         protocol=options.protocol,
         revision=options.pretrain_revision,
     )
     samples, chips = data.decode(samples.limit(options.limit, options.seed), Cut(need_yunet(None)))
-    print(report, f"  train: {data.describe(samples)}", sep="\n")
+    print(report, f"  {split}: {data.describe(samples)}", sep="\n")
     return samples, chips, report
 
 
@@ -409,6 +407,7 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
 
     from space.estimator import Estimator
     from training import calibrate, evaluate, export, plots
+    from training.framing import need_yunet
 
     bundle = options.out / "bundle"
     with export.new_folder(bundle) as folder:
@@ -420,9 +419,22 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
         outputs = calibrate.apply(calibration, estimator.predict(splits["test", "images"]))
         metrics = evaluate.measure(test, outputs, median_age=float(np.median(splits["train"].age)))
         metrics["split"] = evaluate.split_record(options, "test")
+        if options.pretrain:
+            photographs, chips, _ = _photographs(options, "test")
+            answers = calibrate.apply(calibration, estimator.predict(chips))
+            views = evaluate.views(chips, need_yunet(None))
+            metrics["fairface"] = {
+                "dataset": options.pretrain,
+                "split": evaluate.split_record(options, "test"),
+                **evaluate.measure(photographs, answers, views=views),
+            }
         (folder / "figures").mkdir()
         shutil.copy(options.out / "curves.png", folder / "figures" / "curves.png")
         plots.age_errors(test, outputs, folder / "figures" / "ages.png")
+        plots.calibration(test, outputs, folder / "figures" / "calibration.png")
+        plots.groups(test, outputs, folder / "figures" / "groups.png")
+        plots.worst_faces(test, splits["test", "images"], outputs, options.out / "worst.png")
+        (folder / "groups.csv").write_text(evaluate.crossed(test, outputs))
         provenance = {
             "dataset": options.dataset,
             "dataset_revision": options.dataset_revision,
@@ -451,8 +463,8 @@ def _command(options: argparse.Namespace) -> list[str]:
     """The options that repeat this run, those of the preset spelled out."""
     words = []
     for name in (
-        "network preset init age_head unfreeze dataset dataset_revision policy protocol pretrain pretrain_revision limit "
-        "epochs augment batch_size learning_rate patience precision seed"
+        "network preset init age_head unfreeze dataset dataset_revision policy protocol pretrain pretrain_revision "
+        "limit epochs augment batch_size learning_rate patience precision seed"
     ).split():
         value = getattr(options, name)
         if value is not None and not (name == "unfreeze" and options.network == "compact"):
