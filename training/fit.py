@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -41,6 +41,7 @@ class Phase:
     epochs: int
     learning_rate: float
     prepare: Callable[[keras.Model], None]  # sets `trainable` of the network's layers
+    rates: dict[str, float] = field(default_factory=dict)  # share of the learning rate by beginning of a layer's name
     extra: float = 1.0  # faces of the second set an epoch for each of the first, as far as there are
 
 
@@ -243,10 +244,24 @@ def _optimizer(recipe: Recipe, phase: Phase, steps: int) -> keras.optimizers.Opt
         )
     average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate, **average)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **average)
+        return _layerwise(keras.optimizers.Adam, phase.rates)(rate, **average)
+    optimizer = _layerwise(keras.optimizers.AdamW, phase.rates)(rate, weight_decay=recipe.weight_decay, **average)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def _layerwise(optimizer: type, rates: dict[str, float]) -> type:
+    """The same kind of optimizer with a share of the learning rate for each layer, by the beginning of its name."""
+    if not rates:
+        return optimizer
+
+    class Layerwise(optimizer):
+        def update_step(self, gradient, variable, learning_rate):
+            layer = variable.path.split("/")[-2]
+            share = next((share for name, share in rates.items() if layer.startswith(name)), 1.0)
+            super().update_step(gradient, variable, learning_rate * share)
+
+    return Layerwise
 
 
 class _Keeper(keras.callbacks.Callback):

@@ -28,7 +28,14 @@ AGE_HEADS = ("distribution", "regression")
 _IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
 
 
-def build(network: str, *, age_head: str = "distribution", init: str | None = "none", dropout: float = 0.5):
+def build(
+    network: str,
+    *,
+    age_head: str = "distribution",
+    init: str | None = "none",
+    dropout: float = 0.5,
+    batch_norm: bool = False,
+):
     """Build a network.
 
     Args:
@@ -38,6 +45,8 @@ def build(network: str, *, age_head: str = "distribution", init: str | None = "n
         init: "imagenet" (vgg16 only: the convolutional base from keras.applications), "none"
             (random), or the path of a `.weights.h5` or `.keras` file of the same network.
         dropout: rate between the layers of the heads, 0 to 1.
+        batch_norm: vgg16 only: normalise after each convolution, without which it hardly learns from random weights;
+            `fold` brings the trained network back to the published layers.
 
     Returns:
         keras.Model with outputs as in the module's description.
@@ -55,7 +64,9 @@ def build(network: str, *, age_head: str = "distribution", init: str | None = "n
 
     face = keras.Input((INPUT_SIZE, INPUT_SIZE, 3), dtype="uint8", name="face")
     if network == "vgg16":
-        age, gender = _vgg16(face, dropout, imagenet=init == "imagenet")
+        if batch_norm and init == "imagenet":
+            raise ValueError("ImageNet's weights are for convolutions without batch normalisation: use --init none.")
+        age, gender = _vgg16(face, dropout, imagenet=init == "imagenet", batch_norm=batch_norm)
     else:
         age, gender = _compact(face, dropout)
     model = keras.Model(face, _heads(age, gender, age_head), name=network)
@@ -102,20 +113,23 @@ def _heads(age, gender, age_head: str) -> dict:
     return outputs
 
 
-def _vgg16(face, dropout: float, imagenet: bool):
+def _vgg16(face, dropout: float, imagenet: bool, batch_norm: bool):
     x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_BGR_MEAN], name="imagenet_mean")(face[..., ::-1])
-    try:
-        base = keras.applications.VGG16(
-            include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
-        )
-    except Exception as error:  # Keras's downloader raises a bare Exception
-        if not imagenet:
-            raise
-        raise ValueError(
-            f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}): check the network, or "
-            "start from random weights with --init none or from a file with --init FILE."
-        ) from error
-    features = layers.Flatten(name="flatten")(base.output)
+    if batch_norm:
+        x = _normalised_base(x)
+    else:
+        try:
+            x = keras.applications.VGG16(
+                include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
+            ).output
+        except Exception as error:  # Keras's downloader raises a bare Exception
+            if not imagenet:
+                raise
+            raise ValueError(
+                f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}): check the network, "
+                "or start from random weights with --init none or from a file with --init FILE."
+            ) from error
+    features = layers.Flatten(name="flatten")(x)
 
     def branch(name: str):
         x = layers.Dense(512, activation="relu", name=f"{name}_dense1")(features)
@@ -126,6 +140,35 @@ def _vgg16(face, dropout: float, imagenet: bool):
         return layers.BatchNormalization(name=f"{name}_norm")(x)
 
     return branch("age"), branch("gender")
+
+
+def _normalised_base(x):
+    """VGG16's convolutions, named as in keras.applications, with batch normalisation before each activation."""
+    for block, (count, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
+        for conv in range(1, count + 1):
+            name = f"block{block}_conv{conv}"
+            x = layers.ReLU(name=f"{name}_relu")(_conv_norm(x, width, 3, 1, name))
+        x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return x
+
+
+def fold(network: keras.Model, *, age_head: str) -> keras.Model:
+    """The published VGG16 that answers as `network`, a vgg16 with `batch_norm`, does after training.
+
+    A batch normalisation that is not training is a scale and a shift for each channel, and so is part of the
+    convolution before it.
+    """
+    plain = build(network.name, age_head=age_head)
+    for layer in plain.layers:
+        if isinstance(layer, layers.Conv2D):
+            norm = network.get_layer(f"{layer.name}_norm")
+            gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
+            scale = gamma / np.sqrt(variance + norm.epsilon)
+            kernel = np.asarray(network.get_layer(layer.name).kernel, np.float64)
+            layer.set_weights([kernel * scale, beta - mean * scale])
+        elif layer.weights:
+            layer.set_weights(network.get_layer(layer.name).get_weights())
+    return plain
 
 
 def _compact(face, dropout: float, widths=(32, 64, 128, 192), blocks=(1, 2, 2, 2)):

@@ -49,7 +49,7 @@ if __package__ in (None, ""):  # run as a script: import as a package, and shado
 from training import data, hub
 
 PRESETS = {
-    # Learning rates are for these batch sizes and for fresh layers; pretrained ones get a tenth.
+    # Learning rates are for these batch sizes and for fresh layers; pretrained ones get less, see `phases`.
     ("vgg16", "default"): dict(
         age_head="distribution",
         epochs=30,
@@ -128,8 +128,8 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
     what.add_argument(
         "--unfreeze",
         choices=("block5", "all", "none"),
-        help="vgg16: after the heads, go on with its last convolution block, with all of it, or not at all (default "
-        "block5; all when --init none). compact is always trained whole",
+        help="vgg16: after the heads, go on with its last convolution block, then with all of it, or not at all "
+        "(default block5; all when --init none). compact is always trained whole",
     )
 
     source = parser.add_argument_group("on which faces")
@@ -168,7 +168,7 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         help="how far faces are varied: moved, turned, recoloured; strong also blurs, compresses and covers them",
     )
     how.add_argument("--batch-size", type=data.positive)
-    how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get a tenth")
+    how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get less")
     how.add_argument(
         "--patience",
         type=data.positive,
@@ -275,11 +275,16 @@ def phases(options: argparse.Namespace) -> list:
         return [Phase("all", epochs, rate, train_all)]
     if options.unfreeze == "none":
         return [Phase("heads", epochs, rate, train_heads)]
+    # The further a layer is from the answer the less it has to change (discriminative fine-tuning; Howard & Ruder
+    # 2018, ULMFiT, arXiv 1801.06146): heads at half the rate by now, each block at less than the one after it.
+    rates = {"block5": 0.1, "block4": 0.04, "block3": 0.015, "block2": 0.006, "block1": 0.0025, "": 0.5}
     heads = math.ceil(epochs / 3)
-    second = Phase("block5", epochs - heads, rate / 10, train_block5)
+    found = [Phase("heads", heads, rate, train_heads)]
+    block5 = math.ceil((epochs - heads) / 2) if options.unfreeze == "all" else epochs - heads
+    found.append(Phase("block5", block5, rate, train_block5, rates=rates))
     if options.unfreeze == "all":
-        second = Phase("all", epochs - heads, rate / 10, train_all)
-    return [Phase("heads", heads, rate, train_heads), second]
+        found.append(Phase("all", max(1, epochs - heads - block5), rate, train_all, rates=rates))
+    return found
 
 
 def run(options: argparse.Namespace) -> Path:
@@ -318,7 +323,10 @@ def run(options: argparse.Namespace) -> Path:
     dropout = 0.3 if options.network == "compact" else 0.5
     # A checkpoint replaces whatever a run started from.
     init = "none" if options.resume and (options.out / "state.json").exists() else options.init
-    network = networks.build(options.network, age_head=options.age_head, init=init, dropout=dropout)
+    batch_norm = options.network == "vgg16" and options.init == "none" and options.preset != "published"
+    network = networks.build(
+        options.network, age_head=options.age_head, init=init, dropout=dropout, batch_norm=batch_norm
+    )
     print(
         f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {options.age_head} head, "
         f"start from {options.init}, {precision} on {keras.backend.backend()}"
@@ -354,8 +362,11 @@ def run(options: argparse.Namespace) -> Path:
 
     # The best weights in a float32 network: what is exported, evaluated and published.
     keras.config.set_dtype_policy("float32")
-    final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
-    final.set_weights(network.get_weights())
+    if batch_norm:
+        final = networks.fold(network, age_head=options.age_head)
+    else:
+        final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
+        final.set_weights(network.get_weights())
     bundle = finish(
         final, options, history, splits, report, dataclasses.asdict(recipe) | {"precision": precision}, second
     )

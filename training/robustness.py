@@ -1,0 +1,162 @@
+"""How a model fares on the way that a user's photo takes: faces in scenes, found and cut out, under bad conditions.
+
+    python training/robustness.py --model space/models/compact --detector face_detection_yunet_2023mar.onnx
+
+Test chips are pasted into larger scenes; each detector has to find them there. Prints the table in markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import cv2
+import numpy as np
+
+from space.bundle import BundleError
+from space.crop import crop, load_template
+from space.detector import Haar
+from training import data, evaluate
+from training.framing import need_yunet
+
+SCENE = 480  # pixels, height and width; larger faces get twice their size
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a chip stands in its scene."""
+
+    side: int = 200  # pixels of the chip there
+    degrees: float = 0.0  # turned by, to either side
+    blur: float = 0.0  # pixels, sigma of a Gaussian over the scene
+    jpeg: int = 0  # quality of compression, 0 for none
+    light: float = 1.0  # share of the brightness that is left
+    grey: bool = False
+    cover: str = ""  # "mouth" or "eyes": a dark bar
+
+
+CONDITIONS = {
+    "400 pixels": Condition(400),
+    "200 pixels": Condition(),
+    "100 pixels": Condition(100),
+    "64 pixels": Condition(64),
+    "turned by 15°": Condition(degrees=15),
+    "turned by 30°": Condition(degrees=30),
+    "blur, sigma 2": Condition(blur=2),
+    "blur, sigma 4": Condition(blur=4),
+    "JPEG quality 30": Condition(jpeg=30),
+    "JPEG quality 10": Condition(jpeg=10),
+    "a third of the light": Condition(light=0.33),
+    "greyscale": Condition(grey=True),
+    "mouth covered": Condition(cover="mouth"),
+    "eyes covered": Condition(cover="eyes"),
+}
+
+
+def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A chip, uint8 [200, 200, 3], in a scene of soft colours.
+
+    Returns:
+        uint8 [S, S, 3], and where the chip's middle is, pixels [2].
+    """
+    size = max(SCENE, 2 * condition.side)
+    face = chip.copy()
+    if condition.cover:
+        top, bottom = (0.62, 0.98) if condition.cover == "mouth" else (0.28, 0.48)
+        face[int(top * len(face)) : int(bottom * len(face))] = 40
+    ground = cv2.resize(generator.integers(40, 216, (5, 5, 3), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    low, high = 0.75 * condition.side, size - 0.75 * condition.side
+    middle = generator.uniform(low, high, 2)
+    angle = condition.degrees * generator.choice([-1, 1])
+    scale = condition.side / len(face)
+    if scale < 1:
+        face = cv2.resize(face, (condition.side, condition.side), interpolation=cv2.INTER_AREA)
+        scale = 1.0
+    center = ((face.shape[1] - 1) / 2, (face.shape[0] - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(center, angle, scale)
+    matrix[:, 2] += middle - center
+    mask = cv2.warpAffine(np.full(face.shape[:2], 255, np.uint8), matrix, (size, size))[..., None] / 255
+    rgb = cv2.warpAffine(face, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    rgb = np.round(rgb * mask + ground * (1 - mask))
+    rgb = (rgb * condition.light).astype(np.uint8)
+    if condition.grey:
+        rgb = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if condition.blur:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), condition.blur)
+    if condition.jpeg:
+        encoded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, condition.jpeg])[1]
+        rgb = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return rgb, middle
+
+
+def through(detector, chips: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+    """Chips as the app would cut them out of their scenes, uint8 [M, 200, 200, 3], and which were found, bool [N]."""
+    generator, template = np.random.default_rng(0), load_template()
+    cut, found = [], np.zeros(len(chips), bool)
+    for i, chip in enumerate(chips):
+        rgb, middle = scene(chip, condition, generator)
+        # A face is the chip's if the chip's middle lies within it.
+        faces = [f for f in detector.detect(rgb) if (np.abs(_middle(f) - middle) < np.array(f.box[2:]) / 2).all()]
+        if faces:
+            cut.append(crop(rgb, max(faces, key=lambda face: face.area), template))
+            found[i] = True
+    return np.array(cut, np.uint8).reshape(-1, *chips.shape[1:]), found
+
+
+def _middle(face) -> np.ndarray:
+    return np.array(face.box[:2]) + np.array(face.box[2:]) / 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python training/robustness.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="a bundle's folder, or a Hub id with optional @revision")
+    parser.add_argument("--dataset", default=data.DATASET, help=f"as for train.py (default {data.DATASET})")
+    parser.add_argument("--split", choices=data.SPLITS, default="test")
+    parser.add_argument("--limit", type=data.positive, default=500, help="at most so many faces (default 500)")
+    parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
+    options = parser.parse_args(arguments)
+    try:
+        detectors = [need_yunet(options.detector), Haar()]
+        samples, images = data.decode(data.load_utkface(options.dataset, split=options.split)[0].limit(options.limit))
+        chips = np.asarray(images)
+        age, right = _answers(options.model, chips, samples)
+        print(
+            f"{options.model}, {len(samples)} faces of {options.split}; in brackets the same faces as ready-made chips",
+            "",
+            "| condition | " + " | ".join(f"{d.name}: found, % | MAE, years | gender, %" for d in detectors) + " |",
+            "| --- |" + " --- | --- | --- |" * len(detectors),
+            f"| chips as they are |{f' – | {age.mean():.2f} | {100 * right.mean():.1f} |' * len(detectors)}",
+            sep="\n",
+        )
+        for name, condition in CONDITIONS.items():
+            cells = []
+            for detector in detectors:
+                cut, found = through(detector, chips, condition)
+                cells.append(f"{100 * found.mean():.1f}")
+                if not found.any():
+                    cells += ["–", "–"]
+                    continue
+                here_age, here_right = _answers(options.model, cut, samples.take(found))
+                cells.append(f"{here_age.mean():.2f} ({age[found].mean():.2f})")
+                cells.append(f"{100 * here_right.mean():.1f} ({100 * right[found].mean():.1f})")
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    except (BundleError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _answers(model: str, chips: np.ndarray, samples: data.Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Years off, and whether the gender is as labelled, each [N]."""
+    values = evaluate.per_face(samples, evaluate.predict(model, chips))
+    return values["age_mae"], values["gender_accuracy"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
