@@ -10,8 +10,11 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
+from space.about import about
 from space.analyzer import FaceAnalyzer
 from space.annotate import draw
+from space.crop import crop
+from space.explain import occlusion_map, overlay
 from space.face import UNCERTAIN, apparent_gender, whole_years
 from space.photo import PhotoError, read_photo
 
@@ -68,6 +71,27 @@ def answer(analyzer: FaceAnalyzer, rgb: np.ndarray) -> tuple[np.ndarray, dict]:
         "detector": analyzer.detector.name,
         "elapsed_ms": round(1000 * elapsed, 1),
     }
+
+
+def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int) -> tuple[np.ndarray, str]:
+    """Face `number` (from 1, by size) of uint8 [H, W, 3], what its age rests on, and a line that says how to read it.
+
+    Raises:
+        ValueError: there is no such face.
+    """
+    faces = analyzer.analyze(rgb)
+    if not 1 <= number <= len(faces):
+        count = f"faces 1 to {len(faces)}" if len(faces) > 1 else "one face" if faces else "no face"
+        raise ValueError(f"There is no face {number}: {count} found in this photo.")
+    face = faces[number - 1]
+    chip = crop(rgb, face, analyzer.template)
+    years = occlusion_map(analyzer.estimator, chip)
+    text = (
+        f"Face {number}, answer {whole_years(face.age)} years. **Red** makes it look older, **blue** younger: covered, "
+        f"the reddest place takes {max(0.0, float(years.max())):.1f} years off and the bluest adds "
+        f"{max(0.0, -float(years.min())):.1f}."
+    )
+    return np.concatenate([chip, overlay(chip, years)], axis=1), text
 
 
 def columns(analyzer: FaceAnalyzer) -> list[str]:
@@ -139,6 +163,29 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
             raise gr.Error("Choose a photo first.", print_exception=False)
         return answer(analyzer, photo)
 
+    def explain_age(photo, number=1):
+        """Show what the age of one face rests on: how the answer moves when a part of the face is covered.
+
+        Args:
+            photo: the picture, as for analyze_photo.
+            number: which face, from 1, in the order of analyze_photo.
+
+        Returns:
+            A picture, the face beside itself with places coloured red that make it look older and blue that make it
+            look younger, and a line of markdown with the largest changes in years.
+        """
+        if photo is None:
+            raise gr.Error("Choose a photo first.", print_exception=False)
+        try:
+            return explain(analyzer, photo, int(number or 0))
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def show_about():
+        text, figures = about(analyzer.bundle)
+        pictures = (f'<img src="{url}" alt="{caption}" style="max-width: 100%">' for caption, url in figures)
+        return "".join(pictures), text
+
     def on_change(photo):
         return (None, None) if photo is None else answer(analyzer, photo)
 
@@ -180,6 +227,19 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
         )
         with gr.Accordion("JSON", open=False):
             result = gr.JSON(label="Answer of the API endpoint /analyze_photo", elem_id="json")
+        with gr.Accordion("What the age rests on", open=False, elem_id="explanation"):
+            with gr.Row():
+                number = gr.Number(1, label="Face (its number in the table)", precision=0, minimum=1, elem_id="number")
+                explain_button = gr.Button("Explain", elem_id="explain")
+            reason = gr.Image(
+                label="The face, and what makes it look older or younger",
+                format="jpeg",
+                interactive=False,
+                height=320,
+                buttons=["download"],
+                elem_id="reason",
+            )
+            reading = gr.Markdown()
         pictures = sorted(EXAMPLES.glob("*.jpg"))
         if pictures:
             gr.Examples(
@@ -188,7 +248,13 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
             )  # fmt: skip
         gr.Markdown(CAUTION, elem_classes="caution")
         gr.Markdown(describe(analyzer), elem_classes="caution", elem_id="model")
+        with gr.Accordion(
+            "About the model: how good it is, and for whom it errs", open=False, elem_id="about"
+        ) as opened:
+            card_figures = gr.HTML()
+            card_text = gr.Markdown()
 
+        opened.expand(show_about, None, [card_figures, card_text], api_visibility="private")
         outputs = [annotated, result]
         # One queue for all that runs the network: two cores answer one photo faster than two halves.
         shared = {"concurrency_limit": 1, "concurrency_id": "network"}
@@ -201,6 +267,9 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
             event.failure(
                 lambda: (None, None, summary(None), []), None, [*outputs, line, table], api_visibility="private"
             )
+        explain_button.click(explain_age, [photo, number], [reason, reading], api_name="explain_age", **shared)
+        # What was explained belongs to the photo before.
+        photo.change(lambda: (None, ""), None, [reason, reading], api_visibility="private", show_progress="hidden")
     page.queue(max_size=64)  # later visitors are told that it is busy instead of filling the memory
     return page
 

@@ -176,12 +176,42 @@ def made_up(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def photographs(tmp_path_factory) -> Path:
+    """FairFace's layout: 60 photographs of no real person, whose ages are bands of years, as one parquet file."""
+    import datasets
+
+    bands = ["0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"]
+    races = ["East Asian", "Indian", "Black", "White", "Middle Eastern", "Latino_Hispanic", "Southeast Asian"]
+    pictures = sorted(EXAMPLES.glob("age-*.jpg"))
+    rows = []
+    for i in range(60):
+        path = pictures[i % len(pictures)]
+        years = int(path.stem.split("-")[1])
+        with Image.open(path) as photo:
+            side = 112 + 2 * (i // len(pictures))  # another size, so other bytes
+            encoded = jpeg(np.asarray(photo.convert("RGB").resize((side, side))))
+        band = max(b for b, name in enumerate(bands) if int(name.split("-")[0].split()[-1]) <= years)
+        rows.append(
+            {"image": {"bytes": encoded, "path": f"{i}.jpg"}, "age": band, "gender": int("female" in path.stem)}
+        )
+        rows[-1] |= {"race": i % len(races), "service_test": False}
+    features = datasets.Features(
+        image=datasets.Image(), age=datasets.ClassLabel(names=bands), race=datasets.ClassLabel(names=races),
+        gender=datasets.ClassLabel(names=["Male", "Female"]), service_test=datasets.Value("bool"),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("fairface") / "0.25"
+    folder.mkdir()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(folder / "train-00000-of-00001.parquet")
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
 def trained(made_up, tmp_path_factory) -> Path:
     """The folder of a finished run of the compact network on made-up chips, by the command line."""
     out = tmp_path_factory.mktemp("runs") / "compact"
     result = python(
         "training/train.py", "--network", "compact", "--dataset", made_up, "--epochs", "6", "--batch-size", "16",
-        "--out", out,
+        "--augment", "mild", "--out", out,  # strong makes other ages of these chips, whose brightness is their age
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     (out / "output.txt").write_text(result.stdout)

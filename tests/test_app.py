@@ -47,6 +47,18 @@ def test_the_api_answers_the_group_example(client):
         assert 0.01 < (change > 60).mean() < 0.5  # boxes and labels, and the rest untouched
 
 
+def test_the_api_explains_a_face(client):
+    photo = handle_file(EXAMPLES / "group.jpg")
+    picture, text = client.predict(photo, 2, api_name="/explain_age")
+    with Image.open(picture) as explained:
+        assert explained.size == (400, 200)
+        face, coloured = np.split(np.asarray(explained.convert("RGB"), int), 2, axis=1)
+    assert np.abs(face - coloured).mean() > 5
+    assert text.startswith("Face 2, answer ") and "older" in text
+    with pytest.raises(Exception, match="no face 9: faces 1 to 8"):
+        client.predict(photo, 9, api_name="/explain_age")
+
+
 def test_a_turned_photo_is_answered_upright(client, tmp_path):
     with Image.open(EXAMPLES / "age-20-26-male.jpg") as photo:
         exif = Image.Exif()

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import chip, chips, jpeg, python, tar_bytes, write_folder
+from conftest import chip, chips, jpeg, python, shared, tar_bytes, write_folder
 from PIL import Image
 
 from training import data
@@ -110,6 +110,51 @@ def test_splits_share_no_picture_and_lose_none(made_up):
         assert set().union(*parts) == set(samples.sha256)
     direct, _ = data.load_utkface(made_up, split="test", policy="all")
     assert set(direct.sha256) == set(samples.split("test").sha256)
+
+
+def test_fairfaces_bands_of_years_and_races(photographs):
+    samples, report = data.load_utkface(photographs)
+    assert report.rows == 60 and samples.binned and len(samples) > 50
+    assert samples.races[5:] == ("Latino Hispanic", "Southeast Asian") and set(samples.race) == set(range(7))
+    assert {tuple(r) for r in samples.age_range.tolist()} <= {
+        (float(a), float(b)) for a, b in data.AGE_BANDS
+    }  # fmt: skip
+    assert set(samples.gender) == {0, 1} and "ages 3 to 69" in data.describe(samples)
+    parts = [set(samples.take(np.isin(samples.bucket, b)).sha256) for b in data.PROTOCOLS["80/10/10"].values()]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == len(samples)
+
+
+@pytest.mark.parametrize(
+    ("label", "years"),
+    [("31", (31, 31)), ("3-9", (3, 9)), ("more than 70", (70, 120)), ("70+", (70, 120)), ("9-3", None), ("121", None)],
+)
+def test_ages_as_years_and_as_ranges(label, years):
+    assert data._years(label) == years
+
+
+def test_photographs_are_cut_while_decoding(tmp_path, capsys):
+    files = {f"{age}_0_0_2017{age:013d}.jpg": jpeg(np.full((60, 80, 3), age, np.uint8)) for age in (20, 40, 60)}
+    samples, _ = data.load_utkface(write_folder(files, tmp_path))
+
+    def cut(rgb):
+        assert rgb.shape == (60, 80, 3)  # as the photograph is, not squeezed into a square
+        if rgb[0, 0, 0] == 40:
+            raise ValueError("no face found")
+        return np.full((200, 200, 3), rgb[0, 0], np.uint8)
+
+    kept, chips = data.decode(samples, cut)
+    assert sorted(kept.age) == [20, 60] and sorted(chips[:, 0, 0, 0]) == [20, 60]
+    assert "without a face" in capsys.readouterr().out
+
+
+def test_real_splits_share_no_picture(utkface):
+    """Across both sources: no test picture was trained on, whatever collection it came from."""
+    sets = [data.load_utkface(source)[0] for source in (utkface, shared("data/FairFace"))]
+    parts = {name: set().union(*(set(s.split(name).sha256) for s in sets)) for name in data.SPLITS}
+    assert (
+        not parts["train"] & parts["validation"] | parts["train"] & parts["test"] | parts["validation"] & parts["test"]
+    )
+    assert len(set().union(*parts.values())) == sum(map(len, parts.values()))
 
 
 def test_limit_is_decided_by_the_seed(made_up):

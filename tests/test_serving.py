@@ -387,3 +387,20 @@ def test_shared_is_not_needed_and_not_in_the_repository():
     if SHARED.exists():
         ours = {bundles.sha256_of(ROOT / n) for n in tracked if n.endswith((".jpg", ".png")) and (ROOT / n).exists()}
         assert not ours & {bundles.sha256_of(p) for p in (SHARED / "photos").glob("*.jpg")}
+
+
+def test_an_explanation_shows_where_the_answer_comes_from():
+    """A made-up network that looks at one corner only: nothing but that corner must be coloured."""
+    from space.explain import occlusion_map, overlay
+
+    class Corner:
+        def predict(self, crops):
+            return {"age": 50 + crops[:, 20:60, 140:180].astype(np.float32).std(axis=(1, 2, 3))}
+
+    crop = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    years = occlusion_map(Corner(), crop)
+    assert years.shape == (200, 200) and years[40, 160] > 5
+    assert np.abs(years[120:, :100]).max() < 0.01
+    coloured = overlay(crop, years)
+    red = coloured[..., 0].astype(int) - coloured[..., 2]
+    assert coloured.dtype == np.uint8 and red[40, 160] > 60 and abs(red[150, 50]) < 3

@@ -21,6 +21,7 @@ from PIL import Image
 from space.bundle import open_bundle
 from space.estimator import Estimator
 from training import data, evaluate, train
+from training import fit as fitting
 from training.atomic import new_folder
 
 
@@ -268,3 +269,124 @@ def test_help_is_quick_and_names_the_options():
     assert result.returncode == 0 and time.monotonic() - started < 20
     for option in "network dataset init age-head epochs batch-size unfreeze preset limit seed out resume push".split():
         assert f"--{option}" in result.stdout
+
+
+def faces(count: int, first: int = 0) -> fitting.Faces:
+    """Faces whose every pixel is their number."""
+    images = np.arange(first, first + count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    ages = np.arange(first, first + count, dtype=np.float32)
+    return fitting.Faces(images, np.stack([ages, ages], 1), (ages % 2).astype(np.float32))
+
+
+def test_an_epoch_has_every_face_once_and_its_share_of_the_second_set():
+    batches = fitting.Batches(["age", "p_female"], faces(20), faces(100, 100), 1.0, batch_size=8, seed=1, epoch=0)
+    assert batches.steps == 5
+    epochs = []
+    for epoch in range(2):
+        seen = []
+        for step in range(5):
+            images, labels = batches[5 * epoch + step]
+            numbers = images[:, 0, 0, 0].astype(np.float32)
+            np.testing.assert_array_equal(labels["age"], np.stack([numbers, numbers], 1))  # each picture has its labels
+            np.testing.assert_array_equal(labels["p_female"], numbers % 2)
+            seen += numbers.tolist()
+        assert sorted(n for n in seen if n < 100) == list(range(20))
+        assert len({n for n in seen if n >= 100}) == 20
+        epochs.append(seen)
+    assert set(epochs[0]) != set(epochs[1])  # the second set is drawn anew
+    again = fitting.Batches(["age", "p_female"], faces(20), faces(100, 100), 1.0, batch_size=8, seed=1, epoch=1)
+    np.testing.assert_array_equal(again[0][0], batches[5][0])
+    everything = fitting.Batches(["age"], faces(20), faces(100, 100), float("inf"), batch_size=8, seed=1, epoch=0)
+    assert everything.steps == 15
+
+
+def test_losses_are_right_on_examples_by_hand():
+    from training.losses import LabelDistribution, RangeError
+
+    probabilities = np.zeros((2, 102), np.float32)
+    probabilities[:, 30], probabilities[:, 50] = 0.75, 0.25
+    ranges = np.array([[30, 39], [50, 59]], np.float32)
+    within = np.asarray(LabelDistribution(reduction=None)(ranges, probabilities))
+    np.testing.assert_allclose(within, [-np.log(0.75), -np.log(0.25)], atol=1e-4)
+    known = LabelDistribution(reduction=None)
+    close, far = np.zeros((2, 1, 102), np.float32)
+    close[0, 40], far[0, 80] = 1, 1
+    label = np.array([[41, 41]], np.float32)
+    assert float(known(label, close)[0]) < float(known(label, far)[0])
+    years = np.asarray(RangeError(reduction=None)(np.array([[30, 39], [30, 39], [5, 5]]), np.array([41.0, 33.0, 2.0])))
+    np.testing.assert_allclose(years, [2, 0, 3])
+
+
+def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():
+    from training.augment import STRENGTHS, Augment, _compressed
+
+    chip = np.linspace(0, 255, 200 * 200 * 3).reshape(1, 200, 200, 3).astype(np.uint8).repeat(24, 0)
+    layer = Augment(STRENGTHS["strong"], seed=3)
+    np.testing.assert_array_equal(np.asarray(layer(chip)), chip)
+    varied = np.asarray(layer(chip, training=True))
+    assert varied.dtype == np.uint8 and varied.shape == chip.shape
+    assert len({picture.tobytes() for picture in varied}) == 24
+    noise = np.random.default_rng(0).uniform(0, 255, (1, 200, 200, 3)).astype(np.float32)
+    lost = [
+        float(np.abs(np.asarray(_compressed(noise, np.full((1, 1, 1, 1), s, np.float32))) - noise).mean())
+        for s in (0, 1, 3)
+    ]
+    assert lost[0] < 0.1 < 3 < lost[1] < lost[2]
+
+
+def test_layers_take_steps_of_their_own_size():
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="deep"), keras.layers.Dense(1, name="top")])
+    before = {layer.name: layer.get_weights()[0] for layer in model.layers}
+    optimizer = fitting._layerwise(keras.optimizers.Adam, {"deep": 0.01, "": 1.0})(0.1)
+    model.compile(optimizer, loss="mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 1)) * 9, epochs=1, verbose=0)
+    step = {layer.name: np.abs(layer.get_weights()[0] - before[layer.name]).max() for layer in model.layers}
+    assert step["top"] == pytest.approx(0.1, rel=0.01) and step["deep"] == pytest.approx(0.001, rel=0.01)
+
+
+def test_pretraining_on_photographs(made_up, photographs, yunet, tmp_path):
+    more = ("--pretrain", photographs, "--epochs", "3")
+    result = python(*command(made_up, tmp_path, *more), env={"AGE_GENDER_DETECTOR": str(yunet)})
+    assert result.returncode == 0, result.stdout + result.stderr
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert [row["phase"] for row in state["history"]] == ["pretrain", "all", "all"]
+    card = open_bundle(str(tmp_path / "bundle")).card
+    assert card["provenance"]["pretrain"]["train"]["n"] > 20
+    assert card["metrics"]["fairface"]["n"] > 0 and "frontal" in card["metrics"]["fairface"]["by"]["view"]
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert "Beyond UTKFace" in text and "FairFace" in text
+    assert (tmp_path / "worst.png").exists() and "figures/worst.png" not in card["files"]
+    groups = (tmp_path / "bundle" / "groups.csv").read_text().splitlines()
+    assert groups[0].startswith("race,gender,age_band,n,age_mae,") and groups[1].startswith("all,all,all,48,")
+
+
+def test_pretraining_needs_yunet(made_up, photographs, tmp_path):
+    result = python(*command(made_up, tmp_path, "--pretrain", photographs))
+    assert_clear_error(result, "YuNet")
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_photographs_are_scored_through_the_detector(photographs, tmp_path):
+    result = python(
+        "training/evaluate.py", "--model", ROOT / "space/models/compact", "--dataset", photographs, "--split", "train",
+        "--detector", "haar", "--json", tmp_path / "figures.json", "--csv", tmp_path / "groups.csv",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["detector"] == "haar" and figures["n"] > 30
+    assert figures["age_band"]["value"] > 0.4 and figures["age_band_or_next"]["value"] > 0.8
+    assert "age in its band" in result.stdout and "Southeast Asian" in result.stdout
+    assert (tmp_path / "groups.csv").read_text().count("\n") > 20
+
+
+def test_the_robustness_table(utkface, yunet):
+    result = python(
+        "training/robustness.py", "--model", ROOT / "space/models/compact", "--dataset", utkface, "--detector", yunet,
+        "--split", "validation", "--limit", "24",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in result.stdout.splitlines() if line[:1] == "|"}
+    assert float(rows["200 pixels"][0]) > 90 and float(rows["turned by 30°"][0]) > 90
+    assert float(rows["200 pixels"][1].split()[0]) < 8

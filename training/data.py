@@ -232,16 +232,16 @@ def decode(
     """
     if len(samples) <= _IN_MEMORY or (cut and not hasattr(cut, "name")):
         images = np.empty((len(samples), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        readable = _decode_into(samples, images, cut)
+        order = _decode_into(samples, images, cut)
     else:
-        images, readable = _decode_cached(samples, cut, cache_dir)
-    if not readable.all():
-        names = [str(name) for name in samples.name[~readable]]
+        images, order = _decode_cached(samples, cut, cache_dir)
+    if len(order) < len(samples):
+        names = [str(name) for name in np.delete(samples.name, order)]
         what = "Pictures without a face that can be found" if cut else "Unreadable pictures"
         print(f"{what} left out: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
-        if not readable.any():
+        if not len(order):
             raise DataError(f"None of the pictures can be {'used' if cut else 'decoded'}.")
-        samples, images = samples.take(readable), images[readable]
+        samples, images = samples.take(order), images[: len(order)]
     images.flags.writeable = False
     return samples, images
 
@@ -250,12 +250,12 @@ def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.nda
     folder = Path(cache_dir or os.environ.get("AGE_GENDER_CACHE") or Path.home() / ".cache" / "age_gender")
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
     key += f"-{IMAGE_SIZE}" + (f"-{cut.name}" if cut else "")
-    pixels, mask = folder / f"{key}.npy", folder / f"{key}.readable.npy"
+    pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
     shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
-    if pixels.is_file() and mask.is_file():
+    if pixels.is_file() and places.is_file():
         images = np.load(pixels, mmap_mode="r")
         if images.shape == shape:
-            return images, np.load(mask)
+            return images, np.load(places)
     partial = pixels.with_suffix(f".partial-{os.getpid()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -266,35 +266,42 @@ def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.nda
                 "AGE_GENDER_CACHE to a folder on a larger disk."
             )
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        readable = _decode_into(samples, images, cut)
+        order = _decode_into(samples, images, cut)
         images.flush()
         del images
-        np.save(mask, readable)
+        np.save(places, order)
         partial.replace(pixels)
     except OSError as error:
         raise DataError(f"Cannot keep decoded pictures in {folder}: {error}. Set AGE_GENDER_CACHE.") from error
     finally:
         partial.unlink(missing_ok=True)
-    return np.load(pixels, mmap_mode="r"), readable
+    return np.load(pixels, mmap_mode="r"), order
 
 
 def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
+    """Fill `images` from its beginning; returns which sample each picture is of, without those that cannot be read."""
+
     def one(i: int) -> bool:
         try:
             encoded = samples.encoded[i]
             images[i] = cut(decode_picture(encoded, size=None)) if cut else decode_picture(encoded)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
-            images[i] = 0
             return False
         return True
 
     count = len(samples)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.fromiter(
+        readable = np.fromiter(
             tqdm(pool.map(one, range(count), chunksize=64), "Decoding", count, unit=" pictures", disable=count < 1000),
             bool,
             count,
         )
+    order = np.arange(count)
+    usable = int(readable.sum())
+    # Gaps are filled from the end: to leave them out by an index would copy gigabytes into memory.
+    for gap, last in zip(np.flatnonzero(~readable[:usable]), usable + np.flatnonzero(readable[usable:]), strict=True):
+        images[gap], order[gap] = images[last], last
+    return order[:usable]
 
 
 def decode_picture(encoded: bytes | str, size: int | None = IMAGE_SIZE) -> np.ndarray:

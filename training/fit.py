@@ -257,7 +257,8 @@ def _layerwise(optimizer: type, rates: dict[str, float]) -> type:
 
     class Layerwise(optimizer):
         def update_step(self, gradient, variable, learning_rate):
-            layer = variable.path.split("/")[-2]
+            # On TensorFlow `variable` is its own kind, which has no path; Keras's is found as its optimizers do.
+            layer = self._trainable_variables[self._get_variable_index(variable)].path.split("/")[-2]
             share = next((share for name, share in rates.items() if layer.startswith(name)), 1.0)
             super().update_step(gradient, variable, learning_rate * share)
 

@@ -43,6 +43,12 @@ class Cut:
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] → chip, uint8 [200, 200, 3]; ValueError where no face is found."""
+        try:
+            return self._cut(rgb)
+        except cv2.error as error:  # of a picture of a few pixels
+            raise ValueError(f"no face found: {error}") from error
+
+    def _cut(self, rgb: np.ndarray) -> np.ndarray:
         middle = np.array(rgb.shape[1::-1]) / 2
         faces = self.detector.detect(rgb)
         if not faces:

@@ -10,7 +10,7 @@ import shlex
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from training import evaluate
-from training.data import DATASET, RACES
+from training.data import DATASET, FAIRFACE, RACES
 
 _ARCHITECTURES = {
     "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, arXiv 1409.1556). Its 6 × 6 × 512
@@ -44,7 +44,7 @@ def render(card: dict, repo_id: str | None = None) -> str:
         library_name="keras",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "onnx", card["network"]],
-        datasets=[_dataset(card)] if "/" in _dataset(card) else None,
+        datasets=[name for name in (_dataset(card), _pretrained_on(card)) if name and "/" in name] or None,
         metrics=["mae", "accuracy"],
         model_name=name.split("/")[-1],
         eval_results=_eval_results(card),
@@ -56,6 +56,11 @@ def _dataset(card: dict) -> str:
     """The Hub id of the faces; of a local copy only that it was UTKFace: its path says nothing to a reader."""
     given = card["provenance"]["dataset"]
     return given if given == DATASET or card["provenance"]["data_report"].get("revision") else "utkface"
+
+
+def _pretrained_on(card: dict) -> str | None:
+    """The Hub id of the second set of faces, None without one. A local copy is FairFace's too."""
+    return FAIRFACE if card["provenance"].get("pretrain") else None
 
 
 def _eval_results(card: dict) -> list[EvalResult]:
@@ -101,6 +106,9 @@ def _body(card: dict, name: str) -> str:
     limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
     epochs = f"{provenance['epochs_run']} epoch{'s' * (provenance['epochs_run'] != 1)}"
     faces = ", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items())
+    second = provenance.get("pretrain")
+    if second:
+        faces += f"; and {second['train']['n']:,} train faces of {FAIRFACE}, cut from their photographs"
     calibration = (
         "Not calibrated: `age_low` and `age_high` are not given, and the gender's probability is what the network says."
     )
@@ -199,14 +207,19 @@ they fail. It guesses looks; it does not know anyone's age, gender or identity. 
 ## Known failures
 
 {_failures(metrics)}
-- Small and blurred faces, profiles, masks, make-up, filters and drawings were not measured: expect larger errors at
-  the same confidence.
+- Blurred, dark, turned and covered faces cost years; the kit's `training/RESULTS.md` says how many. Make-up, filters and
+  drawings were not measured: expect larger errors at the same confidence.
 - UTKFace's ages and genders are themselves estimates, with two genders only and five groups of origin
   ({", ".join(RACES)}); its mistakes are learned too.
 
 ## Licence
 
-The weights derive from UTKFace, which is for non-commercial research only; so are they. The kit's code is MIT.
+The weights derive from UTKFace, which is for non-commercial research only; so are they.{
+        " They also derive from FairFace (Kärkkäinen & Joo 2021, arXiv 1908.04913), which is CC BY 4.0."
+        if second
+        else ""
+    } The kit's
+code is MIT.
 """
 
 

@@ -130,12 +130,14 @@ def worst_faces(samples, images: np.ndarray, outputs: dict[str, np.ndarray], pat
 
 def _cells(axis, colour: np.ndarray, table: np.ndarray, rows, columns, colours: str, text: str, low, high) -> None:
     """A table whose cells are coloured by `colour` between `low` and `high`; NaN cells stay empty."""
-    axis.imshow(colour, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    shown = axis.imshow(colour, cmap=colours, vmin=low, vmax=high, aspect="auto")
     axis.set_yticks(range(len(rows)), rows)
     axis.set_xticks(range(len(columns)), columns)
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value):
-            axis.text(j, i, text.format(value), ha="center", va="center", fontsize=9)
+            dark = np.dot(shown.to_rgba(np.array([colour[i, j]]))[0, :3], (0.3, 0.59, 0.11)) < 0.5
+            ink = "white" if dark else "black"
+            axis.text(j, i, text.format(value), ha="center", va="center", fontsize=9, color=ink)
 
 
 def _save(figure, path: Path) -> None:
