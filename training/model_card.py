@@ -207,8 +207,8 @@ they fail. It guesses looks; it does not know anyone's age, gender or identity. 
 ## Known failures
 
 {_failures(metrics)}
-- Blurred, dark, turned and covered faces cost years; the kit's `training/RESULTS.md` says how many. Make-up, filters and
-  drawings were not measured: expect larger errors at the same confidence.
+- Blurred, dark, turned and covered faces cost years; the kit's `training/RESULTS.md` says how many. Make-up, filters
+  and drawings were not measured: expect larger errors at the same confidence.
 - UTKFace's ages and genders are themselves estimates, with two genders only and five groups of origin
   ({", ".join(RACES)}); its mistakes are learned too.
 
