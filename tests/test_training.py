@@ -362,6 +362,17 @@ def test_pretraining_on_photographs(made_up, photographs, yunet, tmp_path):
     assert groups[0].startswith("race,gender,age_band,n,age_mae,") and groups[1].startswith("all,all,all,48,")
 
 
+def test_labels_that_look_wrong_are_listed_and_left_alone():
+    samples = data.Samples(
+        name=np.array(["fine", "old", "other", "band"]), sha256=np.array(["0", "1", "2", "3"]), encoded=(b"",) * 4,
+        age_range=np.array([[30, 30], [80, 80], [20, 20], [70, 120]], np.float32),
+        gender=np.array([0, 0, 1, 1], np.int8), race=np.zeros(4, np.int8),
+    )  # fmt: skip
+    outputs = {"age": np.array([40.0, 20, 22, 95]), "p_female": np.array([0.1, 0.1, 0.001, 0.9])}
+    lines = evaluate.suspects(samples, outputs).splitlines()[1:]
+    assert [(line.split(",")[0], line.split(",")[-1]) for line in lines] == [("other", "gender"), ("old", "age")]
+
+
 def test_pretraining_needs_yunet(made_up, photographs, tmp_path):
     result = python(*command(made_up, tmp_path, "--pretrain", photographs))
     assert_clear_error(result, "YuNet")

@@ -31,6 +31,8 @@ from training.atomic import write_beside
 from training.framing import Cut, seen
 
 _RESAMPLES = 1000  # of the bootstrap
+SUSPECT_YEARS = 25.0  # outside of the label's range
+SUSPECT_GENDER = 0.02  # probability of the labelled gender
 
 
 def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -150,6 +152,39 @@ def crossed(samples: data.Samples, outputs: dict[str, np.ndarray]) -> str:
             figures = _figures(values, mask)
             cells = [f"{v:.4f}" for name in values for v in figures[name].values()]
             writer.writerow([*names, figures["n"], *cells])
+    return table.getvalue()
+
+
+def suspects(samples: data.Samples, outputs: dict[str, np.ndarray]) -> str:
+    """Faces whose label the model finds hard to believe, as CSV, the likeliest mistakes first; for people to look at.
+
+    An age is suspected that is SUSPECT_YEARS off, a gender that the model gives at most SUSPECT_GENDER. Only faces
+    that the model was not trained on are judged fairly.
+    """
+    off = outputs["age"].astype(np.float64) - np.clip(outputs["age"], *samples.age_range.T)
+    labelled = np.where(samples.gender == 1, outputs["p_female"], 1 - outputs["p_female"])
+    surprise = np.maximum(np.abs(off) / SUSPECT_YEARS, SUSPECT_GENDER / np.maximum(labelled, 1e-9))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["name", "sha256", "age", "age_answered", "gender", "p_of_gender", "suspected"])
+    for i in np.argsort(-surprise)[: int(np.sum(surprise >= 1))]:
+        what = [
+            kind
+            for kind, yes in (("age", abs(off[i]) >= SUSPECT_YEARS), ("gender", labelled[i] <= SUSPECT_GENDER))
+            if yes
+        ]
+        age, gender = f"{samples.age[i]:.0f}", data.GENDERS[samples.gender[i]]
+        writer.writerow(
+            [
+                samples.name[i],
+                samples.sha256[i],
+                age,
+                f"{outputs['age'][i]:.0f}",
+                gender,
+                f"{labelled[i]:.4f}",
+                "+".join(what),
+            ]
+        )
     return table.getvalue()
 
 
@@ -276,6 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--csv", type=Path, help="write the figures by race, gender and age band here")
+    parser.add_argument("--suspects", type=Path, help="write the faces whose labels look wrong here, as CSV")
     options = parser.parse_args(arguments)
     try:
         everything, report = data.load_utkface(
@@ -306,6 +342,11 @@ def main(arguments: list[str] | None = None) -> int:
             write_beside(options.json, json.dumps(metrics, indent=1))
         if options.csv:
             write_beside(options.csv, crossed(samples, outputs))
+        if options.suspects:
+            listed = suspects(samples, outputs)
+            write_beside(options.suspects, listed)
+            count = listed.count("\n") - 1
+            print(f"{count} of {len(samples)} labels look wrong, listed in {options.suspects}; nothing was changed.")
         if not everything.binned and not str(options.model).endswith(".keras"):
             recorded = open_bundle(options.model).card.get("metrics") or {}
             if recorded.get("split") == metrics["split"]:

@@ -235,7 +235,8 @@ def _beyond(metrics: dict, name: str) -> str:
 ### Beyond UTKFace
 
 Photographs of FairFace (split `{split["name"]}` by content hash; not trained on), faces found and cut out by YuNet as
-those of a user. Their ages are known as bands of years.
+those of a user. Their ages are known as bands of years. Splits go by bytes: of another copy of FairFace, of another
+size or compression, other faces are in this split, and some of them may have been trained on.
 
 {_table(figures)}
 
