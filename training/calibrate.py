@@ -63,10 +63,15 @@ def _tables(outputs: dict[str, np.ndarray], age: np.ndarray, level: float, cover
     predicted = np.asarray(outputs["age"], np.float64)
     errors = (age - predicted) / spread(predicted, outputs.get("age_probs"))
     bands = [errors[(age >= low) & (age <= high)] for low, high in AGE_BANDS]
-    tails = [_tails(band if len(band) >= FEWEST else errors, level) for band in bands]
+    # The fewer faces a band has, the further its share may lie from what it was asked for on others: it is asked for
+    # one standard error more, at the cost of the large bands, since `level` keeps the whole at `coverage`.
+    tails = []
+    for band in bands:
+        band = band if len(band) >= FEWEST else errors
+        tails.append(_tails(band, min(0.99, level + float(np.sqrt(level * (1 - level) / len(band))))))
     return {
         "coverage": coverage,
-        "level": round(level, 2),  # that each band was asked for
+        "level": round(level, 2),  # that each band was asked for, and one standard error more
         "from": [low for low, _ in AGE_BANDS],  # years, where each band of true ages begins
         "low": [round(low, 4) for low, _ in tails],
         "high": [round(high, 4) for _, high in tails],
