@@ -253,6 +253,22 @@ def test_the_hub_dataset_through_the_real_client(hub, tmp_path):
     assert load()["rows"] == 60  # from the client's cache
 
 
+def test_fairface_through_the_real_client(hub, photographs, tmp_path):
+    """Two configurations as on the Hub: the one with a quarter's margin is taken."""
+    parquet = next(photographs.rglob("*.parquet")).read_bytes()
+    readme = "---\nconfigs:\n" + "".join(
+        f"- config_name: '{name}'\n  data_files:\n  - split: train\n    path: {name}/train-*\n"
+        for name in ("0.25", "1.25")
+    )
+    name = "train-00000-of-00001.parquet"
+    files = {"README.md": f"{readme}---\n".encode(), f"0.25/{name}": parquet, f"1.25/{name}": b"not to be read"}
+    repo = hub.add(data.FAIRFACE, files, "dataset")
+    result = python("-m", "training.data", data.FAIRFACE, env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"})
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["rows"] == 60 and report["revision"] == repo.refs["main"]
+
+
 def test_an_unknown_hub_dataset(hub, tmp_path):
     result = python(
         "-m", "training.data", "nobody/nothing", env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"}
