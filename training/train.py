@@ -226,6 +226,8 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
                     f"{value}: leave it out to resume, or choose another --out."
                 )
             setattr(options, name, value)
+        # Runs from before there was a choice.
+        options.augment = options.augment or ("published" if options.preset == "published" else "mild")
         return options
     if (options.out / "state.json").exists():
         if options.resume:
