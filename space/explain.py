@@ -13,7 +13,7 @@ from space.estimator import Estimator
 PATCH, STEP = 40, 20  # pixels of the 200 of a crop: what is covered at once, and how far it moves on
 
 
-def occlusion_map(estimator: Estimator, crop: np.ndarray) -> np.ndarray:
+def occlusion_map(estimator: Estimator, crop: np.ndarray) -> tuple[np.ndarray, float, float]:
     """How much the age depends on each place of one face (occlusion sensitivity; Zeiler & Fergus 2014, section 2.1).
 
     A patch is replaced by a soft copy of the face: it loses its detail and keeps its colour, which a grey patch would
@@ -23,8 +23,8 @@ def occlusion_map(estimator: Estimator, crop: np.ndarray) -> np.ndarray:
         crop: uint8 [size, size, 3] RGB.
 
     Returns:
-        float32 [size, size], years by which the age rises or falls where a place is covered: positive where it looks
-        younger without it.
+        float32 [size, size], years that each place adds to the age, as a mean over the patches that cover it: positive
+        where the face looks younger without it; and the most years that one patch adds, and the most that one takes.
     """
     size = len(crop)
     soft = cv2.GaussianBlur(crop, (0, 0), PATCH / 3)
@@ -35,10 +35,12 @@ def occlusion_map(estimator: Estimator, crop: np.ndarray) -> np.ndarray:
         picture[y : y + PATCH, x : x + PATCH] = soft[y : y + PATCH, x : x + PATCH]
     ages = estimator.predict(covered)["age"]
     total, count = np.zeros((2, size, size), np.float32)
-    for change, (y, x) in zip(ages[0] - ages[1:], places, strict=True):
+    changes = ages[0] - ages[1:]
+    for change, (y, x) in zip(changes, places, strict=True):
         total[y : y + PATCH, x : x + PATCH] += change
         count[y : y + PATCH, x : x + PATCH] += 1
-    return cv2.GaussianBlur(total / np.maximum(count, 1), (0, 0), STEP / 3)
+    smooth = cv2.GaussianBlur(total / np.maximum(count, 1), (0, 0), STEP / 3)
+    return smooth, max(0.0, float(changes.max())), max(0.0, -float(changes.min()))
 
 
 def overlay(crop: np.ndarray, years: np.ndarray) -> np.ndarray:

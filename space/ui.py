@@ -85,11 +85,10 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int) -> tuple[np.nd
         raise ValueError(f"There is no face {number}: {count} found in this photo.")
     face = faces[number - 1]
     chip = crop(rgb, face, analyzer.template)
-    years = occlusion_map(analyzer.estimator, chip)
+    years, older, younger = occlusion_map(analyzer.estimator, chip)
     text = (
-        f"Face {number}, answer {whole_years(face.age)} years. **Red** makes it look older, **blue** younger: covered, "
-        f"the reddest place takes {max(0.0, float(years.max())):.1f} years off and the bluest adds "
-        f"{max(0.0, -float(years.min())):.1f}."
+        f"Face {number}, answer {whole_years(face.age)} years. **Red** makes it look older, **blue** younger: covering "
+        f"a patch of a fifth of the width takes up to {older:.1f} years off, or adds up to {younger:.1f} elsewhere."
     )
     return np.concatenate([chip, overlay(chip, years)], axis=1), text
 

@@ -398,8 +398,9 @@ def test_an_explanation_shows_where_the_answer_comes_from():
             return {"age": 50 + crops[:, 20:60, 140:180].astype(np.float32).std(axis=(1, 2, 3))}
 
     crop = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
-    years = occlusion_map(Corner(), crop)
+    years, older, younger = occlusion_map(Corner(), crop)
     assert years.shape == (200, 200) and years[40, 160] > 5
+    assert older >= years.max() and 0 <= younger < 1
     assert np.abs(years[120:, :100]).max() < 0.01
     coloured = overlay(crop, years)
     red = coloured[..., 0].astype(int) - coloured[..., 2]

@@ -373,6 +373,26 @@ def test_labels_that_look_wrong_are_listed_and_left_alone():
     assert [(line.split(",")[0], line.split(",")[-1]) for line in lines] == [("other", "gender"), ("old", "age")]
 
 
+def test_photographs_are_no_chips_and_chips_no_photographs(made_up, photographs, yunet, tmp_path):
+    assert_clear_error(python(*command(photographs, tmp_path / "a")), "--pretrain")
+    swapped = python(*command(made_up, tmp_path / "b", "--pretrain", made_up), env={"AGE_GENDER_DETECTOR": str(yunet)})
+    assert_clear_error(swapped, "--dataset")
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_runs_of_older_versions(made_up, tmp_path):
+    """Their settings lack what there was no choice of yet."""
+    (tmp_path / "settings.json").write_text('{"network": "compact", "preset": "default", "epochs": 2}')
+    old = ["--network", "compact", "--resume", "--out", str(tmp_path)]
+    assert train.settle(old).augment == "mild" and train.settle(old).pretrain is None
+    for wish in (["--pretrain", "a/b"], ["--augment", "strong"]):
+        with pytest.raises(data.DataError, match="was started with"):
+            train.settle([*old, *wish])
+    (tmp_path / "settings.json").write_text('{"network": "vgg16", "preset": "default", "epochs": 2}')
+    with pytest.raises(data.DataError, match="older version"):
+        train.settle(["--network", "vgg16", "--resume", "--out", str(tmp_path)])
+
+
 def test_pretraining_needs_yunet(made_up, photographs, tmp_path):
     result = python(*command(made_up, tmp_path, "--pretrain", photographs))
     assert_clear_error(result, "YuNet")

@@ -208,6 +208,14 @@ def load_utkface(
     return (samples if split == "all" else samples.split(split, protocol)), report
 
 
+def load_chips(source: str | os.PathLike, split: str) -> Samples:
+    """One split of UTKFace's chips; DataError for photographs such as FairFace's, whose ages are ranges."""
+    samples, _ = load_utkface(source, split=split)
+    if samples.binned:
+        raise DataError(f"{source} has photographs whose ages are ranges of years; UTKFace's chips are needed.")
+    return samples
+
+
 def decode(
     samples: Samples,
     cut: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -324,7 +332,12 @@ def _open(source: str, revision: str | None):
     path = Path(source).expanduser()
     matches = sorted(glob.glob(str(path), recursive=True)) if not path.exists() else []
     if path.is_dir():
-        files = sorted(str(f) for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+        config = path / _CONFIGS[FAIRFACE]  # a copy of FairFace has each photograph with two margins
+        files = sorted(
+            str(f)
+            for f in (config if config.is_dir() else path).rglob("*")
+            if f.is_file() and not f.name.startswith(".")
+        )
     else:
         files = [str(path)] if path.is_file() else matches
     try:
@@ -381,7 +394,8 @@ def _read(dataset, report: Report) -> Samples:
     wanted = ["image"] + ([columns["__key__"]] if "__key__" in columns else [])
     wanted += [c for c in (columns.get("age"), columns.get("gender"), race_column) if labelled and c]
     class_names = {c: getattr(dataset.features[c], "names", None) for c in wanted}
-    races = _races(class_names.get(race_column))
+    texts = race_column and getattr(dataset.features[race_column], "dtype", "") == "string"
+    races = _races(sorted(dataset.unique(race_column)) if texts else class_names.get(race_column))
 
     names, labels, digests, encoded = [], [], [], []
     row = 0

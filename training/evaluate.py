@@ -108,7 +108,7 @@ def per_face(samples: data.Samples, outputs: dict[str, np.ndarray]) -> dict[str,
     age, values = outputs["age"].astype(np.float64), {}
     if samples.binned:
         starts = np.array([low for low, _ in data.AGE_BANDS])
-        answered = np.searchsorted(starts, np.floor(age + 0.5), side="right") - 1
+        answered = np.searchsorted(starts, np.floor(np.maximum(age, 0) + 0.5), side="right") - 1
         labelled = np.searchsorted(starts, samples.age_range[:, 0], side="right") - 1
         values |= {"age_band": answered == labelled, "age_band_or_next": np.abs(answered - labelled) <= 1}
     else:
@@ -173,7 +173,9 @@ def suspects(samples: data.Samples, outputs: dict[str, np.ndarray]) -> str:
             for kind, yes in (("age", abs(off[i]) >= SUSPECT_YEARS), ("gender", labelled[i] <= SUSPECT_GENDER))
             if yes
         ]
-        age, gender = f"{samples.age[i]:.0f}", data.GENDERS[samples.gender[i]]
+        first, last = samples.age_range[i]
+        age = f"{first:.0f}" if first == last else data.band_name(int(first), int(last))
+        gender = data.GENDERS[samples.gender[i]]
         writer.writerow(
             [
                 samples.name[i],
@@ -276,14 +278,15 @@ def compare(metrics: dict, recorded: dict) -> str:
 
 def views(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
     """Which faces (uint8 chips [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
-    turned = np.zeros(len(chips), bool)
+    turned, found = np.zeros((2, len(chips)), bool)
     for i, face in enumerate(seen(detector, chips, 1.0)):
         if face:
+            found[i] = True
             right_eye, left_eye, nose = face.landmarks[:3]
             between = left_eye - right_eye
             # Along the line between the eyes the nose of a face that looks ahead is halfway.
             turned[i] = abs(np.dot(nose - right_eye, between) / max(np.dot(between, between), 1e-6) - 0.5) > 0.25
-    return {"frontal": ~turned, "turned": turned}
+    return {"frontal": found & ~turned, "turned": turned}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -80,7 +80,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         detector = need_yunet(options.detector)
-        samples, _ = data.load_utkface(options.dataset, split="train")
+        samples = data.load_chips(options.dataset, "train")
         options.out.mkdir(parents=True, exist_ok=True)
         faces = []
         for low, high in BANDS:

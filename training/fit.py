@@ -19,6 +19,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from training.atomic import write_beside
 from training.augment import Augment, Strength
@@ -205,6 +206,8 @@ def _run_phase(network, number, phase, recipe, train, second, validation, out, s
         jit_compile=keras.backend.backend() == "jax",
     )
     trainer.optimizer.build(trainer.trainable_variables)
+    if done and not state["checkpoint"]:
+        raise FitError(f"The run in {out} was started by another version: train into a new --out.")
     if done:
         _load(trainer, out / state["checkpoint"], "checkpoint")
     elif number and state["best"]:
@@ -258,9 +261,15 @@ def _layerwise(optimizer: type, rates: dict[str, float]) -> type:
     class Layerwise(optimizer):
         def update_step(self, gradient, variable, learning_rate):
             # On TensorFlow `variable` is its own kind, which has no path; Keras's is found as its optimizers do.
-            layer = self._trainable_variables[self._get_variable_index(variable)].path.split("/")[-2]
-            share = next((share for name, share in rates.items() if layer.startswith(name)), 1.0)
-            super().update_step(gradient, variable, learning_rate * share)
+            own = self._trainable_variables[self._get_variable_index(variable)]
+            layer = own.path.split("/")[-2]
+            rate = learning_rate * next((share for name, share in rates.items() if layer.startswith(name)), 1.0)
+            if self.weight_decay is not None and self._use_weight_decay(own):
+                own.assign(own - own * ops.cast(rate * self.weight_decay, own.dtype))
+            super().update_step(gradient, variable, rate)
+
+        def _apply_weight_decay(self, variables):
+            """Keras's takes the whole rate for every layer; ours is part of the step."""
 
     return Layerwise
 

@@ -30,7 +30,7 @@ def need_yunet(source: str | None) -> YuNet:
     """YuNet from its file, or from the Hub for None; BundleError where only Haar is to be had: it has no landmarks."""
     detector, note = load_detector(source)
     if not isinstance(detector, YuNet):
-        raise BundleError(f"YuNet is needed: give its file with --detector. {note}")
+        raise BundleError(f"YuNet is needed: give its file with --detector or in AGE_GENDER_DETECTOR. {note}")
     return detector
 
 
@@ -117,7 +117,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         yunet = need_yunet(options.detector)
-        _, chips = data.decode(data.load_utkface(options.dataset, split="train")[0].limit(options.chips))
+        _, chips = data.decode(data.load_chips(options.dataset, "train").limit(options.chips))
     except (BundleError, data.DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

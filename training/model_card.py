@@ -106,9 +106,12 @@ def _body(card: dict, name: str) -> str:
     limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
     epochs = f"{provenance['epochs_run']} epoch{'s' * (provenance['epochs_run'] != 1)}"
     faces = ", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items())
-    second = provenance.get("pretrain")
+    second, and_second = provenance.get("pretrain"), ""
     if second:
-        faces += f"; and {second['train']['n']:,} train faces of {FAIRFACE}, cut from their photographs"
+        rows = second["data_report"]["rows"]
+        and_second = (
+            f" Beside them {second['train']['n']:,} train faces of {FAIRFACE} ({rows:,} rows), cut from photographs."
+        )
     calibration = (
         "Not calibrated: `age_low` and `age_high` are not given, and the gender's probability is what the network says."
     )
@@ -122,7 +125,7 @@ half the width by group. The gender's logit is divided by {tables["gender"]["tem
 error on test
 {100 * metrics["gender_ece"]:.1f} %.
 
-![Calibration](figures/calibration.png)"""
+{_figures(card, ("calibration", "Calibration"))}"""
     return f"""# Apparent age and gender of faces: {card["network"]}
 
 Estimates the age and the gender that a face *appears* to have: {metrics["age_mae"]["value"]:.2f} years off on average
@@ -171,7 +174,7 @@ in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_h
 {recipe}
 
 {epochs}; {faces} faces of {_dataset(card)} ({report["rows"]:,} rows; left out:
-{dropped or "none"}).
+{dropped or "none"}).{and_second}
 Commit {provenance["commit"] or "unknown"}, {provenance["date"]}, Python {provenance["python"]}, {packages}.
 
 ## Results
@@ -188,12 +191,9 @@ For {evaluate.gender_line(metrics)}. The same table again:
 {_evaluation(card, name)}
 ```
 
-![Training](figures/curves.png)
-![Errors by age](figures/ages.png)
-![Figures by race, gender and age band](figures/groups.png)
-
-`groups.csv` has the figures by race × gender × age band, with the number of faces and 95 % bounds of each.
-{_beyond(metrics, name)}
+{_figures(card, ("curves", "Training"), ("ages", "Errors by age"), ("groups", "By race, gender and age band"))}
+{"`groups.csv` has these figures by race × gender × age band." if "groups.csv" in card["files"] else ""}
+{_beyond(card, name)}
 ## Calibration
 
 {calibration}
@@ -207,8 +207,8 @@ they fail. It guesses looks; it does not know anyone's age, gender or identity. 
 ## Known failures
 
 {_failures(metrics)}
-- Blurred, dark, turned and covered faces cost years; the kit's `training/RESULTS.md` says how many. Make-up, filters
-  and drawings were not measured: expect larger errors at the same confidence.
+- Blurred, dark, turned and covered faces cost accuracy (`training/robustness.py` measures how much); make-up, filters
+  and drawings were not measured. Expect larger errors at the same confidence.
 - UTKFace's ages and genders are themselves estimates, with two genders only and five groups of origin
   ({", ".join(RACES)}); its mistakes are learned too.
 
@@ -223,35 +223,49 @@ code is MIT.
 """
 
 
-def _beyond(metrics: dict, name: str) -> str:
+def _figures(card: dict, *figures: tuple[str, str]) -> str:
+    """Those figures that the bundle has."""
+    return "\n".join(
+        f"![{caption}](figures/{name}.png)" for name, caption in figures if f"figures/{name}.png" in card["files"]
+    )
+
+
+def _beyond(card: dict, name: str) -> str:
     """The figures on FairFace's photographs, where they were measured."""
-    figures = metrics.get("fairface")
+    figures = card["metrics"].get("fairface")
     if not figures:
         return ""
-    split = figures["split"]
-    words = ["python", "training/evaluate.py", "--model", name, "--dataset", figures["dataset"]]
-    words += ["--limit", str(split["limit"]), "--seed", str(split["seed"])] if split["limit"] else []
+    split, given = figures["split"], card["provenance"]["pretrain"]
+    limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
+    # The path of a local copy says nothing to a reader.
+    revision = given["data_report"].get("revision")
+    source = given["dataset"] if given["dataset"] == FAIRFACE or revision else "FOLDER_OF_FAIRFACE"
     return f"""
 ### Beyond UTKFace
 
-Photographs of FairFace (split `{split["name"]}` by content hash; not trained on), faces found and cut out by YuNet as
-those of a user. Their ages are known as bands of years. Splits go by bytes: of another copy of FairFace, of another
-size or compression, other faces are in this split, and some of them may have been trained on.
+Photographs of FairFace (split `{split["name"]}` of {split["protocol"]} by content hash{limit}; not trained on), faces
+found and cut out by YuNet as those of a user. Their ages are known as bands of years. Splits go by bytes: of another
+copy of FairFace, of another size or compression, other faces are in this split, and some of them may have been trained
+on.
 
 {_table(figures)}
 
 ```
-{shlex.join(words)}
+{_command(name, source, revision, split)}
 ```
 """
 
 
 def _evaluation(card: dict, name: str) -> str:
     """The command that prints the results again."""
-    split, provenance = card["metrics"]["split"], card["provenance"]
-    words = ["python", "training/evaluate.py", "--model", name, "--dataset", provenance["dataset"]]
-    if provenance["data_report"].get("revision"):
-        words += ["--dataset-revision", provenance["data_report"]["revision"]]
+    provenance = card["provenance"]
+    revision = provenance["data_report"].get("revision")
+    return _command(name, provenance["dataset"], revision, card["metrics"]["split"])
+
+
+def _command(name: str, dataset: str, revision: str | None, split: dict) -> str:
+    words = ["python", "training/evaluate.py", "--model", name, "--dataset", dataset]
+    words += ["--dataset-revision", revision] if revision else []
     words += ["--protocol", split["protocol"], "--policy", split["policy"]]
     return shlex.join(
         words + (["--limit", str(split["limit"]), "--seed", str(split["seed"])] if split["limit"] else [])

@@ -67,9 +67,9 @@ def calibration(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     bins = np.clip(((confidence - 0.5) * 2 * BINS).astype(int), 0, BINS - 1)
     filled = [b for b in range(BINS) if (bins == b).sum() >= _FEWEST]
     counts = np.array([(bins == b).sum() for b in filled])
-    means = [(confidence[bins == b].mean(), hit[bins == b].mean()) for b in filled]
+    means = np.array([(confidence[bins == b].mean(), hit[bins == b].mean()) for b in filled]).reshape(-1, 2)
     left.plot([0.5, 1], [0.5, 1], color="red", linewidth=1, label="as stated")
-    left.scatter(*zip(*means, strict=True), s=8 + 150 * counts / counts.max(), label="faces, by area")
+    left.scatter(*means.T, s=8 + 150 * counts / counts.max(initial=1), label="faces, by area")
     left.set(title="gender: how often it is right", xlabel="stated confidence", ylabel="share right")
     left.legend(loc="lower right")
 

@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         detectors = [need_yunet(options.detector), Haar()]
-        samples, images = data.decode(data.load_utkface(options.dataset, split=options.split)[0].limit(options.limit))
+        samples, images = data.decode(data.load_chips(options.dataset, options.split).limit(options.limit))
         chips = np.asarray(images)
         age, right = _answers(options.model, chips, samples)
         print(

@@ -219,6 +219,14 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
                 raise ValueError("not a JSON object")
         except ValueError as error:
             raise data.DataError(f"{recorded} is damaged ({error}): train into a new --out.") from error
+        if options.network == "vgg16" and "augment" not in settings:
+            raise data.DataError(
+                f"The run in {options.out} was started by an older version that trained vgg16 in other steps: finish "
+                "it with that version, or train into a new --out."
+            )
+        # Of runs from before there was a choice.
+        settings = {"pretrain": None, "pretrain_revision": None} | settings
+        settings.setdefault("augment", "published" if settings.get("preset") == "published" else "mild")
         for name, value in settings.items():
             if name in explicit and explicit[name] != value:
                 raise data.DataError(
@@ -226,8 +234,6 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
                     f"{value}: leave it out to resume, or choose another --out."
                 )
             setattr(options, name, value)
-        # Runs from before there was a choice.
-        options.augment = options.augment or ("published" if options.preset == "published" else "mild")
         return options
     if (options.out / "state.json").exists():
         if options.resume:
@@ -272,7 +278,7 @@ def phases(options: argparse.Namespace) -> list:
             first = math.ceil(epochs / 3)
             return [
                 Phase("pretrain", first, rate, train_all, extra=math.inf),
-                Phase("all", max(1, epochs - first), rate, train_all),
+                *([Phase("all", epochs - first, rate, train_all)] if epochs > first else []),
             ]
         return [Phase("all", epochs, rate, train_all)]
     if options.unfreeze == "none":
@@ -281,12 +287,13 @@ def phases(options: argparse.Namespace) -> list:
     # 2018, ULMFiT, arXiv 1801.06146): heads at half the rate by now, each block at less than the one after it.
     rates = {"block5": 0.1, "block4": 0.04, "block3": 0.015, "block2": 0.006, "block1": 0.0025, "": 0.5}
     heads = math.ceil(epochs / 3)
-    found = [Phase("heads", heads, rate, train_heads)]
     block5 = math.ceil((epochs - heads) / 2) if options.unfreeze == "all" else epochs - heads
-    found.append(Phase("block5", block5, rate, train_block5, rates=rates))
-    if options.unfreeze == "all":
-        found.append(Phase("all", max(1, epochs - heads - block5), rate, train_all, rates=rates))
-    return found
+    found = [
+        Phase("heads", heads, rate, train_heads),
+        Phase("block5", block5, rate, train_block5, rates=rates),
+        Phase("all", epochs - heads - block5, rate, train_all, rates=rates),
+    ]
+    return [phase for phase in found if phase.epochs]
 
 
 def run(options: argparse.Namespace) -> Path:
@@ -300,13 +307,17 @@ def run(options: argparse.Namespace) -> Path:
         options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
     )
     print(report)
+    if everything.binned:
+        raise data.DataError(
+            f"{options.dataset} has photographs whose ages are ranges of years: give it as --pretrain, beside UTKFace."
+        )
     splits = {}
     for name in data.SPLITS:
         samples = everything.split(name, options.protocol).limit(options.limit, options.seed)
         splits[name], images = data.decode(samples)
         splits[name, "images"] = images
         print(f"  {name}: {data.describe(splits[name])}")
-    second = _photographs(options, "train") if options.pretrain else None
+    second = {name: _photographs(options, name) for name in ("train", "test")} if options.pretrain else None
 
     # Keras and its backend are imported only now: wrong data is reported at once.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -356,7 +367,7 @@ def run(options: argparse.Namespace) -> Path:
         recipe,
         *(_faces(splits[name], splits[name, "images"]) for name in ("train", "validation")),
         options.out,
-        second=_faces(second[0], second[1]) if second else None,
+        second=_faces(*second["train"][:2]) if second else None,
         resume=options.resume,
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -369,9 +380,10 @@ def run(options: argparse.Namespace) -> Path:
     else:
         final = networks.build(options.network, age_head=options.age_head, dropout=dropout)
         final.set_weights(network.get_weights())
-    bundle = finish(
-        final, options, history, splits, report, dataclasses.asdict(recipe) | {"precision": precision}, second
-    )
+    described = dataclasses.asdict(recipe) | {"precision": precision}
+    if batch_norm:
+        described["batch normalisation"] = "after each convolution, folded into them at the end"
+    bundle = finish(final, options, history, splits, report, described, second)
     if target:
         try:
             print(f"Pushed: {hub.push(bundle, target).url}")
@@ -393,6 +405,10 @@ def _photographs(options: argparse.Namespace, split: str):
         protocol=options.protocol,
         revision=options.pretrain_revision,
     )
+    if not samples.binned:
+        raise data.DataError(
+            f"{options.pretrain} is not like FairFace (ages as ranges of years): give it as --dataset."
+        )
     samples, chips = data.decode(samples.limit(options.limit, options.seed), Cut(need_yunet(None)))
     print(report, f"  {split}: {data.describe(samples)}", sep="\n")
     return samples, chips, report
@@ -432,8 +448,8 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
         outputs = calibrate.apply(calibration, estimator.predict(splits["test", "images"]))
         metrics = evaluate.measure(test, outputs, median_age=float(np.median(splits["train"].age)))
         metrics["split"] = evaluate.split_record(options, "test")
-        if options.pretrain:
-            photographs, chips, _ = _photographs(options, "test")
+        if second:
+            photographs, chips, _ = second["test"]
             answers = calibrate.apply(calibration, estimator.predict(chips))
             views = evaluate.views(chips, need_yunet(None))
             metrics["fairface"] = {
@@ -458,8 +474,11 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
             and {
                 "dataset": options.pretrain,
                 "dataset_revision": options.pretrain_revision,
-                "data_report": second[2].as_dict(),
-                "train": {"n": len(second[0]), "sha256": data.fingerprint(second[0])},
+                "data_report": second["train"][2].as_dict(),
+                **{
+                    name: {"n": len(samples), "sha256": data.fingerprint(samples)}
+                    for name, (samples, _, _) in second.items()
+                },
             },
             "epochs_run": len(history),
             "recipe": recipe,
