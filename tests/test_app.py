@@ -115,7 +115,7 @@ def test_nothing_sent_gets_a_plain_message(client):
 
 def test_only_documented_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/analyze_photo"]
+    assert list(endpoints) == ["/analyze_photo", "/explain_age"]
 
 
 def test_another_bundle_and_the_environment(trained):

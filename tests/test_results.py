@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import ROOT, python
+from conftest import ROOT, python, shared
 
 from space.bundle import CARD, EMBEDDED
 from training import data, evaluate, model_card
@@ -13,15 +13,17 @@ from training import data, evaluate, model_card
 METRICS = json.loads((EMBEDDED / CARD).read_text(encoding="utf-8"))["metrics"]
 
 
-def figures() -> list[str]:
+def figures(metrics: dict) -> list[str]:
     """The row of all faces, as the documents show it."""
-    return [cell for cell in evaluate.rows(METRICS)[1] if cell != "all"]
+    return [cell for cell in evaluate.rows(metrics)[1] if cell != "all"]
 
 
 @pytest.mark.parametrize("document", ["README.md", "training/RESULTS.md", "space/models/compact/README.md"])
 def test_documents_agree_with_the_bundle(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    assert any(all(figure in line for figure in figures()) for line in text.splitlines()), figures()
+    assert any(all(figure in line for figure in figures(METRICS)) for line in text.splitlines()), figures(METRICS)
+    for figure in figures(METRICS["fairface"])[1:]:  # the number of faces is written with a comma there
+        assert figure in text
 
 
 def test_the_card_is_made_from_the_bundle():
@@ -30,9 +32,12 @@ def test_the_card_is_made_from_the_bundle():
 
 
 def test_the_embedded_network_is_good_enough_to_be_the_default():
-    """The bar of the first release; on the whole clean test split, chosen on validation."""
+    """On the whole clean test split, chosen on validation; the bars are a little below what was measured."""
     assert METRICS["split"] == {"name": "test", "protocol": "80/10/10", "policy": "clean", "limit": None, "seed": 0}
-    assert METRICS["age_mae"]["value"] < 5.5 and METRICS["gender_accuracy"]["value"] > 0.91
+    assert METRICS["age_mae"]["value"] < 4.6 and METRICS["gender_accuracy"]["value"] > 0.92
+    assert METRICS["fairface"]["gender_accuracy"]["value"] > 0.88
+    assert METRICS["fairface"]["age_band_or_next"]["value"] > 0.92
+    assert 0.78 < METRICS["interval_coverage"]["value"] < 0.82 and METRICS["gender_ece"] < 0.02
 
 
 def test_it_was_trained_on_training_faces_only(utkface):
@@ -42,9 +47,24 @@ def test_it_was_trained_on_training_faces_only(utkface):
     for name in data.SPLITS:
         part = samples.split(name)
         assert faces[name] == {"n": len(part), "sha256": data.fingerprint(part)}
+    known = json.loads((EMBEDDED / CARD).read_text(encoding="utf-8"))["provenance"]["pretrain"]["train"]["n"]
+    photographs, _ = data.load_utkface(shared("data/FairFace"), split="train")
+    assert known <= len(photographs) < 1.02 * known  # but for those without a face
 
 
 def test_evaluation_reprints_the_recorded_figures(utkface):
     result = python("training/evaluate.py", "--model", EMBEDDED, "--dataset", utkface)
     assert result.returncode == 0, result.stderr
     assert "The figures recorded in the bundle are the same." in result.stdout
+
+
+def test_evaluation_of_photographs_reprints_the_recorded_figures(yunet, tmp_path):
+    result = python(
+        "training/evaluate.py", "--model", EMBEDDED, "--dataset", shared("data/FairFace"), "--detector", yunet,
+        "--json", tmp_path / "figures.json",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    measured = json.loads((tmp_path / "figures.json").read_text())
+    for name in ("age_band", "age_band_or_next", "gender_accuracy"):
+        assert measured[name]["value"] == pytest.approx(METRICS["fairface"][name]["value"], abs=0.001)
+    assert measured["n"] == METRICS["fairface"]["n"]

@@ -192,6 +192,7 @@ For {evaluate.gender_line(metrics)}. The same table again:
 ```
 
 {_figures(card, ("curves", "Training"), ("ages", "Errors by age"), ("groups", "By race, gender and age band"))}
+
 {"`groups.csv` has these figures by race × gender × age band." if "groups.csv" in card["files"] else ""}
 {_beyond(card, name)}
 ## Calibration
