@@ -131,6 +131,8 @@ class App:
             [sys.executable, "app.py", "--port", str(self.port), *map(str, arguments)],
             cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+            # A shell's background jobs ignore Ctrl-C, and so would the app that they test.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         end = time.monotonic() + 120
         while True:
