@@ -64,8 +64,7 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     else:
         x, y, width, height = template.box
         scale = (width + height) / (face.box[2] + face.box[3])
-        center = np.array([face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2])
-        shift = np.array([x + width / 2, y + height / 2]) - scale * center
+        shift = np.array([x + width / 2, y + height / 2]) - scale * face.center
         matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:

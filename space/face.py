@@ -27,6 +27,11 @@ class Face:
     track_id: int | None = None
 
     @property
+    def center(self) -> np.ndarray:
+        """float64 [2], pixels, x and y of the box's middle."""
+        return np.array(self.box[:2]) + np.array(self.box[2:]) / 2
+
+    @property
     def area(self) -> float:
         """Square pixels."""
         return self.box[2] * self.box[3]

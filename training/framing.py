@@ -58,11 +58,8 @@ class Cut:
             faces = self.detector.detect(rgb)
             if not faces:
                 raise ValueError("no face found")
-        return crop(
-            rgb,
-            min(faces, key=lambda f: np.hypot(*(np.array(f.box[:2]) + np.array(f.box[2:]) / 2 - middle))),
-            self.template,
-        )
+        nearest = min(faces, key=lambda face: float(np.linalg.norm(face.center - middle)))
+        return crop(rgb, nearest, self.template)
 
 
 def seen(detector, chips: np.ndarray, scale: float) -> list:

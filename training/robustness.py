@@ -101,15 +101,11 @@ def through(detector, chips: np.ndarray, condition: Condition) -> tuple[np.ndarr
     for i, chip in enumerate(chips):
         rgb, middle = scene(chip, condition, generator)
         # A face is the chip's if the chip's middle lies within it.
-        faces = [f for f in detector.detect(rgb) if (np.abs(_middle(f) - middle) < np.array(f.box[2:]) / 2).all()]
+        faces = [f for f in detector.detect(rgb) if (np.abs(f.center - middle) < np.array(f.box[2:]) / 2).all()]
         if faces:
             cut.append(crop(rgb, max(faces, key=lambda face: face.area), template))
             found[i] = True
     return np.array(cut, np.uint8).reshape(-1, *chips.shape[1:]), found
-
-
-def _middle(face) -> np.ndarray:
-    return np.array(face.box[:2]) + np.array(face.box[2:]) / 2
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -48,44 +48,16 @@ if __package__ in (None, ""):  # run as a script: import as a package, and shado
 
 from training import data, hub
 
+_OURS = dict(age_head="distribution", batch_size=64, optimizer="adamw", schedule="cosine", augment="strong")
+_PUBLISHED = dict(
+    age_head="regression", epochs=200, batch_size=32, optimizer="adam", schedule="constant", augment="published"
+)
 PRESETS = {
     # Learning rates are for these batch sizes and for fresh layers; pretrained ones get less, see `phases`.
-    ("vgg16", "default"): dict(
-        age_head="distribution",
-        epochs=30,
-        batch_size=64,
-        learning_rate=5e-4,
-        optimizer="adamw",
-        schedule="cosine",
-        augment="strong",
-    ),
-    ("compact", "default"): dict(
-        age_head="distribution",
-        epochs=24,
-        batch_size=64,
-        learning_rate=1.5e-3,
-        optimizer="adamw",
-        schedule="cosine",
-        augment="strong",
-    ),
-    ("vgg16", "published"): dict(
-        age_head="regression",
-        epochs=200,
-        batch_size=32,
-        learning_rate=1e-4,
-        optimizer="adam",
-        schedule="constant",
-        augment="published",
-    ),
-    ("compact", "published"): dict(
-        age_head="regression",
-        epochs=200,
-        batch_size=32,
-        learning_rate=1e-3,
-        optimizer="adam",
-        schedule="constant",
-        augment="published",
-    ),
+    ("vgg16", "default"): _OURS | dict(epochs=30, learning_rate=5e-4),
+    ("compact", "default"): _OURS | dict(epochs=24, learning_rate=1.5e-3),
+    ("vgg16", "published"): _PUBLISHED | dict(learning_rate=1e-4),
+    ("compact", "published"): _PUBLISHED | dict(learning_rate=1e-3),
 }
 
 
