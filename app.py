@@ -1,8 +1,9 @@
-"""Apparent age and gender of faces in photos: a page in the browser, and an API."""
+"""Apparent age and gender of faces in photos, live and in films: a page in the browser, and an API."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import signal
 import sys
@@ -27,7 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 for the whole network)")
     parser.add_argument("--port", type=_port, help="(default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers, for 72 hours")
+    parser.add_argument(
+        "--mcp", action="store_true", help='be an MCP server too (pip install "gradio[mcp]"), for language models'
+    )
     options = parser.parse_args(arguments)
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        parser.error('--mcp needs more than the app alone: pip install "gradio[mcp]"')
 
     if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU stops a Space that declares no GPU function; this one needs none
         import spaces
@@ -40,8 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what follows is cleaned up
     try:
-        with tempfile.TemporaryDirectory(prefix="age-gender-", ignore_cleanup_errors=True) as uploads:
-            os.environ["GRADIO_TEMP_DIR"] = uploads  # visitors' photos go when the app does
+        with tempfile.TemporaryDirectory(prefix="age-gender-", ignore_cleanup_errors=True) as folder:
+            # What visitors send and get goes when the app does.
+            tempfile.tempdir = folder
+            os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
             analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
             model = analyzer.bundle.as_dict()
             revision = f"@{model['revision']}" if model["revision"] else ""
@@ -51,7 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
             if analyzer.note:
                 print(f"note: {analyzer.note}", file=sys.stderr)
             build(analyzer).launch(
-                server_name=options.host, server_port=options.port, share=options.share or None, **launch_options()
+                server_name=options.host,
+                server_port=options.port,
+                share=options.share or None,
+                mcp_server=options.mcp,
+                **launch_options(analyzer),
             )
     except (BundleError, OSError) as error:
         if "empty port" in str(error):  # Gradio's text names its own functions

@@ -14,7 +14,7 @@ import numpy as np
 from space.bundle import Bundle, BundleError, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
-from space.detector import THRESHOLD, Haar, YuNet, load_detector
+from space.detector import MAX_SIDE, THRESHOLD, Haar, YuNet, load_detector
 from space.estimator import Estimator
 from space.face import Face
 
@@ -70,15 +70,23 @@ class FaceAnalyzer:
         Raises:
             ValueError: another shape or dtype.
         """
+        return self.estimate(rgb, self.detect(rgb, threshold=threshold))
+
+    def detect(self, rgb: np.ndarray, *, threshold: float = THRESHOLD, side: int = MAX_SIDE) -> list[Face]:
+        """Every face of a picture without answers, largest first; as `analyze`, searched at a longer side of `side`."""
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(f"A picture must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
-        rgb = np.ascontiguousarray(rgb)
-        return self.estimate(rgb, sorted(self.detector.detect(rgb, threshold), key=lambda face: -face.area))
+        found = self.detector.detect(np.ascontiguousarray(rgb), threshold, side)
+        return sorted(found, key=lambda face: -face.area)
 
     def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
-        """The same faces with age and gender filled in."""
-        answers = self.estimator.predict(crops(rgb, faces, self.template))
+        """The same faces with age and gender filled in, all predicted in one batch."""
+        return self.estimate_crops(crops(rgb, faces, self.template), faces)
+
+    def estimate_crops(self, chips: np.ndarray, faces: list[Face]) -> list[Face]:
+        """The same faces with age and gender filled in, from their crops, uint8 [N, size, size, 3], in one batch."""
+        answers = self.estimator.predict(chips)
         ages = np.maximum(answers["age"].astype(np.float64), 0.0)
         p_female, bounds = answers["p_female"], [(None, None)] * len(faces)
         if self.calibration:
@@ -92,6 +100,9 @@ class FaceAnalyzer:
                 age_high=None if high is None else float(high),
                 gender=FEMALE if p >= 0.5 else MALE,
                 gender_probability=float(max(p, 1 - p)),
+                age_probs=probs,
             )
-            for face, age, p, (low, high) in zip(faces, ages, p_female, bounds, strict=True)
+            for face, age, p, (low, high), probs in zip(
+                faces, ages, p_female, bounds, answers.get("age_probs", [None] * len(faces)), strict=True
+            )
         ]

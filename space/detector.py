@@ -37,12 +37,12 @@ class YuNet:
             raise BundleError(f"{path} is no YuNet model that OpenCV can open: {error}") from error
         self._lock = threading.Lock()  # the network's input size is state
 
-    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD) -> list[Face]:
-        """Find faces in uint8 [H, W, 3]; best first, boxes in pixels of `rgb`."""
-        faces = self._detect_at(rgb, MAX_SIDE, threshold)
+    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int = MAX_SIDE) -> list[Face]:
+        """Find faces in uint8 [H, W, 3], searched at a longer side of `side`; best first, boxes in pixels of `rgb`."""
+        faces = self._detect_at(rgb, side, threshold)
         # YuNet learned faces up to about 300 pixels: larger ones are found in a smaller picture.
-        side = max(rgb.shape[:2])
-        if side > CLOSE_UP and max((max(f.box[2:]) for f in faces), default=side) > 0.25 * side:
+        longer = max(rgb.shape[:2])
+        if min(longer, side) > CLOSE_UP and max((max(f.box[2:]) for f in faces), default=longer) > 0.25 * longer:
             faces = suppress(faces + self._detect_at(rgb, CLOSE_UP, threshold))
         return faces
 
@@ -81,13 +81,13 @@ class Haar:
             ) from error
         self._lock = threading.Lock()
 
-    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD) -> list[Face]:
-        """Find faces in uint8 [H, W, 3]; best first, boxes in pixels of `rgb`.
+    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int = MAX_SIDE) -> list[Face]:
+        """Find faces in uint8 [H, W, 3], searched at a longer side of `side`; best first, boxes in pixels of `rgb`.
 
         A cascade gives no probability, but true faces are hit by many neighbouring windows and false ones by
         few: the score is hits / (hits + 3), so the default threshold asks for 7.
         """
-        small, factor = shrink(rgb, MAX_SIDE)
+        small, factor = shrink(rgb, side)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         with self._lock:
             boxes, hits = self._cascade.detectMultiScale2(grey, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24))

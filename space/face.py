@@ -24,7 +24,8 @@ class Face:
     age_high: float | None = None
     gender: str | None = None  # apparent: "female" or "male"
     gender_probability: float | None = None  # of the gender named, 0.5 to 1
-    track_id: int | None = None
+    track_id: int | None = None  # of a person in a stream
+    age_probs: np.ndarray | None = None  # float32 [102], probability of each age, from networks that have it
 
     @property
     def center(self) -> np.ndarray:
@@ -37,7 +38,7 @@ class Face:
         return self.box[2] * self.box[3]
 
     def as_dict(self) -> dict:
-        """The face as plain values, for JSON; landmarks and track are left out."""
+        """The face as plain values, for JSON; landmarks, track and distribution are left out."""
 
         def rounded(value, digits):
             return None if value is None else round(float(value), digits)
@@ -56,6 +57,11 @@ class Face:
 def whole_years(age: float) -> str:
     """An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal."""
     return str(int(round(age, 1) + 0.5))  # halves go up; Python's own rounding would send 18.5 to 18
+
+
+def interval_years(low: float | None, high: float | None) -> str:
+    """An interval as people are shown it, "26 to 37"; a dash where the model has none."""
+    return "–" if low is None else f"{whole_years(low)} to {whole_years(high)}"
 
 
 def apparent_gender(gender: str, probability: float) -> str:

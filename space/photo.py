@@ -19,30 +19,31 @@ class PhotoError(ValueError):
     """The file cannot be used as a photo; the message is for the person who sent it."""
 
 
-def read_photo(source: str | Path | bytes) -> np.ndarray:
+def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode a picture: EXIF orientation applied, transparency on white, 16 bits and greys turned into 8-bit RGB.
 
     Args:
         source: the path of a file, or a file's content. Of an animation the first picture is taken.
+        most_pixels: refuse more before they are decoded.
 
     Returns:
         uint8 [H, W, 3] RGB.
 
     Raises:
-        PhotoError: no picture of FORMATS, a damaged one, or one of more than MAX_PIXELS or MAX_SIDE.
+        PhotoError: no picture of FORMATS, a damaged one, or one of more than `most_pixels` or MAX_SIDE.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata nobody reads, and sizes that are checked here
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+                if width * height > most_pixels or max(width, height) > MAX_SIDE:
                     raise Image.DecompressionBombError
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
         raise PhotoError(
-            f"The picture is too large: at most {MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE:,} pixels a side. "
+            f"The picture is too large: at most {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels a side. "
             "Make it smaller and try again."
         ) from None
     except Image.UnidentifiedImageError:

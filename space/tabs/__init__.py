@@ -1,0 +1,24 @@
+"""The page's tabs, one module each: `tab(analyzer)` builds it within Gradio's current Blocks."""
+
+from __future__ import annotations
+
+# One queue for all that runs the network: two cores answer one photo faster than two halves.
+NETWORK = {"concurrency_limit": 1, "concurrency_id": "network"}
+# Films and folders take minutes: they wait for each other, and photos for none of them.
+LONG = {"concurrency_limit": 1, "concurrency_id": "long"}
+
+# A text of a hidden component → a file of the visitor's, without one on the server.
+SAVE = """(text) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(["\\ufeff", text], {type: "text/csv"}));
+  link.download = "%s";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}"""
+
+
+def time_left(seconds: float | None) -> str:
+    """`, 40 seconds left`; empty while that is not known."""
+    if seconds is None:
+        return ""
+    return f", about {seconds / 60:.0f} minutes left" if seconds > 90 else f", {max(1, round(seconds))} seconds left"

@@ -1,0 +1,139 @@
+"""The folder tab: many pictures or a zip → tables. The same as `python -m space.batch`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from space.analyzer import FaceAnalyzer
+from space.batch import BatchError, Picture, analyze_pictures, find_pictures, settings, write_csv
+from space.detector import THRESHOLD
+from space.face import apparent_gender, interval_years, whole_years
+from space.tabs import LONG, time_left
+
+MAX_PICTURES = 2000
+SHOWN = 200  # lines of the table on the page
+HEADERS = ["file", "face", "age", "interval", "gender", "confidence", "problem"]
+INTRO = f"""Several pictures, a folder, or a zip of at most {MAX_PICTURES:,} pictures: one table of all faces. For more,
+and with nothing to upload, `python -m space.batch` does the same on your machine."""
+
+
+def named(files: list[str]) -> list[Picture]:
+    """The pictures among uploaded files and zips, called as their owner calls them.
+
+    Raises:
+        BatchError: a zip that cannot be opened, or more than MAX_PICTURES.
+    """
+    pictures, names = [], set()
+    for path in files:
+        for picture in find_pictures([path]):
+            short = name = picture.name.removeprefix(Path(path).parent.as_posix() + "/")
+            count = 1
+            while name in names:
+                count += 1
+                name = f"{short} ({count})"
+            names.add(name)
+            pictures.append(Picture(name, picture.read))
+        if len(pictures) > MAX_PICTURES:
+            raise BatchError(f"These are more than {MAX_PICTURES:,} pictures: send fewer at once.")
+    return pictures
+
+
+def lines(row: dict) -> list[list]:
+    """The page's table for one picture's row of `analyze_pictures`."""
+    found = [
+        [
+            row["file"],
+            number,
+            whole_years(face["age"]),
+            interval_years(face["age_low"], face["age_high"]),
+            apparent_gender(face["gender"], face["gender_probability"]),
+            f"{100 * face['gender_probability']:.0f} %",
+            "",
+        ]
+        for number, face in enumerate(row["faces"], 1)
+    ]
+    return found or [[row["file"], "–", "", "", "", "", row["error"] or "no face found"]]
+
+
+def tab(analyzer: FaceAnalyzer) -> None:
+    """Build the tab."""
+
+    def analyze_batch(files, threshold=THRESHOLD) -> Iterator[tuple]:
+        """Find every face in many pictures and estimate their apparent age and gender.
+
+        Args:
+            files: pictures, and zips of pictures.
+            threshold: the detector's score from which something counts as a face, 0 to 1.
+
+        Returns:
+            A CSV file with one line a face, a JSONL file with one line a picture, a line of text, and the first lines
+            as a table.
+        """
+        if not files:
+            raise gr.Error("Choose pictures or a zip first.", print_exception=False)
+        if not 0 <= threshold <= 1:
+            raise gr.Error("The threshold must be from 0 to 1.", print_exception=False)
+        try:
+            pictures = named(files)
+        except BatchError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        if not pictures:
+            raise gr.Error("There are no pictures in what you sent.", print_exception=False)
+        started = reported = time.monotonic()
+        table, faces, errors = [], 0, 0
+        made = settings(analyzer, threshold)
+        # The folder goes when this ends, also when it is cancelled; by then Gradio has its own copies.
+        with tempfile.TemporaryDirectory(prefix="batch-") as folder:
+            jsonl, spreadsheet = Path(folder) / "faces.jsonl", Path(folder) / "faces.csv"
+            yield None, None, f"0 of {len(pictures):,} pictures", None
+            with open(jsonl, "w", encoding="utf-8") as file:
+                for count, row in enumerate(analyze_pictures(analyzer, pictures, threshold=threshold), 1):
+                    file.write(json.dumps(row | made) + "\n")
+                    faces, errors = faces + len(row["faces"]), errors + bool(row["error"])
+                    table += lines(row)[: SHOWN - len(table)]
+                    now = time.monotonic()
+                    if now - reported > 0.5:
+                        reported, left = now, (now - started) / count * (len(pictures) - count)
+                        yield None, None, f"{count:,} of {len(pictures):,} pictures{time_left(left)}", table
+            write_csv(jsonl, spreadsheet)
+            text = f"**{faces:,} faces** in {len(pictures):,} pictures, in {time.monotonic() - started:.0f} seconds."
+            if errors:
+                text += f" {errors:,} could not be read; the table says why."
+            if len(table) == SHOWN:
+                text += f" The first {SHOWN} lines are shown; the files have all."
+            yield str(spreadsheet), str(jsonl), text, table
+
+    gr.Markdown(INTRO)
+    with gr.Row():
+        with gr.Column():
+            files = gr.File(
+                label="Pictures or zips",
+                file_count="multiple",
+                file_types=["image", ".zip"],
+                height=220,
+                elem_id="files",
+            )
+            directory = gr.UploadButton("Choose a whole folder", file_count="directory", elem_id="directory")
+        with gr.Column():
+            threshold = gr.Slider(0.3, 0.95, THRESHOLD, step=0.05, label="Detection threshold")
+            with gr.Row():
+                button = gr.Button("Analyse all", variant="primary", elem_id="batch-start")
+                cancel = gr.Button("Cancel", elem_id="batch-cancel")
+            status = gr.Markdown("Choose pictures.", elem_id="batch-status", min_height=30)
+    with gr.Row():
+        spreadsheet = gr.File(label="CSV: a line a face", interactive=False, elem_id="batch-csv")
+        jsonl = gr.File(label="JSONL: a line a picture", interactive=False, elem_id="batch-jsonl")
+    table = gr.Dataframe(headers=HEADERS, label="Faces", interactive=False, elem_id="batch-table", wrap=True)
+
+    directory.upload(lambda found: found, directory, files, api_visibility="private")
+    running = button.click(
+        analyze_batch, [files, threshold], [spreadsheet, jsonl, status, table], api_name="analyze_batch",
+        show_progress="hidden", **LONG,
+    )  # fmt: skip
+    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)

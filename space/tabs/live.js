@@ -1,0 +1,195 @@
+// The page's side of the live stream (space/live.py): camera → frames over a WebSocket → boxes drawn over the picture.
+// Runs as `js_on_load` of a gr.HTML, which gives `element`.
+const $ = (name) => element.querySelector("." + name);
+const video = $("live-video"), overlay = $("live-overlay"), status = $("live-status"), people = $("live-people");
+const start = $("live-start"), mirror = $("live-mirror"), camera = $("live-camera");
+const COLORS = {female: "rgb(213, 94, 0)", male: "rgb(0, 114, 178)", uncertain: "rgb(90, 90, 90)"};
+const EVERY = 1000 / 30;   // ms between two frames at least
+const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analysed
+const SIDE = 640;          // pixels, longer side of a frame
+
+let stream = null, socket = null, timer = null;
+let sent = 0, answered = 0, lastSent = 0, encoding = false;
+let latest = null;                      // the last answer
+const taken = new Map();                // number of a frame → when it was taken
+let marks = [];                         // [when answered, latency] of the last two seconds
+const canvas = document.createElement("canvas");
+
+function say(text, alarm = false) {
+  status.textContent = text;
+  status.classList.toggle("live-alarm", alarm);
+}
+
+function explain(error) {
+  if (!window.isSecureContext)
+    return "Browsers open the camera only over https or on this very machine (http://127.0.0.1 or localhost). " +
+      "This page came over plain http: ask for an https address, or open it on the machine it runs on.";
+  switch (error?.name) {
+    case "NotAllowedError": case "SecurityError":
+      return "The camera was not allowed. Allow it for this page (the camera sign beside the address), then start again.";
+    case "NotFoundError": case "OverconstrainedError": case "DevicesNotFoundError":
+      return "No camera was found. Connect one, or use the photo tab.";
+    case "NotReadableError": case "AbortError": case "TrackStartError":
+      return "The camera is there but cannot be opened: another program may be using it.";
+  }
+  return navigator.mediaDevices ? "The camera cannot be opened: " + (error?.message || error)
+    : "This browser gives pages no camera. Use the photo tab.";
+}
+
+function address() {
+  const root = new URL((window.gradio_config?.root || location.origin + location.pathname).replace(/\/?$/, "/"));
+  root.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  root.search = root.hash = "";
+  return new URL("live", root).href;
+}
+
+async function begin() {
+  start.disabled = true;
+  say("Waiting for the camera…");
+  try {
+    if (!window.isSecureContext || !navigator.mediaDevices) throw new Error("no camera");
+    const wish = {width: {ideal: 640}, height: {ideal: 480}, frameRate: {ideal: 30}};
+    if (camera.value) wish.deviceId = {exact: camera.value}; else wish.facingMode = "user";
+    stream = await navigator.mediaDevices.getUserMedia({video: wish, audio: false});
+  } catch (error) {
+    end(explain(error), true);
+    return;
+  }
+  stream.getVideoTracks()[0].addEventListener("ended", () => end("The camera was disconnected.", true));
+  video.srcObject = stream;
+  try { await video.play(); } catch (error) { /* it plays once it is on screen */ }
+  list();
+  connect();
+}
+
+function connect() {
+  sent = answered = 0; taken.clear(); marks = []; latest = null; encoding = false;
+  const mine = socket = new WebSocket(address());
+  let refused = "";
+  mine.binaryType = "arraybuffer";
+  mine.onopen = () => {
+    start.disabled = false; start.textContent = "Stop"; start.setAttribute("aria-pressed", "true");
+    say("Looking for faces…");
+    timer = setInterval(send, 8);
+  };
+  mine.onmessage = (event) => {
+    if (mine !== socket) return;
+    const answer = JSON.parse(event.data);
+    if (answer.frame === undefined) { refused = answer.error; return; }
+    const now = performance.now();
+    answered = answer.frame;
+    marks.push([now, now - (taken.get(answer.frame) ?? now)]);
+    for (const number of taken.keys()) if (number <= answered) taken.delete(number);
+    if (answer.error) say(answer.error, true);
+    else { latest = answer; draw(); }
+  };
+  mine.onclose = () => {
+    if (mine !== socket) return;
+    end(refused || "The connection to the server was lost. Start again.", true);
+  };
+}
+
+function send() {
+  const now = performance.now();
+  // Hidden, in another tab of the page or of the browser: nothing is sent.
+  if (!socket || socket.readyState !== 1 || encoding || !video.videoWidth || !element.offsetParent || document.hidden) return;
+  if (sent - answered >= IN_FLIGHT || now - lastSent < EVERY || socket.bufferedAmount > 300000) return;
+  const scale = Math.min(1, SIDE / Math.max(video.videoWidth, video.videoHeight));
+  canvas.width = Math.round(video.videoWidth * scale);
+  canvas.height = Math.round(video.videoHeight * scale);
+  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  encoding = true; lastSent = now;
+  const mine = socket;
+  canvas.toBlob(async (blob) => {
+    const bytes = blob && await blob.arrayBuffer();
+    encoding = false;
+    if (!bytes || mine !== socket || mine.readyState !== 1) return;
+    const message = new Uint8Array(4 + bytes.byteLength);
+    sent += 1;
+    new DataView(message.buffer).setUint32(0, sent, true);
+    message.set(new Uint8Array(bytes), 4);
+    taken.set(sent, now);
+    mine.send(message);
+  }, "image/jpeg", 0.85);
+}
+
+// Boxes are mirrored with the picture; text never is.
+function draw() {
+  const ratio = window.devicePixelRatio || 1, width = overlay.clientWidth, height = overlay.clientHeight;
+  if (overlay.width !== Math.round(width * ratio) || overlay.height !== Math.round(height * ratio)) {
+    overlay.width = Math.round(width * ratio); overlay.height = Math.round(height * ratio);
+  }
+  const pen = overlay.getContext("2d");
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  if (!latest) return;
+  // The picture keeps its shape inside of the frame (object-fit: contain).
+  const scale = Math.min(width / latest.width, height / latest.height);
+  const left = (width - latest.width * scale) / 2, top = (height - latest.height * scale) / 2;
+  const size = Math.max(13, Math.min(20, width / 34));
+  pen.font = `600 ${size}px system-ui, sans-serif`;
+  pen.textBaseline = "middle";
+  for (const face of latest.faces) {
+    let [x, y, w, h] = face.box.map((v) => v * scale);
+    if (mirror.checked) x = latest.width * scale - x - w;
+    x += left; y += top;
+    const color = COLORS[face.label.split(",")[0]] || COLORS.uncertain;
+    pen.strokeStyle = pen.fillStyle = color;
+    pen.lineWidth = 3;
+    pen.strokeRect(x, y, w, h);
+    const text = `${face.id}  ${face.label}`, wide = pen.measureText(text).width + 12, high = size * 1.5;
+    const tx = Math.max(0, Math.min(x, width - wide)), ty = y - high >= 0 ? y - high : Math.min(y + h, height - high);
+    pen.fillRect(tx, ty, wide, high);
+    pen.fillStyle = "white";
+    pen.fillText(text, tx + 6, ty + high / 2);
+  }
+}
+
+// Twice a second, so that it can be read: the rate, the latency and who is there.
+function report() {
+  if (!document.contains(element)) { end(""); clearInterval(reporter); return; }
+  if (!socket || !latest || status.classList.contains("live-alarm") && !marks.length) return;
+  const now = performance.now();
+  marks = marks.filter(([when]) => now - when < 2000);
+  if (!marks.length) return;
+  const latencies = marks.map(([, ms]) => ms).sort((a, b) => a - b);
+  const span = Math.max(500, now - marks[0][0]);
+  say(`${(1000 * marks.length / span).toFixed(1)} frames a second, ${Math.round(latencies[latencies.length >> 1])} ms from camera to answer`);
+  const rows = latest.faces.map((face) => {
+    const row = document.createElement("li");
+    const interval = face.interval ? ` (${face.interval} years)` : "";
+    row.textContent = `${face.id}: ${face.label}${interval}, ${Math.round(100 * face.gender_probability)} %`;
+    row.dataset.id = face.id;
+    return row;
+  });
+  people.replaceChildren(...rows);
+}
+
+function end(text, alarm = false) {
+  clearInterval(timer);
+  const old = socket;
+  socket = null; latest = null; marks = [];
+  if (old) old.close();
+  if (stream) for (const track of stream.getTracks()) track.stop();
+  stream = null; video.srcObject = null;
+  people.replaceChildren();
+  draw();
+  start.disabled = false; start.textContent = "Start the camera"; start.setAttribute("aria-pressed", "false");
+  say(text, alarm);
+}
+
+async function list() {
+  const found = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
+  if (found.length < 2) return;
+  const current = stream?.getVideoTracks()[0]?.getSettings().deviceId;
+  camera.replaceChildren(...found.map((device, number) => new Option(device.label || `Camera ${number + 1}`, device.deviceId, false, device.deviceId === current)));
+  camera.hidden = false;
+}
+
+start.addEventListener("click", () => socket || stream ? end("Stopped.") : begin());
+mirror.addEventListener("change", () => { video.classList.toggle("live-mirrored", mirror.checked); draw(); });
+camera.addEventListener("change", () => { if (stream) { end(""); begin(); } });
+new ResizeObserver(draw).observe(overlay);
+window.addEventListener("pagehide", () => end(""));
+const reporter = setInterval(report, 500);
+if (!window.isSecureContext) say(explain(), true);

@@ -1,0 +1,145 @@
+"""The video tab: a film, everyone in it labelled, and a table of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+import pandas
+
+from space.analyzer import FaceAnalyzer
+from space.detector import THRESHOLD
+from space.face import apparent_gender, interval_years, whole_years
+from space.tabs import LONG, SAVE, time_left
+from space.video import MAX_BYTES, MAX_SECONDS, Film, Progress, VideoError, annotate_video
+
+LIMITS = (
+    f"MP4, MOV, WebM or AVI, at most {MAX_SECONDS // 60} minutes and {MAX_BYTES // 1_000_000} MB. Everyone is followed "
+    "from frame to frame; who leaves and comes back, or is seen again after a cut, counts as somebody else."
+)
+HEADERS = ["person", "age", "interval", "gender", "confidence", "on screen, s", "from, s", "to, s"]
+
+
+def rows(result: dict | None) -> list[list]:
+    """The table of the people, for the API's JSON."""
+    return [
+        [
+            person["id"],
+            whole_years(person["age"]),
+            interval_years(person["age_low"], person["age_high"]),
+            apparent_gender(person["gender"], person["gender_probability"]),
+            f"{100 * person['gender_probability']:.0f} %",
+            f"{person['on_screen']:.1f}",
+            f"{person['first']:.1f}",
+            f"{person['last']:.1f}",
+        ]
+        for person in (result or {}).get("people", [])
+    ]
+
+
+def as_csv(result: dict) -> str:
+    """The people of a film, one line each."""
+    buffer = io.StringIO()
+    names = ["id", "first", "last", "on_screen", "age", "age_low", "age_high", "gender", "gender_probability"]
+    writer = csv.DictWriter(buffer, names)
+    writer.writeheader()
+    writer.writerows(result["people"])
+    return buffer.getvalue()
+
+
+def tab(analyzer: FaceAnalyzer) -> None:
+    """Build the tab."""
+
+    def analyze_video(video, threshold=THRESHOLD, blur_faces=False):
+        """Follow everyone through a film and estimate their apparent age and gender.
+
+        Args:
+            video: the film: MP4, MOV, WebM or AVI, of at most 5 minutes and 200 MB.
+            threshold: the detector's score from which something counts as a face, 0 to 1.
+            blur_faces: make faces unrecognisable in the film that is returned.
+
+        Returns:
+            The film with everyone boxed and labelled (MP4), a JSON object: people (id, first, last and on_screen in
+            seconds, age, age_low, age_high, gender, gender_probability; longest on screen first), faces_over_time
+            ([seconds, faces shown]), frames, analysed, seconds, model, detector, elapsed_ms; and a line of text.
+        """
+        if not video:
+            raise gr.Error("Choose a film first.", print_exception=False)
+        if not 0 <= threshold <= 1:
+            raise gr.Error("The threshold must be from 0 to 1.", print_exception=False)
+        # The folder goes when this ends, also when it is cancelled; by then Gradio has its own copy.
+        with tempfile.TemporaryDirectory(prefix="film-") as folder:
+            target = Path(folder) / "annotated.mp4"
+            yield None, None, "Reading the film…"
+            try:
+                for step in annotate_video(analyzer, video, target, threshold=threshold, blurred=blur_faces):
+                    if isinstance(step, Progress):
+                        yield None, None, f"{100 * step.share:.0f} %{time_left(step.seconds_left)}"
+                    else:
+                        yield str(target), _as_json(analyzer, step), _summary(step)
+            except VideoError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+
+    def show(result):
+        result = result or {}
+        points = result.get("faces_over_time") or []
+        return (
+            rows(result),
+            pandas.DataFrame(points, columns=["second", "faces"]) if points else None,
+            as_csv(result) if result else "",
+        )
+
+    gr.Markdown(LIMITS)
+    with gr.Row():
+        with gr.Column():
+            video = gr.Video(label="Film", sources=["upload"], height=360, elem_id="video")
+            threshold = gr.Slider(0.3, 0.95, THRESHOLD, step=0.05, label="Detection threshold")
+            blurred = gr.Checkbox(False, label="Blur faces in the film that is written")
+            with gr.Row():
+                button = gr.Button("Analyse the film", variant="primary", elem_id="video-start")
+                cancel = gr.Button("Cancel", elem_id="video-cancel")
+            status = gr.Markdown("Choose a film.", elem_id="video-status", min_height=30)
+        with gr.Column():
+            annotated = gr.Video(
+                label="The film with everyone labelled", interactive=False, height=360, elem_id="video-out",
+                buttons=["download"],
+            )  # fmt: skip
+    table = gr.Dataframe(headers=HEADERS, label="People, longest on screen first", interactive=False, elem_id="persons")
+    plot = gr.LinePlot(x="second", y="faces", label="Faces over time", height=280, elem_id="faces-over-time")
+    save = gr.Button("Download CSV", elem_id="video-csv")
+    text = gr.Textbox(visible="hidden")
+    with gr.Accordion("JSON", open=False):
+        result = gr.JSON(label="Answer of the API endpoint /analyze_video")
+
+    running = button.click(
+        analyze_video, [video, threshold, blurred], [annotated, result, status], api_name="analyze_video",
+        show_progress="hidden", **LONG,
+    )  # fmt: skip
+    running.then(show, result, [table, plot, text], api_visibility="private", show_progress="hidden")
+    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)
+    save.click(None, text, None, js=SAVE % "people.csv", api_visibility="private")
+
+
+def _as_json(analyzer: FaceAnalyzer, film: Film) -> dict:
+    return {
+        "people": [person.as_dict() for person in film.people],
+        "faces_over_time": film.counts,
+        "frames": film.frames,
+        "analysed": film.analysed,
+        "seconds": film.seconds,
+        "model": analyzer.bundle.as_dict(),
+        "detector": analyzer.detector.name,
+        "elapsed_ms": round(1000 * film.elapsed, 1),
+    }
+
+
+def _summary(film: Film) -> str:
+    count = len(film.people)
+    people = f"{count} {'person' if count == 1 else 'people'}" if count else "Nobody was found"
+    return (
+        f"**{people}** in {film.seconds:.1f} seconds; {film.analysed} of {film.frames} frames analysed in "
+        f"{film.elapsed:.0f} seconds."
+    )

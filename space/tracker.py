@@ -1,0 +1,179 @@
+"""The same face over time: who is who, calm boxes, and answers smoothed over frames.
+
+Knows nothing of pictures: faces and times go in, faces come out. A person who is seen again after a cut or after MEMORY
+is a new one, since nothing here recognises anybody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from space.face import Face
+
+MEMORY = 1.5  # seconds after which a face that is gone is forgotten
+COAST = 0.4  # seconds for which a face that the detector misses is still shown
+CONFIRM = 2  # detections before a face is shown: what is seen once is often none
+WINDOW = 60  # answers that a smoothed one rests on
+CALM_AGE, CALM_GENDER = 0.8, 0.03  # years and probability that an answer must move before the shown one follows
+# One Euro filter (Casiez, Roussel & Vogel 2012): a still box is smoothed, a quick one followed at once.
+CUTOFF, CUTOFF_SPEED = 1.0, 3.0  # Hz at rest, and more per box width a second
+
+
+@dataclass
+class Track:
+    """One person from first to last sight."""
+
+    id: int
+    face: Face  # as last detected
+    box: np.ndarray  # float64 [4], smoothed: x and y of the middle, width, height; pixels
+    first: float  # seconds
+    last: float
+    window: int | None
+    speed: np.ndarray = field(default_factory=lambda: np.zeros(2))  # pixels a second
+    seen: int = 1  # detections
+    answers: deque = field(default_factory=deque)  # rows: weight, age, age_low, age_high, p_female
+    answered: float = -math.inf  # seconds
+    shown: tuple | None = None  # age, age_low, age_high, p_female
+
+    def follow(self, face: Face, seconds: float) -> None:
+        """Move on to where the face is now."""
+        step = max(seconds - self.last, 1e-3)
+        new = np.array([*face.center, *face.box[2:]])
+        move = (new - self.box)[:2] / step
+        self.speed += _share(step, CUTOFF) * (move - self.speed)
+        widths = float(np.linalg.norm(self.speed)) / max(face.box[2], 1.0)
+        self.box += _share(step, CUTOFF + CUTOFF_SPEED * widths) * (new - self.box)
+        self.face, self.last, self.seen = face, seconds, self.seen + 1
+
+    def learn(self, face: Face, seconds: float) -> None:
+        """Take one more answer into account: the weighted median, which no single bad frame can move."""
+        p = face.gender_probability if face.gender == "female" else 1 - face.gender_probability
+        low, high = (face.age if bound is None else bound for bound in (face.age_low, face.age_high))
+        # A year beside the interval, so that a network without intervals weighs all alike.
+        self.answers.append((face.score / (1 + high - low) ** 2, face.age, low, high, p))
+        if self.window and len(self.answers) > self.window:
+            self.answers.popleft()
+        self.answered = seconds
+        rows = np.array(self.answers)
+        values = tuple(weighted_median(column, rows[:, 0]) for column in rows[:, 1:].T)
+        bounds = (None, None) if face.age_low is None else values[1:3]
+        if (
+            self.shown is None
+            or abs(values[0] - self.shown[0]) >= CALM_AGE
+            or abs(values[3] - self.shown[3]) >= CALM_GENDER
+        ):
+            self.shown = (values[0], *bounds, values[3])
+
+    def as_face(self) -> Face:
+        """The person as shown: smoothed box and answers, with `track_id`."""
+        middle, sides = self.box[:2], self.box[2:]
+        face = replace(self.face, box=tuple(float(v) for v in (*(middle - sides / 2), *sides)), track_id=self.id)
+        if self.shown is None:
+            return face
+        age, low, high, p = self.shown
+        gender, p = ("female", p) if p >= 0.5 else ("male", 1 - p)
+        return replace(face, age=age, age_low=low, age_high=high, gender=gender, gender_probability=p)
+
+
+class Tracker:
+    """Follows all faces of one stream; not to be shared between streams."""
+
+    def __init__(self, *, window: int | None = WINDOW, confirm: int = CONFIRM):
+        """`window`: how many of the last answers a smoothed one rests on, None for all; `confirm`: see CONFIRM."""
+        self.tracks: list[Track] = []
+        self._window, self._confirm = window, confirm
+        self._count = 0
+        self._now = -math.inf
+
+    def update(
+        self,
+        faces: list[Face],
+        seconds: float,
+        estimate: Callable[[list[Face]], list[Face]],
+        *,
+        most: int | None = None,
+    ) -> list[Face]:
+        """Take the faces of the next frame.
+
+        Args:
+            faces: as detected, without answers.
+            seconds: the frame's time, on any clock that does not go back.
+            estimate: fills in age and gender of some of `faces`; `FaceAnalyzer.estimate` on the frame.
+            most: how many faces it is given at most: those whose last answer is oldest. None: all.
+
+        Returns:
+            The faces to show, by `track_id`, boxes and answers smoothed. Those not seen often enough yet are held
+            back, those missed by the detector shown for COAST seconds more.
+        """
+        self._now = seconds = max(seconds, self._now)
+        self.tracks = [track for track in self.tracks if seconds - track.last <= MEMORY]
+        present = []
+        pairs = assign(self.tracks, faces, seconds)
+        for index, face in enumerate(faces):
+            if index in pairs:
+                track = pairs[index]
+                track.follow(face, seconds)
+            else:
+                self._count += 1
+                box = np.array([*face.center, *face.box[2:]])
+                track = Track(self._count, face, box, seconds, seconds, self._window)
+                self.tracks.append(track)
+            present.append(track)
+        due = sorted(present, key=lambda track: (track.answered, -track.face.area))[:most]
+        if due:
+            for track, face in zip(due, estimate([track.face for track in due]), strict=True):
+                track.learn(face, seconds)
+        return [track.as_face() for track in self.tracks if track.seen >= self._confirm and seconds - track.last <= COAST]
+
+    def cut(self) -> None:
+        """Forget everyone: after a cut in a film the next face at the same place is another person's."""
+        self.tracks = []
+
+
+def assign(tracks: list[Track], faces: list[Face], seconds: float) -> dict[int, Track]:
+    """Which face is whose: the pairs of least total cost among those that are near enough (Kuhn 1955).
+
+    The longer someone is gone, the further away they may come back.
+    Returns index in `faces` → track.
+    """
+    if not tracks or not faces:
+        return {}
+    # Imported here: the photo page needs none of it, and it takes a while.
+    from scipy.optimize import linear_sum_assignment
+
+    gap = np.array([seconds - track.last for track in tracks])[:, None]
+    then = np.array([track.box for track in tracks])
+    then[:, :2] += np.array([track.speed for track in tracks]) * np.minimum(gap, 0.3)
+    now = np.array([[*face.center, *face.box[2:]] for face in faces])
+    size = (then[:, None, 2:].mean(-1) + now[None, :, 2:].mean(-1)) / 2
+    distance = np.linalg.norm(then[:, None, :2] - now[None, :, :2], axis=-1) / size
+    growth = np.abs(np.log(then[:, None, 2:].mean(-1) / now[None, :, 2:].mean(-1)))
+    cost = distance + growth + (1 - _overlap(then, now))
+    near = (distance <= 1 + 2 * gap) & (growth <= 0.6 + gap)
+    rows, columns = linear_sum_assignment(np.where(near, cost, 1e6))
+    return {int(c): tracks[r] for r, c in zip(rows, columns, strict=True) if near[r, c]}
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The value, float [N], at which half of the weights, float [N], lies on either side."""
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _share(step: float, cutoff: float) -> float:
+    """How far a low-pass filter of `cutoff` Hz goes towards the new value in `step` seconds."""
+    return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of each of boxes [N, 4] with each of [M, 4] (middle and sides)."""
+    low = np.maximum((a[:, :2] - a[:, 2:] / 2)[:, None], (b[:, :2] - b[:, 2:] / 2)[None])
+    high = np.minimum((a[:, :2] + a[:, 2:] / 2)[:, None], (b[:, :2] + b[:, 2:] / 2)[None])
+    both = np.prod(np.maximum(high - low, 0), axis=-1)
+    return both / (np.prod(a[:, 2:], axis=1)[:, None] + np.prod(b[:, 2:], axis=1)[None] - both)

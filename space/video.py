@@ -1,0 +1,363 @@
+"""A film → the same film with everyone boxed and labelled, and a table of the people in it. By PyAV (FFmpeg).
+
+Some frames a second are analysed, the boxes in between are interpolated. A person is somebody from their first to their
+last sight: nothing here recognises anybody, so who comes back after a cut counts again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from space.analyzer import FaceAnalyzer
+from space.annotate import blur, draw
+from space.detector import THRESHOLD
+from space.face import Face
+from space.tracker import Track, Tracker
+
+MAX_SECONDS = 300  # of a film
+MAX_BYTES = 200_000_000  # of its file
+MAX_PIXELS = 4096 * 2304  # of a frame
+MAX_FRAMES = 20_000
+SIDE = 1280  # pixels, longer side of the film that is written; and at which faces are searched, up to 1024
+RATE = 8.0  # analysed frames a second
+SEEN = 3  # detections that make a person; fewer are mostly none
+CUT = 27.0  # mean change of hue, saturation and value, 0 to 255, that is a cut (as PySceneDetect's ContentDetector)
+_COPIED = {"aac", "mp3", "mp3float"}  # sound that MP4 takes and browsers play; other kinds become AAC
+
+
+class VideoError(ValueError):
+    """The file cannot be used as a film; the message is for the person who sent it."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person of a film; times in seconds from its start, the answers as in `Face`, over all of their frames."""
+
+    id: int
+    first: float
+    last: float
+    on_screen: float  # seconds
+    age: float
+    age_low: float | None
+    age_high: float | None
+    gender: str
+    gender_probability: float
+
+    def as_dict(self) -> dict:
+        """Plain values, for JSON and CSV."""
+        digits = {"gender_probability": 4, "age": 1, "age_low": 1, "age_high": 1}
+        return {
+            name: round(value, digits.get(name, 2)) if isinstance(value, float) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it has come."""
+
+    share: float  # 0 to 1
+    seconds_left: float | None  # None: not known yet
+
+
+@dataclass(frozen=True)
+class Film:
+    """What became of a film."""
+
+    people: list[Person]  # longest on screen first
+    counts: list[tuple[float, int]]  # seconds from the start, faces shown: one for each analysed frame
+    frames: int
+    analysed: int
+    seconds: float  # length
+    elapsed: float  # seconds that it took
+
+
+def annotate_video(
+    analyzer: FaceAnalyzer,
+    source: str | Path,
+    target: str | Path,
+    *,
+    threshold: float = THRESHOLD,
+    rate: float = RATE,
+    blurred: bool = False,
+) -> Iterator[Progress | Film]:
+    """Analyse a film and write it with everyone boxed and labelled.
+
+    The writing is H.264 in MP4 at the times of the original's frames, upright, with its sound. Nothing is left at
+    `target` when it fails or when the generator is closed before its end.
+
+    Args:
+        source: a file that FFmpeg reads: MP4, MOV, WebM, AVI, …
+        target: the .mp4 to write.
+        threshold: the detector's score from which something counts as a face.
+        rate: analysed frames a second.
+        blurred: blur faces instead of boxing them alone.
+
+    Yields:
+        Progress about twice a second, and at the end the Film.
+
+    Raises:
+        VideoError: no film, a damaged one, or one beyond the limits above.
+    """
+    target = Path(target)
+    part = target.with_name(target.name + ".part.mp4")
+    if Path(source).stat().st_size > MAX_BYTES:
+        raise VideoError(f"The film's file is too large: at most {MAX_BYTES // 1_000_000} MB.")
+    try:
+        # Only files: a playlist of a stranger's would make FFmpeg fetch what it names.
+        with av.open(str(source), options={"protocol_whitelist": "file"}) as film:
+            if film.format.name.split(",")[0] in ("hls", "concat", "dash", "image2", "tty"):
+                raise VideoError("This file is no film that can be read. Use MP4, MOV, WebM or AVI.")
+            _check(film)
+            with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+                result = yield from _Writer(analyzer, film, out, threshold, rate, blurred).run()
+        os.replace(part, target)
+    except av.error.InvalidDataError:
+        raise VideoError("This file is no film that can be read, or is damaged. Use MP4, MOV, WebM or AVI.") from None
+    except av.error.FFmpegError as error:
+        raise VideoError(f"The film is damaged or of a kind that cannot be read ({error.strerror}).") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    yield result
+
+
+def _check(film: av.container.InputContainer) -> None:
+    if not film.streams.video:
+        raise VideoError("There is no picture in this file, only sound or text.")
+    stream = film.streams.video[0]
+    if stream.codec_context is None:
+        raise VideoError("The film's pictures are of a kind that cannot be read. Use MP4, MOV, WebM or AVI.")
+    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+        raise VideoError("The film's pictures are too large: at most 4096 × 2304 pixels.")
+    if film.duration and film.duration / av.time_base > MAX_SECONDS + 1:
+        raise VideoError(_too_long(film.duration / av.time_base))
+
+
+def _too_long(seconds: float) -> str:
+    return f"The film is too long ({seconds:.0f} s): at most {MAX_SECONDS // 60} minutes. Cut it and try again."
+
+
+class _Writer:
+    """One film on its way."""
+
+    def __init__(self, analyzer, film, out, threshold, rate, blurred):
+        self.analyzer, self.film, self.out = analyzer, film, out
+        self.threshold, self.rate, self.blurred = threshold, rate, blurred
+        self.source = film.streams.video[0]
+        self.source.thread_type = "AUTO"
+        self.encoder = None
+        self.offset = (film.start_time or 0) / av.time_base  # seconds; taken off pictures and sound alike
+        self.sound = _Sound(film, out, self.offset)
+        self.tracker = Tracker(window=None, confirm=1)
+        self.tracks: dict[int, Track] = {}
+        self.on_screen: dict[int, float] = {}
+        self.waiting: list[tuple[float, int, np.ndarray]] = []  # frames after the last analysed one
+        self.before: tuple[float, list[Face]] = (-1.0, [])  # the last analysed frame
+        self.counts: list[tuple[float, int]] = []
+        self.small = None
+        self.frames, self.last_pts, self.start = 0, None, None
+
+    def run(self) -> Iterator[Progress]:
+        started = reported = time.monotonic()
+        length = self.film.duration / av.time_base if self.film.duration else None
+        seconds, early = 0.0, []
+        for packet in self.film.demux([self.source, *self.sound.sources]):
+            if packet.stream.type == "audio":
+                early.append(packet)  # the file's header is written with the first packet, when all streams are known
+                if self.encoder is None:
+                    continue
+            if self.encoder is not None:
+                for sound in early:
+                    self.sound.take(sound)
+                early.clear()
+            if packet.stream.type == "audio":
+                continue
+            try:
+                pictures = packet.decode()
+            except av.error.InvalidDataError:
+                if not self.frames:
+                    raise
+                continue  # a damaged stretch; what follows may be whole
+            for picture in pictures:
+                seconds = self.take(picture)
+            now = time.monotonic()
+            if now - reported > 0.5:
+                reported = now
+                share = min(seconds / length, 0.99) if length else 0.0
+                yield Progress(share, (now - started) * (1 - share) / share if share > 0.02 else None)
+        if not self.frames:
+            raise VideoError("There is no picture in this file that can be read.")
+        for sound in early:
+            self.sound.take(sound)
+        self.flush(None)
+        for packet in self.encoder.encode():
+            self.out.mux(packet)
+        self.sound.finish()
+        return Film(
+            people=self.people(),
+            counts=self.counts,
+            frames=self.frames,
+            analysed=len(self.counts),
+            seconds=round(max(seconds, length or 0.0), 3),
+            elapsed=time.monotonic() - started,
+        )
+
+    def take(self, picture: av.VideoFrame) -> float:
+        """The next frame, analysed or kept until the next analysed one; returns its time, seconds from the start."""
+        base = picture.time_base or self.source.time_base or Fraction(1, 1000)
+        pts = picture.pts
+        if pts is None:  # raw streams and old AVI files have no times, only a rate
+            pts = round(self.frames / (self.source.average_rate or 25) / base)
+        if self.last_pts is not None and pts <= self.last_pts:
+            pts = self.last_pts + 1
+        self.last_pts = pts
+        self.start = pts if self.start is None else self.start
+        seconds = float((pts - self.start) * base)
+        self.frames += 1
+        if seconds > MAX_SECONDS + 1 or self.frames > MAX_FRAMES:
+            raise VideoError(_too_long(seconds))
+        rgb = _upright(picture)
+        if self.encoder is None:
+            self.open(rgb, base)
+        height, width = self.encoder.height, self.encoder.width
+        if rgb.shape[:2] != (height, width):  # the size changed on the way, or is odd
+            rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        cut = self.is_cut(rgb)
+        # A little less than the period, or rounding would let the rate fall to half.
+        if self.frames > 1 and not cut and seconds - self.before[0] < 0.9 / self.rate:
+            self.waiting.append((seconds, pts, rgb))
+            return seconds
+        if cut:
+            self.flush(None)
+            self.tracker.cut()
+        found = self.analyzer.detect(rgb, threshold=self.threshold)
+        shown = self.tracker.update(found, seconds, lambda faces: self.analyzer.estimate(rgb, faces))
+        self.flush((seconds, shown))
+        self.tracks |= {track.id: track for track in self.tracker.tracks}
+        step = min(seconds - self.before[0], 2 / self.rate) if self.counts else 1 / self.rate
+        for face in shown:
+            self.on_screen[face.track_id] = self.on_screen.get(face.track_id, 0.0) + step
+        self.counts.append((round(seconds, 3), len(shown)))
+        self.before = (seconds, shown)
+        self.write(rgb, pts, shown)
+        return seconds
+
+    def is_cut(self, rgb: np.ndarray) -> bool:
+        """Whether the picture is another scene's than the one before."""
+        small = cv2.cvtColor(cv2.resize(rgb, (48, 27), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).astype(int)
+        before, self.small = self.small, small
+        if before is None:
+            return False
+        change = np.abs(small - before)
+        change[..., 0] = np.minimum(change[..., 0], 180 - change[..., 0])  # hue is a circle of 180 steps
+        return float(change.mean()) > CUT
+
+    def flush(self, after: tuple[float, list[Face]] | None) -> None:
+        """Write the frames that wait, boxes on their way to the next analysed frame; None: there is none."""
+        t0, before = self.before
+        t1, later = after or (t0, before)
+        later = {face.track_id: face for face in later}
+        for seconds, pts, rgb in self.waiting:
+            share = (seconds - t0) / (t1 - t0) if t1 > t0 else 0.0
+            self.write(rgb, pts, [_between(face, later.get(face.track_id), share) for face in before])
+        self.waiting.clear()
+
+    def open(self, rgb: np.ndarray, base: Fraction) -> None:
+        height, width = (max(2, side // 2 * 2) for side in rgb.shape[:2])  # H.264 wants even sides
+        stream = self.out.add_stream("libx264", rate=self.source.average_rate or 25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = base
+        stream.options = {"preset": "veryfast", "crf": "23"}
+        self.encoder = stream
+
+    def write(self, rgb: np.ndarray, pts: int, faces: list[Face]) -> None:
+        if self.blurred:
+            rgb = blur(rgb, faces)
+        frame = av.VideoFrame.from_ndarray(draw(rgb, faces), format="rgb24")
+        base = self.encoder.codec_context.time_base
+        frame.pts, frame.time_base = max(0, pts - round(self.offset / base)), base
+        for packet in self.encoder.encode(frame):
+            self.out.mux(packet)
+
+    def people(self) -> list[Person]:
+        found = []
+        for track in self.tracks.values():
+            if track.seen < SEEN or track.id not in self.on_screen:
+                continue
+            face = track.as_face()
+            found.append(
+                Person(
+                    track.id, track.first, track.last, self.on_screen[track.id], face.age, face.age_low, face.age_high,
+                    face.gender, face.gender_probability,
+                )
+            )  # fmt: skip
+        return sorted(found, key=lambda person: -person.on_screen)
+
+
+class _Sound:
+    """The film's first sound, as it is where MP4 and browsers take it, else as AAC."""
+
+    def __init__(self, film, out, offset):
+        self.offset = offset
+        self.out, self.sources, self.encoder, self.copy = out, [], None, None
+        if not film.streams.audio or film.streams.audio[0].codec_context is None:
+            return
+        source = film.streams.audio[0]
+        self.sources = [source]
+        if source.codec_context.name in _COPIED:
+            self.copy = out.add_stream_from_template(source)
+        else:
+            self.encoder = out.add_stream("aac", rate=source.codec_context.sample_rate or 48000)
+            self.resampler = av.AudioResampler("fltp", "stereo", self.encoder.codec_context.sample_rate)
+            self.encoder.layout = "stereo"
+
+    def take(self, packet: av.Packet) -> None:
+        if self.copy is not None:
+            if packet.dts is not None and packet.pts is not None:
+                shift = round(self.offset / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, self.copy
+                self.out.mux(packet)
+            return
+        with suppress(av.error.InvalidDataError):  # a click in the sound is no reason to lose the film
+            for frame in packet.decode():
+                if frame.pts is not None:
+                    frame.pts -= round(self.offset / frame.time_base)
+                self.encode(frame)
+
+    def encode(self, frame: av.AudioFrame | None) -> None:
+        for resampled in self.resampler.resample(frame):
+            for packet in self.encoder.encode(resampled):
+                self.out.mux(packet)
+
+    def finish(self) -> None:
+        if self.encoder is not None:
+            self.encode(None)
+            for packet in self.encoder.encode():
+                self.out.mux(packet)
+
+
+def _upright(picture: av.VideoFrame) -> np.ndarray:
+    """A frame's pixels, uint8 [H, W, 3], turned as its file says, square, longer side at most SIDE."""
+    aspect = getattr(picture, "sample_aspect_ratio", None)
+    width, height = picture.width * float(aspect or 1), float(picture.height)
+    scale = min(1.0, SIDE / max(width, height))
+    rgb = picture.to_ndarray(format="rgb24", width=max(2, round(width * scale)), height=max(2, round(height * scale)))
+    return np.ascontiguousarray(np.rot90(rgb, round(picture.rotation / 90) % 4))
+
+
+def _between(face: Face, later: Face | None, share: float) -> Face:
+    """A face on its way to where it is in the next analysed frame."""
+    if later is None:
+        return face
+    return replace(face, box=tuple((1 - share) * a + share * b for a, b in zip(face.box, later.box, strict=True)))

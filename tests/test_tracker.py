@@ -1,0 +1,138 @@
+"""Who is who from frame to frame: identity, calm boxes, answers that no single frame can spoil."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from space.face import Face
+from space.tracker import COAST, MEMORY, Tracker, weighted_median
+
+
+def at(x, y=100.0, side=80.0, score=0.9) -> Face:
+    return Face((x, y, side, side), score)
+
+
+def answers(age=30.0, gender="female", p=0.95):
+    return lambda faces: [
+        replace(f, age=age, age_low=age - 5, age_high=age + 5, gender=gender, gender_probability=p) for f in faces
+    ]
+
+
+def play(tracker, frames, rate=15, start=0.0, estimate=None):
+    """Ids shown in each of `frames`, lists of faces, at `rate` frames a second."""
+    return [
+        [face.track_id for face in tracker.update(faces, start + i / rate, estimate or answers())]
+        for i, faces in enumerate(frames)
+    ]
+
+
+def test_people_keep_their_identity_while_they_move_and_pass_each_other():
+    tracker = Tracker()
+    left, right = np.linspace(50, 450, 60), np.linspace(450, 50, 60)
+    # The order in which a detector lists them changes, and one walks in front, so larger and a little lower.
+    frames = [[at(a, 100), at(b, 160, 100)][:: 1 if i % 2 else -1] for i, (a, b) in enumerate(zip(left, right))]  # noqa: B905
+    shown = [tracker.update(faces, i / 15, answers()) for i, faces in enumerate(frames)]
+    assert all(len(faces) == 2 for faces in shown[2:])
+    first = {face.track_id: face.box[0] for face in shown[2]}
+    last = {face.track_id: face.box[0] for face in shown[-1]}
+    assert set(first) == set(last) == {1, 2}
+    for identity in first:
+        assert (first[identity] < 250) != (last[identity] < 250)  # each went to the other side
+
+
+def test_a_face_is_shown_from_its_second_frame_and_over_a_gap():
+    tracker = Tracker()
+    seen, nobody = [at(100)], []
+    assert play(tracker, [seen, seen, seen]) == [[], [1], [1]]
+    assert play(tracker, [nobody], start=2 / 15 + COAST - 0.05) == [[1]]  # a blink of the detector's
+    assert play(tracker, [nobody], start=2 / 15 + COAST + 0.05) == [[]]
+    assert play(Tracker(confirm=1), [seen]) == [[1]]
+
+
+def test_who_returns_within_a_second_is_the_same_and_later_is_not():
+    tracker = Tracker()
+    play(tracker, [[at(500)]] * 10)
+    assert play(tracker, [[at(540)]], start=9 / 15 + 1.0) == [[1]]
+    assert play(tracker, [[at(540)]] * 2, start=9 / 15 + 1.0 + MEMORY + 0.1)[-1] == [2]
+
+
+def test_somebody_elsewhere_is_somebody_else():
+    tracker = Tracker()
+    play(tracker, [[at(50)]] * 5)
+    assert play(tracker, [[at(500)]] * 2, start=6 / 15)[-1] == [1, 2]  # 1 is still shown for a moment
+    assert play(tracker, [[at(500)]] * 8, start=8 / 15)[-1] == [2]
+
+
+def test_one_bad_frame_changes_no_label():
+    tracker = Tracker()
+    for i in range(30):
+        bad = answers(70, "male", 0.99) if i == 20 else answers(30 + (i % 3) * 0.2)
+        (face,) = tracker.update([at(100)], i / 15, bad) or [None]
+        if i >= 3:
+            assert face.gender == "female" and 29 < face.age < 31 and face.age_low < face.age < face.age_high
+
+
+def test_a_lasting_change_comes_through():
+    tracker = Tracker()
+    for i in range(150):
+        shown = tracker.update([at(100)], i / 15, answers(30) if i < 60 else answers(45, "male", 0.9))
+    assert abs(shown[0].age - 45) < 1 and shown[0].gender == "male"
+
+
+def test_boxes_are_calm_at_rest_and_follow_when_they_move():
+    generator = np.random.default_rng(0)
+    raw, shown = [], []
+    tracker = Tracker()
+    for i in range(120):
+        face = at(200 + generator.normal(0, 3), 100 + generator.normal(0, 3))
+        found = tracker.update([face], i / 30, answers())
+        if i > 30:
+            raw.append(face.box[0])
+            shown.append(found[0].box[0])
+    assert np.abs(np.diff(shown)).mean() < 0.5 * np.abs(np.diff(raw)).mean()
+    tracker, behind = Tracker(), []
+    for i in range(60):  # three box widths a second
+        found = tracker.update([at(50 + 240 * i / 30)], i / 30, answers())
+        if i > 20:
+            behind.append(50 + 240 * i / 30 - found[0].box[0])
+    assert np.mean(behind) < 0.15 * 80
+
+
+def test_in_a_crowd_answers_take_turns():
+    tracker, asked = Tracker(), []
+
+    def estimate(faces):
+        asked.append([face.box[0] for face in faces])
+        return answers()(faces)
+
+    crowd = [at(100 * i) for i in range(10)]
+    shown = [tracker.update(crowd, i / 15, estimate, most=4) for i in range(6)]
+    assert all(len(faces) == 4 for faces in asked)
+    assert {x for faces in asked[:3] for x in faces} == {100 * i for i in range(10)}
+    assert all(face.age is not None for face in shown[-1])
+
+
+def test_after_a_cut_everyone_is_new():
+    tracker = Tracker()
+    play(tracker, [[at(100)]] * 5)
+    tracker.cut()
+    assert play(tracker, [[at(100)]] * 2, start=1.0)[-1] == [2]
+
+
+def test_a_network_without_intervals():
+    tracker = Tracker()
+    plain = lambda faces: [replace(f, age=20.0, gender="male", gender_probability=0.8) for f in faces]  # noqa: E731
+    for i in range(3):
+        shown = tracker.update([at(100)], i / 15, plain)
+    assert shown[0].age_low is None and shown[0].age == 20 and shown[0].gender_probability == pytest.approx(0.8)
+
+
+def test_the_weighted_median_is_numpy_s_of_repeated_values():
+    generator = np.random.default_rng(1)
+    for _ in range(50):
+        values, weights = generator.normal(size=9), generator.integers(1, 6, 9)
+        if weights.sum() % 2:
+            assert weighted_median(values, weights) == np.median(np.repeat(values, weights))

@@ -1,0 +1,187 @@
+"""Films: kinds, times, sound, rotation; who is in them; what is no film; nothing half written."""
+
+from __future__ import annotations
+
+import shutil
+
+import av
+import numpy as np
+import pytest
+from conftest import EXAMPLES
+from films import moving, turned, write_film
+
+from space import video
+from space.analyzer import FaceAnalyzer
+from space.video import Film, Progress, VideoError, annotate_video
+
+
+@pytest.fixture(scope="module")
+def analyzer():
+    return FaceAnalyzer.load(detector="haar")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_film(tmp_path_factory.mktemp("film") / "film.mp4", moving(45), sound="aac")
+
+
+def annotate(analyzer, source, target, **options) -> Film:
+    *progress, result = annotate_video(analyzer, source, target, **options)
+    assert all(isinstance(step, Progress) and 0 <= step.share <= 1 for step in progress)
+    assert [path.name for path in target.parent.glob("*.part*")] == []
+    return result
+
+
+def read(path) -> tuple[list[np.ndarray], list[float], av.container.InputContainer]:
+    with av.open(str(path)) as container:
+        frames = [(f.to_ndarray(format="rgb24"), float(f.pts * f.time_base)) for f in container.decode(video=0)]
+        kinds = [(stream.type, stream.codec_context.name) for stream in container.streams]
+    return [f for f, _ in frames], [t for _, t in frames], kinds
+
+
+def test_everyone_is_boxed_and_listed_and_the_sound_is_kept(analyzer, film, tmp_path):
+    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    pictures, times, kinds = read(tmp_path / "out.mp4")
+    before, old_times, _ = read(film)
+    assert kinds == [("video", "h264"), ("audio", "aac")] or kinds == [("audio", "aac"), ("video", "h264")]
+    assert len(pictures) == result.frames == 45 and times == pytest.approx(old_times, abs=1e-3)
+    assert result.analysed == len(result.counts) and 10 <= result.analysed <= 15
+    assert [person.gender for person in sorted(result.people, key=lambda person: person.id)] in (
+        ["female", "male"],
+        ["male", "female"],
+    )
+    for person in result.people:
+        assert 1.2 < person.on_screen <= 1.6 and person.age_low <= person.age <= person.age_high
+        assert person.as_dict()["on_screen"] == round(person.on_screen, 2)
+    # Something is drawn on each frame, also on those between analysed ones, and the rest is as it was.
+    for old, new in zip(before, pictures, strict=True):
+        change = np.abs(old.astype(int) - new).max(axis=2)
+        assert 0.002 < (change > 80).mean() < 0.1
+        assert np.median(change) < 8
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound", "kept"),
+    [("a.webm", "libvpx", "libopus", "aac"), ("a.avi", "mpeg4", "libmp3lame", "mp3"), ("a.mov", "libx264", None, None)],
+)
+def test_other_kinds_of_film(analyzer, tmp_path, name, codec, sound, kept):
+    film = write_film(tmp_path / name, moving(20), codec=codec, sound=sound)
+    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    pictures, _, kinds = read(tmp_path / "out.mp4")
+    assert len(pictures) == result.frames == 20 and len(result.people) == 2
+    assert ("video", "h264") in kinds
+    assert [codec.removesuffix("float") for kind, codec in kinds if kind == "audio"] == ([kept] if kept else [])
+
+
+def test_a_film_that_a_telephone_took_upright_is_shown_upright(analyzer, tmp_path):
+    lying = write_film(tmp_path / "lying.mp4", (np.rot90(f).copy() for f in moving(16, size=(360, 480), side=130)))
+    result = annotate(analyzer, turned(lying, tmp_path / "film.mov"), tmp_path / "out.mp4")
+    pictures, _, _ = read(tmp_path / "out.mp4")
+    assert pictures[0].shape == (480, 360, 3) and len(result.people) == 2
+
+
+def test_the_times_of_a_film_without_a_steady_rate_are_kept(analyzer, tmp_path):
+    times = [i / 30 if i < 15 else 0.5 + (i - 15) / 4 for i in range(25)]
+    film = write_film(tmp_path / "film.mp4", moving(25), times=times)
+    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    assert read(tmp_path / "out.mp4")[1] == pytest.approx(times, abs=0.002)
+    assert result.counts[-1] == (pytest.approx(times[-1], abs=0.002), 2)
+
+
+def test_odd_sizes_and_large_ones(analyzer, tmp_path):
+    odd = write_film(tmp_path / "odd.avi", moving(6, size=(321, 241), side=120), codec="ffv1")
+    annotate(analyzer, odd, tmp_path / "out.mp4")
+    assert read(tmp_path / "out.mp4")[0][0].shape == (240, 320, 3)
+    large = write_film(tmp_path / "large.mp4", moving(4, size=(1920, 1080), side=400))
+    annotate(analyzer, large, tmp_path / "out.mp4")
+    assert read(tmp_path / "out.mp4")[0][0].shape == (720, 1280, 3)
+
+
+def test_who_leaves_is_counted_until_then_and_a_cut_brings_somebody_else(analyzer, tmp_path):
+    leaving = write_film(tmp_path / "leaving.mp4", moving(60, gone=range(30, 60)))
+    result = annotate(analyzer, leaving, tmp_path / "out.mp4")
+    assert [count for _, count in result.counts][3] == 2 and result.counts[-1][1] == 1
+    long, short = result.people
+    assert long.on_screen > 1.8 and 0.8 < short.on_screen < 1.6 and short.last < 1.1
+
+    def scenes():
+        for picture in moving(30, names=["age-20-26-female.jpg"]):
+            yield picture
+        for picture in moving(30, names=["age-42-50-male.jpg"]):
+            yield (picture * 0.5).astype(np.uint8)
+
+    result = annotate(analyzer, write_film(tmp_path / "cut.mp4", scenes()), tmp_path / "out.mp4")
+    assert sorted(person.gender for person in result.people) == ["female", "male"]
+    assert all(0.8 < person.on_screen < 1.2 for person in result.people)
+
+
+def test_faces_can_be_blurred(analyzer, film, tmp_path):
+    annotate(analyzer, film, tmp_path / "out.mp4", blurred=True)
+    from space.detector import load_detector
+
+    haar, _ = load_detector("haar")
+    found = [len(haar.detect(picture)) for picture in read(tmp_path / "out.mp4")[0]]
+    assert sum(found) <= 4  # of 90
+
+
+def sound_only(path):
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("aac", rate=48000)
+        stream.layout = "mono"
+        for start in range(0, 9600, 960):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 48000, start
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+def test_what_is_no_film_gets_a_sentence_and_leaves_nothing(analyzer, film, tmp_path, monkeypatch):
+    source, target = tmp_path / "film.mp4", tmp_path / "out" / "out.mp4"
+    target.parent.mkdir()
+
+    def fails(words):
+        with pytest.raises(VideoError, match=words):
+            list(annotate_video(analyzer, source, target))
+        assert list(target.parent.iterdir()) == []
+
+    for content in (b"", b"no film at all", film.read_bytes()[:3000], b"\0" * 100_000):
+        source.write_bytes(content)
+        fails("no film that can be read|damaged")
+    # A list of other files or addresses, which FFmpeg would follow.
+    source.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{film}\n#EXT-X-ENDLIST\n")
+    fails("no film|damaged|kind")
+    source.write_text(f"ffconcat version 1.0\nfile {film}\n")
+    fails("no film|damaged|kind")
+    sound_only(source)
+    fails("no picture")
+    shutil.copy(EXAMPLES.parent / "README.md", source)
+    fails("no film")
+    shutil.copy(film, source)
+    monkeypatch.setattr(video, "MAX_SECONDS", 0)
+    fails("too long")
+    monkeypatch.setattr(video, "MAX_SECONDS", 300)
+    monkeypatch.setattr(video, "MAX_BYTES", 1000)
+    fails("too large")
+    monkeypatch.setattr(video, "MAX_BYTES", 10**9)
+    monkeypatch.setattr(video, "MAX_PIXELS", 1000)
+    fails("too large")
+
+
+def test_a_film_damaged_in_the_middle_is_read_as_far_as_it_goes(analyzer, tmp_path):
+    film = write_film(tmp_path / "film.avi", moving(40), codec="mpeg4")
+    content = bytearray(film.read_bytes())
+    generator = np.random.default_rng(0)
+    for place in generator.integers(len(content) // 2, len(content) * 3 // 4, 200):
+        content[place] ^= 0xFF
+    film.write_bytes(content)
+    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    assert result.frames >= 20 and len(read(tmp_path / "out.mp4")[0]) == result.frames
+
+
+def test_cancelling_leaves_nothing(analyzer, tmp_path):
+    film = write_film(tmp_path / "film.mp4", moving(120))
+    steps = annotate_video(analyzer, film, tmp_path / "out.mp4")
+    assert isinstance(next(steps), Progress)
+    steps.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4"]
