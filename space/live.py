@@ -120,6 +120,8 @@ class LiveServer:
                 message = await asyncio.wait_for(socket.receive_bytes(), SILENCE)
             except TimeoutError:
                 raise _Refused("The camera sent nothing for a minute. Start it again.") from None
+            except KeyError:  # a text, as Starlette sees it
+                message = None
             if not isinstance(message, bytes):
                 raise _Refused("A frame must be sent as bytes.")
             if not _HEADER.size < len(message) <= MAX_BYTES:

@@ -128,7 +128,9 @@ class Tracker:
         if due:
             for track, face in zip(due, estimate([track.face for track in due]), strict=True):
                 track.learn(face, seconds)
-        return [track.as_face() for track in self.tracks if track.seen >= self._confirm and seconds - track.last <= COAST]
+        return [
+            track.as_face() for track in self.tracks if track.seen >= self._confirm and seconds - track.last <= COAST
+        ]
 
     def cut(self) -> None:
         """Forget everyone: after a cut in a film the next face at the same place is another person's."""

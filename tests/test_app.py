@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLES, App, assert_clear_error, python
+from conftest import CHROMIUM, EXAMPLES, App, assert_clear_error, python
 from gradio_client import handle_file
 from PIL import Image
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")

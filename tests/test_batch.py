@@ -1,0 +1,223 @@
+"""Folders and zips → tables: nothing lost, nothing twice, also after a kill; and the same as a Ray Data pipeline."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import EXAMPLES, ROOT, assert_clear_error, python
+from PIL import Image
+
+from space.analyzer import FaceAnalyzer
+from space.batch import COLUMNS, BatchError, analyze_pictures, find_pictures, spreadsheet_safe, table
+from space.photo import read_photo
+
+
+@pytest.fixture(scope="module")
+def analyzer():
+    return FaceAnalyzer.load(detector="haar")
+
+
+@pytest.fixture
+def album(tmp_path) -> Path:
+    """Four pictures that can be read, one that cannot, and what is none."""
+    folder = tmp_path / "album"
+    (folder / "deeper" / "still").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    shutil.copy(EXAMPLES / "group.jpg", folder / "group.jpg")
+    shutil.copy(EXAMPLES / "age-20-26-male.jpg", folder / "deeper" / "Grüße 👋 مرحبا.JPG")
+    shutil.copy(EXAMPLES / "age-42-50-male.jpg", folder / "deeper" / "still" / "=HYPERLINK(1).jpg")
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture")
+    shutil.copy(EXAMPLES / "group.jpg", folder / ".hidden" / "group.jpg")
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.write(EXAMPLES / "age-68-80-female.jpg", "inside/old.jpg")
+        archive.writestr("__MACOSX/inside/._old.jpg", "x")
+        archive.writestr("../../escape.txt", "x")
+    return folder
+
+
+def batch(*arguments, **kwargs):
+    return python("-m", "space.batch", *arguments, "--detector", "haar", **kwargs)
+
+
+def rows(jsonl: Path) -> list[dict]:
+    return [json.loads(line) for line in jsonl.read_text().splitlines()]
+
+
+def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
+    result = batch(album, "--csv", tmp_path / "t" / "faces.csv", "--jsonl", tmp_path / "t" / "faces.jsonl")
+    assert result.returncode == 0, result.stderr
+    assert "5 pictures, 11 faces, 1 that could not be read" in result.stdout and "broken.png" in result.stderr
+    found = rows(tmp_path / "t" / "faces.jsonl")
+    assert [Path(row["file"]).name for row in found] == [
+        "broken.png", "Grüße 👋 مرحبا.JPG", "=HYPERLINK(1).jpg", "group.jpg", "old.jpg",
+    ]  # fmt: skip
+    assert list(found[0]) == ["file", "width", "height", "faces", "error", "model", "detector", "threshold"]
+    assert "no picture" in found[0]["error"] and found[0]["faces"] == []
+    assert found[4]["file"].endswith("album/more.zip/inside/old.jpg")
+    # What many pictures in a batch get is what each gets alone.
+    alone = [face.as_dict() for face in analyzer.analyze(read_photo(EXAMPLES / "group.jpg"))]
+    for one, many in zip(alone, found[3]["faces"], strict=True):
+        assert one["box"] == many["box"] and one["gender"] == many["gender"] and abs(one["age"] - many["age"]) < 0.11
+    with open(tmp_path / "t" / "faces.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == list(COLUMNS) and len(lines) == 11 + 1
+    assert lines[0]["error"] and not lines[0]["face"]
+    assert [line["face"] for line in lines if line["file"].endswith("group.jpg")] == [str(n) for n in range(1, 9)]
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["faces.csv", "faces.jsonl"]
+
+
+def test_names_that_a_spreadsheet_would_run_are_defused(album, tmp_path):
+    os.rename(album / "group.jpg", album / "@group.jpg")
+    result = subprocess.run(
+        [sys.executable, "-m", "space.batch", "@group.jpg", "--csv", str(tmp_path / "t.csv"), "--detector", "haar"],
+        cwd=album, env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "\n'@group.jpg,1," in (tmp_path / "t.csv").read_text()
+    assert [spreadsheet_safe(text) for text in ("=1", "+1", "-1", "@a", "\t=1", "a=1")] == [
+        "'=1", "'+1", "'-1", "'@a", "'\t=1", "a=1",
+    ]  # fmt: skip
+
+
+def test_more_of_the_same_goes_into_the_same_table(album, tmp_path):
+    out = ("--csv", tmp_path / "faces.csv", "--jsonl", tmp_path / "faces.jsonl")
+    batch(album / "group.jpg", *out)
+    result = batch(album, *out)
+    assert "4 pictures, 3 faces" in result.stdout and "1 were done before" in result.stdout
+    assert len(rows(tmp_path / "faces.jsonl")) == 5
+    with open(tmp_path / "faces.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+
+def test_killed_in_the_middle_it_goes_on(tmp_path):
+    album = tmp_path / "album"
+    album.mkdir()
+    for i in range(120):
+        shutil.copy(EXAMPLES / ("group.jpg" if i % 10 == 0 else "age-20-26-male.jpg"), album / f"{i:03d}.jpg")
+    whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    assert batch(album, "--jsonl", whole, "--csv", tmp_path / "whole.csv").returncode == 0
+    command = [sys.executable, "-m", "space.batch", album, "--jsonl", part, "--csv", tmp_path / "part.csv"]
+    kills = 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*map(str, command), "--detector", "haar"], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        before = part.stat().st_size if part.exists() else 0
+        while process.poll() is None and (not part.exists() or part.stat().st_size == before):
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        assert process.returncode != 0 or part.exists()
+    assert kills == 3 and 0 < part.read_bytes().count(b"\n") < 120 and not (tmp_path / "part.csv").exists()
+    with open(part, "ab") as file:
+        file.write(b'{"file": "half a li')  # what a kill within a write leaves
+    result = batch(album, "--jsonl", part, "--csv", tmp_path / "part.csv")
+    assert result.returncode == 0 and "were done before" in result.stdout, result.stderr
+
+    def comparable(path):
+        # Faces of other batches differ in the last digit.
+        return [(r["file"], len(r["faces"]), [round(f["age"]) for f in r["faces"]]) for r in rows(path)]
+
+    assert [name for name, *_ in comparable(part)] == [name for name, *_ in comparable(whole)]
+    assert sum(a != b for a, b in zip(comparable(part), comparable(whole), strict=True)) <= 2
+    assert len((tmp_path / "part.csv").read_text().splitlines()) == len(
+        (tmp_path / "whole.csv").read_text().splitlines()
+    )
+    assert not list(tmp_path.glob("*.part*")) and not list(tmp_path.glob("*.lock"))
+
+
+def test_a_thousand_pictures_take_no_more_memory_than_a_hundred(tmp_path):
+    program = (
+        "import resource, sys; from space.batch import main; assert main(sys.argv[1:]) == 0; "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    peak = {}
+    with Image.open(EXAMPLES / "age-20-26-male.jpg") as photo:
+        photo.resize((120, 120)).save(tmp_path / "face.png")
+    for count in (100, 1000):
+        album = tmp_path / str(count)
+        album.mkdir()
+        for i in range(count):
+            (album / f"{i:04d}.png").symlink_to(tmp_path / "face.png")
+        result = python("-c", program, album, "--csv", tmp_path / f"{count}.csv", "--detector", "haar")
+        assert result.returncode == 0, result.stderr
+        assert f"{count:,} pictures, {count:,} faces, 0 that" in result.stdout
+        peak[count] = int(result.stdout.split()[-1])
+    assert peak[1000] < peak[100] + 60, peak  # MB
+
+
+def test_what_cannot_be_done_is_said_and_nothing_is_touched(album, tmp_path):
+    jsonl = tmp_path / "faces.jsonl"
+    assert_clear_error(batch(tmp_path / "gone", "--csv", tmp_path / "a.csv"), "no file or folder")
+    (tmp_path / "bad.zip").write_bytes(b"PK no zip")
+    assert_clear_error(batch(tmp_path / "bad.zip", "--csv", tmp_path / "a.csv"), "bad.zip", "no zip")
+    jsonl.write_text('{"name": "mine"}\n')
+    assert_clear_error(batch(album, "--jsonl", jsonl), "choose another file")
+    assert jsonl.read_text() == '{"name": "mine"}\n'
+    jsonl.unlink()
+    assert batch(album / "group.jpg", "--jsonl", jsonl).returncode == 0
+    before = jsonl.read_bytes()
+    assert_clear_error(batch(album, "--jsonl", jsonl, "--threshold", "0.5"), "made with", "0.7")
+    from filelock import FileLock
+
+    with FileLock(f"{jsonl}.lock"):
+        assert_clear_error(batch(album, "--jsonl", jsonl), "Another run")
+    assert jsonl.read_bytes() == before
+    for arguments in ((album,), (album, "--parquet", tmp_path / "p"), (album, "--ray", "--csv", jsonl)):
+        result = batch(*arguments)
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
+    from space import batch as module
+
+    path = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../../escape.jpg", (EXAMPLES / "group.jpg").read_bytes())
+        archive.writestr("/absolute.jpg", (EXAMPLES / "age-20-26-male.jpg").read_bytes())
+        archive.writestr("bomb.png", b"\0" * 3_000_000)
+        archive.writestr("inner.zip", b"PK")
+        archive.writestr("cut.jpg", (EXAMPLES / "group.jpg").read_bytes()[:9000])
+    monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
+    found = {Path(row["file"]).name: row for row in analyze_pictures(analyzer, find_pictures([path]))}
+    assert sorted(found) == ["absolute.jpg", "bomb.png", "cut.jpg", "escape.jpg"]
+    assert len(found["escape.jpg"]["faces"]) == 8 and len(found["absolute.jpg"]["faces"]) == 1
+    assert "too large" in found["bomb.png"]["error"] and "damaged" in found["cut.jpg"]["error"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures.zip"]
+    monkeypatch.setattr(module, "MAX_MEMBERS", 2)
+    with pytest.raises(BatchError, match="at most 2"):
+        find_pictures([path])
+    assert table(found["bomb.png"])[0]["error"]
+
+
+def test_ray_writes_the_same_as_parquet(album, tmp_path):
+    pytest.importorskip("ray", reason='needs Ray Data: pip install "ray[data]"')
+    import pyarrow.parquet
+
+    (album / "more.zip").unlink()  # Ray reads files
+    assert batch(album, "--csv", tmp_path / "faces.csv").returncode == 0
+    result = batch(album, "--ray", "--parquet", tmp_path / "parquet", timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = pyarrow.parquet.read_table(tmp_path / "parquet").to_pylist()
+    with open(tmp_path / "faces.csv", newline="", encoding="utf-8") as file:
+        expected = {(Path(line["file"]).name.lstrip("'"), line["face"]): line for line in csv.DictReader(file)}
+    assert len(lines) == len(expected) == 11
+    for line in lines:
+        other = expected[Path(line["file"]).name, "" if line["face"] is None else str(line["face"])]
+        assert (line["gender"] or "") == other["gender"] and bool(line["error"]) == bool(other["error"])
+        assert line["age"] is None or abs(line["age"] - float(other["age"])) < 0.11
+    assert_clear_error(batch(album, "--ray", "--parquet", tmp_path / "parquet", timeout=300), "not empty")
