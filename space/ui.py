@@ -21,8 +21,7 @@ server, deleted after about an hour or when it stops, and sent nowhere else."""
 # System fonts: the page asks no other server for anything.
 THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 CSS = """
-.caution {color: var(--body-text-color-subdued)}
-footer {opacity: 0.8}
+.caution {font-size: 0.95em}
 .people {list-style: none; padding: 0; margin: 0; display: grid; gap: 12px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr))}
 .person {display: flex; gap: 12px; padding: 12px; border-radius: 10px; font-size: 0.9em;
@@ -30,13 +29,12 @@ footer {opacity: 0.8}
 .person img {width: 96px; height: 96px; border-radius: 8px; flex: none}
 .person > div {flex: 1; min-width: 0; display: flex; flex-direction: column; gap: 3px}
 .person strong {font-size: 1.1em}
-.person small {color: var(--body-text-color-subdued)}
 .person svg {width: 100%; max-height: 90px}
 .person rect {fill: rgb(86, 180, 233); opacity: 0.45}
 .person polyline {fill: none; stroke: var(--body-text-color); stroke-width: 1}
 .person line {stroke: rgb(213, 94, 0); stroke-width: 1.5}
 .person line.axis {stroke: var(--body-text-color-subdued); stroke-width: 0.5}
-.person text {font-size: 8px; text-anchor: middle; fill: var(--body-text-color-subdued)}
+.person text {font-size: 8px; text-anchor: middle; fill: var(--body-text-color)}
 .bar {height: 8px; border-radius: 4px; background: var(--border-color-primary); overflow: hidden}
 .bar .female {height: 100%; background: rgb(213, 94, 0)}
 .bar .male {height: 100%; background: rgb(0, 114, 178)}
@@ -55,7 +53,7 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
         if analyzer.note:
             gr.Markdown(f"⚠️ {analyzer.note.splitlines()[0]}", elem_id="note")
         with gr.Tab("Photo"):
-            photo.tab(analyzer)
+            photo.tab(analyzer, page)
         with gr.Tab("Live"):
             live_tab.tab()
         with gr.Tab("Video"):

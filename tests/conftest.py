@@ -128,6 +128,7 @@ class App:
     def __init__(self, *arguments, env=None, folder=ROOT):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.temporary = (env or {}).get("TMPDIR") or tempfile.gettempdir()
         self.process = subprocess.Popen(
             [sys.executable, "app.py", "--port", str(self.port), *map(str, arguments)],
             cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),

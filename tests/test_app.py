@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import csv
 import io
+import json
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CHROMIUM, EXAMPLES, App, assert_clear_error, python
+from conftest import CHROMIUM, EXAMPLES, ROOT, App, assert_clear_error, python
+from films import moving, write_film
 from gradio_client import handle_file
 from PIL import Image
 
 
 @pytest.fixture(scope="module")
-def app():
-    running = App()
+def app(tmp_path_factory):
+    running = App(env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
     yield running
     running.stop()
 
@@ -68,6 +77,126 @@ def test_a_turned_photo_is_answered_upright(client, tmp_path):
         assert annotated.size == (320, 320)
 
 
+def test_threshold_and_blur(client):
+    from space.detector import load_detector
+
+    _, strict = client.predict(handle_file(EXAMPLES / "group.jpg"), 0.95, api_name="/analyze_photo")
+    assert len(strict["faces"]) < 8
+    picture, result = client.predict(handle_file(EXAMPLES / "group.jpg"), 0.7, True, api_name="/analyze_photo")
+    assert len(result["faces"]) == 8
+    with Image.open(picture) as blurred:
+        assert len(load_detector("haar")[0].detect(np.asarray(blurred.convert("RGB")))) <= 1
+    with pytest.raises(Exception, match="greater than maximum"):
+        client.predict(handle_file(EXAMPLES / "group.jpg"), 7, api_name="/analyze_photo")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_film(tmp_path_factory.mktemp("film") / "Größe 👋.mp4", moving(45), sound="aac")
+
+
+def test_the_api_answers_a_film(client, film, tmp_path):
+    shown, result, text = client.predict(handle_file(film), api_name="/analyze_video")
+    path = shown["video"] if isinstance(shown, dict) else shown
+    assert Path(path).read_bytes()[4:8] == b"ftyp"
+    keys = "people faces_over_time frames analysed seconds model detector elapsed_ms"
+    assert list(result) == keys.split() and result["frames"] == 45 and len(result["people"]) == 2
+    assert {person["gender"] for person in result["people"]} == {"female", "male"} and "2 people" in text
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    with pytest.raises(Exception, match="no film that can be read"):
+        client.predict(handle_file(tmp_path / "film.mp4"), api_name="/analyze_video")
+
+
+def test_the_api_answers_many_pictures(client, tmp_path):
+    with zipfile.ZipFile(tmp_path / "album.zip", "w") as archive:
+        archive.write(EXAMPLES / "group.jpg", "deep/group.jpg")
+        archive.writestr("broken.jpg", b"no picture")
+    files = [handle_file(tmp_path / "album.zip"), handle_file(EXAMPLES / "age-20-26-male.jpg")]
+    spreadsheet, jsonl, text, _ = client.predict(files, api_name="/analyze_batch")
+    rows = [json.loads(line) for line in Path(jsonl).read_text().splitlines()]
+    assert [(row["file"], len(row["faces"])) for row in rows] == [
+        ("album.zip/broken.jpg", 0), ("album.zip/deep/group.jpg", 8), ("age-20-26-male.jpg", 1),
+    ]  # fmt: skip
+    assert rows[0]["error"] and len(Path(spreadsheet).read_text().splitlines()) == 1 + 10 and "9 faces" in text
+    (tmp_path / "album.zip").write_bytes(b"no zip")
+    with pytest.raises(Exception, match="no zip that can be opened"):
+        client.predict([handle_file(tmp_path / "album.zip")], api_name="/analyze_batch")
+    with pytest.raises(Exception, match="Choose pictures"):
+        client.predict([], api_name="/analyze_batch")
+
+
+def snippets(language: str) -> list[str]:
+    text = (ROOT / "space" / "tabs" / "programs.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def desk(film, tmp_path):
+    """A folder with the files that the examples for programs name."""
+    shutil.copy(EXAMPLES / "group.jpg", tmp_path / "photo.jpg")
+    shutil.copy(film, tmp_path / "film.mp4")
+    return tmp_path
+
+
+def test_the_python_example_runs(app, desk):
+    (code,) = snippets("python")
+    code = (
+        code.replace("http://127.0.0.1:7860", app.url) + "\nprint(len(result['faces']), people['frames'], csv, jsonl)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=desk, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^8 45 .*faces\.csv .*faces\.jsonl$", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_curl_example_runs(app, desk):
+    (code,) = snippets("bash")
+    code = code.replace("http://127.0.0.1:7860", app.url)
+    done = subprocess.run(["bash", "-c", code], cwd=desk, capture_output=True, text=True, timeout=120)
+    assert "event: complete" in done.stdout, done.stdout + done.stderr
+    picture, result = json.loads(done.stdout.split("data: ")[-1])
+    assert len(result["faces"]) == 8 and picture["url"].startswith(app.url)
+
+
+def test_the_javascript_example_runs(app, desk, page):
+    (code,) = snippets("javascript")
+    code = code.replace("http://127.0.0.1:7860", app.url)
+    photo = base64.b64encode((desk / "photo.jpg").read_bytes()).decode()
+    faces = page.evaluate(
+        f"async (url) => {{ {code}; return analyze(await (await fetch(url)).blob()); }}",
+        f"data:image/jpeg;base64,{photo}",
+    )
+    assert len(faces) == 8 and faces[0]["age"] > 0
+
+
+def test_language_models_find_the_tools(tmp_path):
+    mcp = pytest.importorskip("mcp", reason='needs pip install "gradio[mcp]"')
+    from mcp.client.streamable_http import streamablehttp_client
+
+    running = App("--detector", "haar", "--mcp")
+
+    async def talk():
+        async with (
+            streamablehttp_client(f"{running.url}/gradio_api/mcp/") as (receive, send, _),
+            mcp.ClientSession(receive, send) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            url = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "group.jpg").read_bytes()).decode()
+            return tools, await session.call_tool("analyze_photo", {"photo": url})
+
+    try:
+        # In a thread: the browser tests' loop runs in this one.
+        with ThreadPoolExecutor(1) as pool:
+            tools, answer = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
+    finally:
+        running.stop()
+    assert {"analyze_photo", "explain_age", "analyze_video", "analyze_batch"} <= set(tools)
+    assert "apparent age" in tools["analyze_photo"].description
+    text = " ".join(part.text for part in answer.content if part.type == "text")
+    assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]
+
+
 def test_data_urls_are_read_like_files(client):
     url = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "group.jpg").read_bytes()).decode()
     _, result = client.predict(
@@ -113,7 +242,7 @@ def test_nothing_sent_gets_a_plain_message(client):
 
 def test_only_documented_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/analyze_photo", "/explain_age"]
+    assert list(endpoints) == ["/analyze_photo", "/explain_age", "/analyze_video", "/analyze_batch"]
 
 
 def test_another_bundle_and_the_environment(trained):
@@ -184,7 +313,7 @@ def browser():
 
     flags = (
         "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update "
-        "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
+        "--use-fake-device-for-media-stream"
     )
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
@@ -216,19 +345,27 @@ def test_a_visitor_uploads_a_photo(page, tmp_path):
     upload(page, EXAMPLES / "group.jpg")
     page.wait_for_selector("#annotated img", timeout=60_000)
     page.get_by_text("8 faces").wait_for(timeout=20_000)
-    rows = page.locator("#faces [role=row][aria-rowindex]")
-    page.wait_for_selector("#faces [role=row][aria-rowindex='9']", timeout=20_000)
-    text = "\n".join(rows.all_inner_texts())
-    assert re.search(r"\bfemale", text) and re.search(r"\bmale", text) and " to " in text and "%" in text, text
+    people = page.locator("#people .person")
+    assert people.count() == 8
+    text = "\n".join(people.all_inner_texts())
+    assert re.search(r"\bfemale", text) and re.search(r"\bmale", text) and "80 % interval" in text, text
+    assert people.nth(7).inner_text().startswith("8") and people.nth(7).locator("svg polyline").count() == 1
+    label = people.first.locator("svg").get_attribute("aria-label")
+    assert re.fullmatch(r"age \d+, \d+ to \d+", label), label
     natural = page.evaluate("document.querySelector('#annotated img').naturalWidth")
     with Image.open(EXAMPLES / "group.jpg") as photo:
         assert natural == photo.width
-    page.get_by_text("JSON").first.click()
+    page.get_by_text("JSON and CSV").click()
     page.wait_for_selector("#json")
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    with open(download.value.path(), newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["face"] for line in lines] == [str(n) for n in range(1, 9)] and float(lines[0]["age"]) > 0
     body = page.locator("body").inner_text()
     assert "appears" in body and "Apparent age and gender" in body
     assert "Haar cascade" in page.locator("#note").inner_text()  # no Hub here: the page says what stands in
-    page.screenshot(path=os.environ.get("AGE_GENDER_SCREENSHOT", str(tmp_path / "page.png")), full_page=True)
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
     assert not page.problems
     assert not page.foreign, "the page asked other servers"
 
@@ -269,3 +406,134 @@ def test_a_visitor_snaps_a_photo(page):
     page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0", timeout=20_000)
     page.locator("#photo .button-wrap button, #photo .capture-button").first.click()
     page.get_by_text(re.compile(r"No face found|\d+ faces?,")).first.wait_for(timeout=60_000)
+
+
+def test_a_visitor_analyses_a_film(page, film, tmp_path):
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video input[type=file]", str(film))
+    page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=20_000)
+    page.locator("#video-start").click()
+    page.get_by_text(re.compile(r"2 people in 1\.5 seconds")).wait_for(timeout=90_000)
+    played = "document.querySelector('#video-out video')"
+    page.wait_for_function(f"{played}?.readyState >= 2", timeout=20_000)
+    page.evaluate(f"{played}.muted = true; {played}.play()")
+    page.wait_for_function(f"{played}.currentTime > 0.5", timeout=20_000)
+    assert page.evaluate(f"[{played}.videoWidth, {played}.videoHeight]") == [640, 480]
+    page.wait_for_selector("#persons [role=row][aria-rowindex='3']", timeout=20_000)
+    page.wait_for_selector("#faces-over-time canvas, #faces-over-time svg", timeout=20_000)
+    with page.expect_download() as download:
+        page.locator("#video-csv").click()
+    with open(download.value.path(), newline="", encoding="utf-8-sig") as file:
+        assert {line["gender"] for line in csv.DictReader(file)} == {"female", "male"}
+    page.screenshot(path=str(tmp_path / "video.png"), full_page=True)
+    assert not page.problems and not page.foreign
+
+
+def test_a_visitor_cancels_a_film(app, page, tmp_path):
+    long = write_film(tmp_path / "long.mp4", moving(600, size=(320, 240), side=100))
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video input[type=file]", str(long))
+    page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=30_000)
+    page.locator("#video-start").click()
+    page.get_by_text(re.compile(r"^\d+ %")).wait_for(timeout=30_000)
+    page.locator("#video-cancel").click()
+    page.get_by_text("Cancelled.").wait_for(timeout=20_000)
+    page.wait_for_timeout(1500)
+    assert "Cancelled." in page.locator("#video-status").inner_text()
+    folder = next(p for p in os.scandir(app.temporary) if p.name.startswith("age-gender-"))
+    assert not [name for name in os.listdir(folder) if name.startswith("film-")]
+    # The next film does not wait for the one that was given up.
+    short = write_film(tmp_path / "short.mp4", moving(10))
+    page.locator("#video button[aria-label='Clear']").click()
+    page.set_input_files("#video input[type=file]", str(short))
+    page.wait_for_timeout(1000)
+    page.locator("#video-start").click()
+    page.get_by_text(re.compile(r"2 people")).wait_for(timeout=30_000)
+
+
+def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
+    names = ["Grüße.jpg", "👋 emoji.jpg", "مرحبا.jpg", "<b>bold.jpg"]
+    with zipfile.ZipFile(tmp_path / "Fotos Größe.zip", "w") as archive:
+        for name in names:
+            archive.write(EXAMPLES / "age-20-26-male.jpg", name)
+        archive.writestr("broken.jpg", b"no picture")
+    page.get_by_role("tab", name="Folder").click()
+    page.set_input_files("#files input[type=file]", str(tmp_path / "Fotos Größe.zip"))
+    page.wait_for_timeout(1000)
+    page.locator("#batch-start").click()
+    page.get_by_text("4 faces in 5 pictures").wait_for(timeout=60_000)
+    page.wait_for_selector("#batch-table [role=row][aria-rowindex='6']", timeout=20_000)
+    text = page.locator("#batch-table").inner_text()
+    assert all(name in text for name in names) and "no picture" in text
+    with page.expect_download() as download:
+        page.locator("#batch-csv a").first.click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 6 and any("مرحبا" in line for line in lines)
+    page.screenshot(path=str(tmp_path / "folder.png"), full_page=True)
+    assert not page.problems and not page.foreign
+
+
+def test_the_programs_tab_names_this_server(page, app):
+    page.get_by_role("tab", name="For programs").click()
+    page.locator("#programs").get_by_text(app.url).first.wait_for(timeout=20_000)
+    text = page.locator("#programs").inner_text()
+    assert app.url in text and "127.0.0.1:7860" not in text
+
+
+def test_the_about_tab_shows_figures_limits_and_privacy(page):
+    page.get_by_role("tab", name="About").click()
+    page.wait_for_selector("#figures img", timeout=20_000)
+    assert page.locator("#figures img").count() >= 4
+    text = page.locator("body").inner_text()
+    assert "Privacy" in text and "expected calibration error" in text and "must not be used for" in text
+    assert all(page.locator("#figures img").nth(i).get_attribute("alt") for i in range(4))
+    assert not page.foreign
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_telephone_nothing_is_cut_off(browser, app, scheme, tmp_path):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page.goto(app.url)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    upload(page, EXAMPLES / "group.jpg")
+    page.wait_for_selector("#people .person", timeout=60_000)
+    for name in ("Photo", "Live", "Video", "Folder", "For programs", "About"):
+        tab = page.get_by_role("tab", name=name)
+        if not tab.is_visible():  # behind "…"
+            page.locator(".overflow-menu button").first.click()
+            page.locator(".overflow-dropdown").get_by_text(name).click()
+        else:
+            tab.click()
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        page.screenshot(path=str(tmp_path / f"{name}.png"), full_page=True)
+    # Text stands out from what is behind it, as WCAG asks (4.5 : 1).
+    luminance = """(element) => { const of = (c) => { const v = c.match(/[\\d.]+/g).slice(0, 3).map((x) => x / 255)
+      .map((x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+      return 0.2126*v[0] + 0.7152*v[1] + 0.0722*v[2]; };
+      const style = getComputedStyle(element); let behind = element, color;
+      do { color = getComputedStyle(behind).backgroundColor; behind = behind.parentElement; }
+      while (behind && /, 0\\)$|transparent/.test(color));
+      const [a, b] = [of(style.color), of(color)].sort((p, q) => p - q); return (b + 0.05) / (a + 0.05); }"""
+    for selector in ("h1", ".caution", "#privacy p"):
+        assert page.locator(selector).first.evaluate(luminance) >= 4.5, selector
+    page.close()
+
+
+def test_the_page_can_be_used_by_keyboard_and_screen_reader(page):
+    page.get_by_role("tab", name="Photo").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('button, input, select, textarea, img')].filter((e) => e.offsetParent &&
+        !(e.innerText || '').trim() && !e.ariaLabel && !e.title && !e.alt && !e.labels?.length &&
+        !e.getAttribute('aria-labelledby') && !e.closest('label, [aria-label]')).map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
+    page.get_by_role("tab", name="Live").click()
+    start = page.get_by_role("button", name="Start the camera")
+    start.focus()
+    page.context.grant_permissions(["camera"])
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop").wait_for(timeout=20_000)
+    assert page.get_by_role("status").count() >= 1

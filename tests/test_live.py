@@ -210,7 +210,7 @@ def test_a_visitor_starts_the_camera(app, camera, tmp_path):
         seen = set()
         for _ in range(20):
             page.wait_for_timeout(500)
-            seen |= set(re.sub(r", \d+ %|, \d+ \(.*?\)", "", row) for row in people(page))
+            seen |= {re.sub(r", \d+ %|, \d+ \(.*?\)", "", row) for row in people(page)}
         # Ten seconds, in which a face goes and comes back and the film begins anew: the same two people.
         assert {row.split(":")[1].strip() for row in seen} == {"female", "male"}
         assert len({row.split(":")[0] for row in seen}) <= 4, seen
@@ -222,7 +222,7 @@ def test_a_visitor_starts_the_camera(app, camera, tmp_path):
             "for (let i = 0; i < d.length; i += 4) if (d[i] > 180 && d[i + 2] < 60) n++; return n; }"
         )
         assert page.evaluate(side, False) > 10 * max(1, page.evaluate(side, True))
-        page.screenshot(path=os.environ.get("AGE_GENDER_SCREENSHOT_LIVE", str(tmp_path / "live.png")))
+        page.screenshot(path=str(tmp_path / "live.png"))
         page.locator(".live-mirror").click()
         page.wait_for_timeout(1000)
         assert page.evaluate(side, True) > 10 * max(1, page.evaluate(side, False))

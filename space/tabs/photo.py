@@ -29,6 +29,10 @@ MAX_BYTES = 50_000_000  # of a photo's file
 MAX_CARDS = 100  # people shown one by one; JSON and CSV have all
 THUMBNAIL = 96  # pixels
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+# Gradio leaves the examples without a name for those who do not see them.
+_NAME_EXAMPLES = """() => document.querySelectorAll(".gallery-item").forEach((item, number) => {
+  item.ariaLabel = `Example ${number + 1}`;
+})"""
 
 
 class Photo(gr.Image):
@@ -164,7 +168,7 @@ def as_csv(result: dict) -> str:
     return buffer.getvalue()
 
 
-def tab(analyzer: FaceAnalyzer) -> None:
+def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
     """Build the tab."""
 
     def analyze_photo(photo, threshold=THRESHOLD, blur_faces=False):
@@ -172,7 +176,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
 
         Args:
             photo: the picture, upright or with EXIF orientation.
-            threshold: the detector's score from which something counts as a face, 0 to 1.
+            threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
             blur_faces: make faces unrecognisable in the picture that is returned.
 
         Returns:
@@ -182,7 +186,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         """
         if photo is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
-        faces, result = answer(analyzer, photo, _threshold(threshold))
+        faces, result = answer(analyzer, photo, threshold)
         return picture(photo, faces, blur_faces), result
 
     def explain_age(photo, number=1, threshold=THRESHOLD):
@@ -200,7 +204,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         if photo is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
         try:
-            return explain(analyzer, photo, int(number or 0), _threshold(threshold))
+            return explain(analyzer, photo, int(number or 0), threshold)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -267,26 +271,19 @@ def tab(analyzer: FaceAnalyzer) -> None:
         )
         reading = gr.Markdown()
 
+    shown = [annotated, result, line, people, text]
     for event in (button.click, photo.change, threshold.release, blurred.input):
-        event(
-            show,
-            [photo, threshold, blurred],
-            [annotated, result, line, people, text],
-            api_visibility="private",
-            show_progress="minimal",
-            **NETWORK,
+        done = event(
+            show, [photo, threshold, blurred], shown, api_visibility="private", show_progress="minimal", **NETWORK
         )
+        # A photo that cannot be read must not stand beside the faces of the one before.
+        done.failure(lambda: (None, None, summary(None), "", ""), None, shown, api_visibility="private")
     # The page's own events return more than programs want.
     gr.Button(visible=False).click(
         analyze_photo, [photo, threshold, blurred], [annotated, result], api_name="analyze_photo", **NETWORK
     )
     explain_button.click(explain_age, [photo, number, threshold], [reason, reading], api_name="explain_age", **NETWORK)
     save.click(None, text, None, js=SAVE % "faces.csv", api_visibility="private")
+    page.load(None, None, None, js=_NAME_EXAMPLES, api_visibility="private")
     # What was explained belongs to the photo before.
     photo.change(lambda: (None, ""), None, [reason, reading], api_visibility="private", show_progress="hidden")
-
-
-def _threshold(value: float | None) -> float:
-    if value is None or not 0 <= value <= 1:
-        raise gr.Error("The threshold must be from 0 to 1.", print_exception=False)
-    return float(value)

@@ -1,0 +1,57 @@
+"""The README's pictures of the page, from the example pictures: python tests/screenshots.py [FOLDER]"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from conftest import CHROMIUM, EXAMPLES, ROOT, App
+from films import moving, write_camera, write_film
+from playwright.sync_api import sync_playwright
+
+FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --use-fake-device-for-media-stream"
+
+
+def main(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        camera = write_camera(Path(temporary) / "camera.mjpeg", moving(240))
+        film = write_film(Path(temporary) / "film.mp4", moving(120, gone=range(60, 90)))
+        running = App(*(["--detector", os.environ["DETECTOR"]] if os.environ.get("DETECTOR") else []))
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=[*FLAGS.split(), f"--use-file-for-fake-video-capture={camera}"]
+        )
+        try:
+            for name, scheme, width in (("", "light", 1200), ("-phone", "dark", 390)):
+                page = browser.new_page(viewport={"width": width, "height": 860}, color_scheme=scheme)
+                page.context.grant_permissions(["camera"])
+                page.goto(running.url)
+                page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+                page.set_input_files("#photo input[type=file]", str(EXAMPLES / "group.jpg"))
+                page.wait_for_selector("#people .person", timeout=60_000)
+                page.wait_for_timeout(2000)
+                page.screenshot(path=folder / f"photo{name}.png", full_page=not name)
+                page.get_by_role("tab", name="Live").click()
+                page.locator(".live-start").click()
+                page.wait_for_timeout(10_000)
+                page.screenshot(path=folder / f"live{name}.png")
+                page.locator(".live-start").click()
+                if not name:
+                    page.get_by_role("tab", name="Video").click()
+                    page.set_input_files("#video input[type=file]", str(film))
+                    page.wait_for_timeout(1500)
+                    page.locator("#video-start").click()
+                    page.get_by_text("frames analysed").wait_for(timeout=120_000)
+                    page.wait_for_timeout(3000)
+                    page.screenshot(path=folder / "video.png", full_page=True)
+                page.close()
+        finally:
+            browser.close()
+            running.stop()
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".github"
+    target.mkdir(parents=True, exist_ok=True)
+    main(target)
