@@ -1,8 +1,10 @@
-"""The README's pictures of the page, from the example pictures: python tests/screenshots.py [FOLDER]"""
+"""The README's pictures of the page, from the example pictures.
+
+python tests/screenshots.py [--detector YUNET.onnx] [FOLDER]
+"""
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -11,14 +13,15 @@ from conftest import CHROMIUM, EXAMPLES, ROOT, App
 from films import moving, write_camera, write_film
 from playwright.sync_api import sync_playwright
 
+JPEG = {"type": "jpeg", "quality": 80}
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --use-fake-device-for-media-stream"
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, options: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         camera = write_camera(Path(temporary) / "camera.mjpeg", moving(240))
         film = write_film(Path(temporary) / "film.mp4", moving(120, gone=range(60, 90)))
-        running = App(*(["--detector", os.environ["DETECTOR"]] if os.environ.get("DETECTOR") else []))
+        running = App(*options)
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=[*FLAGS.split(), f"--use-file-for-fake-video-capture={camera}"]
         )
@@ -31,11 +34,11 @@ def main(folder: Path) -> None:
                 page.set_input_files("#photo input[type=file]", str(EXAMPLES / "group.jpg"))
                 page.wait_for_selector("#people .person", timeout=60_000)
                 page.wait_for_timeout(2000)
-                page.screenshot(path=folder / f"photo{name}.png", full_page=not name)
+                page.screenshot(path=folder / f"photo{name}.jpg", full_page=not name, **JPEG)
                 page.get_by_role("tab", name="Live").click()
                 page.locator(".live-start").click()
                 page.wait_for_timeout(10_000)
-                page.screenshot(path=folder / f"live{name}.png")
+                page.screenshot(path=folder / f"live{name}.jpg", **JPEG)
                 page.locator(".live-start").click()
                 if not name:
                     page.get_by_role("tab", name="Video").click()
@@ -44,7 +47,7 @@ def main(folder: Path) -> None:
                     page.locator("#video-start").click()
                     page.get_by_text("frames analysed").wait_for(timeout=120_000)
                     page.wait_for_timeout(3000)
-                    page.screenshot(path=folder / "video.png", full_page=True)
+                    page.screenshot(path=folder / "video.jpg", full_page=True, **JPEG)
                 page.close()
         finally:
             browser.close()
@@ -52,6 +55,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".github"
-    target.mkdir(parents=True, exist_ok=True)
-    main(target)
+    *options, target = sys.argv[1:] if len(sys.argv) % 2 == 0 else [*sys.argv[1:], ROOT / ".github"]
+    Path(target).mkdir(parents=True, exist_ok=True)
+    main(Path(target), options)

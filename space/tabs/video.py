@@ -86,7 +86,10 @@ def tab(analyzer: FaceAnalyzer) -> None:
         points = result.get("faces_over_time") or []
         return (
             rows(result),
-            pandas.DataFrame(points, columns=["second", "faces"]) if points else None,
+            gr.LinePlot(
+                pandas.DataFrame(points, columns=["second", "faces"]),
+                y_lim=[0, max((count for _, count in points), default=0) + 1],
+            ),
             as_csv(result) if result else "",
         )
 
@@ -106,7 +109,9 @@ def tab(analyzer: FaceAnalyzer) -> None:
                 buttons=["download"],
             )  # fmt: skip
     table = gr.Dataframe(headers=HEADERS, label="People, longest on screen first", interactive=False, elem_id="persons")
-    plot = gr.LinePlot(x="second", y="faces", label="Faces over time", height=280, elem_id="faces-over-time")
+    plot = gr.LinePlot(
+        x="second", y="faces", x_title="seconds", title="Faces over time", height=300, elem_id="faces-over-time"
+    )
     save = gr.Button("Download CSV", elem_id="video-csv")
     text = gr.Textbox(visible="hidden")
     with gr.Accordion("JSON", open=False):
