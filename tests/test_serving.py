@@ -17,14 +17,14 @@ from PIL import Image
 
 from space import bundle as bundles
 from space.analyzer import FaceAnalyzer
-from space.annotate import draw, label
+from space.annotate import blur, draw, label
 from space.bundle import EMBEDDED, BundleError, open_bundle
 from space.crop import crop, load_template, similarity
 from space.detector import Haar, YuNet, load_detector
 from space.estimator import Estimator
 from space.face import Face, whole_years
 from space.photo import MAX_PIXELS, PhotoError, read_photo
-from space.ui import rows
+from space.tabs.folder import lines
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
 
@@ -302,7 +302,7 @@ def test_picture_and_table_show_the_same_age():
         face = Face(
             (0.0, 0.0, 9.0, 9.0), 1.0, age=age, age_low=1.0, age_high=9.0, gender="male", gender_probability=0.9
         )
-        assert label(face) == f"male, {rows({'faces': [face.as_dict()]})[0][1]}"
+        assert label(face) == f"male, {lines({'file': '', 'faces': [face.as_dict()]})[0][2]}"
         assert abs(int(label(face).split()[1]) - age) <= 0.55
     assert [whole_years(age) for age in (2.5, 3.5, 18.54, 0.0, 61.44)] == ["3", "4", "19", "0", "61"]
 
@@ -405,3 +405,15 @@ def test_an_explanation_shows_where_the_answer_comes_from():
     coloured = overlay(crop, years)
     red = coloured[..., 0].astype(int) - coloured[..., 2]
     assert coloured.dtype == np.uint8 and red[40, 160] > 60 and abs(red[150, 50]) < 3
+
+
+def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():
+    photo = np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+    before = photo.copy()
+    box = (150.0, 100.0, 100.0, 100.0)
+    blurred = blur(photo, [Face(box, 0.9)])
+    assert np.array_equal(photo, before) and photo[100:200, 150:250].std() > 70
+    assert blurred[120:180, 170:230].std() < 8  # of 36 patches of some hundred pixels each
+    assert np.array_equal(blurred[:70], photo[:70]) and np.array_equal(blurred[:, 280:], photo[:, 280:])
+    outside = [Face((-50.0, -50.0, 80.0, 80.0), 0.9), Face((5000.0, 5000.0, 10.0, 10.0), 0.9)]
+    assert blur(photo, outside).shape == photo.shape
