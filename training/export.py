@@ -175,7 +175,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description="Convert a .keras file to ONNX, or with a folder as SOURCE copy what serving needs of a bundle."
     )
-    parser.add_argument("source", type=Path, help="a .keras file, or a bundle's folder")
+    parser.add_argument(
+        "source", type=Path, help="a .keras file, a bundle's folder, or vgg16 or compact for one with random weights"
+    )
     parser.add_argument("target", type=Path, help="the .onnx file, or the folder for the slim bundle")
     options = parser.parse_args()
     if options.source.is_dir():
@@ -183,4 +185,10 @@ if __name__ == "__main__":
     else:
         import keras
 
-        convert(keras.models.load_model(options.source, compile=False), options.target)
+        from training import networks
+
+        if str(options.source) in networks.NETWORKS:
+            network = networks.build(str(options.source), age_head="distribution")
+        else:
+            network = keras.models.load_model(options.source, compile=False)
+        convert(network, options.target)

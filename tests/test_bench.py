@@ -1,0 +1,50 @@
+"""The benchmark runs, and its figures are of what they say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from conftest import python
+
+from space import bench
+from space.bundle import EMBEDDED
+
+
+def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
+    code = "import sys; from space import bench; bench.SECONDS = 0.05; sys.exit(bench.main(sys.argv[1:]))"
+    out = tmp_path / "bench.json"
+    arguments = (
+        "--detector",
+        "haar",
+        "--model",
+        EMBEDDED,
+        "--model",
+        EMBEDDED / "model.onnx",
+        "--peers",
+        "--json",
+        out,
+    )
+    result = python("-c", code, *arguments)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    values = report["models"]["compact, float32"]
+    assert report["machine"]["gflops"] > 1 and report["machine"]["cores"] >= 1
+    assert values["faces found"] == {"1": 1, "5": 5, "20": 20}
+    assert 0 < values["crop, one face"] < values["prediction, 1 at once, each"] < values["whole photo, 20 faces"]
+    assert values["page, s"] < values["first answer, s"] < 60 and 100 < values["resident, MB"] < 1000
+    assert "Keras predict" in values and values["OpenCV dnn"]
+    assert "page, s" not in report["models"]["model"]  # a network alone cannot be started
+    assert "| whole photo, 20 faces, ms |" in result.stdout and report["machine"]["processor"] in result.stdout
+
+
+def test_the_arithmetic_of_a_network_is_counted(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [8, 3, 3, 3], np.zeros(216, np.float32))
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", c, 10, 10]) for n, c in (("x", 3), ("y", 8)))
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [x], [y], [weights])), tmp_path / "one.onnx")
+    assert bench.gflop_a_face(tmp_path / "one.onnx") == 2 * 8 * 100 * 27 / 1e9
+    assert 0.1 < bench.gflop_a_face(EMBEDDED / "model.onnx") < 5
