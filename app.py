@@ -39,43 +39,49 @@ def main(arguments: list[str] | None = None) -> int:
         import spaces
 
         spaces.GPU(lambda: None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what follows is cleaned up
+    with tempfile.TemporaryDirectory(prefix="age-gender-", ignore_cleanup_errors=True) as folder:
+        # What visitors send and get goes when the app does. Set before Gradio is imported: it makes folders.
+        tempfile.tempdir = folder
+        os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
+        return serve(options)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Load model and page and run until stopped; returns the exit status."""
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
     from space.bundle import BundleError
     from space.ui import build, launch_options
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what follows is cleaned up
     try:
-        with tempfile.TemporaryDirectory(prefix="age-gender-", ignore_cleanup_errors=True) as folder:
-            # What visitors send and get goes when the app does.
-            tempfile.tempdir = folder
-            os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
-            analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
-            model = analyzer.bundle.as_dict()
-            revision = f"@{model['revision']}" if model["revision"] else ""
-            print(
-                f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True
-            )
-            if analyzer.note:
-                print(f"note: {analyzer.note}", file=sys.stderr)
-            build(analyzer).launch(
-                server_name=options.host,
-                server_port=options.port,
-                share=options.share or None,
-                mcp_server=options.mcp,
-                **launch_options(analyzer),
-            )
+        analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
+        model = analyzer.bundle.as_dict()
+        revision = f"@{model['revision']}" if model["revision"] else ""
+        print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
+        if analyzer.note:
+            print(f"note: {analyzer.note}", file=sys.stderr)
+        build(analyzer).launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share or None,
+            mcp_server=options.mcp,
+            **launch_options(analyzer),
+        )
     except (BundleError, OSError) as error:
         if "empty port" in str(error):  # Gradio's text names its own functions
-            error = f"Port {options.port or '7860 and those after it'} cannot be had: choose another with --port."
+            error = (
+                f"Port {options.port or '7860 and those after it'} of {options.host or '127.0.0.1'} cannot be had: "
+                "choose another with --port, or an address of this machine with --host."
+            )
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def _port(text: str) -> int:
-    if not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError("must be from 1 to 65535")
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 65535")
     return int(text)
 
 

@@ -4,7 +4,8 @@
     python -m space.batch PHOTOS... --ray --parquet FOLDER        on all cores, or all machines of a Ray cluster
 
 PHOTOS are pictures, zips, and folders, which are searched whole. JSONL has one line a picture, CSV one a face. A run
-that was stopped, even killed, goes on where it was when the same command is given again.
+that was stopped, even killed, goes on where it was when the same command is given again; a picture that stands in the
+JSONL is not looked at again, and the CSV has all that the JSONL has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import sys
 import time
@@ -20,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,7 @@ from space.detector import THRESHOLD
 from space.estimator import BATCH
 from space.face import Face
 from space.photo import PhotoError, read_photo
+from space.tabs import counted
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
 MAX_BYTES = 100_000_000  # of a picture's file
@@ -55,27 +59,46 @@ class Picture:
 
 
 def find_pictures(paths: Iterable[str | Path]) -> list[Picture]:
-    """All pictures among files, folders (searched whole, hidden files left out) and zips, in order of name.
+    """All pictures among files, folders (searched whole, hidden files left out) and zips, each once, folders by name.
 
     A file that is named is a picture whatever it is called; in folders and zips those with one of SUFFIXES are.
 
     Raises:
-        BatchError: a path that is not there, or a zip that cannot be opened.
+        BatchError: a path that is not there, or a zip among `paths` that cannot be opened.
     """
-    found = []
+    found: list[Picture] = []
+    # A few zips stay open: reading a large one's list anew for each picture would take longer than the pictures.
+    archive = lru_cache(maxsize=4)(zipfile.ZipFile)
     for path in map(Path, paths):
         if path.is_dir():
-            files = (p for p in path.rglob("*") if not any(s.startswith(".") for s in p.relative_to(path).parts))
-            for file in sorted(files):
-                if file.suffix.lower() in SUFFIXES and file.is_file():
+            for file in _walk(path):
+                if file.suffix.lower() in SUFFIXES:
                     found.append(_file(file))
-                elif file.suffix.lower() == ".zip" and file.is_file():
-                    found += _zip(file)
+                elif file.suffix.lower() == ".zip":
+                    try:
+                        found += _zip(file, archive)
+                    except BatchError as error:
+                        found.append(Picture(file.as_posix(), partial(_fail, str(error))))
         elif not path.is_file():
-            raise BatchError(f"There is no file or folder {path}.")
+            raise BatchError(f"{path} is no file that can be read." if path.exists() else f"There is no {path}.")
         else:
-            found += _zip(path) if path.suffix.lower() == ".zip" else [_file(path)]
-    return found
+            found += _zip(path, archive) if path.suffix.lower() == ".zip" else [_file(path)]
+    return list({picture.name: picture for picture in found}.values())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder that is not hidden, by name; links to folders are followed, in circles only once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (p for n in sorted(files) if not n.startswith(".") and (p := Path(place, n)).is_file())
+        seen.add(real)
+
+
+def _fail(message: str) -> bytes:
+    raise PhotoError(message)
 
 
 def _file(path: Path) -> Picture:
@@ -87,10 +110,9 @@ def _file(path: Path) -> Picture:
     return Picture(path.as_posix(), read)
 
 
-def _zip(path: Path) -> list[Picture]:
+def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile]) -> list[Picture]:
     try:
-        archive = zipfile.ZipFile(path)
-        members = archive.infolist()
+        members = archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BatchError(f"{path.name} is no zip that can be opened ({error}).") from error
     members = [m for m in members if _is_picture(m)]
@@ -101,7 +123,7 @@ def _zip(path: Path) -> list[Picture]:
         def read() -> bytes:
             try:
                 # In place, so a member's name leads nowhere; and no further than allowed, whatever its header says.
-                with archive.open(member) as file:
+                with archive(path).open(member) as file:
                     content = file.read(MAX_BYTES + 1)
             except RuntimeError:  # zipfile's word for a password
                 raise PhotoError("The picture is locked by a password.") from None
@@ -217,6 +239,9 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
     }
 
 
+_BEGINNING = b'{"file": '  # of each of our rows
+
+
 def finished(jsonl: Path, wanted: dict) -> set[str]:
     """The pictures that a JSONL has; a last line that was cut off is taken away.
 
@@ -226,8 +251,8 @@ def finished(jsonl: Path, wanted: dict) -> set[str]:
     done, whole = set(), 0
     with open(jsonl, "rb+") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                break
+            if not line.endswith(b"\n") and (whole or _BEGINNING.startswith(line[: len(_BEGINNING)])):
+                break  # cut off by a kill
             try:
                 row = json.loads(line)
                 name, made = row["file"], {key: row[key] for key in wanted}
@@ -241,7 +266,8 @@ def finished(jsonl: Path, wanted: dict) -> set[str]:
                 )
             done.add(name)
             whole += len(line)
-        file.truncate(whole)
+        if whole < file.seek(0, os.SEEK_END):
+            file.truncate(whole)
     return done
 
 
@@ -254,13 +280,23 @@ def run(options: argparse.Namespace) -> str:
     from filelock import FileLock, Timeout
     from tqdm import tqdm
 
+    targets = [path for path in (options.csv, options.jsonl) if path]
+    for path in targets:
+        if (
+            path.is_dir()
+            or path.suffix.lower() in SUFFIXES | {".zip"}
+            or len({p.resolve() for p in targets}) < len(targets)
+        ):
+            raise BatchError(f"{path} cannot be a table: give --csv and --jsonl a file each, of a name of its own.")
     jsonl = options.jsonl or options.csv.with_name(options.csv.name + ".part.jsonl")
-    for path in filter(None, (options.csv, options.jsonl)):
+    for path in targets:
         path.parent.mkdir(parents=True, exist_ok=True)
     analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
     if analyzer.note:
         print(f"note: {analyzer.note}", file=sys.stderr)
     pictures = find_pictures(options.paths)
+    if not pictures:
+        raise BatchError(f"There are no pictures in {', '.join(map(str, options.paths))}.")
     lock = FileLock(f"{jsonl}.lock", timeout=0)
     try:
         lock.acquire()
@@ -289,10 +325,11 @@ def run(options: argparse.Namespace) -> str:
         if options.csv and not options.jsonl:
             jsonl.unlink()
     finally:
-        lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
     seconds = time.monotonic() - started
-    text = f"{len(left):,} pictures, {faces:,} faces, {errors:,} that could not be read, in {seconds:.0f} s"
+    text = f"{counted(len(left), 'picture')}, {counted(faces, 'face')}, {errors:,} that could not be read, "
+    text += f"in {seconds:.0f} s"
     if len(left) < len(pictures):
         text += f"; {len(pictures) - len(left):,} were done before"
     return f"{text}: {', '.join(str(path) for path in (options.csv, options.jsonl) if path)}"
@@ -311,8 +348,10 @@ def run_with_ray(options: argparse.Namespace) -> str:
         raise BatchError(f'--ray needs Ray Data ({error}): pip install "ray[data]"') from error
     if options.parquet.exists() and any(options.parquet.iterdir()):
         raise BatchError(f"{options.parquet} is not empty: choose another folder.")
+    if any(path.lower().endswith(".zip") for path in options.paths):
+        raise BatchError("--ray reads pictures and folders, no zips.")
     if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
-        raise BatchError("There is no picture in these folders.")
+        raise BatchError(f"There are no pictures in {', '.join(options.paths)}.")
     FaceAnalyzer.load(options.model, detector=options.detector)  # what is wrong is said here, not by an actor
     texts, numbers = {"file", "gender", "error"}, {"face": pyarrow.int32()}
     schema = pyarrow.schema(
@@ -380,9 +419,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError("must be from 0 to 1")
+        raise argparse.ArgumentTypeError("must be a number from 0 to 1")
     return value
 
 

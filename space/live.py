@@ -12,6 +12,7 @@ import logging
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -27,7 +28,9 @@ MOST = 4  # faces a frame that get a new answer; in a crowd they take turns
 MAX_BYTES = 1_000_000  # of a frame
 MAX_PIXELS = 1920 * 1080  # of a frame
 MAX_VISITORS = 8  # at once; they take turns, so that each gets a share of the frames
+BAD_FRAMES = 50  # in a row, after which a connection is closed
 SILENCE = 60.0  # seconds without a frame after which a connection is closed
+_LOCAL = {"localhost", "127.0.0.1", "::1"}
 _HEADER = struct.Struct("<I")  # number of the frame, then its JPEG
 
 log = logging.getLogger(__name__)
@@ -88,10 +91,14 @@ class LiveServer:
 
     async def serve(self, socket: WebSocket) -> None:
         """One visitor, from first to last frame."""
+        host = urlsplit(f"//{socket.headers.get('host', '')}").hostname
+        origin = urlsplit(socket.headers.get("origin", "")).hostname
+        if host in _LOCAL and origin not in {None, *_LOCAL}:
+            await socket.close(1008)  # another site's page in the browser of whoever runs the app for themselves
+            return
         await socket.accept()
         if self.visitors >= MAX_VISITORS:
-            await socket.send_json({"error": f"{self.visitors} others are live now. Try again in a minute."})
-            await socket.close(1013)
+            await _farewell(socket, f"{self.visitors} others are live now. Try again in a minute.")
             return
         self.visitors += 1
         newest: list[bytes] = []
@@ -125,12 +132,12 @@ class LiveServer:
             if not isinstance(message, bytes):
                 raise _Refused("A frame must be sent as bytes.")
             if not _HEADER.size < len(message) <= MAX_BYTES:
-                raise _Refused(f"A frame must have at most {MAX_BYTES // 1000:,} kB.")
+                raise _Refused(f"A frame must be a number and a JPEG of at most {MAX_BYTES // 1000:,} kB.")
             newest[:] = [message]
             arrived.set()
 
     async def _send(self, socket: WebSocket, newest: list[bytes], arrived: asyncio.Event) -> None:
-        stream = LiveStream(self._analyzer)
+        stream, bad = LiveStream(self._analyzer), 0
         while True:
             await arrived.wait()
             arrived.clear()
@@ -147,6 +154,9 @@ class LiveServer:
                 # One bad frame ends neither this stream nor another's.
                 log.exception("A live frame could not be analysed")
                 answer = {"error": "This frame could not be analysed."}
+            bad = bad + 1 if "error" in answer else 0
+            if bad >= BAD_FRAMES:
+                raise _Refused(f"{answer['error']} Too many such frames.")
             await socket.send_json({"frame": number, **answer})
 
 

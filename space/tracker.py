@@ -16,9 +16,13 @@ import numpy as np
 from space.face import Face
 
 MEMORY = 1.5  # seconds after which a face that is gone is forgotten
+REACH = 0.7  # face widths a second by which the place grows at which somebody who is gone may come back
 COAST = 0.4  # seconds for which a face that the detector misses is still shown
 CONFIRM = 2  # detections before a face is shown: what is seen once is often none
 WINDOW = 60  # answers that a smoothed one rests on
+# Answers that contradict a person's for so long, and so many of them, are somebody else's, who took the place unseen.
+DOUBT, DOUBTS = 0.5, 3  # seconds, answers
+OTHER_AGE, OTHER_GENDER = 15.0, 0.9  # years off, or confidence in the other gender against the same in this one
 CALM_AGE, CALM_GENDER = 0.8, 0.03  # years and probability that an answer must move before the shown one follows
 # One Euro filter (Casiez, Roussel & Vogel 2012): a still box is smoothed, a quick one followed at once.
 CUTOFF, CUTOFF_SPEED = 1.0, 3.0  # Hz at rest, and more per box width a second
@@ -39,6 +43,7 @@ class Track:
     answers: deque = field(default_factory=deque)  # rows: weight, age, age_low, age_high, p_female
     answered: float = -math.inf  # seconds
     shown: tuple | None = None  # age, age_low, age_high, p_female
+    doubts: list = field(default_factory=list)  # seconds and faces of the last answers, if they all contradict `shown`
 
     def follow(self, face: Face, seconds: float) -> None:
         """Move on to where the face is now."""
@@ -50,15 +55,14 @@ class Track:
         self.box += _share(step, CUTOFF + CUTOFF_SPEED * widths) * (new - self.box)
         self.face, self.last, self.seen = face, seconds, self.seen + 1
 
-    def learn(self, face: Face, seconds: float) -> None:
+    def learn(self, face: Face) -> None:
         """Take one more answer into account: the weighted median, which no single bad frame can move."""
-        p = face.gender_probability if face.gender == "female" else 1 - face.gender_probability
+        p = _p_female(face)
         low, high = (face.age if bound is None else bound for bound in (face.age_low, face.age_high))
         # A year beside the interval, so that a network without intervals weighs all alike.
         self.answers.append((face.score / (1 + high - low) ** 2, face.age, low, high, p))
         if self.window and len(self.answers) > self.window:
             self.answers.popleft()
-        self.answered = seconds
         rows = np.array(self.answers)
         values = tuple(weighted_median(column, rows[:, 0]) for column in rows[:, 1:].T)
         bounds = (None, None) if face.age_low is None else values[1:3]
@@ -68,6 +72,19 @@ class Track:
             or abs(values[3] - self.shown[3]) >= CALM_GENDER
         ):
             self.shown = (values[0], *bounds, values[3])
+
+    def is_somebody_else(self, face: Face, seconds: float) -> bool:
+        """Whether this answer and those before it are another person's; an answer that fits ends the doubt."""
+        self.answered = seconds
+        if len(self.answers) > DOUBTS:  # before that nothing is sure enough to be contradicted
+            age, _, _, p = self.shown
+            new = _p_female(face)
+            flipped = min(new, 1 - p) >= OTHER_GENDER or min(1 - new, p) >= OTHER_GENDER
+            if flipped or abs(face.age - age) > OTHER_AGE:
+                self.doubts.append((seconds, face))
+                return len(self.doubts) >= DOUBTS and seconds - self.doubts[0][0] >= DOUBT
+        self.doubts.clear()
+        return False
 
     def as_face(self) -> Face:
         """The person as shown: smoothed box and answers, with `track_id`."""
@@ -87,6 +104,7 @@ class Tracker:
         """`window`: how many of the last answers a smoothed one rests on, None for all; `confirm`: see CONFIRM."""
         self.tracks: list[Track] = []
         self._window, self._confirm = window, confirm
+        self.memory = MEMORY  # seconds
         self._count = 0
         self._now = -math.inf
 
@@ -111,26 +129,35 @@ class Tracker:
             back, those missed by the detector shown for COAST seconds more.
         """
         self._now = seconds = max(seconds, self._now)
-        self.tracks = [track for track in self.tracks if seconds - track.last <= MEMORY]
+        self.tracks = [track for track in self.tracks if seconds - track.last <= self.memory]
         present = []
         pairs = assign(self.tracks, faces, seconds)
         for index, face in enumerate(faces):
             if index in pairs:
-                track = pairs[index]
-                track.follow(face, seconds)
-            else:
-                self._count += 1
-                box = np.array([*face.center, *face.box[2:]])
-                track = Track(self._count, face, box, seconds, seconds, self._window)
-                self.tracks.append(track)
-            present.append(track)
+                pairs[index].follow(face, seconds)
+            present.append(pairs[index] if index in pairs else self._begin(face, seconds))
         due = sorted(present, key=lambda track: (track.answered, -track.face.area))[:most]
         if due:
             for track, face in zip(due, estimate([track.face for track in due]), strict=True):
-                track.learn(face, seconds)
+                if track.is_somebody_else(face, seconds):
+                    self.tracks.remove(track)
+                    other = self._begin(track.face, seconds)
+                    other.first, other.seen = track.doubts[0][0], len(track.doubts)
+                    track.last = other.first
+                    for when, answer in track.doubts:
+                        other.learn(answer)
+                        other.answered = when
+                elif not track.doubts:  # what contradicts waits until it is known whose it is
+                    track.learn(face)
         return [
             track.as_face() for track in self.tracks if track.seen >= self._confirm and seconds - track.last <= COAST
         ]
+
+    def _begin(self, face: Face, seconds: float) -> Track:
+        self._count += 1
+        box = np.array([*face.center, *face.box[2:]])
+        self.tracks.append(Track(self._count, face, box, seconds, seconds, self._window))
+        return self.tracks[-1]
 
     def cut(self) -> None:
         """Forget everyone: after a cut in a film the next face at the same place is another person's."""
@@ -156,9 +183,13 @@ def assign(tracks: list[Track], faces: list[Face], seconds: float) -> dict[int, 
     distance = np.linalg.norm(then[:, None, :2] - now[None, :, :2], axis=-1) / size
     growth = np.abs(np.log(then[:, None, 2:].mean(-1) / now[None, :, 2:].mean(-1)))
     cost = distance + growth + (1 - _overlap(then, now))
-    near = (distance <= 1 + 2 * gap) & (growth <= 0.6 + gap)
+    near = (distance <= 1 + REACH * gap) & (growth <= 0.6 + gap)
     rows, columns = linear_sum_assignment(np.where(near, cost, 1e6))
     return {int(c): tracks[r] for r, c in zip(rows, columns, strict=True) if near[r, c]}
+
+
+def _p_female(face: Face) -> float:
+    return face.gender_probability if face.gender == "female" else 1 - face.gender_probability
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

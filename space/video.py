@@ -1,11 +1,12 @@
 """A film → the same film with everyone boxed and labelled, and a table of the people in it. By PyAV (FFmpeg).
 
 Some frames a second are analysed, the boxes in between are interpolated. A person is somebody from their first to their
-last sight: nothing here recognises anybody, so who comes back after a cut counts again.
+last sight: nothing here recognises anybody, so who comes back after a cut or a while (`tracker.MEMORY`) counts again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -17,21 +18,26 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw
 from space.detector import THRESHOLD
 from space.face import Face
-from space.tracker import Track, Tracker
+from space.tracker import MEMORY, Track, Tracker
 
 MAX_SECONDS = 300  # of a film
 MAX_BYTES = 200_000_000  # of its file
 MAX_PIXELS = 4096 * 2304  # of a frame
 MAX_FRAMES = 20_000
+MAX_WAITING = 30  # frames between two analysed ones: they wait in memory for the boxes on the way
 SIDE = 1280  # pixels, longer side of the film that is written; and at which faces are searched, up to 1024
 RATE = 8.0  # analysed frames a second
 SEEN = 3  # detections that make a person; fewer are mostly none
+FLASH = 3  # frames within which the old scene may come back after what looked like a cut
 CUT = 27.0  # mean change of hue, saturation and value, 0 to 255, that is a cut (as PySceneDetect's ContentDetector)
+_DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_SOUND_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz, of AAC
 _COPIED = {"aac", "mp3", "mp3float"}  # sound that MP4 takes and browsers play; other kinds become AAC
 
 
@@ -78,7 +84,8 @@ class Film:
     counts: list[tuple[float, int]]  # seconds from the start, faces shown: one for each analysed frame
     frames: int
     analysed: int
-    seconds: float  # length
+    seconds: float  # length, as far as it could be read
+    damaged: bool  # whether some of it could not
     elapsed: float  # seconds that it took
 
 
@@ -116,7 +123,8 @@ def annotate_video(
     try:
         # Only files: a playlist of a stranger's would make FFmpeg fetch what it names.
         with av.open(str(source), options={"protocol_whitelist": "file"}) as film:
-            if film.format.name.split(",")[0] in ("hls", "concat", "dash", "image2", "tty"):
+            kind = film.format.name.split(",")[0]
+            if kind in ("hls", "concat", "dash", "image2", "tty") or kind.endswith("_pipe"):
                 raise VideoError("This file is no film that can be read. Use MP4, MOV, WebM or AVI.")
             _check(film)
             with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
@@ -125,6 +133,8 @@ def annotate_video(
     except av.error.InvalidDataError:
         raise VideoError("This file is no film that can be read, or is damaged. Use MP4, MOV, WebM or AVI.") from None
     except av.error.FFmpegError as error:
+        if error.errno in _DISK:
+            raise VideoError(f"The labelled film cannot be written ({error.strerror}).") from error
         raise VideoError(f"The film is damaged or of a kind that cannot be read ({error.strerror}).") from error
     finally:
         with suppress(OSError):
@@ -133,7 +143,8 @@ def annotate_video(
 
 
 def _check(film: av.container.InputContainer) -> None:
-    if not film.streams.video:
+    pictures = [s for s in film.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not pictures or pictures[0] is not film.streams.video[0]:  # the cover of a song is no film
         raise VideoError("There is no picture in this file, only sound or text.")
     stream = film.streams.video[0]
     if stream.codec_context is None:
@@ -165,7 +176,8 @@ class _Writer:
         self.waiting: list[tuple[float, int, np.ndarray]] = []  # frames after the last analysed one
         self.before: tuple[float, list[Face]] = (-1.0, [])  # the last analysed frame
         self.counts: list[tuple[float, int]] = []
-        self.small = None
+        self.small = self.scene = None
+        self.shift, self.damaged, self.period = 0, False, 0.0
         self.frames, self.last_pts, self.start = 0, None, None
 
     def run(self) -> Iterator[Progress]:
@@ -188,7 +200,8 @@ class _Writer:
             except av.error.InvalidDataError:
                 if not self.frames:
                     raise
-                continue  # a damaged stretch; what follows may be whole
+                self.damaged = True  # a stretch of it; what follows may be whole
+                continue
             for picture in pictures:
                 seconds = self.take(picture)
             now = time.monotonic()
@@ -200,6 +213,7 @@ class _Writer:
             raise VideoError("There is no picture in this file that can be read.")
         for sound in early:
             self.sound.take(sound)
+        self.credit(seconds + self.period)
         self.flush(None)
         for packet in self.encoder.encode():
             self.out.mux(packet)
@@ -209,7 +223,8 @@ class _Writer:
             counts=self.counts,
             frames=self.frames,
             analysed=len(self.counts),
-            seconds=round(max(seconds, length or 0.0), 3),
+            seconds=round(seconds + self.period, 3),
+            damaged=self.damaged or bool(length and length - seconds > 1 + self.period and not self.sound.sources),
             elapsed=time.monotonic() - started,
         )
 
@@ -219,15 +234,25 @@ class _Writer:
         pts = picture.pts
         if pts is None:  # raw streams and old AVI files have no times, only a rate
             pts = round(self.frames / (self.source.average_rate or 25) / base)
+        pts += self.shift
         if self.last_pts is not None and pts <= self.last_pts:
-            pts = self.last_pts + 1
+            if float((self.last_pts - pts) * base) > 0.5:  # joined recordings start their clock anew
+                step = self.last_pts + max(1, round(self.period / base)) - pts
+                self.shift, pts = self.shift + step, pts + step
+            else:
+                pts = self.last_pts + 1
+        if self.last_pts is not None:
+            self.period = float((pts - self.last_pts) * base)
+        else:
+            self.start, self.period = pts, float(1 / (self.source.average_rate or 25))
         self.last_pts = pts
-        self.start = pts if self.start is None else self.start
         seconds = float((pts - self.start) * base)
         self.frames += 1
-        if seconds > MAX_SECONDS + 1 or self.frames > MAX_FRAMES:
+        if seconds > MAX_SECONDS + 1:
             raise VideoError(_too_long(seconds))
-        rgb = _upright(picture)
+        if self.frames > MAX_FRAMES:
+            raise VideoError(f"The film has too many frames: at most {MAX_FRAMES:,}. Cut it and try again.")
+        rgb = _upright(picture, float(self.source.sample_aspect_ratio or 1))
         if self.encoder is None:
             self.open(rgb, base)
         height, width = self.encoder.height, self.encoder.width
@@ -235,33 +260,43 @@ class _Writer:
             rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
         cut = self.is_cut(rgb)
         # A little less than the period, or rounding would let the rate fall to half.
-        if self.frames > 1 and not cut and seconds - self.before[0] < 0.9 / self.rate:
+        soon = seconds - self.before[0] < 0.9 / self.rate and len(self.waiting) < MAX_WAITING
+        if self.frames > 1 and not cut and soon:
             self.waiting.append((seconds, pts, rgb))
             return seconds
         if cut:
             self.flush(None)
-            self.tracker.cut()
+            self.change_scene()
+        self.credit(seconds)
+        # Films of few frames a second must not forget between two of them.
+        self.tracker.memory = max(MEMORY, 1.5 * (seconds - self.before[0])) if self.counts else MEMORY
         found = self.analyzer.detect(rgb, threshold=self.threshold)
         shown = self.tracker.update(found, seconds, lambda faces: self.analyzer.estimate(rgb, faces))
         self.flush((seconds, shown))
         self.tracks |= {track.id: track for track in self.tracker.tracks}
-        step = min(seconds - self.before[0], 2 / self.rate) if self.counts else 1 / self.rate
-        for face in shown:
-            self.on_screen[face.track_id] = self.on_screen.get(face.track_id, 0.0) + step
         self.counts.append((round(seconds, 3), len(shown)))
         self.before = (seconds, shown)
         self.write(rgb, pts, shown)
         return seconds
 
+    def credit(self, seconds: float) -> None:
+        """Who was shown in the last analysed frame was on screen until now."""
+        for face in self.before[1]:
+            self.on_screen[face.track_id] = self.on_screen.get(face.track_id, 0.0) + seconds - self.before[0]
+
+    def change_scene(self) -> None:
+        """After a cut everyone is somebody else, except where it was a flash and the old scene is back."""
+        if self.scene and self.frames - self.scene[0] <= FLASH and _change(self.scene[1], self.small) <= CUT:
+            self.tracker.tracks, self.scene = self.scene[2], None
+            return
+        self.scene = (self.frames, self.previous, self.tracker.tracks)
+        self.tracker.cut()
+
     def is_cut(self, rgb: np.ndarray) -> bool:
         """Whether the picture is another scene's than the one before."""
         small = cv2.cvtColor(cv2.resize(rgb, (48, 27), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2HSV).astype(int)
-        before, self.small = self.small, small
-        if before is None:
-            return False
-        change = np.abs(small - before)
-        change[..., 0] = np.minimum(change[..., 0], 180 - change[..., 0])  # hue is a circle of 180 steps
-        return float(change.mean()) > CUT
+        self.previous, self.small = self.small, small
+        return self.previous is not None and _change(self.previous, small) > CUT
 
     def flush(self, after: tuple[float, list[Face]] | None) -> None:
         """Write the frames that wait, boxes on their way to the next analysed frame; None: there is none."""
@@ -279,12 +314,17 @@ class _Writer:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = base
         stream.options = {"preset": "veryfast", "crf": "23"}
+        # Named, since players take what is not named for BT.709 when it is large and for BT.601 when it is small.
+        context = stream.codec_context
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         self.encoder = stream
 
     def write(self, rgb: np.ndarray, pts: int, faces: list[Face]) -> None:
         if self.blurred:
             rgb = blur(rgb, faces)
         frame = av.VideoFrame.from_ndarray(draw(rgb, faces), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         base = self.encoder.codec_context.time_base
         frame.pts, frame.time_base = max(0, pts - round(self.offset / base)), base
         for packet in self.encoder.encode(frame):
@@ -293,7 +333,7 @@ class _Writer:
     def people(self) -> list[Person]:
         found = []
         for track in self.tracks.values():
-            if track.seen < SEEN or track.id not in self.on_screen:
+            if track.seen < min(SEEN, len(self.counts)) or track.id not in self.on_screen:
                 continue
             face = track.as_face()
             found.append(
@@ -318,22 +358,34 @@ class _Sound:
         if source.codec_context.name in _COPIED:
             self.copy = out.add_stream_from_template(source)
         else:
-            self.encoder = out.add_stream("aac", rate=source.codec_context.sample_rate or 48000)
-            self.resampler = av.AudioResampler("fltp", "stereo", self.encoder.codec_context.sample_rate)
+            rate = source.codec_context.sample_rate
+            self.rate = rate if rate in _SOUND_RATES else _SOUND_RATES[0]
+            self.encoder = out.add_stream("aac", rate=self.rate)
             self.encoder.layout = "stereo"
+            self.resampler = None
 
     def take(self, packet: av.Packet) -> None:
+        # Broken sound is no reason to lose the film.
+        try:
+            self._take(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            if getattr(error, "errno", None) in _DISK:
+                raise
+
+    def _take(self, packet: av.Packet) -> None:
         if self.copy is not None:
             if packet.dts is not None and packet.pts is not None:
                 shift = round(self.offset / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, self.copy
                 self.out.mux(packet)
             return
-        with suppress(av.error.InvalidDataError):  # a click in the sound is no reason to lose the film
-            for frame in packet.decode():
-                if frame.pts is not None:
-                    frame.pts -= round(self.offset / frame.time_base)
-                self.encode(frame)
+        for frame in packet.decode():
+            if frame.pts is not None:
+                frame.pts -= round(self.offset / frame.time_base)
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if self.resampler is None or self.kind != kind:  # joined recordings change their kind of sound
+                self.kind, self.resampler = kind, av.AudioResampler("fltp", "stereo", self.rate)
+            self.encode(frame)
 
     def encode(self, frame: av.AudioFrame | None) -> None:
         for resampled in self.resampler.resample(frame):
@@ -342,18 +394,29 @@ class _Sound:
 
     def finish(self) -> None:
         if self.encoder is not None:
-            self.encode(None)
+            if self.resampler is not None:
+                with suppress(av.error.FFmpegError, ValueError):
+                    self.encode(None)
             for packet in self.encoder.encode():
                 self.out.mux(packet)
 
 
-def _upright(picture: av.VideoFrame) -> np.ndarray:
-    """A frame's pixels, uint8 [H, W, 3], turned as its file says, square, longer side at most SIDE."""
-    aspect = getattr(picture, "sample_aspect_ratio", None)
-    width, height = picture.width * float(aspect or 1), float(picture.height)
+def _upright(picture: av.VideoFrame, aspect: float) -> np.ndarray:
+    """A frame's pixels, uint8 [H, W, 3], turned as its file says, longer side at most SIDE.
+
+    `aspect`: width of a pixel for its height; what comes out is square.
+    """
+    width, height = picture.width * aspect, float(picture.height)
     scale = min(1.0, SIDE / max(width, height))
     rgb = picture.to_ndarray(format="rgb24", width=max(2, round(width * scale)), height=max(2, round(height * scale)))
     return np.ascontiguousarray(np.rot90(rgb, round(picture.rotation / 90) % 4))
+
+
+def _change(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of two small pictures in HSV, int [H, W, 3]."""
+    change = np.abs(one - other)
+    change[..., 0] = np.minimum(change[..., 0], 180 - change[..., 0])  # hue is a circle of 180 steps
+    return float(change.mean())
 
 
 def _between(face: Face, later: Face | None, share: float) -> Face:

@@ -38,13 +38,13 @@ def moving(
         yield np.asarray(scene)
 
 
-def write_film(path, pictures, *, rate=30, codec="libx264", sound=None, times=None) -> Path:
+def write_film(path, pictures, *, rate=30, codec="libx264", sound=None, sound_rate=48000, times=None) -> Path:
     """A film by PyAV; `sound`: a codec's name, for a tone; `times`: the frames' times in seconds, instead of `rate`."""
     with av.open(str(path), "w") as out:
         stream = None
         tone = None
         if sound:
-            tone = out.add_stream(sound, rate=48000)
+            tone = out.add_stream(sound, rate=sound_rate)
             tone.layout = "mono"
         count = 0
         for i, picture in enumerate(pictures):
@@ -63,11 +63,11 @@ def write_film(path, pictures, *, rate=30, codec="libx264", sound=None, times=No
         for packet in stream.encode():
             out.mux(packet)
         if tone:
-            wave = np.sin(2 * np.pi * 440 * np.arange(48000 * count // rate) / 48000)
+            wave = np.sin(2 * np.pi * 440 * np.arange(sound_rate * count // rate) / sound_rate)
             wave = (8000 * wave).astype(np.int16)
             for start in range(0, len(wave), 960):
                 frame = av.AudioFrame.from_ndarray(wave[None, start : start + 960], format="s16", layout="mono")
-                frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+                frame.sample_rate, frame.pts, frame.time_base = sound_rate, start, Fraction(1, sound_rate)
                 for packet in tone.encode(frame):
                     out.mux(packet)
             for packet in tone.encode():

@@ -19,7 +19,7 @@ from PIL import Image
 
 from space.analyzer import FaceAnalyzer
 from space.batch import COLUMNS, BatchError, analyze_pictures, find_pictures, spreadsheet_safe, table
-from space.photo import read_photo
+from space.photo import PhotoError, read_photo
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
     assert "5 pictures, 11 faces, 1 that could not be read" in result.stdout and "broken.png" in result.stderr
     found = rows(tmp_path / "t" / "faces.jsonl")
     assert [Path(row["file"]).name for row in found] == [
-        "broken.png", "Grüße 👋 مرحبا.JPG", "=HYPERLINK(1).jpg", "group.jpg", "old.jpg",
+        "broken.png", "group.jpg", "old.jpg", "Grüße 👋 مرحبا.JPG", "=HYPERLINK(1).jpg",
     ]  # fmt: skip
     assert list(found[0]) == ["file", "width", "height", "faces", "error", "model", "detector", "threshold"]
     assert "no picture" in found[0]["error"] and found[0]["faces"] == []
-    assert found[4]["file"].endswith("album/more.zip/inside/old.jpg")
+    assert found[2]["file"].endswith("album/more.zip/inside/old.jpg")
     # What many pictures in a batch get is what each gets alone.
     alone = [face.as_dict() for face in analyzer.analyze(read_photo(EXAMPLES / "group.jpg"))]
-    for one, many in zip(alone, found[3]["faces"], strict=True):
+    for one, many in zip(alone, found[1]["faces"], strict=True):
         assert one["box"] == many["box"] and one["gender"] == many["gender"] and abs(one["age"] - many["age"]) < 0.11
     with open(tmp_path / "t" / "faces.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
@@ -162,7 +162,7 @@ def test_a_thousand_pictures_take_no_more_memory_than_a_hundred(tmp_path):
 
 def test_what_cannot_be_done_is_said_and_nothing_is_touched(album, tmp_path):
     jsonl = tmp_path / "faces.jsonl"
-    assert_clear_error(batch(tmp_path / "gone", "--csv", tmp_path / "a.csv"), "no file or folder")
+    assert_clear_error(batch(tmp_path / "gone", "--csv", tmp_path / "a.csv"), "There is no")
     (tmp_path / "bad.zip").write_bytes(b"PK no zip")
     assert_clear_error(batch(tmp_path / "bad.zip", "--csv", tmp_path / "a.csv"), "bad.zip", "no zip")
     jsonl.write_text('{"name": "mine"}\n')
@@ -180,6 +180,36 @@ def test_what_cannot_be_done_is_said_and_nothing_is_touched(album, tmp_path):
     for arguments in ((album,), (album, "--parquet", tmp_path / "p"), (album, "--ray", "--csv", jsonl)):
         result = batch(*arguments)
         assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+def test_foreign_files_stay_and_names_are_checked_first(album, tmp_path):
+    precious = tmp_path / "precious.json"
+    precious.write_text('{"my": "precious data"}')  # without a newline, as json.dump leaves it
+    assert_clear_error(batch(album, "--jsonl", precious), "choose another file")
+    assert precious.read_text() == '{"my": "precious data"}'
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "empty").mkdir()
+    same = tmp_path / "same.csv"
+    for arguments in (
+        ("--csv", tmp_path / "folder.csv"),
+        ("--csv", album / "group.jpg"),
+        ("--csv", same, "--jsonl", same),
+    ):
+        assert_clear_error(batch(album, *arguments), "cannot be a table")
+    assert_clear_error(batch(tmp_path / "empty", "--csv", same), "no pictures")
+    assert not same.exists() and (album / "group.jpg").read_bytes() == (EXAMPLES / "group.jpg").read_bytes()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert_clear_error(batch(tmp_path / "pipe.jpg", "--csv", same), "no file that can be read")
+
+
+def test_folders_are_searched_whole_and_each_picture_once(album):
+    (album / "link").symlink_to(album / "deeper", target_is_directory=True)
+    (album / "circle").symlink_to(album, target_is_directory=True)
+    (album / "bad.zip").write_bytes(b"PK no zip")
+    found = [picture.name for picture in find_pictures([album, album / "group.jpg", album / "deeper"])]
+    assert len(found) == len(set(found)) == 6 and f"{album}/bad.zip" in found
+    with pytest.raises(PhotoError, match="no zip"):
+        next(p for p in find_pictures([album]) if p.name.endswith("bad.zip")).read()
 
 
 def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):

@@ -16,10 +16,10 @@ import pytest
 from conftest import CHROMIUM, ROOT, App, shared
 from films import MAN, WOMAN, moving, write_camera
 from PIL import Image
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from space.live import MAX_BYTES, MAX_VISITORS
+from space.live import BAD_FRAMES, MAX_BYTES, MAX_VISITORS
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,23 @@ def test_what_is_no_frame_ends_the_stream_with_a_sentence(app, wrong):
             visitor.recv(timeout=10)
 
 
+def test_too_many_bad_frames_end_the_stream(app):
+    with visit(app) as visitor:
+        for number in range(BAD_FRAMES):
+            visitor.send(struct.pack("<I", number) + b"no picture")
+            answer = json.loads(visitor.recv(timeout=30))
+        assert "Too many" in answer["error"] and "frame" not in answer
+        with pytest.raises(ConnectionClosed):
+            visitor.recv(timeout=10)
+
+
+def test_other_sites_pages_cannot_use_an_app_on_this_machine(app):
+    url = app.url.replace("http", "ws") + "/live"
+    with pytest.raises(InvalidStatus):
+        connect(url, origin="https://elsewhere.example")
+    connect(url, origin=app.url).close()
+
+
 def test_who_leaves_makes_room(app):
     visitors = [visit(app) for _ in range(MAX_VISITORS)]
     (picture,) = moving(1)
@@ -192,13 +209,14 @@ def people(page) -> list[str]:
 
 
 def rate(page) -> float:
-    return float(re.match(r"([\d.]+) frames a second, \d+ ms from camera to answer", status(page))[1])
+    text = page.locator(".live-rate").inner_text()
+    return float(re.match(r"([\d.]+) frames a second, \d+ ms from camera to answer", text)[1])
 
 
 def start(page) -> None:
     page.locator(".live-start").click()
     page.wait_for_function(
-        "document.querySelector('.live-status').textContent.includes('frames a second')", timeout=30_000
+        "document.querySelector('.live-rate').textContent.includes('frames a second')", timeout=30_000
     )
 
 

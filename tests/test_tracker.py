@@ -78,8 +78,20 @@ def test_one_bad_frame_changes_no_label():
 def test_a_lasting_change_comes_through():
     tracker = Tracker()
     for i in range(150):
-        shown = tracker.update([at(100)], i / 15, answers(30) if i < 60 else answers(45, "male", 0.9))
-    assert abs(shown[0].age - 45) < 1 and shown[0].gender == "male"
+        shown = tracker.update([at(100)], i / 15, answers(30) if i < 60 else answers(40, "female", 0.7))
+    assert abs(shown[0].age - 40) < 1 and abs(shown[0].gender_probability - 0.7) < 0.01 and shown[0].track_id == 1
+
+
+@pytest.mark.parametrize("window", [60, None])
+@pytest.mark.parametrize("other", [answers(40, "male", 0.95), answers(62, "female", 0.6)])
+def test_who_takes_a_place_unseen_is_somebody_else(window, other):
+    tracker = Tracker(window=window)
+    people = [tracker.update([at(100)], i / 15, answers(24) if i < 60 else other) for i in range(120)]
+    ids = [[face.track_id for face in faces] for faces in people]
+    assert ids[59] == [1] and ids[70:] == [[2]] * 50
+    (face,) = people[-1]
+    assert (round(face.age), face.gender) in ((40, "male"), (62, "female"))
+    assert ids.index([2]) - 60 <= 9  # within half a second and a frame
 
 
 def test_boxes_are_calm_at_rest_and_follow_when_they_move():

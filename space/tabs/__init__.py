@@ -9,6 +9,7 @@ LONG = {"concurrency_limit": 1, "concurrency_id": "long"}
 
 # A text of a hidden component → a file of the visitor's, without one on the server.
 SAVE = """(text) => {
+  if (!text) return;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob(["\\ufeff", text], {type: "text/csv"}));
   link.download = "%s";
@@ -17,8 +18,17 @@ SAVE = """(text) => {
 }"""
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 face`, `2 faces`, `3 people`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def time_left(seconds: float | None) -> str:
     """`, 40 seconds left`; empty while that is not known."""
     if seconds is None:
         return ""
-    return f", about {seconds / 60:.0f} minutes left" if seconds > 90 else f", {max(1, round(seconds))} seconds left"
+    return (
+        f", about {seconds / 60:.0f} minutes left"
+        if seconds > 90
+        else f", {counted(max(1, round(seconds)), 'second')} left"
+    )

@@ -11,16 +11,17 @@ from pathlib import Path
 import gradio as gr
 
 from space.analyzer import FaceAnalyzer
-from space.batch import BatchError, Picture, analyze_pictures, find_pictures, settings, write_csv
+from space.batch import SUFFIXES, BatchError, Picture, analyze_pictures, find_pictures, settings, write_csv
 from space.detector import THRESHOLD
 from space.face import apparent_gender, interval_years, whole_years
-from space.tabs import LONG, time_left
+from space.tabs import LONG, counted, time_left
 
 MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
 HEADERS = ["file", "face", "age", "interval", "gender", "confidence", "problem"]
 INTRO = f"""Several pictures, a folder, or a zip of at most {MAX_PICTURES:,} pictures: one table of all faces. For more,
-and with nothing to upload, `python -m space.batch` does the same on your machine."""
+and with nothing to upload, `python -m space.batch` does the same on your machine. Browsers hide which folder within a
+folder a picture came from; a zip tells."""
 
 
 def named(files: list[str]) -> list[Picture]:
@@ -100,7 +101,8 @@ def tab(analyzer: FaceAnalyzer) -> None:
                         reported, left = now, (now - started) / count * (len(pictures) - count)
                         yield None, None, f"{count:,} of {len(pictures):,} pictures{time_left(left)}", table
             write_csv(jsonl, spreadsheet)
-            text = f"**{faces:,} faces** in {len(pictures):,} pictures, in {time.monotonic() - started:.0f} seconds."
+            text = f"**{counted(faces, 'face')}** in {counted(len(pictures), 'picture')}, "
+            text += f"in {time.monotonic() - started:.0f} seconds."
             if errors:
                 text += f" {errors:,} could not be read; the table says why."
             if len(table) == SHOWN:
@@ -127,11 +129,20 @@ def tab(analyzer: FaceAnalyzer) -> None:
     with gr.Row():
         spreadsheet = gr.File(label="CSV: a line a face", interactive=False, elem_id="batch-csv")
         jsonl = gr.File(label="JSONL: a line a picture", interactive=False, elem_id="batch-jsonl")
-    table = gr.Dataframe(headers=HEADERS, label="Faces", interactive=False, elem_id="batch-table", wrap=True)
+    table = gr.Dataframe(headers=HEADERS, label="Faces", interactive=False, elem_id="batch-table")
 
-    directory.upload(lambda found: found, directory, files, api_visibility="private")
+    directory.upload(
+        lambda found: [path for path in found if Path(path).suffix.lower() in SUFFIXES | {".zip"}],
+        directory,
+        files,
+        api_visibility="private",
+    )
     running = button.click(
         analyze_batch, [files, threshold], [spreadsheet, jsonl, status, table], api_name="analyze_batch",
         show_progress="hidden", **LONG,
+    )  # fmt: skip
+    running.failure(
+        lambda: (None, None, "These could not be analysed.", None), None, [spreadsheet, jsonl, status, table],
+        api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)

@@ -2,7 +2,7 @@
 // Runs as `js_on_load` of a gr.HTML, which gives `element`.
 const $ = (name) => element.querySelector("." + name);
 const video = $("live-video"), overlay = $("live-overlay"), status = $("live-status"), people = $("live-people");
-const start = $("live-start"), mirror = $("live-mirror"), camera = $("live-camera");
+const rate = $("live-rate"), start = $("live-start"), mirror = $("live-mirror"), camera = $("live-camera");
 const COLORS = {female: "rgb(213, 94, 0)", male: "rgb(0, 114, 178)", uncertain: "rgb(90, 90, 90)"};
 const EVERY = 1000 / 30;   // ms between two frames at least
 const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analysed
@@ -44,7 +44,7 @@ function address() {
 }
 
 async function begin() {
-  start.disabled = true;
+  start.disabled = camera.disabled = true;
   say("Waiting for the camera…");
   try {
     if (!window.isSecureContext || !navigator.mediaDevices) throw new Error("no camera");
@@ -68,7 +68,7 @@ function connect() {
   let refused = "";
   mine.binaryType = "arraybuffer";
   mine.onopen = () => {
-    start.disabled = false; start.textContent = "Stop"; start.setAttribute("aria-pressed", "true");
+    start.disabled = false; start.textContent = "Stop"; camera.disabled = false;
     say("Looking for faces…");
     timer = setInterval(send, 8);
   };
@@ -81,7 +81,7 @@ function connect() {
     marks.push([now, now - (taken.get(answer.frame) ?? now)]);
     for (const number of taken.keys()) if (number <= answered) taken.delete(number);
     if (answer.error) say(answer.error, true);
-    else { latest = answer; draw(); }
+    else { if (!latest || status.classList.contains("live-alarm")) say("Live."); latest = answer; draw(); }
   };
   mine.onclose = () => {
     if (mine !== socket) return;
@@ -148,13 +148,13 @@ function draw() {
 // Twice a second, so that it can be read: the rate, the latency and who is there.
 function report() {
   if (!document.contains(element)) { end(""); clearInterval(reporter); return; }
-  if (!socket || !latest || status.classList.contains("live-alarm") && !marks.length) return;
+  if (!socket || !latest) return;
   const now = performance.now();
   marks = marks.filter(([when]) => now - when < 2000);
   if (!marks.length) return;
   const latencies = marks.map(([, ms]) => ms).sort((a, b) => a - b);
   const span = Math.max(500, now - marks[0][0]);
-  say(`${(1000 * marks.length / span).toFixed(1)} frames a second, ${Math.round(latencies[latencies.length >> 1])} ms from camera to answer`);
+  rate.textContent = `${(1000 * marks.length / span).toFixed(1)} frames a second, ${Math.round(latencies[latencies.length >> 1])} ms from camera to answer`;
   const rows = latest.faces.map((face) => {
     const row = document.createElement("li");
     const interval = face.interval ? ` (${face.interval} years)` : "";
@@ -173,8 +173,9 @@ function end(text, alarm = false) {
   if (stream) for (const track of stream.getTracks()) track.stop();
   stream = null; video.srcObject = null;
   people.replaceChildren();
+  rate.textContent = "";
   draw();
-  start.disabled = false; start.textContent = "Start the camera"; start.setAttribute("aria-pressed", "false");
+  start.disabled = false; start.textContent = "Start the camera"; camera.disabled = false;
   say(text, alarm);
 }
 

@@ -13,11 +13,12 @@ _TEMPLATE = """
   <canvas class="live-overlay" aria-hidden="true"></canvas>
 </div>
 <div class="live-controls">
-  <button type="button" class="live-start" aria-pressed="false">Start the camera</button>
+  <button type="button" class="live-start">Start the camera</button>
   <label><input type="checkbox" class="live-mirror" checked> Mirror</label>
   <select class="live-camera" aria-label="Camera" hidden></select>
 </div>
 <p class="live-status" role="status">The camera's picture is analysed on the server and not kept.</p>
+<p class="live-rate"></p>
 <ul class="live-people" aria-label="Everyone in the picture"></ul>
 """
 # Heights are fixed, so that nothing moves while it streams.
@@ -36,7 +37,8 @@ _CSS = """
 .live-mirror {appearance: auto !important; width: 16px; height: 16px; vertical-align: middle}
 .live-camera {padding: 6px; max-width: 60%; border-radius: 6px; color: var(--body-text-color);
   background: var(--input-background-fill); border: 1px solid var(--border-color-primary)}
-.live-status {min-height: 3em; text-align: center; margin: 0; font-variant-numeric: tabular-nums}
+.live-rate {min-height: 1.6em; text-align: center; margin: 0; font-variant-numeric: tabular-nums}
+.live-status {min-height: 1.6em; text-align: center; margin: 0; font-variant-numeric: tabular-nums}
 .live-alarm {font-weight: 600; color: var(--error-text-color, #b91c1c)}
 .live-people {min-height: 6em; list-style: none; padding: 0; margin: 0 auto; max-width: 24em;
   font-variant-numeric: tabular-nums}

@@ -259,7 +259,9 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
         save = gr.Button("Download CSV", elem_id="csv")
     with gr.Accordion("What the age rests on", open=False, elem_id="explanation"):
         with gr.Row():
-            number = gr.Number(1, label="Face (its number in the picture)", precision=0, minimum=1, elem_id="number")
+            number = gr.Number(
+                1, label="Face (its number in the picture)", precision=0, minimum=1, maximum=9999, elem_id="number"
+            )
             explain_button = gr.Button("Explain", elem_id="explain")
         reason = gr.Image(
             label="The face, and what makes it look older or younger",

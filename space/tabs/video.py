@@ -13,12 +13,13 @@ import pandas
 from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD
 from space.face import apparent_gender, interval_years, whole_years
-from space.tabs import LONG, SAVE, time_left
-from space.video import MAX_BYTES, MAX_SECONDS, Film, Progress, VideoError, annotate_video
+from space.tabs import LONG, SAVE, counted, time_left
+from space.video import MAX_BYTES, MAX_FRAMES, MAX_SECONDS, Film, Progress, VideoError, annotate_video
 
 LIMITS = (
-    f"MP4, MOV, WebM or AVI, at most {MAX_SECONDS // 60} minutes and {MAX_BYTES // 1_000_000} MB. Everyone is followed "
-    "from frame to frame; who leaves and comes back, or is seen again after a cut, counts as somebody else."
+    f"MP4, MOV, WebM or AVI of at most {MAX_SECONDS // 60} minutes, {MAX_FRAMES:,} frames and "
+    f"{MAX_BYTES // 1_000_000} MB. Everyone is followed from frame to frame; who is away for longer than a moment, or "
+    "is seen again after a cut, counts as somebody else."
 )
 HEADERS = ["person", "age", "interval", "gender", "confidence", "on screen, s", "from, s", "to, s"]
 
@@ -121,7 +122,11 @@ def tab(analyzer: FaceAnalyzer) -> None:
         analyze_video, [video, threshold, blurred], [annotated, result, status], api_name="analyze_video",
         show_progress="hidden", **LONG,
     )  # fmt: skip
-    running.then(show, result, [table, plot, text], api_visibility="private", show_progress="hidden")
+    running.failure(
+        lambda: (None, None, "This film could not be analysed."), None, [annotated, result, status],
+        api_visibility="private", show_progress="hidden",
+    ).then(show, result, [table, plot, text], api_visibility="private", show_progress="hidden")  # fmt: skip
+    running.success(show, result, [table, plot, text], api_visibility="private", show_progress="hidden")
     cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)
     save.click(None, text, None, js=SAVE % "people.csv", api_visibility="private")
 
@@ -140,9 +145,9 @@ def _as_json(analyzer: FaceAnalyzer, film: Film) -> dict:
 
 
 def _summary(film: Film) -> str:
-    count = len(film.people)
-    people = f"{count} {'person' if count == 1 else 'people'}" if count else "Nobody was found"
-    return (
+    people = counted(len(film.people), "person", "people") if film.people else "Nobody was found"
+    text = (
         f"**{people}** in {film.seconds:.1f} seconds; {film.analysed} of {film.frames} frames analysed in "
         f"{film.elapsed:.0f} seconds."
     )
+    return text + " The film is damaged: not all of it could be read." if film.damaged else text
