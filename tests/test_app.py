@@ -449,6 +449,15 @@ def test_a_visitor_cancels_a_film(app, page, tmp_path):
     page.wait_for_timeout(1000)
     page.locator("#video-start").click()
     page.get_by_text(re.compile(r"2 people")).wait_for(timeout=30_000)
+    page.wait_for_selector("#persons [role=row][aria-rowindex='3']", timeout=20_000)
+    # And of one that cannot be read nothing is left from the one before.
+    (tmp_path / "bad.mp4").write_bytes(b"no film")
+    page.locator("#video button[aria-label='Clear']").click()
+    page.set_input_files("#video input[type=file]", str(tmp_path / "bad.mp4"))
+    page.wait_for_timeout(1000)
+    page.locator("#video-start").click()
+    page.locator("#video-status").get_by_text("no film that can be read").wait_for(timeout=30_000)
+    page.wait_for_selector("#persons [role=row][aria-rowindex='3']", state="detached", timeout=20_000)
 
 
 def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
@@ -461,7 +470,7 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     page.set_input_files("#files input[type=file]", str(tmp_path / "Fotos Größe.zip"))
     page.wait_for_timeout(1000)
     page.locator("#batch-start").click()
-    page.get_by_text("4 faces in 5 pictures").wait_for(timeout=60_000)
+    page.get_by_text("4 faces in 5 pictures,").wait_for(timeout=60_000)
     page.wait_for_selector("#batch-table [role=row][aria-rowindex='6']", timeout=20_000)
     text = page.locator("#batch-table").inner_text()
     assert all(name in text for name in names) and "no picture" in text
@@ -470,6 +479,26 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6 and any("مرحبا" in line for line in lines)
     page.screenshot(path=str(tmp_path / "folder.png"), full_page=True)
+    # A folder with other files in it.
+    folder = tmp_path / "folder"
+    (folder / "deeper").mkdir(parents=True)
+    shutil.copy(EXAMPLES / "group.jpg", folder / "deeper" / "group.jpg")
+    (folder / "Thumbs.db").write_bytes(b"x")
+    (folder / "notes.txt").write_text("x")
+    page.locator(
+        "#folder-tab-directory input[type=file], #directory ~ input[type=file], input[webkitdirectory]"
+    ).first.set_input_files(str(folder))
+    page.wait_for_timeout(1500)
+    page.locator("#batch-start").click()
+    page.get_by_text("8 faces in 1 picture,").wait_for(timeout=60_000)
+    # A zip that is none clears what was there.
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    page.locator("#files button[aria-label='Clear']").click()
+    page.set_input_files("#files input[type=file]", str(tmp_path / "bad.zip"))
+    page.wait_for_timeout(1000)
+    page.locator("#batch-start").click()
+    page.locator("#batch-status").get_by_text("no zip that can be opened").wait_for(timeout=30_000)
+    page.wait_for_selector("#batch-table [role=row][aria-rowindex='3']", state="detached", timeout=20_000)
     assert not page.problems and not page.foreign
 
 

@@ -80,10 +80,11 @@ def tab(analyzer: FaceAnalyzer) -> None:
             raise gr.Error("Choose pictures or a zip first.", print_exception=False)
         try:
             pictures = named(files)
+            if not pictures:
+                raise BatchError("There are no pictures in what you sent.")
         except BatchError as error:
+            yield None, None, str(error), None  # what was said of the pictures before goes
             raise gr.Error(str(error), print_exception=False) from None
-        if not pictures:
-            raise gr.Error("There are no pictures in what you sent.", print_exception=False)
         started = reported = time.monotonic()
         table, faces, errors = [], 0, 0
         made = settings(analyzer, threshold)
@@ -140,9 +141,5 @@ def tab(analyzer: FaceAnalyzer) -> None:
     running = button.click(
         analyze_batch, [files, threshold], [spreadsheet, jsonl, status, table], api_name="analyze_batch",
         show_progress="hidden", **LONG,
-    )  # fmt: skip
-    running.failure(
-        lambda: (None, None, "These could not be analysed.", None), None, [spreadsheet, jsonl, status, table],
-        api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)

@@ -80,13 +80,14 @@ def tab(analyzer: FaceAnalyzer) -> None:
                     else:
                         yield str(target), _as_json(analyzer, step), _summary(step)
             except VideoError as error:
+                yield None, None, str(error)  # what was said of the film before goes
                 raise gr.Error(str(error), print_exception=False) from None
 
     def show(result):
         result = result or {}
         points = result.get("faces_over_time") or []
         return (
-            rows(result),
+            gr.Dataframe(rows(result)),
             gr.LinePlot(
                 pandas.DataFrame(points, columns=["second", "faces"]),
                 y_lim=[0, max((count for _, count in points), default=0) + 1],
@@ -122,10 +123,8 @@ def tab(analyzer: FaceAnalyzer) -> None:
         analyze_video, [video, threshold, blurred], [annotated, result, status], api_name="analyze_video",
         show_progress="hidden", **LONG,
     )  # fmt: skip
-    running.failure(
-        lambda: (None, None, "This film could not be analysed."), None, [annotated, result, status],
-        api_visibility="private", show_progress="hidden",
-    ).then(show, result, [table, plot, text], api_visibility="private", show_progress="hidden")  # fmt: skip
+    # Also when it was cancelled. What was said of the film before goes.
+    running.failure(lambda: show(None), None, [table, plot, text], api_visibility="private", show_progress="hidden")
     running.success(show, result, [table, plot, text], api_visibility="private", show_progress="hidden")
     cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)
     save.click(None, text, None, js=SAVE % "people.csv", api_visibility="private")
