@@ -1,7 +1,9 @@
 # /// script
 # requires-python = ">=3.11,<3.14"
 # dependencies = [
+#     "av>=14,<19",
 #     "datasets>=5.0,<6",
+#     "filelock>=3.16,<5",
 #     "gradio~=6.31.0",
 #     "huggingface_hub>=2.4,<3",
 #     "keras>=3.12,<4",
@@ -16,6 +18,7 @@
 #     "tensorflow[and-cuda]>=2.20,<2.22",
 #     "tf2onnx>=1.16.1,<2",
 #     "tqdm>=4.66,<5",
+#     "websockets>=13,<18",
 # ]
 # ///
 """Train an age and gender network on UTKFace, from the pictures to a model bundle.
