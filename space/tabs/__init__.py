@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from space.face import apparent_gender, interval_years, whole_years
+
 # One queue for all that runs the network: two cores answer one photo faster than two halves.
 NETWORK = {"concurrency_limit": 1, "concurrency_id": "network"}
 # Films and folders take minutes: they wait for each other, and photos for none of them.
@@ -16,6 +18,16 @@ SAVE = """(text) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }"""
+
+
+def answer_cells(answer: dict) -> list[str]:
+    """Age, interval, gender and confidence of a face or person, as tables show them; from their JSON."""
+    return [
+        whole_years(answer["age"]),
+        interval_years(answer["age_low"], answer["age_high"]),
+        apparent_gender(answer["gender"], answer["gender_probability"]),
+        f"{100 * answer['gender_probability']:.0f} %",
+    ]
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -13,8 +13,7 @@ import gradio as gr
 from space.analyzer import FaceAnalyzer
 from space.batch import SUFFIXES, BatchError, Picture, analyze_pictures, find_pictures, settings, write_csv
 from space.detector import THRESHOLD
-from space.face import apparent_gender, interval_years, whole_years
-from space.tabs import LONG, counted, time_left
+from space.tabs import LONG, answer_cells, counted, time_left
 
 MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
@@ -47,18 +46,7 @@ def named(files: list[str]) -> list[Picture]:
 
 def lines(row: dict) -> list[list]:
     """The page's table for one picture's row of `analyze_pictures`."""
-    found = [
-        [
-            row["file"],
-            number,
-            whole_years(face["age"]),
-            interval_years(face["age_low"], face["age_high"]),
-            apparent_gender(face["gender"], face["gender_probability"]),
-            f"{100 * face['gender_probability']:.0f} %",
-            "",
-        ]
-        for number, face in enumerate(row["faces"], 1)
-    ]
+    found = [[row["file"], number, *answer_cells(face), ""] for number, face in enumerate(row["faces"], 1)]
     return found or [[row["file"], "–", "", "", "", "", row["error"] or "no face found"]]
 
 

@@ -12,8 +12,7 @@ import pandas
 
 from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD
-from space.face import apparent_gender, interval_years, whole_years
-from space.tabs import LONG, SAVE, counted, time_left
+from space.tabs import LONG, SAVE, answer_cells, counted, time_left
 from space.video import MAX_BYTES, MAX_FRAMES, MAX_SECONDS, Film, Progress, VideoError, annotate_video
 
 LIMITS = (
@@ -27,16 +26,7 @@ HEADERS = ["person", "age", "interval", "gender", "confidence", "on screen, s", 
 def rows(result: dict | None) -> list[list]:
     """The table of the people, for the API's JSON."""
     return [
-        [
-            person["id"],
-            whole_years(person["age"]),
-            interval_years(person["age_low"], person["age_high"]),
-            apparent_gender(person["gender"], person["gender_probability"]),
-            f"{100 * person['gender_probability']:.0f} %",
-            f"{person['on_screen']:.1f}",
-            f"{person['first']:.1f}",
-            f"{person['last']:.1f}",
-        ]
+        [person["id"], *answer_cells(person), *(f"{person[key]:.1f}" for key in ("on_screen", "first", "last"))]
         for person in (result or {}).get("people", [])
     ]
 
