@@ -38,6 +38,7 @@ from space.tabs import counted
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
 MAX_BYTES = 100_000_000  # of a picture's file
+_TOO_LARGE = f"The picture's file is too large: at most {MAX_BYTES // 1_000_000} MB."
 MAX_MEMBERS = 100_000  # pictures in a zip
 AHEAD = 8  # pictures that are read while others are predicted
 COLUMNS = (
@@ -104,7 +105,7 @@ def _fail(message: str) -> bytes:
 def _file(path: Path) -> Picture:
     def read() -> bytes:
         if path.stat().st_size > MAX_BYTES:
-            raise PhotoError(f"The picture's file is too large: at most {MAX_BYTES // 1_000_000} MB.")
+            raise PhotoError(_TOO_LARGE)
         return path.read_bytes()
 
     return Picture(path.as_posix(), read)
@@ -130,7 +131,7 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile]) -> list[Picture
             except Exception as error:  # a damaged archive makes the decompressors raise almost anything
                 raise PhotoError(f"The picture cannot be read from its zip ({error}).") from error
             if len(content) > MAX_BYTES:
-                raise PhotoError(f"The picture's file is too large: at most {MAX_BYTES // 1_000_000} MB.")
+                raise PhotoError(_TOO_LARGE)
             return content
 
         return read
@@ -281,12 +282,9 @@ def run(options: argparse.Namespace) -> str:
     from tqdm import tqdm
 
     targets = [path for path in (options.csv, options.jsonl) if path]
+    same = len({path.resolve() for path in targets}) < len(targets)
     for path in targets:
-        if (
-            path.is_dir()
-            or path.suffix.lower() in SUFFIXES | {".zip"}
-            or len({p.resolve() for p in targets}) < len(targets)
-        ):
+        if path.is_dir() or path.suffix.lower() in SUFFIXES | {".zip"} or same:
             raise BatchError(f"{path} cannot be a table: give --csv and --jsonl a file each, of a name of its own.")
     jsonl = options.jsonl or options.csv.with_name(options.csv.name + ".part.jsonl")
     for path in targets:

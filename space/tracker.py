@@ -48,7 +48,7 @@ class Track:
     def follow(self, face: Face, seconds: float) -> None:
         """Move on to where the face is now."""
         step = max(seconds - self.last, 1e-3)
-        new = np.array([*face.center, *face.box[2:]])
+        new = _placed(face)
         move = (new - self.box)[:2] / step
         self.speed += _share(step, CUTOFF) * (move - self.speed)
         widths = float(np.linalg.norm(self.speed)) / max(face.box[2], 1.0)
@@ -155,8 +155,7 @@ class Tracker:
 
     def _begin(self, face: Face, seconds: float) -> Track:
         self._count += 1
-        box = np.array([*face.center, *face.box[2:]])
-        self.tracks.append(Track(self._count, face, box, seconds, seconds, self._window))
+        self.tracks.append(Track(self._count, face, _placed(face), seconds, seconds, self._window))
         return self.tracks[-1]
 
     def cut(self) -> None:
@@ -178,7 +177,7 @@ def assign(tracks: list[Track], faces: list[Face], seconds: float) -> dict[int, 
     gap = np.array([seconds - track.last for track in tracks])[:, None]
     then = np.array([track.box for track in tracks])
     then[:, :2] += np.array([track.speed for track in tracks]) * np.minimum(gap, 0.3)
-    now = np.array([[*face.center, *face.box[2:]] for face in faces])
+    now = np.array([_placed(face) for face in faces])
     size = (then[:, None, 2:].mean(-1) + now[None, :, 2:].mean(-1)) / 2
     distance = np.linalg.norm(then[:, None, :2] - now[None, :, :2], axis=-1) / size
     growth = np.abs(np.log(then[:, None, 2:].mean(-1) / now[None, :, 2:].mean(-1)))
@@ -186,6 +185,11 @@ def assign(tracks: list[Track], faces: list[Face], seconds: float) -> dict[int, 
     near = (distance <= 1 + REACH * gap) & (growth <= 0.6 + gap)
     rows, columns = linear_sum_assignment(np.where(near, cost, 1e6))
     return {int(c): tracks[r] for r, c in zip(rows, columns, strict=True) if near[r, c]}
+
+
+def _placed(face: Face) -> np.ndarray:
+    """float64 [4], pixels: x and y of the box's middle, width, height."""
+    return np.array([*face.center, *face.box[2:]])
 
 
 def _p_female(face: Face) -> float:

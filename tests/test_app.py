@@ -341,6 +341,13 @@ def upload(page, path) -> None:
     page.set_input_files("#photo input[type=file]", str(path))
 
 
+def exchange(page, where, path) -> None:
+    """Put another file in the place of the one that is there."""
+    page.locator(f"{where} button[aria-label='Clear']").click()
+    page.set_input_files(f"{where} input[type=file]", path)
+    page.wait_for_timeout(1000)
+
+
 def test_a_visitor_uploads_a_photo(page, tmp_path):
     upload(page, EXAMPLES / "group.jpg")
     page.wait_for_selector("#annotated img", timeout=60_000)
@@ -444,17 +451,13 @@ def test_a_visitor_cancels_a_film(app, page, tmp_path):
     assert not [name for name in os.listdir(folder) if name.startswith("film-")]
     # The next film does not wait for the one that was given up.
     short = write_film(tmp_path / "short.mp4", moving(10))
-    page.locator("#video button[aria-label='Clear']").click()
-    page.set_input_files("#video input[type=file]", str(short))
-    page.wait_for_timeout(1000)
+    exchange(page, "#video", str(short))
     page.locator("#video-start").click()
     page.get_by_text(re.compile(r"2 people")).wait_for(timeout=30_000)
     page.wait_for_selector("#persons [role=row][aria-rowindex='3']", timeout=20_000)
     # And of one that cannot be read nothing is left from the one before.
     (tmp_path / "bad.mp4").write_bytes(b"no film")
-    page.locator("#video button[aria-label='Clear']").click()
-    page.set_input_files("#video input[type=file]", str(tmp_path / "bad.mp4"))
-    page.wait_for_timeout(1000)
+    exchange(page, "#video", str(tmp_path / "bad.mp4"))
     page.locator("#video-start").click()
     page.locator("#video-status").get_by_text("no film that can be read").wait_for(timeout=30_000)
     page.wait_for_selector("#persons [role=row][aria-rowindex='3']", state="detached", timeout=20_000)
@@ -485,17 +488,13 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     shutil.copy(EXAMPLES / "group.jpg", folder / "deeper" / "group.jpg")
     (folder / "Thumbs.db").write_bytes(b"x")
     (folder / "notes.txt").write_text("x")
-    page.locator(
-        "#folder-tab-directory input[type=file], #directory ~ input[type=file], input[webkitdirectory]"
-    ).first.set_input_files(str(folder))
+    page.locator("input[webkitdirectory]").first.set_input_files(str(folder))
     page.wait_for_timeout(1500)
     page.locator("#batch-start").click()
     page.get_by_text("8 faces in 1 picture,").wait_for(timeout=60_000)
     # A zip that is none clears what was there.
     (tmp_path / "bad.zip").write_bytes(b"no zip")
-    page.locator("#files button[aria-label='Clear']").click()
-    page.set_input_files("#files input[type=file]", str(tmp_path / "bad.zip"))
-    page.wait_for_timeout(1000)
+    exchange(page, "#files", str(tmp_path / "bad.zip"))
     page.locator("#batch-start").click()
     page.locator("#batch-status").get_by_text("no zip that can be opened").wait_for(timeout=30_000)
     page.wait_for_selector("#batch-table [role=row][aria-rowindex='3']", state="detached", timeout=20_000)

@@ -157,7 +157,7 @@ function report() {
   rate.textContent = `${(1000 * marks.length / span).toFixed(1)} frames a second, ${Math.round(latencies[latencies.length >> 1])} ms from camera to answer`;
   const rows = latest.faces.map((face) => {
     const row = document.createElement("li");
-    const interval = face.interval ? ` (${face.interval} years)` : "";
+    const interval = face.age_low === null ? "" : ` (${face.interval} years)`;
     row.textContent = `${face.id}: ${face.label}${interval}, ${Math.round(100 * face.gender_probability)} %`;
     row.dataset.id = face.id;
     return row;
