@@ -23,6 +23,7 @@ from keras import ops
 
 from training.atomic import write_beside
 from training.augment import Augment, Strength
+from training.data import AGE_BANDS
 from training.losses import losses
 
 # Years of mean absolute age error that one whole unit of gender error is worth when the best epoch is
@@ -71,6 +72,8 @@ class Recipe:
     ema: float  # momentum of the averaged weights, 0 for none
     patience: int  # epochs without a better score before stopping, 0 for never
     seed: int
+    balance: bool = False  # draw rare ages more often, see Batches
+    gender_weight: float = 1.0  # of gender's loss beside age's
 
 
 class Batches(keras.utils.PyDataset):
@@ -78,7 +81,9 @@ class Batches(keras.utils.PyDataset):
 
     What a batch holds depends on seed and number alone, whenever it is asked for: Keras fetches ahead into the next
     epoch before it says that one has ended. Each epoch leaves out its last, short batch. With a second set of faces,
-    an epoch is every face of the first and `extra` times as many of the second, drawn anew.
+    an epoch is every face of the first and `extra` times as many of the second, drawn anew. With `balance` the faces of
+    each set are drawn with replacement, those of an age band with the root of how rare it is: children and the old,
+    of whom there are few, come up more often without pushing out the rest.
     """
 
     num_batches = None  # endless, to Keras
@@ -92,6 +97,7 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         seed: int,
         epoch: int,
+        balance: bool = False,
     ):
         super().__init__(workers=1)
         self.outputs, self.sets = outputs, [faces, second] if second else [faces]
@@ -100,14 +106,15 @@ class Batches(keras.utils.PyDataset):
         self.batch_size = min(batch_size, count)
         self.steps = count // self.batch_size  # an epoch
         self.seed, self.epoch = seed, epoch
+        self.chances = [_chances(part.age_range) if balance else None for part in self.sets]
         self._order = functools.lru_cache(maxsize=2)(self._shuffle)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         """An epoch's faces: places in the first set, then in the second."""
         generator = np.random.default_rng((self.seed, epoch))
-        order = generator.permutation(len(self.sets[0]))
+        order = _draw(generator, len(self.sets[0]), len(self.sets[0]), self.chances[0])
         if self.drawn:
-            drawn = generator.permutation(len(self.sets[1]))[: self.drawn]
+            drawn = _draw(generator, len(self.sets[1]), self.drawn, self.chances[1])
             order = generator.permutation(np.concatenate([order, drawn + len(order)]))
         return order
 
@@ -125,6 +132,20 @@ class Batches(keras.utils.PyDataset):
 
         age, gender = of_each("age_range"), of_each("gender")
         return of_each("images"), {name: gender if name == "p_female" else age for name in self.outputs}
+
+
+def _chances(age_range: np.ndarray) -> np.ndarray:
+    """float [N], the chance of each face to be drawn: as the root of how rare its age band is."""
+    band = np.searchsorted([low for low, _ in AGE_BANDS], age_range[:, 0], side="right")
+    weight = 1 / np.sqrt(np.bincount(band)[band])
+    return weight / weight.sum()
+
+
+def _draw(generator: np.random.Generator, count: int, drawn: int, chances: np.ndarray | None) -> np.ndarray:
+    """`drawn` places among `count`: each at most once, or by their chances."""
+    if chances is None:
+        return generator.permutation(count)[:drawn]
+    return generator.choice(count, drawn, p=chances)
 
 
 def predict(network: keras.Model, images: np.ndarray, batch_size: int = 128) -> dict[str, np.ndarray]:
@@ -196,8 +217,9 @@ def _run_phase(network, number, phase, recipe, train, second, validation, out, s
         recipe.batch_size,
         seed=recipe.seed * 1000 + number,
         epoch=done,
+        balance=recipe.balance,
     )
-    loss, loss_weights = losses(recipe.age_head)
+    loss, loss_weights = losses(recipe.age_head, recipe.gender_weight)
     trainer.compile(
         optimizer=_optimizer(recipe, phase, steps=batches.steps),
         loss=loss,

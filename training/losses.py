@@ -50,15 +50,15 @@ class RangeError(keras.losses.Loss):
         return ops.squeeze(ops.maximum(first - age, 0.0) + ops.maximum(age - last, 0.0), -1)
 
 
-def losses(age_head: str) -> tuple[dict, dict]:
-    """Losses and their weights, by output of the network.
+def losses(age_head: str, gender_weight: float = 1.0) -> tuple[dict, dict]:
+    """Losses and their weights, by output of the network; `gender_weight` is that of gender.
 
     regression: absolute error of age in years + binary cross-entropy of gender, as published.
     distribution: label distribution + a small absolute error of the expected age + cross-entropy of gender.
     """
     if age_head == "regression":
-        return {"age": RangeError(), "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": 1.0}
+        return {"age": RangeError(), "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": gender_weight}
     return (
         {"age_probs": LabelDistribution(), "age": RangeError(), "p_female": "binary_crossentropy"},
-        {"age_probs": 1.0, "age": 0.1, "p_female": 1.0},
+        {"age_probs": 1.0, "age": 0.1, "p_female": gender_weight},
     )

@@ -35,6 +35,7 @@ def build(
     init: str | None = "none",
     dropout: float = 0.5,
     batch_norm: bool = False,
+    faces: np.ndarray | None = None,
 ):
     """Build a network.
 
@@ -43,10 +44,11 @@ def build(
         age_head: "distribution" (102 ages, expected value; after DEX, Rothe et al. 2018) or
             "regression" (one linear unit, the published head).
         init: "imagenet" (vgg16 only: the convolutional base from keras.applications), "none"
-            (random), or the path of a `.weights.h5` or `.keras` file of the same network.
+            (random), or the path of a `.weights.h5` or `.keras` file of the same network, or of compact's `.onnx`.
         dropout: rate between the layers of the heads, 0 to 1.
         batch_norm: vgg16 only: normalise after each convolution, without which it hardly learns from random weights;
             `fold` brings the trained network back to the published layers.
+        faces: uint8 [N, 200, 200, 3], some hundred to learn from; needed with an `.onnx` file only.
 
     Returns:
         keras.Model with outputs as in the module's description.
@@ -71,7 +73,7 @@ def build(
         age, gender = _compact(face, dropout)
     model = keras.Model(face, _heads(age, gender, age_head), name=network)
     if init not in ("imagenet", "none"):
-        load_weights(model, init)
+        load_onnx(model, init, faces) if str(init).endswith(".onnx") else load_weights(model, init)
     return model
 
 
@@ -87,6 +89,67 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
             f"The weights in {path} do not fit the network {model.name!r} or are damaged "
             f"({str(error).splitlines()[0][:200]}). Check --network and --age-head."
         ) from error
+
+
+def load_onnx(model: keras.Model, path: str | Path, faces: np.ndarray) -> None:
+    """Load the weights of an exported compact network into `model`, so that training can go on from what is served.
+
+    The export has folded each batch normalisation into its convolution. Its mean and variance are measured again on
+    `faces`, uint8 [N, 200, 200, 3], and its scale and shift set so that the answers stay the same.
+
+    Raises:
+        ValueError: there is no such file, or it holds another network.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load(path).graph
+    except Exception as error:  # protobuf has kinds of its own
+        raise ValueError(f"No ONNX network can be read from {path} ({str(error).splitlines()[0][:200]}).") from error
+    constants = {weight.name: onnx.numpy_helper.to_array(weight) for weight in graph.initializer}
+
+    def constant(word: str, shape: tuple) -> np.ndarray:
+        """The one of a name and a shape; the converter renames some, but those have shapes of their own."""
+        fitting = {name: values for name, values in constants.items() if values.shape == shape}
+        named = [values for name, values in fitting.items() if f"/{word}" in name]
+        renamed = [values for name, values in fitting.items() if name.startswith("const_fold")]
+        if len(named or renamed) != 1:
+            raise ValueError(f"{path} is no export of the network {model.name!r}: there is no {word} {shape} in it.")
+        return (named or renamed)[0]
+
+    biases = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.DepthwiseConv2D):
+            height, width, channels, _ = layer.kernel.shape
+            layer.set_weights([constant(layer.name, (channels, 1, height, width)).transpose(2, 3, 0, 1)])
+        elif isinstance(layer, layers.Conv2D):
+            height, width, inputs, outputs = layer.kernel.shape
+            layer.set_weights([constant(f"{layer.name}_1/", (outputs, inputs, height, width)).transpose(2, 3, 1, 0)])
+            biases[f"{layer.name}_norm"] = (1.0, constant(f"{layer.name}_norm_", (outputs,)))
+        elif isinstance(layer, layers.Dense):
+            inputs, outputs = layer.kernel.shape
+            layer.set_weights([constant(f"{layer.name}_", (inputs, outputs)), constant(f"{layer.name}_", (outputs,))])
+        elif layer.name == "pool_norm":
+            shape = (1, layer.gamma.shape[0], 1, 1)
+            scale = constant("pool_norm_", shape)
+            biases[layer.name] = (
+                scale.ravel(),
+                next(v for n, v in constants.items() if v.shape == shape and v is not scale).ravel(),
+            )
+    norms = [layer for layer in model.layers if layer.name in biases]
+    for layer in norms:
+        scale, shift = biases[layer.name]
+        ones = np.ones(layer.gamma.shape, "float32")
+        layer.set_weights([scale * ones, shift, 0 * ones, ones - layer.epsilon])
+    seen = keras.Model(model.input, [layer.input for layer in norms])
+    parts = [
+        [np.asarray(v, np.float32) for v in seen.predict_on_batch(faces[i : i + 64])] for i in range(0, len(faces), 64)
+    ]
+    for layer, values in zip(norms, zip(*parts, strict=True), strict=True):
+        scale, shift = biases[layer.name]
+        values = np.concatenate([v.reshape(-1, v.shape[-1]) for v in values])
+        mean, variance = values.mean(axis=0, dtype=np.float64), values.var(axis=0, dtype=np.float64)
+        layer.set_weights([scale * np.sqrt(variance + layer.epsilon), shift + scale * mean, mean, variance])
 
 
 def convolutional_base(model: keras.Model, block: str = "") -> list:

@@ -93,7 +93,7 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         "--init",
         metavar="imagenet|none|FILE",
         help="where the weights start: ImageNet (vgg16 only, its default), random, or a .weights.h5 or .keras file of "
-        "the same network",
+        "the same network; compact also from an .onnx file, such as the one in space/models/compact",
     )
     what.add_argument(
         "--age-head",
@@ -141,6 +141,18 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         "--augment",
         choices=("published", "mild", "strong"),
         help="how far faces are varied: moved, turned, recoloured; strong also blurs, compresses and covers them",
+    )
+    how.add_argument(
+        "--balance",
+        action="store_true",
+        default=default(False),
+        help="draw children and the old, of whom there are few, more often",
+    )
+    how.add_argument(
+        "--gender-weight",
+        type=_positive_float,
+        default=default(1.0),
+        help="how much gender's loss counts beside that of age (default 1)",
     )
     how.add_argument("--batch-size", type=data.positive)
     how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get less")
@@ -200,7 +212,7 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
                 "it with that version, or train into a new --out."
             )
         # Of runs from before there was a choice.
-        settings = {"pretrain": None, "pretrain_revision": None} | settings
+        settings = {"pretrain": None, "pretrain_revision": None, "balance": False, "gender_weight": 1.0} | settings
         settings.setdefault("augment", "published" if settings.get("preset") == "published" else "mild")
         for name, value in settings.items():
             if name in explicit and explicit[name] != value:
@@ -313,7 +325,12 @@ def run(options: argparse.Namespace) -> Path:
     init = "none" if options.resume and (options.out / "state.json").exists() else options.init
     batch_norm = options.network == "vgg16" and options.init == "none" and options.preset != "published"
     network = networks.build(
-        options.network, age_head=options.age_head, init=init, dropout=dropout, batch_norm=batch_norm
+        options.network,
+        age_head=options.age_head,
+        init=init,
+        dropout=dropout,
+        batch_norm=batch_norm,
+        faces=splits["train", "images"][:512],
     )
     print(
         f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {options.age_head} head, "
@@ -335,6 +352,8 @@ def run(options: argparse.Namespace) -> Path:
         ema=0.0 if published else min(0.998, 1 - 10 / max(20, len(splits["train"]) // options.batch_size)),
         patience=options.patience,
         seed=options.seed,
+        balance=options.balance,
+        gender_weight=options.gender_weight,
     )
     history = fit(
         network,
@@ -471,11 +490,11 @@ def _command(options: argparse.Namespace) -> list[str]:
     words = []
     for name in (
         "network preset init age_head unfreeze dataset dataset_revision policy protocol pretrain pretrain_revision "
-        "limit epochs augment batch_size learning_rate patience precision seed"
+        "limit epochs augment balance gender_weight batch_size learning_rate patience precision seed"
     ).split():
         value = getattr(options, name)
-        if value is not None and not (name == "unfreeze" and options.network == "compact"):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        if value not in (None, False) and not (name == "unfreeze" and options.network == "compact"):
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return words
 
 
