@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,9 @@ import pytest
 from conftest import ROOT, assert_clear_error, python, write_folder
 from PIL import Image
 
-from space.bundle import open_bundle
+from space.bundle import EMBEDDED, open_bundle
 from space.estimator import Estimator
-from training import data, evaluate, train
+from training import data, evaluate, networks, quantize, train
 from training import fit as fitting
 from training.atomic import new_folder
 
@@ -66,8 +67,60 @@ def test_evaluate_reprints_what_the_bundle_records(trained, made_up):
     assert row_of_all(result.stdout) == expected
     keras = python("training/evaluate.py", "--model", trained / "bundle" / "model.keras", "--dataset", made_up)
     assert keras.returncode == 0, keras.stderr
-    expected[5] = "–"  # intervals are the bundle's, not the network's
-    assert row_of_all(keras.stdout) == expected
+    assert row_of_all(keras.stdout)[5] == "–"  # intervals are the bundle's, not the network's
+    assert float(row_of_all(keras.stdout)[2].split()[0]) == pytest.approx(
+        float(expected[2].split()[0]), abs=0.2
+    )  # int8
+
+
+def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tmp_path, monkeypatch):
+    bundle = open_bundle(str(trained / "bundle"))
+    record = bundle.card["quantization"]
+    assert {"model.onnx", bundle.card["serve"]} <= set(bundle.card["files"])
+    assert bundle.card["serve"] == "model.int8.onnx" or "not faster" in record["reason"]
+    validation, images = data.decode(data.load_utkface(made_up, split="validation")[0])
+    shutil.copy(trained / "bundle" / "model.onnx", tmp_path)
+
+    def attempt(times):
+        monkeypatch.setattr(quantize, "median_ms", lambda call: next(times))
+        (tmp_path / "model.int8.onnx").unlink(missing_ok=True)
+        return quantize.quantize(tmp_path, images[:32], images, validation.age, validation.gender == 1)
+
+    record = attempt(iter([2.0, 1.0]))
+    assert record["serve"] == "model.int8.onnx" and record["kept_float"] == []
+    plain, small = (Estimator(tmp_path / name).predict(images)["age"] for name in ("model.onnx", "model.int8.onnx"))
+    assert 0 < np.abs(plain - small).max() < 3
+    assert (tmp_path / "model.int8.onnx").stat().st_size < 0.3 * (tmp_path / "model.onnx").stat().st_size
+    slower = attempt(iter([1.0, 2.0]))
+    assert slower["serve"] == "model.onnx" and not (tmp_path / "model.int8.onnx").exists()
+    monkeypatch.setattr(quantize, "MAE_RISE", -10.0)  # nothing is that good: more and more layers stay float
+    worse = attempt(iter([9.0, *[1.0] * len(quantize.KEPT)]))
+    assert worse["serve"] == "model.onnx" and "less accurate" in worse["reason"]
+    assert len(worse["kept_float"]) == quantize.KEPT[-1] and not (tmp_path / "model.int8.onnx").exists()
+
+
+def test_training_goes_on_from_an_onnx_file(trained, made_up, tmp_path):
+    _, images = data.decode(data.load_utkface(made_up, split="validation")[0])
+    network = networks.build("compact", init=str(trained / "bundle" / "model.onnx"), faces=images)
+    expected = Estimator(trained / "bundle" / "model.onnx").predict(images)
+    assert np.abs(fitting.predict(network, images)["age"] - expected["age"]).max() < 0.01
+    norm = network.get_layer("stage2_1_a_norm")
+    assert np.std(norm.moving_variance) > 0  # measured, so that a step of training does not throw the network off
+    (tmp_path / "no.onnx").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="No ONNX network"):
+        networks.build("compact", init=str(tmp_path / "no.onnx"), faces=images)
+    with pytest.raises(ValueError, match="is no export of the network"):
+        networks.build("compact", init=str(EMBEDDED / "model.onnx"), age_head="regression", faces=images)
+
+
+def test_balanced_epochs_draw_rare_ages_more_often():
+    ages = np.array([30.0] * 900 + [1.0] * 9)
+    faces = fitting.Faces(np.arange(909)[:, None], np.stack([ages, ages], axis=1), np.zeros(909))
+    drawn = {}
+    for balance in (False, True):
+        batches = fitting.Batches(["age"], faces, None, 1.0, 909, seed=0, epoch=0, balance=balance)
+        drawn[balance] = np.mean([np.mean(batches[i][1]["age"][:, 0] == 1.0) for i in range(20)])
+    assert drawn[False] == pytest.approx(9 / 909) and drawn[True] == pytest.approx(1 / 11, rel=0.1)
 
 
 def test_onnx_equals_keras(trained, made_up):

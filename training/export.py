@@ -91,8 +91,13 @@ def convert(network, path: Path) -> None:
     onnx.save(model, path)
 
 
-def write_card(folder: Path, network, age_head: str, calibration: dict | None, metrics: dict, provenance: dict) -> None:
-    """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files."""
+def write_card(
+    folder: Path, network, age_head: str, calibration: dict | None, metrics: dict, provenance: dict, served: dict
+) -> None:
+    """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files.
+
+    `served`: what `quantize.quantize` returned.
+    """
     from training import networks
 
     card = {
@@ -112,7 +117,8 @@ def write_card(folder: Path, network, age_head: str, calibration: dict | None, m
             "python": platform.python_version(),
             "packages": _versions(),
         },
-        "serve": "model.onnx",
+        "serve": served["serve"],
+        "quantization": {name: value for name, value in served.items() if name != "serve"},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     _list_files(folder, card)

@@ -162,6 +162,7 @@ in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_h
 
 {_ARCHITECTURES[card["network"]]}
 {card["parameters"]:,} parameters. Age head: {_HEADS[card["age_head"]]}. Scaling is part of the graph.
+{_served(card)}
 
 ## Training
 
@@ -221,6 +222,22 @@ The weights derive from UTKFace, which is for non-commercial research only; so a
         else ""
     } The kit's
 code is MIT.
+"""
+
+
+def _served(card: dict) -> str:
+    """Which file is served, and what it cost to quantise; nothing of bundles from before that was tried."""
+    record = card.get("quantization")
+    if not record:
+        return ""
+    before, after = record["float32"], record["int8"]
+    kept = f", {len(record['kept_float'])} layers left in float" if record["kept_float"] else ""
+    gender = " → ".join(f"{100 * scores['gender_accuracy']:.2f}" for scores in (before, after))
+    return f"""
+`{card["serve"]}` is served: {record["reason"]}. Static quantisation, per channel, ranges from {record["faces"]}
+training faces{kept}; on the validation faces, float32 → int8: age MAE {before["age_mae"]:.3f} →
+{after["age_mae"]:.3f} years, gender {gender} %, one face {before["ms"]:.1f} → {after["ms"]:.1f} ms on the machine that
+trained it.
 """
 
 

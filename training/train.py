@@ -429,13 +429,25 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
     import numpy as np
 
     from space.estimator import Estimator
-    from training import calibrate, evaluate, export, plots
+    from training import calibrate, evaluate, export, plots, quantize
     from training.framing import need_yunet
 
     bundle = options.out / "bundle"
     with export.new_folder(bundle) as folder:
         export.write_model(network, folder, faces=splits["validation", "images"][:64])
-        estimator, validation, test = Estimator(folder / "model.onnx"), splits["validation"], splits["test"]
+        validation, test = splits["validation"], splits["test"]
+        served = quantize.quantize(
+            folder,
+            quantize.sample(splits["train", "images"], *([second["train"][1]] if second else [])),
+            splits["validation", "images"],
+            validation.age,
+            validation.gender == 1,
+        )
+        print(
+            f"Served: {served['serve']} ({served['reason']}); "
+            + ", ".join(f"{kind} {served[kind]}" for kind in ("float32", "int8"))
+        )
+        estimator = Estimator(folder / served["serve"])
         calibration = calibrate.fit(
             estimator.predict(splits["validation", "images"]), validation.age, validation.gender == 1
         )
@@ -479,7 +491,7 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
             "seed": options.seed,
             "commit": options.commit,
         }
-        export.write_card(folder, network, options.age_head, calibration, metrics, provenance)
+        export.write_card(folder, network, options.age_head, calibration, metrics, provenance, served)
     print(evaluate.table(metrics))
     print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")
     return bundle
