@@ -14,7 +14,7 @@ import numpy as np
 from space.bundle import Bundle, BundleError, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
-from space.detector import MAX_SIDE, THRESHOLD, Haar, YuNet, load_detector
+from space.detector import THRESHOLD, Haar, YuNet, load_detector
 from space.estimator import Estimator
 from space.face import Face
 
@@ -72,8 +72,8 @@ class FaceAnalyzer:
         """
         return self.estimate(rgb, self.detect(rgb, threshold=threshold))
 
-    def detect(self, rgb: np.ndarray, *, threshold: float = THRESHOLD, side: int = MAX_SIDE) -> list[Face]:
-        """Every face of a picture without answers, largest first; as `analyze`, searched at a longer side of `side`."""
+    def detect(self, rgb: np.ndarray, *, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
+        """Every face of a picture without answers, largest first; as `analyze`. `side`: as for `YuNet.detect`."""
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(f"A picture must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")

@@ -19,7 +19,8 @@ REPO, FILE = "opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 THRESHOLD = 0.7  # default score from which something counts as a face
 MAX_SIDE = 1024  # pixels, longer side at which a photo is searched
-CLOSE_UP = 320  # pixels, longer side of the second look, for faces that fill the photo
+CLOSE_UP = 320  # pixels, longer side of a second look, for faces that fill the photo
+SMALL = 24  # pixels; a photo in which a face is smaller at MAX_SIDE is searched at twice that
 
 
 class YuNet:
@@ -37,14 +38,24 @@ class YuNet:
             raise BundleError(f"{path} is no YuNet model that OpenCV can open: {error}") from error
         self._lock = threading.Lock()  # the network's input size is state
 
-    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int = MAX_SIDE) -> list[Face]:
-        """Find faces in uint8 [H, W, 3], searched at a longer side of `side`; best first, boxes in pixels of `rgb`."""
+    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
+        """Find faces in uint8 [H, W, 3]; boxes in pixels of `rgb`.
+
+        It is searched at a longer side of at most `side`; None: of MAX_SIDE, and where small faces are found, or none,
+        of twice that too.
+        """
+        side, thorough = side or MAX_SIDE, side is None
         faces = self._detect_at(rgb, side, threshold)
-        # YuNet learned faces up to about 300 pixels: larger ones are found in a smaller picture.
         longer = max(rgb.shape[:2])
-        if min(longer, side) > CLOSE_UP and max((max(f.box[2:]) for f in faces), default=longer) > 0.25 * longer:
-            faces = suppress(faces + self._detect_at(rgb, CLOSE_UP, threshold))
-        return faces
+        sides = [max(face.box[2:]) for face in faces]
+        more = []
+        # YuNet learned faces up to about 300 pixels: larger ones are found in a smaller picture.
+        if min(longer, side) > CLOSE_UP and max(sides, default=longer) > 0.25 * longer:
+            more += self._detect_at(rgb, CLOSE_UP, threshold)
+        # And from about 12: where there are small faces, there may be smaller ones.
+        if thorough and longer > side and min(sides, default=0) * side < SMALL * longer:
+            more += self._detect_at(rgb, 2 * side, threshold)
+        return suppress(faces + more) if more else faces
 
     def _detect_at(self, rgb: np.ndarray, side: int, threshold: float) -> list[Face]:
         small, factor = shrink(rgb, side)
@@ -81,13 +92,13 @@ class Haar:
             ) from error
         self._lock = threading.Lock()
 
-    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int = MAX_SIDE) -> list[Face]:
-        """Find faces in uint8 [H, W, 3], searched at a longer side of `side`; best first, boxes in pixels of `rgb`.
+    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
+        """Find faces in uint8 [H, W, 3], searched at a longer side of `side` (None: MAX_SIDE); best first.
 
         A cascade gives no probability, but true faces are hit by many neighbouring windows and false ones by
         few: the score is hits / (hits + 3), so the default threshold asks for 7.
         """
-        small, factor = shrink(rgb, side)
+        small, factor = shrink(rgb, side or MAX_SIDE)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         with self._lock:
             boxes, hits = self._cascade.detectMultiScale2(grey, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24))

@@ -22,7 +22,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw
-from space.detector import THRESHOLD
+from space.detector import MAX_SIDE, THRESHOLD
 from space.face import Face
 from space.tracker import MEMORY, Track, Tracker
 
@@ -270,7 +270,7 @@ class _Writer:
         self.credit(seconds)
         # Films of few frames a second must not forget between two of them.
         self.tracker.memory = max(MEMORY, 1.5 * (seconds - self.before[0])) if self.counts else MEMORY
-        found = self.analyzer.detect(rgb, threshold=self.threshold)
+        found = self.analyzer.detect(rgb, threshold=self.threshold, side=MAX_SIDE)
         shown = self.tracker.update(found, seconds, lambda faces: self.analyzer.estimate(rgb, faces))
         self.flush((seconds, shown))
         self.tracks |= {track.id: track for track in self.tracker.tracks}

@@ -151,6 +151,15 @@ def test_large_photos_are_searched_small_and_answered_in_their_own_pixels(yunet)
             np.testing.assert_allclose(np.array(b.box) / 4, a.box, atol=0.2 * a.box[2])
 
 
+def test_small_faces_of_a_large_photo_get_a_second_look(yunet):
+    photos = [cv2.resize(read_photo(shared(f"photos/{n}.jpg")), (1024, 768)) for n in (15, 6, 24, 12, 9, 3)]
+    crowd = np.concatenate([np.concatenate(photos[:3], axis=1), np.concatenate(photos[3:], axis=1)])
+    detector = YuNet(yunet)
+    alone = sum(len(detector.detect(photo)) for photo in photos)
+    assert len(detector.detect(crowd, side=1024)) < len(detector.detect(crowd)) <= alone + 1
+    assert len(detector.detect(crowd)) >= 0.97 * alone
+
+
 def test_similarity_recovers_a_known_transform():
     points = np.random.default_rng(0).uniform(0, 100, (5, 2))
     angle, scale, shift = 0.4, 1.7, np.array([12.0, -5.0])
