@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -61,6 +62,7 @@ def serve(options: argparse.Namespace) -> int:
         print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
         if analyzer.note:
             print(f"note: {analyzer.note}", file=sys.stderr)
+        threading.Thread(target=analyzer.warm_up, daemon=True).start()  # while the page is built
         build(analyzer).launch(
             server_name=options.host,
             server_port=options.port,

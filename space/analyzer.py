@@ -60,6 +60,11 @@ class FaceAnalyzer:
         found, note = load_detector(detector)
         return cls(bundle, template, estimator, found, calibration, note)
 
+    def warm_up(self) -> None:
+        """Find and estimate once, so that the first visitor does not wait for memory and kernels."""
+        self.detect(np.zeros((480, 640, 3), np.uint8))
+        self.estimator.predict(np.zeros((1, self.estimator.size, self.estimator.size, 3), np.uint8))
+
     def analyze(self, rgb: np.ndarray, *, threshold: float = THRESHOLD) -> list[Face]:
         """Every face of a picture with apparent age and gender, largest first; all predicted in one batch.
 

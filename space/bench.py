@@ -1,11 +1,11 @@
 """How fast all this is on this machine: one command, one table.
 
     python -m space.bench                                  the embedded model
-    python -m space.bench --model runs/vgg16/bundle --model vgg16.onnx --json bench.json
-    python -m space.bench --peers                          beside other engines on the same network
+    python -m space.bench --model runs/vgg16/bundle --model untrained/vgg16 --json bench.json
+    python -m space.bench --peers                          beside other engines and programs
 
 Every figure is a median of repeated calls after a warm-up; compare figures of one run only. Speed does not depend on
-what a network has learned, so one with random weights will do (`python -m training.export vgg16 vgg16.onnx`).
+what a network has learned, so random weights will do (`python -m training.export vgg16 untrained/vgg16`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
-from space.bundle import BundleError
+from space.bundle import CARD, Bundle, BundleError, open_bundle
 from space.crop import crops
 from space.estimator import Estimator
 from space.live import LiveStream
@@ -118,9 +118,11 @@ def serving(analyzer: FaceAnalyzer) -> dict:
         result[f"detection, {size}, {count} faces"] = median_ms(lambda p=photo: analyzer.detect(p))
     result["detection, live (320)"] = median_ms(lambda: analyzer.detect(photos[1], side=320))
     result["crop, one face"] = median_ms(lambda: crops(photos[1], found[1][:1], analyzer.template))
-    for n in (1, 4, 16, 300):
+    for n in (1, 4, 16, 20, 300):
         took = median_ms(lambda n=n: analyzer.estimator.predict(chips[:n]))
         result[f"prediction, {n} at once, each"] = took / n
+    one_by_one = median_ms(lambda: [analyzer.estimator.predict(chips[i : i + 1]) for i in range(20)])
+    result["prediction, 20 one by one, each"] = one_by_one / 20
     for count, photo in photos.items():
         result[f"whole photo, {count} faces"] = median_ms(lambda p=photo: analyzer.analyze(p))
     frames, stream = [], LiveStream(analyzer)
@@ -175,50 +177,6 @@ def start_up(options: list[str]) -> dict:
     return {"page, s": page, "first answer, s": first, "resident, MB": memory}
 
 
-def peers(folder: Path, model: Path, chip: np.ndarray) -> dict:
-    """Milliseconds for one face on the same network with other engines, or why there is no figure."""
-
-    def openvino():
-        import openvino
-
-        compiled = openvino.Core().compile_model(str(model), "CPU")
-        return lambda: compiled(chip)
-
-    def opencv():
-        import cv2
-
-        net = cv2.dnn.readNetFromONNX(str(model))
-        return lambda: (net.setInput(chip), net.forward())
-
-    def keras_model():
-        import keras
-
-        return keras.saving.load_model(folder / "model.keras", compile=False)
-
-    def keras_predict():
-        network = keras_model()
-        return lambda: network.predict(chip, verbose=0)
-
-    def keras_graph():
-        import tensorflow as tf
-
-        call = tf.function(keras_model())
-        return lambda: call(tf.constant(chip))["age"].numpy()
-
-    result = {}
-    for name, build in {
-        "OpenVINO": openvino,
-        "OpenCV dnn": opencv,
-        "Keras predict": keras_predict,
-        "Keras as a graph": keras_graph,
-    }.items():
-        try:
-            result[name] = median_ms(build())
-        except Exception as error:  # an engine that is absent, or cannot read the network, is a line of the table
-            result[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}" if str(error) else "failed"
-    return result
-
-
 def table(report: dict) -> str:
     """The report as Markdown."""
     about = report["machine"]
@@ -240,7 +198,31 @@ def table(report: dict) -> str:
             cells.append(f"{value:.2f}" if isinstance(value, float) else "–" if value is None else str(value))
         unit = "" if name.endswith((", s", ", MB", "%", "found")) or name.startswith("GFLOP") else ", ms"
         lines.append(f"| {name}{unit} | {' | '.join(cells)} |")
+    if report["peers"]:
+        lines += ["", "| other programs, whole photo | ms |", "| --- | --- |"]
+        lines += [
+            f"| {name} | {f'{value:.1f}' if isinstance(value, float) else value} |"
+            for name, value in report["peers"].items()
+        ]
     return "\n".join(lines)
+
+
+def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
+    """Name, file and bundle of each network that `--model` names: both kinds of a bundle, the served one first."""
+    path = Path(model) if model else None
+    if path and path.suffix == ".onnx":
+        return [(path.stem, path, None)]
+    if path and (path / "model.onnx").is_file() and not (path / CARD).exists():
+        bundle, name, files = None, path.name, ["model.int8.onnx", "model.onnx"]
+    else:
+        bundle = open_bundle(model)
+        path, name = bundle.folder, bundle.card["network"]
+        files = dict.fromkeys([bundle.card["serve"], "model.onnx"])
+    return [
+        (f"{name}, {'int8' if 'int8' in file else 'float32'}", path / file, bundle)
+        for file in files
+        if (path / file).is_file()
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -251,35 +233,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         action="append",
-        help="as for app.py, or an .onnx file; several times for several (default: the embedded one)",
+        help="as for app.py, or an .onnx file or a folder with some; may be repeated (default: the embedded one)",
     )
     parser.add_argument("--detector", help="as for app.py")
-    parser.add_argument("--peers", action="store_true", help="the same network by other engines, where installed")
+    parser.add_argument("--peers", action="store_true", help="other engines and programs too, where installed")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args(arguments)
     try:
-        report = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}}
+        report = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}
+        vgg16 = None
         for model in options.model or [None]:
-            network = Path(model) if model and model.endswith(".onnx") else None
-            analyzer = FaceAnalyzer.load(None if network else model, detector=options.detector)
-            path = analyzer.bundle.model_path
-            name = f"{analyzer.bundle.card['network']}, {path.stem.removeprefix('model').lstrip('.') or 'float32'}"
-            if network:
-                analyzer = replace(analyzer, estimator=Estimator(network))
-                path, name = network, network.stem
-            report["detector"] = analyzer.detector.name
-            values = serving(analyzer)
-            work = gflop_a_face(path)
-            if work:
-                share = 100 * work / values["prediction, 1 at once, each"] * 1000 / report["machine"]["gflops"]
-                values |= {"GFLOP a face": work, "of the matrix product's rate, one face, %": share}
-            if not network:
-                given = [f"--{k}={v}" for k, v in (("model", model), ("detector", options.detector)) if v]
-                values |= start_up(given)
-            if options.peers:
-                chip = np.zeros((1, analyzer.estimator.size, analyzer.estimator.size, 3), np.uint8)
-                values |= peers(analyzer.bundle.folder if not network else network.parent, path, chip)
-            report["models"][name] = values
+            for name, path, bundle in _networks(model):
+                analyzer = FaceAnalyzer.load(model if bundle else None, detector=options.detector)
+                analyzer = replace(analyzer, estimator=Estimator(path))
+                report["detector"] = analyzer.detector.name
+                values = serving(analyzer)
+                work = gflop_a_face(path)
+                if work:
+                    share = 100 * work / values["prediction, 1 at once, each"] * 1000 / report["machine"]["gflops"]
+                    values |= {"GFLOP a face": work, "of the matrix product's rate, one face, %": share}
+                if bundle and path == bundle.model_path:
+                    given = [f"--{k}={v}" for k, v in (("model", model), ("detector", options.detector)) if v]
+                    values |= start_up(given)
+                if options.peers:
+                    from space import peers
+
+                    values |= {f"{engine}, one face": took for engine, took in peers.engines(path).items()}
+                    vgg16 = path if "vgg16" in name else vgg16
+                report["models"][name] = values
+        if options.peers:
+            report["peers"] = peers.programs(scene(1, *SCENES[1]), scene(5, *SCENES[5]), vgg16)
     except (BundleError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -157,6 +157,18 @@ def embed(bundle: Path, target: Path) -> None:
         _list_files(folder, card)
 
 
+def untrained(name: str, target: Path) -> None:
+    """A network with random weights as model.keras, model.onnx and model.int8.onnx in `target`, for the benchmark."""
+    from training import networks, quantize
+
+    noise = np.random.default_rng(0).integers(0, 256, (16, networks.INPUT_SIZE, networks.INPUT_SIZE, 3), np.uint8)
+    with new_folder(target) as folder:
+        network = networks.build(name)
+        network.save(folder / "model.keras")
+        convert(network, folder / "model.onnx")
+        quantize.convert(folder / "model.onnx", folder / "model.int8.onnx", noise)
+
+
 def current_commit() -> str | None:
     """The full SHA of this checkout's commit, None outside of a repository."""
     root = Path(__file__).resolve().parent.parent
@@ -184,17 +196,17 @@ if __name__ == "__main__":
     parser.add_argument(
         "source", type=Path, help="a .keras file, a bundle's folder, or vgg16 or compact for one with random weights"
     )
-    parser.add_argument("target", type=Path, help="the .onnx file, or the folder for the slim bundle")
+    parser.add_argument(
+        "target",
+        type=Path,
+        help="the .onnx file; the folder for the slim bundle, or for the random network in all forms",
+    )
     options = parser.parse_args()
     if options.source.is_dir():
         embed(options.source, options.target)
+    elif str(options.source) in ("compact", "vgg16"):
+        untrained(str(options.source), options.target)
     else:
         import keras
 
-        from training import networks
-
-        if str(options.source) in networks.NETWORKS:
-            network = networks.build(str(options.source), age_head="distribution")
-        else:
-            network = keras.models.load_model(options.source, compile=False)
-        convert(network, options.target)
+        convert(keras.models.load_model(options.source, compile=False), options.target)

@@ -77,6 +77,13 @@ def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarra
     return record | {"serve": "model.onnx", "reason": "int8 is less accurate" if not good else "int8 is not faster"}
 
 
+def convert(source: Path, target: Path, faces: np.ndarray) -> None:
+    """Quantise an ONNX network with ranges from uint8 faces [N, 200, 200, 3], however good it gets."""
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = _prepare(source, Path(scratch) / "prepared.onnx")
+        _write(prepared, target, _layers(prepared), faces)
+
+
 def sample(*sets: np.ndarray) -> np.ndarray:
     """FACES faces, or as many as there are, spread evenly over sets of uint8 [N, 200, 200, 3], as many of each."""
     parts = [faces[:: max(1, len(faces) * len(sets) // FACES)][: FACES // len(sets)] for faces in sets]
