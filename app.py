@@ -32,6 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--mcp", action="store_true", help='be an MCP server too (pip install "gradio[mcp]"), for language models'
     )
+    parser.add_argument(
+        "--auth",
+        metavar="USER:PASSWORD",
+        help="let only this user in (default: $AGE_GENDER_AUTH, which other users of the machine cannot read)",
+    )
     options = parser.parse_args(arguments)
     if options.mcp and importlib.util.find_spec("mcp") is None:
         parser.error('--mcp needs more than the app alone: pip install "gradio[mcp]"')
@@ -53,8 +58,15 @@ def serve(options: argparse.Namespace) -> int:
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
     from space.bundle import BundleError
+    from space.guard import credentials
     from space.ui import build, launch_options
 
+    try:
+        auth = options.auth or os.environ.get("AGE_GENDER_AUTH")
+        login = credentials(auth) if auth else None
+    except ValueError as error:
+        print(f"error: --auth and AGE_GENDER_AUTH {error}.", file=sys.stderr)
+        return 1
     try:
         analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
         model = analyzer.bundle.as_dict()
@@ -68,6 +80,7 @@ def serve(options: argparse.Namespace) -> int:
             server_port=options.port,
             share=options.share or None,
             mcp_server=options.mcp,
+            auth=login,
             **launch_options(analyzer),
         )
     except (BundleError, OSError) as error:

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from space.analyzer import FaceAnalyzer
 from space.annotate import label
 from space.face import interval_years
+from space.guard import signed_in
 from space.photo import PhotoError, read_photo
 from space.tracker import Tracker
 
@@ -95,6 +96,9 @@ class LiveServer:
         origin = urlsplit(socket.headers.get("origin", "")).hostname
         if host in _LOCAL and origin not in {None, *_LOCAL}:
             await socket.close(1008)  # another site's page in the browser of whoever runs the app for themselves
+            return
+        if not signed_in(socket.app, socket.cookies):
+            await socket.close(1008)
             return
         await socket.accept()
         if self.visitors >= MAX_VISITORS:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from space import live
+from space import guard, live
 from space.analyzer import FaceAnalyzer
 from space.tabs import about, folder, photo, programs, video
 from space.tabs import live as live_tab
@@ -55,6 +56,7 @@ CSS = """
 
 def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     """The whole page; launch it with `launch_options()`."""
+    guard.fetch_nothing()
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
         gr.Markdown(INTRO)
@@ -88,5 +90,8 @@ def launch_options(analyzer: FaceAnalyzer) -> dict:
         "max_file_size": video.MAX_BYTES,  # of any upload; photos have a limit of their own
         "footer_links": ["api"],
         "show_error": True,
-        "app_kwargs": {"routes": [WebSocketRoute(live.PATH, live.LiveServer(analyzer).serve)]},
+        "app_kwargs": {
+            "routes": [WebSocketRoute(live.PATH, live.LiveServer(analyzer).serve)],
+            "middleware": [Middleware(guard.Guard)],
+        },
     }

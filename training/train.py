@@ -37,6 +37,7 @@ The block above this text lets `hf jobs uv run` train on the Hub's machines; the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -45,6 +46,8 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 if __package__ in (None, ""):  # run as a script: import as a package, and shadow nobody's `data` or `evaluate`
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -197,7 +200,7 @@ _FREE = {"out", "resume", "push", "repo_id", "private", "revision", "pr"}
 def settle(arguments: list[str] | None) -> argparse.Namespace:
     """The command line with every setting decided: by option, by the run that is resumed, or by preset."""
     options, explicit = parse(arguments), vars(parse(arguments, explicit_only=True))
-    options.out = options.out or Path("runs") / options.network
+    options.out = _out(options)
     recorded = options.out / "settings.json"
     if options.resume and recorded.exists():
         try:
@@ -497,6 +500,22 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
     return bundle
 
 
+@contextlib.contextmanager
+def _alone(options: argparse.Namespace):
+    """Nobody else trains into the same --out meanwhile. The lock goes with the process, however that ends."""
+    out = _out(options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise data.DataError(f"Another training writes to {out} now: wait for it, or choose another --out.") from None
+
+
+def _out(options: argparse.Namespace) -> Path:
+    return options.out or Path("runs") / options.network
+
+
 def _command(options: argparse.Namespace) -> list[str]:
     """The options that repeat this run, those of the preset spelled out."""
     words = []
@@ -513,8 +532,8 @@ def _command(options: argparse.Namespace) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        options = settle(arguments)
-        run(options)
+        with _alone(parse(arguments)):
+            run(settle(arguments))
     except KeyboardInterrupt:
         print("\nStopped. The same command with --resume goes on from the last finished epoch.", file=sys.stderr)
         return 130

@@ -23,6 +23,19 @@ and with nothing to upload, `python -m space.batch` does the same on your machin
 folder a picture came from; a zip tells."""
 
 
+class Files(gr.File):
+    """`gr.File` that tells a visitor of a wrong kind of file, and not the log, with a traceback."""
+
+    is_template = True  # the browser shows it as the stock File
+
+    def preprocess(self, payload):
+        try:
+            return super().preprocess(payload)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+
+
 def named(files: list[str]) -> list[Picture]:
     """The pictures among uploaded files and zips, called as their owner calls them.
 
@@ -101,7 +114,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
     gr.Markdown(INTRO)
     with gr.Row():
         with gr.Column():
-            files = gr.File(
+            files = Files(
                 label="Pictures or zips",
                 file_count="multiple",
                 file_types=["image", ".zip"],

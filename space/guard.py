@@ -1,0 +1,114 @@
+"""What strangers may ask of the server, checked before Gradio sees it.
+
+Gradio reads a request's JSON whole however large it is, and fetches pictures and files from addresses that visitors
+name. Here a request has a largest size, uploads stop while the disk is nearly full, and no address is ever fetched.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from urllib.parse import unquote
+
+import gradio as gr
+from gradio import processing_utils
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from space import video
+
+MAX_JSON = 70_000_000  # bytes of a request but for uploads: a photo of 50 MB as a data: URL
+MAX_UPLOAD = 10 * video.MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
+DRAINED = 200_000_000  # bytes of a refused request that are read before the connection ends
+LEAST_FREE = 500_000_000  # bytes that must be free where uploads go
+_REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
+# What Gradio would get for a visitor, or pass on to another app.
+_FETCHING = re.compile(r"/(file|proxy)=/*https?:", re.IGNORECASE)
+
+
+class Guard:
+    """ASGI middleware; answers with a status and a sentence what it does not let through."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        path, uploading = unquote(scope["path"]), scope["path"].rstrip("/").endswith("/upload")
+        limit = MAX_UPLOAD if uploading else MAX_JSON
+        refusal = None
+        if _FETCHING.search(path):
+            refusal = (403, _REFUSED)
+        elif _declared(scope) > limit:
+            refusal = (413, _too_large(limit))
+        elif uploading and shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE:
+            refusal = (507, "The server has no room for more files now. Try again in an hour.")
+        if refusal:
+            await _drain(receive)
+            return await _answer(*refusal)(scope, receive, send)
+
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:  # FastAPI answers with it, from wherever the body is read
+                if message.get("more_body"):
+                    await _drain(receive)
+                raise HTTPException(413, _too_large(limit))
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def fetch_nothing() -> None:
+    """Make Gradio refuse addresses where files are expected."""
+
+    async def refuse(url: str, cache_dir: str) -> str:
+        raise gr.Error(_REFUSED, print_exception=False)
+
+    processing_utils.async_ssrf_protected_download = refuse
+
+
+def signed_in(app, cookies: dict[str, str]) -> bool:
+    """Whether a request with these cookies may use the app: Gradio's own rule, for the routes that it does not know."""
+    if app.auth is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(cookies.get(name) in app.tokens for name in names)
+
+
+def credentials(text: str) -> tuple[str, str]:
+    """`user:password` → both. Raises ValueError with a sentence that does not repeat them."""
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise ValueError("must be USER:PASSWORD")
+    return user, password
+
+
+def _declared(scope: Scope) -> int:
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+async def _drain(receive: Receive) -> None:
+    """Read what the client still sends, within reason: many look for an answer only after that."""
+    left = DRAINED
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
+
+
+def _too_large(limit: int) -> str:
+    return f"This request is too large: at most {limit // 1_000_000:,} MB."
+
+
+def _answer(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"detail": text, "error": text}, status)  # Gradio's clients look at either

@@ -1,0 +1,233 @@
+"""What strangers can reach: sizes, addresses, files, passwords, names in logs, and the end of the app."""
+
+from __future__ import annotations
+
+import json
+import signal
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import EXAMPLES, ROOT, App, assert_clear_error, python
+from films import moving, write_film
+from gradio_client import Client, handle_file
+from PIL import Image
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from space import guard
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
+    yield running
+    running.stop()
+
+
+def ask(url: str, body: bytes | None = None, headers: dict | None = None) -> tuple[int, str]:
+    """Status and text of a request."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | (headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+REST = {"analyze_photo": [0.7, False], "analyze_batch": [0.7]}  # what follows the file
+
+
+def call(app, endpoint: str, file) -> str:
+    """The events of a call of the API, as curl sees them."""
+    url = f"{app.url}/gradio_api/call/{endpoint}"
+    status, text = ask(url, json.dumps({"data": [file, *REST[endpoint]]}).encode())
+    assert status == 200, text
+    return ask(f"{url}/{json.loads(text)['event_id']}")[1]
+
+
+def file_data(**where) -> dict:
+    return {**where, "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.fixture
+def other_server():
+    """Somebody else's server; `asked` is what it was asked for."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write((EXAMPLES / "group.jpg").read_bytes())
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.asked = asked
+    yield server
+    server.shutdown()
+
+
+@pytest.mark.parametrize(("endpoint", "many"), [("analyze_photo", False), ("analyze_batch", True)])
+def test_no_address_is_fetched(app, other_server, endpoint, many):
+    for address in (f"http://127.0.0.1:{other_server.server_port}/x.jpg", "https://example.com/x.jpg"):
+        for where in ({"path": address}, {"path": address, "url": address}):
+            picture = file_data(**where)
+            assert "fetches nothing" in call(app, endpoint, [picture] if many else picture)
+        for path in (f"file={address}", f"file={address.replace('http', '%68ttp', 1)}", f"proxy={address}"):
+            status, text = ask(f"{app.url}/gradio_api/{path}")
+            assert status == 403 and "fetches nothing" in text
+    assert not other_server.asked
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../../../../etc/passwd",
+        "app.py",
+        f"{ROOT}/app.py",
+        "%2e%2e/%2e%2e/etc/passwd",
+        "/proc/self/environ",
+    ],
+)
+def test_no_file_of_the_server_can_be_read(app, path):
+    status, text = ask(f"{app.url}/gradio_api/file={path}")
+    assert status in (403, 404) and "root:" not in text and "import" not in text
+    if not path.startswith("%"):
+        for endpoint, picture in (("analyze_photo", file_data(path=path)), ("analyze_batch", [file_data(path=path)])):
+            answer = call(app, endpoint, picture)
+            assert "event: error" in answer and "root:" not in answer
+
+
+def test_requests_have_a_largest_size(app):
+    url = f"{app.url}/gradio_api/call/analyze_photo"
+    body = b'{"data": ["' + bytes(guard.MAX_JSON) + b'"]}'
+    status, text = ask(url, body)
+    assert status == 413 and "at most 70 MB" in text
+    # The same without saying beforehand how large it is.
+    request = urllib.request.Request(url, iter([body[i : i + 2**20] for i in range(0, len(body), 2**20)]))
+    request.add_header("Content-Type", "application/json")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == 413
+
+
+def test_gradio_edits_no_program_for_strangers(app):
+    assert ask(f"{app.url}/gradio_api/vibe-edit/", b'{"prompt": "x"}')[0] in (403, 404)
+    assert ask(f"{app.url}/gradio_api/vibe-code/", b'{"code": "x"}')[0] in (403, 404)
+
+
+def test_uploads_stop_before_the_disk_is_full(app, monkeypatch):
+    import asyncio
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(guard.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1, 1))
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def never(*_):
+        raise AssertionError("it was let through")
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "path": "/gradio_api/upload", "headers": [], "method": "POST"}
+    asyncio.run(guard.Guard(never)(scope, receive, send))
+    assert sent[0]["status"] == 507 and b"no room" in sent[1]["body"]
+
+
+def test_a_password_guards_page_api_and_stream(tmp_path):
+    running = App("--detector", "haar", env={"AGE_GENDER_AUTH": "me:se:cret", "TMPDIR": str(tmp_path)})
+    stream = running.url.replace("http", "ws") + "/live"
+    try:
+        assert ask(f"{running.url}/gradio_api/info")[0] == 401
+        assert ask(f"{running.url}/gradio_api/call/analyze_photo", b'{"data": []}')[0] == 401
+        assert ask(f"{running.url}/gradio_api/upload", b"")[0] == 401
+        assert '"auth_required":true' in ask(running.url)[1].replace(" ", "")
+        for headers in ({}, {"Cookie": "access-token=x"}):
+            with pytest.raises(InvalidStatus):
+                connect(stream, additional_headers=headers)
+        with pytest.raises(Exception, match=r"(?i)credential|incorrect|401|auth|login"):
+            Client(running.url, auth=("me", "wrong"), verbose=False)
+        client = Client(running.url, auth=("me", "se:cret"), verbose=False, download_files=str(tmp_path / "got"))
+        _, result = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+        assert len(result["faces"]) == 8
+        cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        with connect(stream, additional_headers={"Cookie": cookies}) as visitor:
+            visitor.send(struct.pack("<I", 1) + b"no picture")
+            assert json.loads(visitor.recv(timeout=30))["frame"] == 1
+    finally:
+        printed = running.stop()
+    assert "cret" not in printed
+    for wrong in ("alone", ":x", "x:", ""):
+        if wrong:
+            assert_clear_error(python("app.py", "--auth", wrong), "USER:PASSWORD")
+
+
+def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
+    secret = "Geheim-4711"
+    (tmp_path / "tmp").mkdir()
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path / "tmp")})
+    try:
+        client = running.client(tmp_path / "got")
+        with Image.open(EXAMPLES / "group.jpg") as photo:
+            exif = Image.Exif()
+            exif[0x010E] = secret
+            exif.get_ifd(0x8825)[1] = "N"
+            exif.get_ifd(0x8825)[2] = (48.0, 8.0, 15.0)
+            photo.save(tmp_path / f"{secret}.jpg", exif=exif)
+        for blurred in (False, True):
+            picture, _ = client.predict(
+                handle_file(tmp_path / f"{secret}.jpg"), 0.7, blurred, api_name="/analyze_photo"
+            )
+            assert secret.encode() not in Path(picture).read_bytes()
+            with Image.open(picture) as answered:
+                assert not answered.getexif() and not {"exif", "xmp", "comment"} & set(answered.info)
+        for name, content in ((f"{secret}-bad.jpg", b"none"), (f"{secret}.txt", b"x"), (f"{secret}.zip", b"x")):
+            (tmp_path / name).write_bytes(content)
+            for endpoint, many in (("/analyze_photo", False), ("/analyze_batch", True), ("/analyze_video", False)):
+                file = handle_file(tmp_path / name)
+                with pytest.raises(Exception):  # noqa: B017 whatever it is, what counts is the log
+                    client.predict([file] if many else file, api_name=endpoint)
+                    assert many
+                    raise ValueError  # a picture that cannot be read is a row of the table
+        film = write_film(tmp_path / f"{secret}.mp4", moving(10))
+        client.predict(handle_file(film), api_name="/analyze_video")
+        with zipfile.ZipFile(tmp_path / f"{secret}-2.zip", "w") as archive:
+            archive.writestr(f"{secret}.jpg", b"broken")
+        client.predict([handle_file(tmp_path / f"{secret}-2.zip")], api_name="/analyze_batch")
+    finally:
+        printed = running.stop()
+    assert secret not in printed and "Traceback" not in printed, printed
+
+
+def test_stopping_in_the_middle_of_requests_ends_within_ten_seconds(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path / "tmp")})
+    client = running.client(tmp_path / "got")
+    film = write_film(tmp_path / "film.mp4", moving(250))
+    job = client.submit(handle_file(film), api_name="/analyze_video")
+    while not list((tmp_path / "tmp").glob("age-gender-*/**/film.mp4")):
+        time.sleep(0.05)
+    time.sleep(1)
+    running.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    running.process.communicate(timeout=10)
+    assert time.monotonic() - began < 10
+    with pytest.raises(Exception):  # noqa: B017 the client is told, in words of its own
+        job.result(timeout=30)
+    assert not list((tmp_path / "tmp").glob("age-gender-*"))
