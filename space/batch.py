@@ -40,6 +40,7 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 MAX_BYTES = 100_000_000  # of a picture's file
 _TOO_LARGE = f"The picture's file is too large: at most {MAX_BYTES // 1_000_000} MB."
 MAX_MEMBERS = 100_000  # pictures in a zip
+MAX_DIRECTORY = 20_000_000  # bytes of a zip's list of members: Python keeps it all, at ten times the size
 AHEAD = 8  # pictures that are read while others are predicted
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
@@ -113,6 +114,11 @@ def _file(path: Path) -> Picture:
 
 def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile]) -> list[Picture]:
     try:
+        with open(path, "rb") as file:
+            # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
+            end = zipfile._EndRecData(file)
+        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
+            raise BatchError(f"{path.name} has too long a list of files: at most {MAX_MEMBERS:,} in one zip.")
         members = archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BatchError(f"{path.name} is no zip that can be opened ({error}).") from error
@@ -212,7 +218,7 @@ def table(row: dict) -> list[dict]:
 
 def spreadsheet_safe(text: str) -> str:
     """A text that no spreadsheet takes for a formula: one that starts like a formula gets an apostrophe in front."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def write_csv(jsonl: Path, target: Path) -> None:

@@ -122,7 +122,7 @@ def annotate_video(
         raise VideoError(f"The film's file is too large: at most {MAX_BYTES // 1_000_000} MB.")
     try:
         # Only files: a playlist of a stranger's would make FFmpeg fetch what it names.
-        with av.open(str(source), options={"protocol_whitelist": "file"}) as film:
+        with av.open(str(source), options={"protocol_whitelist": "file"}, metadata_errors="replace") as film:
             kind = film.format.name.split(",")[0]
             if kind in ("hls", "concat", "dash", "image2", "tty") or kind.endswith("_pipe"):
                 raise VideoError("This file is no film that can be read. Use MP4, MOV, WebM or AVI.")

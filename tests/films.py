@@ -38,9 +38,10 @@ def moving(
         yield np.asarray(scene)
 
 
-def write_film(path, pictures, *, rate=30, codec="libx264", sound=None, sound_rate=48000, times=None) -> Path:
+def write_film(path, pictures, *, rate=30, codec="libx264", sound=None, sound_rate=48000, times=None, title="") -> Path:
     """A film by PyAV; `sound`: a codec's name, for a tone; `times`: the frames' times in seconds, instead of `rate`."""
     with av.open(str(path), "w") as out:
+        out.metadata.update({"title": title} if title else {})
         stream = None
         tone = None
         if sound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from conftest import EXAMPLES, ROOT, assert_clear_error, python
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
-from space.batch import COLUMNS, BatchError, analyze_pictures, find_pictures, spreadsheet_safe, table
+from space.batch import COLUMNS, MAX_MEMBERS, BatchError, analyze_pictures, find_pictures, spreadsheet_safe, table
 from space.photo import PhotoError, read_photo
 
 
@@ -232,6 +233,42 @@ def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
     with pytest.raises(BatchError, match="at most 2"):
         find_pictures([path])
     assert table(found["bomb.png"])[0]["error"]
+
+
+def test_a_zip_whose_list_alone_would_fill_the_memory_is_refused(tmp_path):
+    path = tmp_path / "huge.zip"
+    entry = b"PK\x01\x02" + bytes(24) + b"\x05\x00" + bytes(16) + b"a.jpg"
+    count = 1_000_000
+    end = b"PK\x05\x06" + bytes(4) + b"\xff\xff" * 2 + (count * len(entry)).to_bytes(4, "little") + bytes(6)
+    path.write_bytes(entry * count + end)
+    with pytest.raises(BatchError, match="too long a list"):
+        find_pictures([path])
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for number in range(MAX_MEMBERS + 1):
+            archive.writestr(f"{number}.jpg", b"")
+    with pytest.raises(BatchError, match="100,001 pictures"):
+        find_pictures([tmp_path / "many.zip"])
+
+
+def test_names_in_a_zip_lead_nowhere(tmp_path):
+    names = ["../../up.jpg", "/etc/root.jpg", "a/../../b.jpg", "C:\\win.jpg", "=cmd|calc.jpg", "\u202egpj.exe.jpg"]
+    with zipfile.ZipFile(tmp_path / "slip.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"no picture")
+        link = zipfile.ZipInfo("link.jpg")
+        link.external_attr = 0o120777 << 16  # a symbolic link to what its content names
+        archive.writestr(link, "/etc/passwd")
+        inner = io.BytesIO()
+        with zipfile.ZipFile(inner, "w") as nested:
+            nested.writestr("deep.jpg", b"x")
+        archive.writestr("inner.zip", inner.getvalue())
+    before = set(tmp_path.parent.rglob("*"))
+    pictures = find_pictures([tmp_path / "slip.zip"])
+    assert len(pictures) == len(names) + 1  # zips within zips are not opened
+    contents = {picture.name.rsplit("/", 1)[-1]: picture.read() for picture in pictures}
+    assert contents.pop("link.jpg") == b"/etc/passwd"  # the link's own bytes, not what it points at
+    assert set(contents.values()) == {b"no picture"}
+    assert set(tmp_path.parent.rglob("*")) == before
 
 
 def test_ray_writes_the_same_as_parquet(album, tmp_path):

@@ -234,6 +234,12 @@ def test_what_is_no_film_gets_a_sentence_and_leaves_nothing(analyzer, film, tmp_
     fails("too large")
 
 
+def test_titles_in_old_encodings_are_read(analyzer, tmp_path):
+    path = write_film(tmp_path / "old.avi", moving(5), codec="mpeg4", title="Gruesse")
+    path.write_bytes(path.read_bytes().replace(b"Gruesse", "Grüße!!".encode("latin-1")))
+    assert annotate(analyzer, path, tmp_path / "out.mp4").frames == 5
+
+
 def test_a_film_damaged_in_the_middle_is_read_as_far_as_it_goes(analyzer, tmp_path):
     film = write_film(tmp_path / "film.avi", moving(40), codec="mpeg4")
     content = bytearray(film.read_bytes())
