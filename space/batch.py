@@ -148,7 +148,7 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile]) -> list[Picture
 def _is_picture(member: zipfile.ZipInfo) -> bool:
     parts = member.filename.split("/")
     hidden = any(part.startswith(".") for part in parts if part not in (".", "..")) or parts[0] == "__MACOSX"
-    return not member.is_dir() and not hidden and Path(parts[-1]).suffix.lower() in SUFFIXES
+    return not hidden and Path(parts[-1]).suffix.lower() in SUFFIXES
 
 
 def analyze_pictures(

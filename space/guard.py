@@ -6,6 +6,7 @@ name. Here a request has a largest size, uploads stop while the disk is nearly f
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shutil
 import tempfile
@@ -21,11 +22,15 @@ from space import video
 
 MAX_JSON = 70_000_000  # bytes of a request but for uploads: a photo of 50 MB as a data: URL
 MAX_UPLOAD = 10 * video.MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
+MOST_WAITING = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
 DRAINED = 200_000_000  # bytes of a refused request that are read before the connection ends
 LEAST_FREE = 500_000_000  # bytes that must be free where uploads go
 _REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file|proxy)=/*https?:", re.IGNORECASE)
+
+
+_JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+|api/[^/]+)/?$")
 
 
 class Guard:
@@ -47,6 +52,8 @@ class Guard:
             refusal = (413, _too_large(limit))
         elif uploading and shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE:
             refusal = (507, "The server has no room for more files now. Try again in an hour.")
+        elif scope["method"] == "POST" and _JOINING.search(path) and _waiting(scope) >= MOST_WAITING:
+            refusal = (503, f"{MOST_WAITING} of your requests are waiting already. Try again when they are answered.")
         if refusal:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
@@ -89,6 +96,24 @@ def credentials(text: str) -> tuple[str, str]:
     if not (user and colon and password):
         raise ValueError("must be USER:PASSWORD")
     return user, password
+
+
+def _waiting(scope: Scope) -> int:
+    """How many requests of the same address stand in Gradio's queue."""
+    queues = scope["app"].get_blocks()._queue.event_queue_per_concurrency_id.values()
+    address = _address(scope)
+    return sum(_address(event.request.scope) == address for queue in queues for event in queue.queue)
+
+
+def _address(scope: Scope) -> str:
+    """Who asks. A proxy in the same network, as on Spaces, says for whom; what others say is not believed."""
+    host = (scope.get("client") or ("", 0))[0]
+    try:
+        near = ipaddress.ip_address(host).is_private
+    except ValueError:
+        near = False
+    forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1")
+    return forwarded.split(",")[0].strip() if near and forwarded else host
 
 
 def _declared(scope: Scope) -> int:

@@ -258,6 +258,8 @@ def test_names_in_a_zip_lead_nowhere(tmp_path):
         link = zipfile.ZipInfo("link.jpg")
         link.external_attr = 0o120777 << 16  # a symbolic link to what its content names
         archive.writestr(link, "/etc/passwd")
+        archive.writestr("nameless", b"x")
+        archive.infolist()[-1].filename = ""  # found by the fuzzer: zipfile's own is_dir() fails on it
         inner = io.BytesIO()
         with zipfile.ZipFile(inner, "w") as nested:
             nested.writestr("deep.jpg", b"x")
