@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+import space  # noqa: F401  switches off what libraries report, before they are imported
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,1 +1,7 @@
-"""Everything that runs when the app serves: no TensorFlow, nothing from training/."""
+"""All that serves. Imported before the libraries that would report its use to their makers, so that none does."""
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime keeps a device's id and uploads events, from 1.32 on
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

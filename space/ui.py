@@ -85,6 +85,8 @@ def launch_options(analyzer: FaceAnalyzer) -> dict:
     return {
         "theme": THEME,
         "css": CSS,
+        # The page needs nothing of visitors' sessions. Gradio keeps 10,000 of 0.2 MB; each call of the API is one more.
+        "state_session_capacity": 100,
         "run_history": False,  # it would keep visitors' calls in their browser
         "ssr_mode": False,
         "max_file_size": video.MAX_BYTES,  # of any upload; photos have a limit of their own

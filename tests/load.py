@@ -122,7 +122,7 @@ async def load(app: App, seconds: float, clients: int, streams: int, heavy: int)
     )
     fifth = max(1, len(memory) // 5)
     print(
-        f"resident memory, MB: {memory[0]:.0f} at the beginning, {np.mean(memory[fifth : 2 * fifth]):.0f} in the second "
+        f"resident, MB: {memory[0]:.0f} at the beginning, {np.mean(memory[fifth : 2 * fifth]):.0f} in the second "
         f"fifth, {np.mean(memory[-fifth:]):.0f} in the last fifth, {max(memory):.0f} at most"
     )
     return tallies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import struct
 import threading
@@ -176,6 +177,18 @@ def test_a_password_guards_page_api_and_stream(tmp_path):
     for wrong in ("alone", ":x", "x:", ""):
         if wrong:
             assert_clear_error(python("app.py", "--auth", wrong), "USER:PASSWORD")
+
+
+def test_libraries_report_nothing_to_their_makers(tmp_path):
+    running = App("--detector", "haar", env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")})
+    try:
+        running.client(tmp_path / "got").predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+        opened = [os.readlink(link) for link in Path(f"/proc/{running.process.pid}/fd").iterdir() if link.is_symlink()]
+    finally:
+        running.stop()
+    # Where ONNX Runtime would keep the device's id and the events that it uploads.
+    assert not [path for path in opened if str(tmp_path) in path and ".db" in path], opened
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
 
 
 def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
