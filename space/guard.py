@@ -9,11 +9,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import shutil
+import sys
 import tempfile
+import traceback
+import types
 from urllib.parse import unquote
 
 import gradio as gr
-from gradio import processing_utils
+from gradio import processing_utils, queueing, routes
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,13 +76,21 @@ class Guard:
         await self.app(scope, counted, send)
 
 
-def fetch_nothing() -> None:
-    """Make Gradio refuse addresses where files are expected."""
+def tame() -> None:
+    """Make Gradio refuse addresses where files are expected, and log failures without what was sent."""
 
     async def refuse(url: str, cache_dir: str) -> str:
         raise gr.Error(_REFUSED, print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse
+
+    def print_exc() -> None:
+        # Where and of what kind, but not the message: it quotes names and values of visitors.
+        kind, _, place = sys.exc_info()
+        print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
+
+    for module in (queueing, routes):
+        module.traceback = types.SimpleNamespace(print_exc=print_exc)
 
 
 def signed_in(app, cookies: dict[str, str]) -> bool:

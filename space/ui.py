@@ -56,7 +56,7 @@ CSS = """
 
 def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     """The whole page; launch it with `launch_options()`."""
-    guard.fetch_nothing()
+    guard.tame()
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
         gr.Markdown(INTRO)

@@ -220,12 +220,22 @@ def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
                     raise ValueError  # a picture that cannot be read is a row of the table
         film = write_film(tmp_path / f"{secret}.mp4", moving(10))
         client.predict(handle_file(film), api_name="/analyze_video")
+        for wrong in (
+            f'[{{"path": "{secret}"}}, 0.7, false]',
+            f'["{secret}", 0.7, false]',
+            f'["{secret}"]',
+            "[null, NaN, false]",
+        ):
+            url = f"{running.url}/gradio_api/call/analyze_photo"
+            event = json.loads(ask(url, f'{{"data": {wrong}}}'.encode())[1])["event_id"]
+            assert "event: error" in ask(f"{url}/{event}")[1]
         with zipfile.ZipFile(tmp_path / f"{secret}-2.zip", "w") as archive:
             archive.writestr(f"{secret}.jpg", b"broken")
         client.predict([handle_file(tmp_path / f"{secret}-2.zip")], api_name="/analyze_batch")
     finally:
         printed = running.stop()
     assert secret not in printed and "Traceback" not in printed, printed
+    assert "ValidationError" in printed  # that something failed, and where, is there
 
 
 def test_stopping_in_the_middle_of_requests_ends_within_ten_seconds(tmp_path):

@@ -13,7 +13,7 @@ import gradio as gr
 from space.analyzer import FaceAnalyzer
 from space.batch import SUFFIXES, BatchError, Picture, analyze_pictures, find_pictures, settings, write_csv
 from space.detector import THRESHOLD
-from space.tabs import LONG, answer_cells, counted, time_left
+from space.tabs import LONG, answer_cells, counted, threshold_slider, time_left
 
 MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
@@ -123,7 +123,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
             )
             directory = gr.UploadButton("Choose a whole folder", file_count="directory", elem_id="directory")
         with gr.Column():
-            threshold = gr.Slider(0.3, 0.95, THRESHOLD, step=0.05, label="Detection threshold")
+            threshold = threshold_slider()
             with gr.Row():
                 button = gr.Button("Analyse all", variant="primary", elem_id="batch-start")
                 cancel = gr.Button("Cancel", elem_id="batch-cancel")

@@ -23,7 +23,7 @@ from space.detector import THRESHOLD
 from space.explain import occlusion_map, overlay
 from space.face import Face, interval_years, whole_years
 from space.photo import PhotoError, read_photo
-from space.tabs import NETWORK, SAVE
+from space.tabs import NETWORK, SAVE, threshold_slider
 
 MAX_BYTES = 50_000_000  # of a photo's file
 MAX_CARDS = 100  # people shown one by one; JSON and CSV have all
@@ -230,9 +230,7 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
                 alt_text="The photo to analyse",
                 webcam_options=gr.WebcamOptions(mirror=False),
             )
-            threshold = gr.Slider(
-                0.3, 0.95, THRESHOLD, step=0.05, label="Detection threshold (lower finds more)", elem_id="threshold"
-            )  # fmt: skip
+            threshold = threshold_slider("Detection threshold (lower finds more)", elem_id="threshold")
             blurred = gr.Checkbox(False, label="Blur faces in the picture that can be downloaded", elem_id="blur")
             button = gr.Button("Analyse", variant="primary")
         with gr.Column():

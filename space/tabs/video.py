@@ -12,7 +12,7 @@ import pandas
 
 from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD
-from space.tabs import LONG, SAVE, answer_cells, counted, time_left
+from space.tabs import LONG, SAVE, answer_cells, counted, threshold_slider, time_left
 from space.video import MAX_BYTES, MAX_FRAMES, MAX_SECONDS, Film, Progress, VideoError, annotate_video
 
 LIMITS = (
@@ -89,7 +89,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
     with gr.Row():
         with gr.Column():
             video = gr.Video(label="Film", sources=["upload"], height=360, elem_id="video")
-            threshold = gr.Slider(0.3, 0.95, THRESHOLD, step=0.05, label="Detection threshold")
+            threshold = threshold_slider()
             blurred = gr.Checkbox(False, label="Blur faces in the film that is written")
             with gr.Row():
                 button = gr.Button("Analyse the film", variant="primary", elem_id="video-start")
