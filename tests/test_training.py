@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, assert_clear_error, python, write_folder
+from filelock import FileLock
 from PIL import Image
 
 from space.bundle import EMBEDDED, open_bundle
@@ -178,6 +179,12 @@ def test_a_killed_run_resumes_exactly(made_up, tmp_path):
     # Once more: nothing left to do, the same bundle again.
     again = python(*command(made_up, out, *arguments, "--resume"))
     assert again.returncode == 0 and "Epoch" not in again.stdout
+
+
+def test_two_trainings_do_not_write_to_one_folder(made_up, tmp_path):
+    with FileLock(tmp_path / ".run.lock"):  # as a training holds it while it runs
+        assert_clear_error(python(*command(made_up, tmp_path / "run")), "Another training writes to", "--out")
+    assert not (tmp_path / "run").exists()
 
 
 def test_jax_trains_the_same_code(made_up, tmp_path):
