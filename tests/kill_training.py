@@ -3,8 +3,9 @@
     python tests/kill_training.py [KILLS=20] [SEED=1]
 
 Made-up chips, the compact network, 12 short epochs. One run is left alone; the other is killed with SIGKILL after a
-random time, and resumed, until it has been killed so often and then ends. After each kill the folder is looked at: nothing but
-whole files may be named by it, and a bundle is there whole or not at all. Both runs' losses and answers are compared.
+random time, and resumed, until it has been killed so often and then ends. After each kill the folder is looked at:
+nothing but whole files may be named by it, and a bundle is there whole or not at all. Both runs' losses and answers are
+compared.
 """
 
 from __future__ import annotations
