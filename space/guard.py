@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import gradio as gr
 from gradio import processing_utils, queueing, routes
+from gradio.route_utils import API_PREFIX, FnIndexInferError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +31,7 @@ DRAINED = 200_000_000  # bytes of a refused request that are read before the con
 LEAST_FREE = 500_000_000  # bytes that must be free where uploads go
 _REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
 # What Gradio would get for a visitor, or pass on to another app.
-_FETCHING = re.compile(r"/(file|proxy)=/*https?:", re.IGNORECASE)
+_FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
 
 
 _JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+|api/[^/]+)/?$")
@@ -46,7 +47,7 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
-        path, uploading = unquote(scope["path"]), scope["path"].rstrip("/").endswith("/upload")
+        path, uploading = unquote(scope["path"]), scope["path"] == f"{API_PREFIX}/upload"
         limit = MAX_UPLOAD if uploading else MAX_JSON
         refusal = None
         if _FETCHING.search(path):
@@ -73,7 +74,23 @@ class Guard:
                 raise HTTPException(413, _too_large(limit))
             return message
 
-        await self.app(scope, counted, send)
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except Exception as error:  # the server's own log would quote the message, and with it the visitor
+            print_place()
+            if started:
+                raise error.with_traceback(None) from None
+            missing = isinstance(error, FnIndexInferError)
+            await _answer(*((404, "There is no such endpoint.") if missing else (500, "This failed.")))(
+                scope, receive, send
+            )
 
 
 def tame() -> None:
@@ -84,13 +101,14 @@ def tame() -> None:
 
     processing_utils.async_ssrf_protected_download = refuse
 
-    def print_exc() -> None:
-        # Where and of what kind, but not the message: it quotes names and values of visitors.
-        kind, _, place = sys.exc_info()
-        print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
-
     for module in (queueing, routes):
-        module.traceback = types.SimpleNamespace(print_exc=print_exc)
+        module.traceback = types.SimpleNamespace(print_exc=print_place)
+
+
+def print_place() -> None:
+    """Log where the current exception came from and its kind, but not its message: that quotes visitors."""
+    kind, _, place = sys.exc_info()
+    print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
 
 
 def signed_in(app, cookies: dict[str, str]) -> bool:

@@ -92,8 +92,12 @@ class LiveServer:
 
     async def serve(self, socket: WebSocket) -> None:
         """One visitor, from first to last frame."""
-        host = urlsplit(f"//{socket.headers.get('host', '')}").hostname
-        origin = urlsplit(socket.headers.get("origin", "")).hostname
+        try:
+            host = urlsplit(f"//{socket.headers.get('host', '')}").hostname
+            origin = urlsplit(socket.headers.get("origin", "")).hostname
+        except ValueError:  # no addresses at all
+            await socket.close(1008)
+            return
         if host in _LOCAL and origin not in {None, *_LOCAL}:
             await socket.close(1008)  # another site's page in the browser of whoever runs the app for themselves
             return

@@ -11,6 +11,8 @@ from PIL import Image, ImageOps
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
+MAX_SCANS = 100  # of a JPEG
+MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG; about 5 seconds
 # Named, so that no file of a stranger's starts a decoder nobody needs: Pillow hands PostScript to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # MPO comes with JPEG
 
@@ -39,6 +41,8 @@ def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
                 width, height = image.size
                 if width * height > most_pixels or max(width, height) > MAX_SIDE:
                     raise Image.DecompressionBombError
+                if image.format in ("JPEG", "MPO") and _too_many_scans(image):
+                    raise PhotoError("The picture is damaged: it has too many layers. Save it again or use another.")
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
@@ -46,6 +50,8 @@ def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
             f"The picture is too large: at most {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels a side. "
             "Make it smaller and try again."
         ) from None
+    except PhotoError:
+        raise
     except Image.UnidentifiedImageError:
         raise PhotoError("This file is no picture that can be read. Use a JPEG, PNG or WebP file.") from None
     except FileNotFoundError:
@@ -56,6 +62,13 @@ def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
         raise PhotoError(
             f"The picture is damaged and cannot be read ({error}). Save it again or use another."
         ) from error
+
+
+def _too_many_scans(image: Image.Image) -> bool:
+    """Whether a JPEG repeats its pixels so often that decoding takes minutes; a progressive one has about ten scans."""
+    image.fp.seek(0)
+    scans = image.fp.read().count(b"\xff\xda")  # never within a scan, where FF is followed by 00
+    return scans > MAX_SCANS or scans * image.width * image.height > MAX_SCANNED
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

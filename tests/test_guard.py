@@ -85,7 +85,7 @@ def test_no_address_is_fetched(app, other_server, endpoint, many):
         for where in ({"path": address}, {"path": address, "url": address}):
             picture = file_data(**where)
             assert "fetches nothing" in call(app, endpoint, [picture] if many else picture)
-        for path in (f"file={address}", f"file={address.replace('http', '%68ttp', 1)}", f"proxy={address}"):
+        for path in (f"file={address}", f"file/{address}", f"file=/%68{address[1:]}", f"proxy={address}"):
             status, text = ask(f"{app.url}/gradio_api/{path}")
             assert status == 403 and "fetches nothing" in text
     assert not other_server.asked
@@ -122,6 +122,18 @@ def test_requests_have_a_largest_size(app):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=60)
     assert refused.value.code == 413
+
+
+def test_only_uploads_may_be_larger(app):
+    for path in ("call/upload", "stream/upload", "upload/x"):
+        status, text = ask(f"{app.url}/gradio_api/{path}", bytes(guard.MAX_JSON + 1))
+        assert status == 413 and "at most 70 MB" in text
+
+
+def test_an_endpoint_that_is_none(app):
+    for path in ("call/Geheim", "call/v2/Geheim", "run/Geheim"):
+        status, _ = ask(f"{app.url}/gradio_api/{path}", b'{"data": []}')
+        assert status in (404, 422, 500), path
 
 
 def test_gradio_edits_no_program_for_strangers(app):
@@ -227,6 +239,7 @@ def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
             "[null, NaN, false]",
         ):
             url = f"{running.url}/gradio_api/call/analyze_photo"
+            ask(f"{running.url}/gradio_api/call/v2/{secret}", b"{}")
             event = json.loads(ask(url, f'{{"data": {wrong}}}'.encode())[1])["event_id"]
             assert "event: error" in ask(f"{url}/{event}")[1]
         with zipfile.ZipFile(tmp_path / f"{secret}-2.zip", "w") as archive:

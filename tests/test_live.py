@@ -131,6 +131,8 @@ def test_other_sites_pages_cannot_use_an_app_on_this_machine(app):
     with pytest.raises(InvalidStatus):
         connect(url, origin="https://elsewhere.example")
     connect(url, origin=app.url).close()
+    with pytest.raises(InvalidStatus):
+        connect(url, additional_headers={"Origin": "http://["})
 
 
 def test_who_leaves_makes_room(app):

@@ -95,6 +95,17 @@ def test_too_many_pixels_are_refused_before_they_are_decoded():
         read_photo(bomb)
 
 
+def test_a_jpeg_that_repeats_itself_is_refused_before_it_is_decoded():
+    file = io.BytesIO()
+    Image.new("L", (1900, 1080), 128).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    _, second, third = [i for i in range(len(content)) if content.startswith(b"\xff\xda", i)][:3]
+    assert read_photo(content).shape == (1080, 1900, 3)
+    scan = content[second:third]
+    with pytest.raises(PhotoError, match="too many layers"):
+        read_photo(content[:third] + scan * 20_000 + b"\xff\xd9")  # took a minute
+
+
 def test_one_long_side_is_refused_too():
     with pytest.raises(PhotoError, match="a side"):
         read_photo(encode(Image.new("1", (40_000, 10))))

@@ -43,7 +43,7 @@ def named(files: list[str]) -> list[Picture]:
         BatchError: a zip that cannot be opened, or more than MAX_PICTURES.
     """
     pictures, names = [], set()
-    for path in files:
+    for path in dict.fromkeys(files):
         for picture in find_pictures([path]):
             short = name = picture.name.removeprefix(Path(path).parent.as_posix() + "/")
             count = 1
