@@ -258,7 +258,7 @@ def test_only_what_serving_needs_is_fetched_and_the_revision_known(hub, publishe
     for model in ("me/model", "me/model@v1", f"me/model@{published}"):
         found = opened(model, reader)
         assert found["source"] == "me/model" and found["revision"] == published
-    assert found["files"] == ["age_gender.json", "model.onnx"]
+    assert found["files"] == ["age_gender.json", "model.int8.onnx"]
     gets = [r for r in hub.requests if r.startswith("GET") and "/resolve/" in r]
     assert len(gets) == 2  # and only once
 
@@ -286,7 +286,7 @@ def test_a_hub_in_trouble_costs_ten_seconds_at_most(hub, published, reader, patt
 
 @pytest.mark.parametrize("fault", [{"truncate": 1000, "times": 1}, {"truncate": 1000}])
 def test_a_truncated_download_is_no_model(hub, published, reader, fault):
-    hub.fail("GET .*model.onnx", **fault)
+    hub.fail("GET .*model.int8.onnx", **fault)
     found = opened("me/model", reader)
     assert ("error" in found) == ("times" not in fault), found
     hub.faults.clear()
@@ -294,7 +294,7 @@ def test_a_truncated_download_is_no_model(hub, published, reader, fault):
 
 
 def test_a_damaged_download_is_refused(hub, published, reader):
-    hub.fail("GET .*model.onnx", damage=True)
+    hub.fail("GET .*model.int8.onnx", damage=True)
     assert "damaged" in opened("me/model", reader)["error"]
     hub.faults.clear()
     assert opened("me/model", reader)["revision"] == published  # and fetched anew as soon as it is whole
@@ -313,7 +313,7 @@ def test_a_damaged_download_is_refused(hub, published, reader):
         (
             "me/half",
             lambda hub: hub.add("me/half", {CARD: (EMBEDDED / CARD).read_bytes()}),
-            "model.onnx",
+            "model.int8.onnx",
         ),
     ],
 )

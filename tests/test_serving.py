@@ -347,7 +347,9 @@ def copy(tmp_path):
 def test_the_embedded_bundle_is_whole_and_small():
     bundle = open_bundle()
     assert bundle.source == "embedded"
-    assert sum(p.stat().st_size for p in EMBEDDED.rglob("*") if p.is_file()) <= 8_000_000
+    assert sum(p.stat().st_size for p in EMBEDDED.rglob("*") if p.is_file()) <= 11_000_000
+    assert all(path.stat().st_size <= 8_000_000 for path in EMBEDDED.rglob("*.onnx"))
+    assert bundle.model_path.name == "model.int8.onnx" and bundle.model_path.stat().st_size < 2_500_000
     assert set(bundle.card["files"]) == {
         p.relative_to(EMBEDDED).as_posix() for p in EMBEDDED.rglob("*") if p.is_file() and p.name != bundles.CARD
     }
@@ -364,7 +366,7 @@ def edit(folder, **changes) -> None:
     ("breaks", "words"),
     [
         (lambda f: (f / "model.onnx").write_bytes(b"x" * 1000), "model.onnx is damaged"),
-        (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing"),
+        (lambda f: (f / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
         (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json is damaged"),
         (lambda f: (f / bundles.CARD).unlink(), "no model bundle"),
         (lambda f: (f / bundles.CARD).write_text("{"), "cannot be read"),
@@ -385,9 +387,9 @@ def test_broken_bundles_are_named(copy, breaks, words):
 
 
 def test_a_file_that_is_no_network_is_told(copy):
-    (copy / "model.onnx").write_bytes(b"garbage")
+    (copy / "model.int8.onnx").write_bytes(b"garbage")
     card = json.loads((copy / bundles.CARD).read_text())
-    card["files"]["model.onnx"]["sha256"] = bundles.sha256_of(copy / "model.onnx")
+    card["files"]["model.int8.onnx"]["sha256"] = bundles.sha256_of(copy / "model.int8.onnx")
     edit(copy, files=card["files"])
     with pytest.raises(BundleError, match="cannot be opened"):
         FaceAnalyzer.load(str(copy), detector="haar")

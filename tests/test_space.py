@@ -67,7 +67,7 @@ def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):
     assert files["requirements.txt"] == (ROOT / "space" / "requirements.txt").read_bytes()
     card = front_matter(files["README.md"])
     assert card["models"][0] == "tester/model"
-    assert card["preload_from_hub"][0] == f"tester/model age_gender.json,model.onnx {sha}"
+    assert card["preload_from_hub"][0] == f"tester/model age_gender.json,model.int8.onnx {sha}"
     assert SPACE in files["README.md"].decode() and "USER/NAME" not in files["README.md"].decode()
 
 
