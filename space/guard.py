@@ -6,6 +6,7 @@ name. Here a request has a largest size, uploads stop while the disk is nearly f
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import shutil
@@ -141,8 +142,14 @@ def _address(scope: Scope) -> str:
         near = ipaddress.ip_address(host).is_private
     except ValueError:
         near = False
-    forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1")
-    return forwarded.split(",")[0].strip() if near and forwarded else host
+    if not near:
+        return host
+    # Each proxy appends whom it saw; what stands before the last one that is no proxy is the visitor's own text.
+    for entry in reversed(dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+        with contextlib.suppress(ValueError):
+            if not ipaddress.ip_address(entry.strip()).is_private:
+                return entry.strip()
+    return host
 
 
 def _declared(scope: Scope) -> int:

@@ -94,11 +94,11 @@ class LiveServer:
         """One visitor, from first to last frame."""
         try:
             host = urlsplit(f"//{socket.headers.get('host', '')}").hostname
-            origin = urlsplit(socket.headers.get("origin", "")).hostname
+            origin = urlsplit(socket.headers.get("origin", "//localhost")).hostname  # programs send none
         except ValueError:  # no addresses at all
             await socket.close(1008)
             return
-        if host in _LOCAL and origin not in {None, *_LOCAL}:
+        if host in _LOCAL and origin not in _LOCAL:
             await socket.close(1008)  # another site's page in the browser of whoever runs the app for themselves
             return
         if not signed_in(socket.app, socket.cookies):

@@ -76,7 +76,8 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
             about.tab(analyzer, selected)
         gr.Markdown(CAUTION, elem_classes="caution")
         gr.Markdown(about.describe(analyzer), elem_classes="caution", elem_id="model")
-    page.queue(max_size=64)  # later visitors are told that it is busy instead of filling the memory
+    # Later visitors are told that it is busy instead of filling the memory, and nothing runs beside the queue.
+    page.queue(max_size=64, api_open=False)
     return page
 
 

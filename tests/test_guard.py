@@ -131,9 +131,24 @@ def test_only_uploads_may_be_larger(app):
 
 
 def test_an_endpoint_that_is_none(app):
-    for path in ("call/Geheim", "call/v2/Geheim", "run/Geheim"):
+    for path in ("call/Geheim", "call/v2/Geheim"):
         status, _ = ask(f"{app.url}/gradio_api/{path}", b'{"data": []}')
         assert status in (404, 422, 500), path
+
+
+def test_nothing_runs_beside_the_queue(app):
+    for path in ("run/analyze_photo", "api/analyze_photo"):
+        status, text = ask(f"{app.url}/gradio_api/{path}", b'{"data": [null, 0.7, false]}')
+        assert status in (401, 404) and "Choose a photo" not in text
+
+
+def test_an_address_is_what_the_nearest_proxy_saw():
+    def address(client, forwarded):
+        return guard._address({"client": (client, 1), "headers": [(b"x-forwarded-for", forwarded)]})
+
+    assert address("8.8.8.8", b"1.1.1.1") == "8.8.8.8"
+    assert address("10.0.0.1", b"9.9.9.9, 1.1.1.1, 10.0.0.2") == "1.1.1.1"
+    assert address("10.0.0.1", b"anything") == address("10.0.0.1", b"") == "10.0.0.1"
 
 
 def test_gradio_edits_no_program_for_strangers(app):
