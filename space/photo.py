@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
 MAX_SCANS = 100  # of a JPEG
-MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG; about 5 seconds
+MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG
 # Named, so that no file of a stranger's starts a decoder nobody needs: Pillow hands PostScript to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # MPO comes with JPEG
 
@@ -65,7 +65,7 @@ def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
 
 
 def _too_many_scans(image: Image.Image) -> bool:
-    """Whether a JPEG repeats its pixels so often that decoding takes minutes; a progressive one has about ten scans."""
+    """Whether a JPEG repeats its pixels so often that it is no photo; a progressive one has about ten scans."""
     image.fp.seek(0)
     scans = image.fp.read().count(b"\xff\xda")  # never within a scan, where FF is followed by 00
     return scans > MAX_SCANS or scans * image.width * image.height > MAX_SCANNED
