@@ -524,7 +524,7 @@ def _command(options: argparse.Namespace) -> list[str]:
         "limit epochs augment balance gender_weight batch_size learning_rate patience precision seed"
     ).split():
         value = getattr(options, name)
-        if value not in (None, False) and not (name == "unfreeze" and options.network == "compact"):
+        if value is not None and value is not False and not (name == "unfreeze" and options.network == "compact"):
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return words
 
