@@ -34,6 +34,7 @@ class Strength:
 STRENGTHS = {
     "published": Strength(0.1, 0.1, 15.0, 0.2, 0.0, 0.0, 0.0),
     "mild": Strength(0.05, 0.10, 12.0, 0.25, 0.25, 0.3, 0.1),
+    "medium": Strength(0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, colour=0.05, blur=0.15, jpeg=0.15, erase=0.1),
     "strong": Strength(0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, colour=0.1, blur=0.3, jpeg=0.3, erase=0.2),
 }
 

@@ -53,7 +53,8 @@ class Faces:
 
     images: np.ndarray  # uint8 [N, H, W, 3] RGB
     age_range: np.ndarray  # float32 [N, 2] years, first and last that the label allows
-    gender: np.ndarray  # float32 [N], 0 male, 1 female
+    gender: np.ndarray  # float32 [N], 0 male, 1 female, or between where it is not sure
+    age_probs: np.ndarray | None = None  # [N, A], a distribution of ages to learn beside the label, see `distill`
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,6 +75,7 @@ class Recipe:
     seed: int
     balance: bool = False  # draw rare ages more often, see Batches
     gender_weight: float = 1.0  # of gender's loss beside age's
+    taught: float = 0.0  # share of teachers' answers in what is learned of age; in gender's labels it is already
 
 
 class Batches(keras.utils.PyDataset):
@@ -131,7 +133,10 @@ class Batches(keras.utils.PyDataset):
             return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
         age, gender = of_each("age_range"), of_each("gender")
-        return of_each("images"), {name: gender if name == "p_female" else age for name in self.outputs}
+        labels = {name: gender if name == "p_female" else age for name in self.outputs}
+        if self.sets[0].age_probs is not None:
+            labels["age_probs"] = np.hstack([age, of_each("age_probs")])
+        return of_each("images"), labels
 
 
 def _chances(age_range: np.ndarray) -> np.ndarray:
@@ -219,7 +224,7 @@ def _run_phase(network, number, phase, recipe, train, second, validation, out, s
         epoch=done,
         balance=recipe.balance,
     )
-    loss, loss_weights = losses(recipe.age_head, recipe.gender_weight)
+    loss, loss_weights = losses(recipe.age_head, recipe.gender_weight, recipe.taught)
     trainer.compile(
         optimizer=_optimizer(recipe, phase, steps=batches.steps),
         loss=loss,

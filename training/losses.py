@@ -15,24 +15,30 @@ class LabelDistribution(keras.losses.Loss):
     A known age is a Gaussian around it: neighbouring ages look alike, so a prediction that is one year off should not
     count as much as one that is twenty off (label distribution learning; Gao et al. 2018, DLDL-v2, arXiv 1807.01097).
     Of an age known as a range the likelihood of the whole range counts.
-    y_true: first and last year, float [N, 2]; y_pred: probabilities, float [N, A] for ages 0..A-1.
+    y_true: first and last year, float [N, 2], or with A more columns, the answers of teachers, which count as the share
+    `taught`; y_pred: probabilities, float [N, A] for ages 0..A-1.
     """
 
-    def __init__(self, sigma: float = SIGMA, name: str = "label_distribution", **kwargs):
+    def __init__(self, sigma: float = SIGMA, taught: float = 0.0, name: str = "label_distribution", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.sigma = sigma
+        self.sigma, self.taught = sigma, taught
 
     def call(self, y_true, y_pred):
         years = ops.arange(y_pred.shape[-1], dtype="float32")
-        first, last = ops.split(ops.cast(y_true, "float32"), 2, axis=-1)
+        y_true = ops.cast(y_true, "float32")
+        first, last = y_true[:, :1], y_true[:, 1:2]
         target = ops.softmax(-0.5 * ops.square((years - first) / self.sigma), axis=-1)
         known = -ops.sum(target * ops.log(y_pred + EPSILON), axis=-1)
         inside = ops.cast(ops.logical_and(years >= first, years <= last), "float32")
         within = -ops.log(ops.sum(y_pred * inside, axis=-1) + EPSILON)
-        return ops.where(last[:, 0] > first[:, 0], within, known)
+        given = ops.where(last[:, 0] > first[:, 0], within, known)
+        if not self.taught:
+            return given
+        answered = -ops.sum(y_true[:, 2:] * ops.log(y_pred + EPSILON), axis=-1)
+        return (1 - self.taught) * given + self.taught * answered
 
     def get_config(self):
-        return {**super().get_config(), "sigma": self.sigma}
+        return {**super().get_config(), "sigma": self.sigma, "taught": self.taught}
 
 
 class RangeError(keras.losses.Loss):
@@ -50,8 +56,8 @@ class RangeError(keras.losses.Loss):
         return ops.squeeze(ops.maximum(first - age, 0.0) + ops.maximum(age - last, 0.0), -1)
 
 
-def losses(age_head: str, gender_weight: float = 1.0) -> tuple[dict, dict]:
-    """Losses and their weights, by output of the network; `gender_weight` is that of gender.
+def losses(age_head: str, gender_weight: float = 1.0, taught: float = 0.0) -> tuple[dict, dict]:
+    """Losses and their weights, by output of the network; `gender_weight` is that of gender, `taught` teachers' share.
 
     regression: absolute error of age in years + binary cross-entropy of gender, as published.
     distribution: label distribution + a small absolute error of the expected age + cross-entropy of gender.
@@ -59,6 +65,6 @@ def losses(age_head: str, gender_weight: float = 1.0) -> tuple[dict, dict]:
     if age_head == "regression":
         return {"age": RangeError(), "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": gender_weight}
     return (
-        {"age_probs": LabelDistribution(), "age": RangeError(), "p_female": "binary_crossentropy"},
+        {"age_probs": LabelDistribution(taught=taught), "age": RangeError(), "p_female": "binary_crossentropy"},
         {"age_probs": 1.0, "age": 0.1, "p_female": gender_weight},
     )

@@ -39,6 +39,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import os
@@ -142,8 +143,8 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
     how.add_argument("--epochs", type=data.positive, help="in all; with a frozen base, a third of them train the heads")
     how.add_argument(
         "--augment",
-        choices=("published", "mild", "strong"),
-        help="how far faces are varied: moved, turned, recoloured; strong also blurs, compresses and covers them",
+        choices=("published", "mild", "medium", "strong"),
+        help="how far faces are varied: moved, turned, recoloured; medium and strong also blur, compress and cover them",
     )
     how.add_argument(
         "--balance",
@@ -156,6 +157,12 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         type=_positive_float,
         default=default(1.0),
         help="how much gender's loss counts beside that of age (default 1)",
+    )
+    how.add_argument(
+        "--teacher",
+        nargs="+",
+        metavar="MODEL",
+        help="learn as much from what these models answer (folders of bundles or Hub ids) as from the labels",
     )
     how.add_argument("--batch-size", type=data.positive)
     how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get less")
@@ -215,7 +222,13 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
                 "it with that version, or train into a new --out."
             )
         # Of runs from before there was a choice.
-        settings = {"pretrain": None, "pretrain_revision": None, "balance": False, "gender_weight": 1.0} | settings
+        settings = {
+            "pretrain": None,
+            "pretrain_revision": None,
+            "balance": False,
+            "gender_weight": 1.0,
+            "teacher": None,
+        } | settings
         settings.setdefault("augment", "published" if settings.get("preset") == "published" else "mild")
         for name, value in settings.items():
             if name in explicit and explicit[name] != value:
@@ -238,6 +251,8 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
             f"--unfreeze {options.unfreeze} keeps convolutions as they start, and with --init none that is at random: "
             "leave it out, or start from imagenet or a file."
         )
+    if options.teacher and options.age_head != "distribution":
+        raise data.DataError("--teacher needs a network that answers a distribution: leave out --age-head.")
     options.unfreeze = options.unfreeze or ("all" if options.init == "none" else "block5")
     options.patience = 10 if options.patience is None else options.patience
     return options
@@ -313,7 +328,7 @@ def run(options: argparse.Namespace) -> Path:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
-    from training import export, networks, plots
+    from training import distill, export, networks, plots
     from training.atomic import write_beside
     from training.augment import STRENGTHS
     from training.fit import Recipe, fit
@@ -357,14 +372,16 @@ def run(options: argparse.Namespace) -> Path:
         seed=options.seed,
         balance=options.balance,
         gender_weight=options.gender_weight,
+        taught=distill.SHARE if options.teacher else 0.0,
     )
     history = fit(
         network,
         phases(options),
         recipe,
-        *(_faces(splits[name], splits[name, "images"]) for name in ("train", "validation")),
+        _taught(options, "train", splits["train"], splits["train", "images"]),
+        _faces(splits["validation"], splits["validation", "images"]),
         options.out,
-        second=_faces(*second["train"][:2]) if second else None,
+        second=_taught(options, "pretrain", *second["train"][:2]) if second else None,
         resume=options.resume,
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -415,6 +432,27 @@ def _faces(samples: data.Samples, images):
     from training.fit import Faces
 
     return Faces(images, samples.age_range, samples.gender.astype("float32"))
+
+
+def _taught(options: argparse.Namespace, name: str, samples: data.Samples, images):
+    """Faces to train on, with what the teachers answer where there are any; kept in the run's folder."""
+    import numpy as np
+
+    from training import distill
+    from training.atomic import write_beside
+
+    faces = _faces(samples, images)
+    if not options.teacher:
+        return faces
+    path = options.out / f"teachers-{name}-{data.fingerprint(samples)[:16]}.npz"
+    if not path.exists():
+        age_probs, p_female = distill.answers(options.teacher, images)
+        content = io.BytesIO()
+        np.savez(content, age_probs=age_probs, p_female=p_female)
+        write_beside(path, content.getvalue())
+    with np.load(path) as answered:
+        gender = (1 - distill.SHARE) * faces.gender + distill.SHARE * answered["p_female"]
+        return dataclasses.replace(faces, gender=gender, age_probs=answered["age_probs"])
 
 
 def _has_accelerator() -> bool:
@@ -521,11 +559,12 @@ def _command(options: argparse.Namespace) -> list[str]:
     words = []
     for name in (
         "network preset init age_head unfreeze dataset dataset_revision policy protocol pretrain pretrain_revision "
-        "limit epochs augment balance gender_weight batch_size learning_rate patience precision seed"
+        "limit epochs augment balance gender_weight teacher batch_size learning_rate patience precision seed"
     ).split():
         value = getattr(options, name)
         if value is not None and value is not False and not (name == "unfreeze" and options.network == "compact"):
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return words
 
 
