@@ -103,7 +103,7 @@ def gflop_a_face(path: Path) -> float | None:
             weights = shapes[node.input[1 if node.op_type == "Conv" else 3]]
             total += 2 * np.prod(shapes[node.output[0]]) * np.prod(weights[1:])
         elif node.op_type in ("MatMul", "Gemm") and node.input[1] in shapes:
-            total += 2 * np.prod(shapes[node.input[1]])
+            total += 2 * np.prod(shapes[node.input[1]]) * np.prod(shapes[node.output[0]][:-1])
     return float(total) / 1e9
 
 

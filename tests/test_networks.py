@@ -133,6 +133,22 @@ def test_initial_weights_from_a_file(tmp_path):
         networks.build("compact", age_head="regression", init=str(tmp_path / "w.weights.h5"))
 
 
+@pytest.mark.parametrize("head", networks.AGE_HEADS)
+def test_a_mirrored_network_answers_with_the_mean_of_both_views(head, tmp_path):
+    plain = networks.build("compact", age_head=head)
+    mirrored = networks.build("compact", age_head=head, mirror=True)
+    mirrored.set_weights(plain.get_weights())
+    assert mirrored.count_params() == plain.count_params()
+    faces = np.random.default_rng(0).integers(0, 256, (3, 200, 200, 3), np.uint8)
+    views, answers = [plain(faces), plain(faces[:, :, ::-1])], mirrored(faces)
+    assert set(answers) == set(views[0])
+    for name, value in answers.items():
+        np.testing.assert_allclose(np.asarray(value), np.mean([view[name] for view in views], axis=0), atol=1e-4)
+    mirrored.save(tmp_path / "mirrored.keras")  # training can go on from it
+    again = networks.build("compact", age_head=head, init=str(tmp_path / "mirrored.keras"))
+    np.testing.assert_array_equal(np.asarray(again(faces)["age"]), np.asarray(views[0]["age"]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from PIL import Image
 
 from space.bundle import EMBEDDED, open_bundle
 from space.estimator import Estimator
-from training import data, evaluate, networks, quantize, train
+from training import data, distill, evaluate, losses, networks, quantize, train
 from training import fit as fitting
 from training.atomic import new_folder
 
@@ -106,7 +107,10 @@ def test_training_goes_on_from_an_onnx_file(trained, made_up, tmp_path):
     _, images = data.decode(data.load_utkface(made_up, split="validation")[0])
     network = networks.build("compact", init=str(trained / "bundle" / "model.onnx"), faces=images)
     expected = Estimator(trained / "bundle" / "model.onnx").predict(images)
-    assert np.abs(fitting.predict(network, images)["age"] - expected["age"]).max() < 0.01
+    age = np.mean([fitting.predict(network, view)["age"] for view in (images, images[:, :, ::-1])], axis=0)
+    assert (
+        np.abs(age - expected["age"]).max() < 0.01
+    )  # the export answers for both views, the network in training for one
     norm = network.get_layer("stage2_1_a_norm")
     assert np.std(norm.moving_variance) > 0  # measured, so that a step of training does not throw the network off
     (tmp_path / "no.onnx").write_bytes(b"nothing")
@@ -114,6 +118,37 @@ def test_training_goes_on_from_an_onnx_file(trained, made_up, tmp_path):
         networks.build("compact", init=str(tmp_path / "no.onnx"), faces=images)
     with pytest.raises(ValueError, match="is no export of the network"):
         networks.build("compact", init=str(EMBEDDED / "model.onnx"), age_head="regression", faces=images)
+
+
+def test_a_network_learns_from_the_answers_of_others(trained, made_up, tmp_path):
+    """The answers are those of the teachers, and they are kept for a run that is resumed."""
+    teachers = [str(trained / "bundle"), str(EMBEDDED)]
+    result = python(*command(made_up, tmp_path / "run", "--epochs", "2", "--teacher", *teachers))
+    assert result.returncode == 0, result.stderr
+    card = open_bundle(str(tmp_path / "run" / "bundle")).card
+    assert shlex.join(["--teacher", *teachers]) in card["provenance"]["command"]
+    assert card["provenance"]["recipe"]["taught"] == distill.SHARE
+    samples = data.load_utkface(made_up, split="train")[0].limit(48)
+    _, images = data.decode(samples)
+    (kept,) = (tmp_path / "run").glob("teachers-train-*.npz")
+    views = [Estimator(open_bundle(t).model_path).predict(v) for t in teachers for v in (images, images[:, :, ::-1])]
+    with np.load(kept) as answered:
+        expected = np.mean([view["age_probs"] for view in views], axis=0)
+        np.testing.assert_allclose(answered["age_probs"], expected, atol=2e-3)
+        np.testing.assert_allclose(answered["p_female"], np.mean([v["p_female"] for v in views], axis=0), atol=1e-3)
+    resumed = python(*command(made_up, tmp_path / "run", "--resume"))
+    assert resumed.returncode == 0 and "Asking" not in resumed.stderr
+    refused = python(*command(made_up, tmp_path / "no", "--teacher", *teachers, "--age-head", "regression"))
+    assert_clear_error(refused, "--teacher", "--age-head")
+
+
+def test_the_loss_counts_labels_and_teachers_by_their_shares():
+    ages = np.full((1, 102), 1 / 102, "float32")
+    ages[0, 30] = 0.5
+    label, answer = np.array([[30.0, 30.0]]), np.eye(102)[[60]]
+    alone = float(losses.LabelDistribution()(label, ages))
+    taught = float(losses.LabelDistribution(taught=0.25)(np.hstack([label, answer]), ages))
+    assert taught == pytest.approx(0.75 * alone + 0.25 * np.log(102), rel=1e-3)
 
 
 def test_balanced_epochs_draw_rare_ages_more_often():

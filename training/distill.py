@@ -1,7 +1,7 @@
 """What trained networks answer for the faces that another one is trained on, so that it can learn that too.
 
-A label is a single guess; the mean of several networks' answers says how sure one can be (knowledge distillation; Hinton
-et al. 2015, arXiv 1503.02531). Knows nothing of fitting.
+A label is a single guess; the mean of several networks' answers says how sure one can be (knowledge distillation;
+Hinton et al. 2015, arXiv 1503.02531). Knows nothing of fitting.
 """
 
 from __future__ import annotations

@@ -161,7 +161,11 @@ in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_h
 ## Network
 
 {_ARCHITECTURES[card["network"]]}
-{card["parameters"]:,} parameters. Age head: {_HEADS[card["age_head"]]}. Scaling is part of the graph.
+{card["parameters"]:,} parameters. Age head: {_HEADS[card["age_head"]]}. Scaling is part of the graph{
+        ", and so is the mean over the answers for a face and for its mirror image"
+        if provenance["recipe"].get("mirror")
+        else ""
+    }.
 {_served(card)}
 
 ## Training

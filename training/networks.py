@@ -35,6 +35,7 @@ def build(
     init: str | None = "none",
     dropout: float = 0.5,
     batch_norm: bool = False,
+    mirror: bool = False,
     faces: np.ndarray | None = None,
 ):
     """Build a network.
@@ -48,6 +49,8 @@ def build(
         dropout: rate between the layers of the heads, 0 to 1.
         batch_norm: vgg16 only: normalise after each convolution, without which it hardly learns from random weights;
             `fold` brings the trained network back to the published layers.
+        mirror: answer with the mean of the answers for the face and for its mirror image. The same weights; twice the
+            time, so not for training.
         faces: uint8 [N, 200, 200, 3], some hundred to learn from; needed with an `.onnx` file only.
 
     Returns:
@@ -65,13 +68,17 @@ def build(
         raise ValueError("There are no ImageNet weights for the compact network: use --init none.")
 
     face = keras.Input((INPUT_SIZE, INPUT_SIZE, 3), dtype="uint8", name="face")
+    seen = ops.concatenate([face, face[:, :, ::-1]], axis=0) if mirror else face
     if network == "vgg16":
         if batch_norm and init == "imagenet":
             raise ValueError("ImageNet's weights are for convolutions without batch normalisation: use --init none.")
-        age, gender = _vgg16(face, dropout, imagenet=init == "imagenet", batch_norm=batch_norm)
+        age, gender = _vgg16(seen, dropout, imagenet=init == "imagenet", batch_norm=batch_norm)
     else:
-        age, gender = _compact(face, dropout)
-    model = keras.Model(face, _heads(age, gender, age_head), name=network)
+        age, gender = _compact(seen, dropout)
+    outputs = _heads(age, gender, age_head)
+    if mirror:
+        outputs = {name: ops.mean(ops.reshape(v, (2, -1, *v.shape[1:])), axis=0) for name, v in outputs.items()}
+    model = keras.Model(face, outputs, name=network)
     if init not in ("imagenet", "none"):
         load_onnx(model, init, faces) if str(init).endswith(".onnx") else load_weights(model, init)
     return model
@@ -215,13 +222,13 @@ def _normalised_base(x):
     return x
 
 
-def fold(network: keras.Model, *, age_head: str) -> keras.Model:
+def fold(network: keras.Model, *, age_head: str, mirror: bool = False) -> keras.Model:
     """The published VGG16 that answers as `network`, a vgg16 with `batch_norm`, does after training.
 
     A batch normalisation that is not training is a scale and a shift for each channel, and so is part of the
     convolution before it.
     """
-    plain = build(network.name, age_head=age_head)
+    plain = build(network.name, age_head=age_head, mirror=mirror)
     for layer in plain.layers:
         if isinstance(layer, layers.Conv2D):
             norm = network.get_layer(f"{layer.name}_norm")
