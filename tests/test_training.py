@@ -213,9 +213,11 @@ def test_a_killed_run_resumes_exactly(made_up, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (8, 200, 200, 3), np.uint8)
     ages = [Estimator(f / "bundle" / "model.onnx").predict(images)["age"] for f in (tmp_path / "whole", out)]
     np.testing.assert_allclose(*ages, atol=0.1)
-    # Once more: nothing left to do, the same bundle again.
+    # Once more: nothing left to do, the same bundle again; what a kill left of an older one goes.
+    (out / ".bundle-killed").mkdir()
     again = python(*command(made_up, out, *arguments, "--resume"))
     assert again.returncode == 0 and "Epoch" not in again.stdout
+    assert not list(out.glob(".bundle*")) and (out / "bundle" / "model.onnx").exists()
 
 
 def test_two_trainings_do_not_write_to_one_folder(made_up, tmp_path):

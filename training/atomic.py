@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill; it takes the place of `target` when all went well and vanishes otherwise.
 
     No system swaps two folders in one step: a kill between the two renames leaves the old one beside its place, named
-    `.TARGET-…-old`.
+    `.TARGET-…-old`; any other kill leaves the new one, `.TARGET-…`. `clear` removes both.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +36,12 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear(target: Path) -> None:
+    """Remove what killed programs left beside `target`; only while no other program makes it anew."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_beside(path: Path, content: str | bytes) -> None:

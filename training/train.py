@@ -480,10 +480,11 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
 
     from space.estimator import Estimator
     from training import calibrate, evaluate, export, plots, quantize
+    from training.atomic import clear, new_folder
     from training.framing import need_yunet
 
     bundle = options.out / "bundle"
-    with export.new_folder(bundle) as folder:
+    with new_folder(bundle) as folder:
         export.write_model(network, folder, faces=splits["validation", "images"][:64])
         validation, test = splits["validation"], splits["test"]
         served = quantize.quantize(
@@ -542,6 +543,7 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
             "commit": options.commit,
         }
         export.write_card(folder, network, options.age_head, calibration, metrics, provenance, served)
+    clear(bundle)  # of runs that were killed here
     print(evaluate.table(metrics))
     print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")
     return bundle
