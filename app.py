@@ -67,6 +67,9 @@ def serve(options: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"error: --auth and AGE_GENDER_AUTH {error}.", file=sys.stderr)
         return 1
+    if login and options.mcp:  # Gradio's MCP server lists its tools to everybody and can call none of them then
+        print("error: --mcp has no login: leave out --auth and AGE_GENDER_AUTH, or --mcp.", file=sys.stderr)
+        return 1
     try:
         analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
         model = analyzer.bundle.as_dict()

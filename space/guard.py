@@ -1,13 +1,15 @@
 """What strangers may ask of the server, checked before Gradio sees it.
 
-Gradio reads a request's JSON whole however large it is, and fetches pictures and files from addresses that visitors
-name. Here a request has a largest size, uploads stop while the disk is nearly full, and no address is ever fetched.
+Gradio reads a request's JSON whole however large it is, keeps every name of a session, and fetches pictures and files
+from addresses that visitors name. Here a request has a largest size and number of values, uploads stop while the disk
+is nearly full, no address is ever fetched, and routes that this app has no use for are closed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import re
 import shutil
 import sys
@@ -17,25 +19,38 @@ import types
 from urllib.parse import unquote
 
 import gradio as gr
-from gradio import processing_utils, queueing, routes
-from gradio.route_utils import API_PREFIX, FnIndexInferError
+from fastapi.exceptions import RequestValidationError
+from gradio import processing_utils, queueing, route_utils, routes
+from gradio.route_utils import API_PREFIX
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from space import video
 
-MAX_JSON = 70_000_000  # bytes of a request but for uploads: a photo of 50 MB as a data: URL
+MAX_JSON = 70_000_000  # bytes of a call: a photo of 50 MB as a data: URL
+MAX_VALUES = 200_000  # of its JSON, each 100 bytes and more of memory while it is read; 2,000 files have 20,000
+MAX_OTHER = 1_000_000  # bytes of any other request
 MAX_UPLOAD = 10 * video.MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
 MOST_WAITING = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
 DRAINED = 200_000_000  # bytes of a refused request that are read before the connection ends
 LEAST_FREE = 500_000_000  # bytes that must be free where uploads go
+_NO_ENDPOINT = "There is no such endpoint."
+_TOO_MANY = f"This request has too many values: at most {MAX_VALUES:,}."
 _REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
-
-
-_JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+|api/[^/]+)/?$")
+_JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+)/?$")
+_MCP = f"{API_PREFIX}/mcp"
+# Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
+_CLOSED = re.compile(
+    rf"({API_PREFIX})?/(run|api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
+    r"component_server|profiling|runs|run-history)\b"
+)
+_SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
+_LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 class Guard:
@@ -49,30 +64,42 @@ class Guard:
             return await self.app(scope, receive, send)
 
         path, uploading = unquote(scope["path"]), scope["path"] == f"{API_PREFIX}/upload"
-        limit = MAX_UPLOAD if uploading else MAX_JSON
+        joining, mcp = scope["method"] == "POST" and _JOINING.search(path), path.startswith(_MCP)
+        limit = MAX_UPLOAD if uploading else MAX_JSON if joining or mcp else MAX_OTHER
+        headers = Headers(scope=scope)
         refusal = None
         if _FETCHING.search(path):
             refusal = (403, _REFUSED)
+        elif headers.get("sec-fetch-site") == "cross-site" and (  # in the browser of somebody who is let in
+            path.startswith("/logout") or (scope["method"] == "POST" and _LOCAL.fullmatch(headers.get("host", "")))
+        ):
+            refusal = (403, "Another site's page may not do that.")
+        elif _CLOSED.match(path):
+            refusal = (404, "Not found.")
         elif _declared(scope) > limit:
             refusal = (413, _too_large(limit))
         elif uploading and shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE:
             refusal = (507, "The server has no room for more files now. Try again in an hour.")
-        elif scope["method"] == "POST" and _JOINING.search(path) and _waiting(scope) >= MOST_WAITING:
+        elif joining and _waiting(scope) >= MOST_WAITING:
             refusal = (503, f"{MOST_WAITING} of your requests are waiting already. Try again when they are answered.")
         if refusal:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
 
-        received = 0
+        if mcp:  # its calls come to the queue from this machine, with these headers
+            MutableHeaders(scope=scope)["x-forwarded-for"] = _address(scope)
+        received = values = 0
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, values
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:  # FastAPI answers with it, from wherever the body is read
+            body = message.get("body", b"")
+            received += len(body)
+            values += 0 if uploading else sum(map(body.count, (b",", b"[", b"{")))
+            if received > limit or values > MAX_VALUES:  # FastAPI answers with it, from wherever the body is read
                 if message.get("more_body"):
                     await _drain(receive)
-                raise HTTPException(413, _too_large(limit))
+                raise HTTPException(413, _too_large(limit) if received > limit else _TOO_MANY)
             return message
 
         started = False
@@ -84,24 +111,48 @@ class Guard:
 
         try:
             await self.app(scope, counted, noted)
-        except Exception as error:  # the server's own log would quote the message, and with it the visitor
+        except Exception:  # the server's own log would quote the message, and with it the visitor
             print_place()
-            if started:
-                raise error.with_traceback(None) from None
-            missing = isinstance(error, FnIndexInferError)
-            await _answer(*((404, "There is no such endpoint.") if missing else (500, "This failed.")))(
-                scope, receive, send
-            )
+            if not started:
+                await _answer(500, "This failed.")(scope, receive, send)
+            else:
+                with contextlib.suppress(Exception):  # it may have gone, or been answered to the end
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def refuse_form(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Answer to a request that is not of the form that its route takes; FastAPI's own would repeat all of it."""
+    return _answer(
+        422, "; ".join(f"{'.'.join(map(str, e['loc']))[:100]}: {e['msg'][:100]}" for e in error.errors()[:5])
+    )
 
 
 def tame() -> None:
-    """Make Gradio refuse addresses where files are expected, and log failures without what was sent."""
+    """Make Gradio refuse addresses where files are expected, and log failures without what was sent.
+
+    It keeps names of sessions, whatever they are, and fails for functions that there are not: both are refused here.
+    """
 
     async def refuse(url: str, cache_dir: str) -> str:
         raise gr.Error(_REFUSED, print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse
 
+    find = route_utils.get_fn
+
+    def get_fn(blocks, api_name, body):
+        if body.session_hash and not _SESSION.fullmatch(body.session_hash):
+            raise HTTPException(422, "A session_hash has at most 64 letters, digits, _ and -.")
+        if body.fn_index is not None and body.fn_index not in blocks.fns:
+            raise HTTPException(404, _NO_ENDPOINT)
+        try:
+            return find(blocks, api_name, body)
+        except route_utils.FnIndexInferError:
+            raise HTTPException(404, _NO_ENDPOINT) from None
+
+    if find.__module__ == route_utils.__name__:  # once
+        route_utils.get_fn = get_fn
+    logging.getLogger("mcp").setLevel(logging.ERROR)  # its warnings quote callers
     for module in (queueing, routes):
         module.traceback = types.SimpleNamespace(print_exc=print_place)
 

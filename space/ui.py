@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
@@ -93,8 +94,10 @@ def launch_options(analyzer: FaceAnalyzer) -> dict:
         "max_file_size": video.MAX_BYTES,  # of any upload; photos have a limit of their own
         "footer_links": ["api"],
         "show_error": True,
+        "enable_monitoring": False,
         "app_kwargs": {
             "routes": [WebSocketRoute(live.PATH, live.LiveServer(analyzer).serve)],
             "middleware": [Middleware(guard.Guard)],
+            "exception_handlers": {RequestValidationError: guard.refuse_form},
         },
     }

@@ -30,6 +30,8 @@ MAX_SECONDS = 300  # of a film
 MAX_BYTES = 200_000_000  # of its file
 MAX_PIXELS = 4096 * 2304  # of a frame
 MAX_FRAMES = 20_000
+MAX_STREAMS = 64  # those after them are not looked at
+MAX_PACKETS = 200_000  # of pictures and sound; five minutes in packets of 2.5 ms, the shortest of Opus, are 120,000
 MAX_WAITING = 30  # frames between two analysed ones: they wait in memory for the boxes on the way
 SIDE = 1280  # pixels, longer side of the film that is written; and at which faces are searched, up to 1024
 RATE = 8.0  # analysed frames a second
@@ -37,6 +39,8 @@ SEEN = 3  # detections that make a person; fewer are mostly none
 FLASH = 3  # frames within which the old scene may come back after what looked like a cut
 CUT = 27.0  # mean change of hue, saturation and value, 0 to 255, that is a cut (as PySceneDetect's ContentDetector)
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"  # as FFmpeg names them
+_SIZES = {"max_pixels": str(MAX_PIXELS)}  # frames may be larger than the file says, or grow on the way
 _SOUND_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz, of AAC
 _COPIED = {"aac", "mp3", "mp3float"}  # sound that MP4 takes and browsers play; other kinds become AAC
 
@@ -121,16 +125,18 @@ def annotate_video(
     if Path(source).stat().st_size > MAX_BYTES:
         raise VideoError(f"The film's file is too large: at most {MAX_BYTES // 1_000_000} MB.")
     try:
-        # Only files: a playlist of a stranger's would make FFmpeg fetch what it names.
-        with av.open(str(source), options={"protocol_whitelist": "file"}, metadata_errors="replace") as film:
-            kind = film.format.name.split(",")[0]
-            if kind in ("hls", "concat", "dash", "image2", "tty") or kind.endswith("_pipe"):
-                raise VideoError("This file is no film that can be read. Use MP4, MOV, WebM or AVI.")
+        with av.open(
+            str(source),
+            # A playlist of a stranger's would make FFmpeg open and fetch what it names.
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_streams": str(MAX_STREAMS)},
+            stream_options=[_SIZES] * MAX_STREAMS,  # opening decodes frames, to know what they are
+            metadata_errors="replace",
+        ) as film:
             _check(film)
             with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
                 result = yield from _Writer(analyzer, film, out, threshold, rate, blurred).run()
         os.replace(part, target)
-    except av.error.InvalidDataError:
+    except (av.error.InvalidDataError, av.error.ArgumentError):  # the second for other formats
         raise VideoError("This file is no film that can be read, or is damaged. Use MP4, MOV, WebM or AVI.") from None
     except av.error.FFmpegError as error:
         if error.errno in _DISK:
@@ -149,8 +155,11 @@ def _check(film: av.container.InputContainer) -> None:
     stream = film.streams.video[0]
     if stream.codec_context is None:
         raise VideoError("The film's pictures are of a kind that cannot be read. Use MP4, MOV, WebM or AVI.")
-    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-        raise VideoError("The film's pictures are too large: at most 4096 × 2304 pixels.")
+    pixels = stream.codec_context.width * stream.codec_context.height
+    if not 0 < pixels <= MAX_PIXELS:  # 0 where FFmpeg was not to look at one that is larger
+        raise VideoError(
+            f"The film's pictures {'' if pixels else 'cannot be read, or '}are too large: at most 4096 × 2304 pixels."
+        )
     if film.duration and film.duration / av.time_base > MAX_SECONDS + 1:
         raise VideoError(_too_long(film.duration / av.time_base))
 
@@ -167,6 +176,7 @@ class _Writer:
         self.threshold, self.rate, self.blurred = threshold, rate, blurred
         self.source = film.streams.video[0]
         self.source.thread_type = "AUTO"
+        self.source.codec_context.options = _SIZES
         self.encoder = None
         self.offset = (film.start_time or 0) / av.time_base  # seconds; taken off pictures and sound alike
         self.sound = _Sound(film, out, self.offset)
@@ -184,7 +194,14 @@ class _Writer:
         started = reported = time.monotonic()
         length = self.film.duration / av.time_base if self.film.duration else None
         seconds, early = 0.0, []
-        for packet in self.film.demux([self.source, *self.sound.sources]):
+        for number, packet in enumerate(self.film.demux([self.source, *self.sound.sources])):
+            if number > MAX_PACKETS:  # of which few need be frames: empty ones, sound of years
+                raise VideoError("The film is in too many pieces to be read. Convert it to an MP4 and try again.")
+            now = time.monotonic()
+            if now - reported > 0.5:
+                reported = now
+                share = min(seconds / length, 0.99) if length else 0.0
+                yield Progress(share, (now - started) * (1 - share) / share if share > 0.02 else None)
             if packet.stream.type == "audio":
                 early.append(packet)  # the file's header is written with the first packet, when all streams are known
                 if self.encoder is None:
@@ -197,18 +214,13 @@ class _Writer:
                 continue
             try:
                 pictures = packet.decode()
-            except av.error.InvalidDataError:
+            except (av.error.InvalidDataError, av.error.ArgumentError):  # the second for a frame that is too large
                 if not self.frames:
                     raise
                 self.damaged = True  # a stretch of it; what follows may be whole
                 continue
             for picture in pictures:
                 seconds = self.take(picture)
-            now = time.monotonic()
-            if now - reported > 0.5:
-                reported = now
-                share = min(seconds / length, 0.99) if length else 0.0
-                yield Progress(share, (now - started) * (1 - share) / share if share > 0.02 else None)
         if not self.frames:
             raise VideoError("There is no picture in this file that can be read.")
         for sound in early:
@@ -351,6 +363,7 @@ class _Sound:
     def __init__(self, film, out, offset):
         self.offset = offset
         self.out, self.sources, self.encoder, self.copy = out, [], None, None
+        self.heard = 0.0  # seconds
         if not film.streams.audio or film.streams.audio[0].codec_context is None:
             return
         source = film.streams.audio[0]
@@ -365,7 +378,9 @@ class _Sound:
             self.resampler = None
 
     def take(self, packet: av.Packet) -> None:
-        # Broken sound is no reason to lose the film.
+        # Neither broken sound nor sound without end is a reason to lose the film.
+        if self.heard > MAX_SECONDS:
+            return
         try:
             self._take(packet)
         except (av.error.FFmpegError, ValueError) as error:
@@ -376,10 +391,15 @@ class _Sound:
         if self.copy is not None:
             if packet.dts is not None and packet.pts is not None:
                 shift = round(self.offset / packet.time_base)
-                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, self.copy
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                self.heard = max(
+                    self.heard + float((packet.duration or 0) * packet.time_base), float(packet.pts * packet.time_base)
+                )
+                packet.stream = self.copy
                 self.out.mux(packet)
             return
         for frame in packet.decode():
+            self.heard += frame.samples / frame.sample_rate
             if frame.pts is not None:
                 frame.pts -= round(self.offset / frame.time_base)
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import struct
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 from conftest import EXAMPLES
 from films import MAN, WOMAN, moving, turned, write_film
+from PIL import Image
 
 from space import video
 from space.analyzer import FaceAnalyzer
@@ -257,3 +261,80 @@ def test_cancelling_leaves_nothing(analyzer, tmp_path):
     assert isinstance(next(steps), Progress)
     steps.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4"]
+
+
+def webm(path, sound: int = 0, pictures: bytes = b""):
+    """Three frames, 5,000 times `pictures`, and `sound` packets of Opus, each 120 ms; says that it lasts a second."""
+    with av.open(str(path), "w", format="matroska") as out:
+        stream = out.add_stream("libvpx", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        voice = out.add_stream("libopus", rate=48000)
+        voice.layout = "mono"
+        for i in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 50 + i, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 33 * i, Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+        for i in range(5000 if pictures else 0):
+            out.mux(_packet(pictures, stream, 100 + i, Fraction(1, 1000)))
+        for i in range(sound):
+            out.mux(_packet(b"\x1b\x02", voice, 120 * i, Fraction(1, 1000)))
+    content = path.read_bytes()
+    place = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration
+    path.write_bytes(content[:place] + struct.pack(">d", 1000.0) + content[place + 8 :])
+    return path
+
+
+def _packet(content: bytes, stream, pts: int, base: Fraction) -> av.Packet:
+    packet = av.Packet(content)
+    packet.stream, packet.time_base, packet.pts, packet.dts = stream, base, pts, pts
+    return packet
+
+
+def test_sound_ends_when_a_film_must(analyzer, tmp_path, monkeypatch):
+    film = webm(tmp_path / "hour.webm", sound=1000)
+    for most, expected in ((300, 120), (6, 6)):
+        monkeypatch.setattr(video, "MAX_SECONDS", most)
+        annotate(analyzer, film, tmp_path / "out.mp4")
+        with av.open(str(tmp_path / "out.mp4")) as out:
+            assert sum(f.samples / f.sample_rate for f in out.decode(audio=0)) == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize("pieces", [{"sound": 2000}, {"pictures": b"\xff"}])
+def test_films_of_countless_pieces_end(analyzer, tmp_path, monkeypatch, pieces):
+    film = webm(tmp_path / "pieces.webm", **pieces)
+    monkeypatch.setattr(video, "MAX_PACKETS", 1500)
+    with pytest.raises(VideoError, match="too many pieces"):
+        annotate(analyzer, film, tmp_path / "out.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pieces.webm"]
+
+
+def test_frames_that_grow_are_left_out(analyzer, tmp_path, monkeypatch):
+    """A picture of 16,000 pixels square is 2 MB as a file and 2 GB as a frame."""
+    monkeypatch.setattr(video, "_SIZES", {"max_pixels": "100000"})
+
+    def jpeg(side: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(buffer, "JPEG")
+        return buffer.getvalue()
+
+    film = tmp_path / "grows.avi"
+    with av.open(str(film), "w") as out:
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for i in range(10):
+            out.mux(_packet(jpeg(64 if i < 8 else 1000), stream, i, Fraction(1, 10)))
+    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    assert result.frames == 8 and result.damaged
+
+
+def test_a_playlist_opens_no_file(analyzer, tmp_path):
+    """FFmpeg would open what it names, and its message would tell whether that is there."""
+    said = []
+    for name in (write_film(tmp_path / "secret.mp4", moving(5)), tmp_path / "absent.mp4"):
+        playlist = tmp_path / "film.m3u8"
+        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{name}\n#EXT-X-ENDLIST\n")
+        with pytest.raises(VideoError) as refused:
+            annotate(analyzer, playlist, tmp_path / "out.mp4")
+        said.append(str(refused.value))
+    assert said[0] == said[1]
