@@ -42,11 +42,11 @@ _TOO_MANY = f"This request has too many values: at most {MAX_VALUES:,}."
 _REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
-_JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+)/?$")
+_JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+)/?$")
 _MCP = f"{API_PREFIX}/mcp"
 # Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
 _CLOSED = re.compile(
-    rf"({API_PREFIX})?/(run|api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
+    rf"({API_PREFIX})?/(api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
     r"component_server|profiling|runs|run-history)\b"
 )
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)

@@ -191,7 +191,7 @@ def test_language_models_find_the_tools(tmp_path):
             tools, answer = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
     finally:
         running.stop()
-    assert {"analyze_photo", "explain_age", "analyze_video", "analyze_batch"} <= set(tools)
+    assert set(tools) == {"analyze_photo", "explain_age", "analyze_video"}
     assert "apparent age" in tools["analyze_photo"].description
     text = " ".join(part.text for part in answer.content if part.type == "text")
     assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]

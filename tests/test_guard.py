@@ -125,9 +125,62 @@ def test_requests_have_a_largest_size(app):
 
 
 def test_only_uploads_may_be_larger(app):
-    for path in ("call/upload", "stream/upload", "upload/x"):
-        status, text = ask(f"{app.url}/gradio_api/{path}", bytes(guard.MAX_JSON + 1))
-        assert status == 413 and "at most 70 MB" in text
+    for path, most in (("call/upload", guard.MAX_JSON), ("upload/x", guard.MAX_OTHER)):
+        status, text = ask(f"{app.url}/gradio_api/{path}", bytes(most + 1))
+        assert status == 413 and f"at most {most // 10**6} MB" in text
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"data":[' + b"{}," * 300_000 + b"0]}", b"{%s}" % b",".join(b'"%d":0' % i for i in range(300_000))]
+)
+def test_requests_of_countless_values_are_not_read(app, body):
+    for path in ("queue/join", "call/analyze_photo", "reset"):
+        status, text = ask(f"{app.url}/gradio_api/{path}", body)
+        assert status == 413 and len(text) < 1000, text
+    assert "too many values" in ask(f"{app.url}/gradio_api/queue/join", body)[1]
+
+
+def test_a_request_of_another_form_is_not_repeated(app):
+    status, text = ask(f"{app.url}/gradio_api/queue/join", json.dumps({"data": "Geheim" * 1000}).encode())
+    assert status == 422 and "data" in text and "Geheim" not in text
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "../x", "\\ud800", "a b"])
+def test_names_of_sessions_are_short_and_plain(app, name):
+    body = f'{{"fn_index": 1, "session_hash": "{name}", "data": [null]}}'.encode()
+    for path in ("queue/join", "call/analyze_photo"):
+        assert ask(f"{app.url}/gradio_api/{path}", body)[0] == 422
+    assert "analyze" in ask(f"{app.url}/gradio_api/info")[1]
+
+
+@pytest.mark.parametrize("index", [-1, 10**6, 10**30])
+def test_a_function_that_there_is_not(app, index):
+    body = json.dumps({"fn_index": index, "session_hash": "x", "data": []}).encode()
+    status, text = ask(f"{app.url}/gradio_api/queue/join", body)
+    assert status == 404 and "no such endpoint" in text
+
+
+def test_what_the_app_has_no_use_for_is_closed(app):
+    for path in (
+        "gradio_api/process_recording", "gradio_api/dev/reload", "monitoring", "monitoring/summary", "monitoring/x",
+        "gradio_api/custom_component/x%0aforged/client/component/x", "gradio_api/component_server",
+        "gradio_api/deep_link", "gradio_api/stream/x", "gradio_api/vibe-edit/", "gradio_api/api/predict",
+    ):  # fmt: skip
+        for body in (None, b"{}"):
+            assert ask(f"{app.url}/{path}", body) == (404, '{"detail":"Not found.","error":"Not found."}'), path
+
+
+def test_another_sites_page_uploads_nothing_and_logs_nobody_out(app):
+    other = {"Sec-Fetch-Site": "cross-site", "Origin": "https://example.com"}
+    assert ask(f"{app.url}/gradio_api/upload", b"x", other)[0] == 403
+    assert ask(f"{app.url}/logout", headers=other)[0] == 403
+    assert ask(app.url, headers=other)[0] == 200  # a link to the app
+    assert ask(f"{app.url}/gradio_api/upload", b"x", other | {"Sec-Fetch-Site": "same-origin"})[0] not in (403, 404)
+
+
+def test_events_that_there_are_not_end_the_answer(app):
+    status, text = ask(f"{app.url}/gradio_api/call/analyze_photo/none")
+    assert status in (200, 404) and "Traceback" not in text
 
 
 def test_an_endpoint_that_is_none(app):
@@ -204,6 +257,7 @@ def test_a_password_guards_page_api_and_stream(tmp_path):
     for wrong in ("alone", ":x", "x:", ""):
         if wrong:
             assert_clear_error(python("app.py", "--auth", wrong), "USER:PASSWORD")
+    assert_clear_error(python("app.py", "--auth", "me:secret", "--mcp"), "--mcp has no login")
 
 
 def test_libraries_report_nothing_to_their_makers(tmp_path):
@@ -237,6 +291,11 @@ def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
             assert secret.encode() not in Path(picture).read_bytes()
             with Image.open(picture) as answered:
                 assert not answered.getexif() and not {"exif", "xmp", "comment"} & set(answered.info)
+        ask(f"{running.url}/gradio_api/custom_component/x%0a{secret}/client/component/{secret}")
+        ask(
+            f"{running.url}/gradio_api/queue/join",
+            f'{{"fn_index":0,"session_hash":"{secret}\\ud800","data":[0]}}'.encode(),
+        )
         for name, content in ((f"{secret}-bad.jpg", b"none"), (f"{secret}.txt", b"x"), (f"{secret}.zip", b"x")):
             (tmp_path / name).write_bytes(content)
             for endpoint, many in (("/analyze_photo", False), ("/analyze_batch", True), ("/analyze_video", False)):

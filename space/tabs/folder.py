@@ -111,6 +111,8 @@ def tab(analyzer: FaceAnalyzer) -> None:
                 text += f" The first {SHOWN} lines are shown; the files have all."
             yield str(spreadsheet), str(jsonl), text, table
 
+    # Gradio's MCP server cannot pass on a list of files: no tool rather than one that always fails.
+    analyze_batch._mcp_type = "none"
     gr.Markdown(INTRO)
     with gr.Row():
         with gr.Column():
