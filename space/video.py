@@ -39,7 +39,8 @@ SEEN = 3  # detections that make a person; fewer are mostly none
 FLASH = 3  # frames within which the old scene may come back after what looked like a cut
 CUT = 27.0  # mean change of hue, saturation and value, 0 to 255, that is a cut (as PySceneDetect's ContentDetector)
 _DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES}
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"  # as FFmpeg names them
+_NO_FILM = "This file is no film that can be read, or is damaged. Use MP4, MOV, WebM or AVI."
+_FORMATS = "mov,mp4,matroska,webm,avi"  # as FFmpeg names them; others do not say beforehand what is in them
 _SIZES = {"max_pixels": str(MAX_PIXELS)}  # frames may be larger than the file says, or grow on the way
 _SOUND_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz, of AAC
 _COPIED = {"aac", "mp3", "mp3float"}  # sound that MP4 takes and browsers play; other kinds become AAC
@@ -108,7 +109,7 @@ def annotate_video(
     `target` when it fails or when the generator is closed before its end.
 
     Args:
-        source: a file that FFmpeg reads: MP4, MOV, WebM, AVI, …
+        source: an MP4, MOV, WebM (or other Matroska) or AVI file.
         target: the .mp4 to write.
         threshold: the detector's score from which something counts as a face.
         rate: analysed frames a second.
@@ -125,19 +126,13 @@ def annotate_video(
     if Path(source).stat().st_size > MAX_BYTES:
         raise VideoError(f"The film's file is too large: at most {MAX_BYTES // 1_000_000} MB.")
     try:
-        with av.open(
-            str(source),
-            # A playlist of a stranger's would make FFmpeg open and fetch what it names.
-            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_streams": str(MAX_STREAMS)},
-            stream_options=[_SIZES] * MAX_STREAMS,  # opening decodes frames, to know what they are
-            metadata_errors="replace",
-        ) as film:
+        with _open(source) as film:
             _check(film)
             with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
                 result = yield from _Writer(analyzer, film, out, threshold, rate, blurred).run()
         os.replace(part, target)
-    except (av.error.InvalidDataError, av.error.ArgumentError):  # the second for other formats
-        raise VideoError("This file is no film that can be read, or is damaged. Use MP4, MOV, WebM or AVI.") from None
+    except av.error.InvalidDataError:
+        raise VideoError(_NO_FILM) from None
     except av.error.FFmpegError as error:
         if error.errno in _DISK:
             raise VideoError(f"The labelled film cannot be written ({error.strerror}).") from error
@@ -146,6 +141,19 @@ def annotate_video(
         with suppress(OSError):
             part.unlink(missing_ok=True)
     yield result
+
+
+def _open(source: str | Path) -> av.container.InputContainer:
+    try:
+        return av.open(
+            str(source),
+            # A playlist of a stranger's would make FFmpeg open and fetch what it names.
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_streams": str(MAX_STREAMS)},
+            stream_options=[_SIZES] * MAX_STREAMS,  # opening decodes frames, to know what they are
+            metadata_errors="replace",
+        )
+    except ValueError:  # FFmpeg's for other formats and broken files, PyAV's for a file that names no streams
+        raise VideoError(_NO_FILM) from None
 
 
 def _check(film: av.container.InputContainer) -> None:
