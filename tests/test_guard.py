@@ -204,6 +204,21 @@ def test_an_address_is_what_the_nearest_proxy_saw():
     assert address("10.0.0.1", b"anything") == address("10.0.0.1", b"") == "10.0.0.1"
 
 
+def test_an_mcp_caller_cannot_make_up_its_address():
+    """Its calls come to the queue from this machine, with its headers, which are believed there."""
+    import asyncio
+
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(dict(scope["headers"])[b"x-forwarded-for"])
+
+    for client, forwarded in (("8.8.8.8", b"1.1.1.1"), ("10.0.0.1", b"9.9.9.9, 1.1.1.1")):
+        scope = {"type": "http", "path": "/gradio_api/mcp/", "method": "POST", "client": (client, 1)}
+        asyncio.run(guard.Guard(app)(scope | {"headers": [(b"x-forwarded-for", forwarded)]}, None, None))
+    assert seen == [b"8.8.8.8", b"1.1.1.1"]
+
+
 def test_gradio_edits_no_program_for_strangers(app):
     assert ask(f"{app.url}/gradio_api/vibe-edit/", b'{"prompt": "x"}')[0] in (403, 404)
     assert ask(f"{app.url}/gradio_api/vibe-code/", b'{"code": "x"}')[0] in (403, 404)
