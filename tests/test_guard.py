@@ -164,7 +164,7 @@ def test_what_the_app_has_no_use_for_is_closed(app):
     for path in (
         "gradio_api/process_recording", "gradio_api/dev/reload", "monitoring", "monitoring/summary", "monitoring/x",
         "gradio_api/custom_component/x%0aforged/client/component/x", "gradio_api/component_server",
-        "gradio_api/deep_link", "gradio_api/stream/x", "gradio_api/vibe-edit/", "gradio_api/api/predict",
+        "gradio_api/deep_link", "gradio_api/stream/upload", "gradio_api/vibe-edit/", "gradio_api/api/predict",
     ):  # fmt: skip
         for body in (None, b"{}"):
             assert ask(f"{app.url}/{path}", body) == (404, '{"detail":"Not found.","error":"Not found."}'), path
