@@ -273,7 +273,14 @@ def test_wrong_wishes_are_told_in_a_sentence(made_up, trained, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [["--epochs", "0"], ["--network", "resnet"], ["--learning-rate", "-1"], ["--patience", "-1"], ["--limit", "x"]],
+    [
+        ["--epochs", "0"],
+        ["--network", "resnet"],
+        ["--learning-rate", "-1"],
+        ["--patience", "-1"],
+        ["--limit", "x"],
+        ["--fold", "3/2"],
+    ],
 )
 def test_wrong_options_show_the_usage(words, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -397,6 +404,85 @@ def test_an_epoch_has_every_face_once_and_its_share_of_the_second_set():
     np.testing.assert_array_equal(again[0][0], batches[5][0])
     everything = fitting.Batches(["age"], faces(20), faces(100, 100), float("inf"), batch_size=8, seed=1, epoch=0)
     assert everything.steps == 15
+
+
+def test_faces_laid_over_each_other_have_both_labels():
+    made = faces(40)
+    taught = fitting.Faces(made.images, made.age_range, made.gender, made.gender[:, None])
+    for given, width in ((made, 2), (taught, 3)):
+        batches = fitting.Batches(
+            ["age_probs", "age", "p_female"], given, None, 1.0, batch_size=40, seed=1, epoch=0, mixup=0.4
+        )
+        images, labels = batches[0]
+        one, other, share = np.split(labels["age"], [2, 4], axis=1)
+        np.testing.assert_allclose(
+            images[:, 0, 0, 0], share[:, 0] * one[:, 0] + (1 - share[:, 0]) * other[:, 0], atol=0.51
+        )
+        np.testing.assert_allclose(
+            labels["p_female"], share[:, 0] * (one[:, 0] % 2) + (1 - share[:, 0]) * (other[:, 0] % 2), atol=1e-6
+        )
+        assert labels["age_probs"].shape == (40, 2 * width + 1)
+        assert sorted(one[:, 0]) == sorted(other[:, 0]) == list(range(40)) and 0.2 < share.std() < 0.5
+        again = batches[0]
+        np.testing.assert_array_equal(again[0], images)
+
+
+def test_the_loss_of_faces_laid_over_each_other():
+    from training.losses import LabelDistribution, Mixed, RangeError
+
+    labels = np.array([[30, 30, 50, 50, 0.25], [20, 29, 40, 49, 0.5]], np.float32)
+    years = np.asarray(Mixed(RangeError(), reduction=None)(labels, np.array([40.0, 31.0])))
+    np.testing.assert_allclose(years, [0.25 * 10 + 0.75 * 10, 0.5 * 2 + 0.5 * 9])
+    probabilities = np.full((2, 102), 1 / 102, np.float32)
+    loss = LabelDistribution(reduction=None)
+    expected = [
+        0.25 * loss(labels[:, :2], probabilities)[0] + 0.75 * loss(labels[:, 2:4], probabilities)[0],
+        0.5 * loss(labels[:, :2], probabilities)[1] + 0.5 * loss(labels[:, 2:4], probabilities)[1],
+    ]
+    mixed = np.asarray(Mixed(LabelDistribution(), reduction=None)(labels, probabilities))
+    np.testing.assert_allclose(mixed, np.array(expected, np.float32), rtol=1e-6)
+
+
+def test_a_fold_is_judged_by_a_network_that_never_saw_it(made_up, tmp_path, capsys):
+    everything = data.load_utkface(made_up, split="train")[0]
+    folds = [everything.fold(f"{k}/3") for k in (1, 2, 3)]
+    assert sorted(np.concatenate([fold.sha256 for fold in folds])) == sorted(everything.sha256)
+    rest = everything.fold("1/3", without=True)
+    assert not set(rest.sha256) & set(folds[0].sha256) and len(rest) + len(folds[0]) == len(everything)
+    out, found = tmp_path / "run", tmp_path / "suspects.csv"
+    result = python(
+        "training/train.py", "--network", "compact", "--dataset", made_up, "--epochs", "1", "--batch-size", "64",
+        "--mixup", "0.2", "--no-mirror", "--fold", "1/3", "--out", out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    card = open_bundle(str(out / "bundle")).card
+    assert card["provenance"]["faces"]["train"] == {"n": len(rest), "sha256": data.fingerprint(rest)}
+    assert "--fold 1/3" in card["provenance"]["command"] and "--mixup 0.2" in card["provenance"]["command"]
+    scored = ["--model", str(out / "bundle"), "--dataset", str(made_up), "--split", "train"]
+    assert evaluate.main([*scored, "--fold", "1/3", "--suspects", str(found)]) == 0
+    printed = capsys.readouterr().out
+    assert row_of_all(printed)[1] == str(len(folds[0])) and f"of {len(folds[0])} labels look wrong" in printed
+    assert "Nothing shows" not in printed and data.listed([str(found)]) <= set(folds[0].sha256)
+    assert evaluate.main([*scored, "--fold", "2/3"]) == 0
+    assert "Nothing shows" in capsys.readouterr().out
+
+
+def test_listed_faces_are_left_out(made_up, tmp_path, capsys):
+    samples, other = (data.load_utkface(made_up, split=split)[0] for split in ("train", "test"))
+    lists = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path, digests in zip(lists, (samples.sha256[:5], [samples.sha256[7], *other.sha256[:2]]), strict=True):
+        path.write_text("name,sha256\n" + "".join(f"x,{digest}\n" for digest in digests))
+    options = train.parse(["--exclude", *map(str, lists)])
+    kept = train._kept(samples, options)
+    np.testing.assert_array_equal(kept.sha256, np.delete(samples.sha256, [0, 1, 2, 3, 4, 7]))
+    assert "6 faces are in" in capsys.readouterr().out
+    with pytest.raises(data.DataError, match="nothing is left"):
+        train._kept(samples.take(range(5)), options)
+    lists[1].write_text("a,b\n1,2\n")
+    for words, path in (("no column sha256", lists[1]), ("gone", tmp_path / "gone")):
+        result = python(*command(made_up, tmp_path / "run", "--exclude", lists[0], path))
+        assert_clear_error(result, words)
+    assert not (tmp_path / "run").exists()
 
 
 def test_losses_are_right_on_examples_by_hand():

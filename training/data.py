@@ -11,6 +11,7 @@ Knows nothing of networks or training.
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import glob
 import hashlib
@@ -21,7 +22,7 @@ import re
 import shutil
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,6 +101,14 @@ class Samples:
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
         arrays = {k: getattr(self, k)[index] for k in ("name", "age_range", "gender", "race", "sha256")}
         return replace(self, encoded=tuple(self.encoded[i] for i in index), **arrays)
+
+    def fold(self, part: str, *, without: bool = False) -> Samples:
+        """The K-th of N parts, "K/N", by content whatever the split; or all but it. DataError if none is left."""
+        number, parts = map(int, part.split("/"))
+        chosen = self.take([(int(digest, 16) // 10 % parts == number - 1) != without for digest in self.sha256])
+        if not len(chosen):
+            raise DataError(f"No face is {'outside of' if without else 'in'} fold {part}: there are only {len(self)}.")
+        return chosen
 
     def split(self, split: str, protocol: str = "80/10/10") -> Samples:
         """One split of `protocol`, by bucket. Raises DataError if it is empty."""
@@ -543,6 +552,26 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return value
+
+
+def fold(text: str) -> str:
+    """An option's value that must be a part of a whole, "K/N"."""
+    if not re.fullmatch(r"[1-9]\d?/[1-9]\d?", text) or not 1 <= int(text.split("/")[0]) <= int(text.split("/")[1]) > 1:
+        raise argparse.ArgumentTypeError("must be K/N, such as 1/3, 2/3 or 3/3")
+    return text
+
+
+def listed(paths: Sequence[str]) -> set[str]:
+    """The SHA-256 of the faces that CSV files list in a column "sha256"; DataError where there is none."""
+    found = set()
+    for path in paths:
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                found |= {row["sha256"] or "" for row in csv.DictReader(file)}
+        except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
+            what = "it has no column sha256" if isinstance(error, KeyError) else error
+            raise DataError(f"{path} lists no faces: {what}. Give a CSV file of evaluate.py --suspects.") from error
+    return found
 
 
 def fingerprint(samples: Samples) -> str:

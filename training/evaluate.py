@@ -295,6 +295,19 @@ def views(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
     return {"frontal": found & ~turned, "turned": turned}
 
 
+def _warn_of_known_faces(options: argparse.Namespace, everything: data.Samples) -> None:
+    """Say so, unless the bundle's record shows that it was trained without the part that is scored."""
+    if options.fold and not options.model.endswith(".keras"):
+        rest = everything.split("train", options.protocol).fold(options.fold, without=True)
+        trained = (open_bundle(options.model).card.get("provenance") or {}).get("faces") or {}
+        if (trained.get("train") or {}).get("sha256") == data.fingerprint(rest):
+            return
+    print(
+        "Nothing shows that this model was trained without these faces (train.py --fold): such figures say nothing of "
+        "faces it has not seen."
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -313,6 +326,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--policy", choices=data.POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(data.PROTOCOLS), default="80/10/10")
     parser.add_argument("--limit", type=data.positive, help="at most so many faces")
+    parser.add_argument(
+        "--fold", type=data.fold, metavar="K/N", help="only the K-th of N parts, which train.py --fold K/N left out"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which faces --limit draws")
     parser.add_argument(
         "--detector",
@@ -326,7 +342,10 @@ def main(arguments: list[str] | None = None) -> int:
         everything, report = data.load_utkface(
             options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
         )
-        samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
+        samples = everything.split(options.split, options.protocol)
+        if options.fold:
+            samples = samples.fold(options.fold)
+        samples = samples.limit(options.limit, options.seed)
         if everything.binned:
             detector, note = load_detector(options.detector)
             samples, images = data.decode(samples, Cut(detector))
@@ -340,13 +359,15 @@ def main(arguments: list[str] | None = None) -> int:
             median = float(np.median(everything.split("train", options.protocol).age))
             samples, images = data.decode(samples)
             metrics = measure(samples, outputs := predict(options.model, images), median_age=median)
-        metrics["split"] = split_record(options, options.split)
+        metrics["split"] = split_record(options, options.split) | ({"fold": options.fold} if options.fold else {})
         print(
             report,
             f"{options.model} on {options.split} of {options.protocol} ({options.policy})",
             table(metrics),
             sep="\n",
         )
+        if options.split == "train" and not everything.binned:
+            _warn_of_known_faces(options, everything)
         if options.json:
             write_beside(options.json, json.dumps(metrics, indent=1))
         if options.csv:

@@ -75,6 +75,7 @@ class Recipe:
     seed: int
     balance: bool = False  # draw rare ages more often, see Batches
     gender_weight: float = 1.0  # of gender's loss beside age's
+    mixup: float = 0.0  # faces laid over each other in shares drawn from Beta(mixup, mixup), 0 for none; see Batches
     taught: float = 0.0  # share of teachers' answers in what is learned of age; in gender's labels it is already
 
 
@@ -85,7 +86,8 @@ class Batches(keras.utils.PyDataset):
     epoch before it says that one has ended. Each epoch leaves out its last, short batch. With a second set of faces,
     an epoch is every face of the first and `extra` times as many of the second, drawn anew. With `balance` the faces of
     each set are drawn with replacement, those of an age band with the root of how rare it is: children and the old,
-    of whom there are few, come up more often without pushing out the rest.
+    of whom there are few, come up more often without pushing out the rest. With `mixup` each face is laid over another
+    of its batch (Zhang et al. 2018, arXiv 1710.09412), and the labels of age are those of `losses.Mixed`.
     """
 
     num_batches = None  # endless, to Keras
@@ -100,6 +102,7 @@ class Batches(keras.utils.PyDataset):
         seed: int,
         epoch: int,
         balance: bool = False,
+        mixup: float = 0.0,
     ):
         super().__init__(workers=1)
         self.outputs, self.sets = outputs, [faces, second] if second else [faces]
@@ -107,7 +110,7 @@ class Batches(keras.utils.PyDataset):
         count = len(faces) + self.drawn
         self.batch_size = min(batch_size, count)
         self.steps = count // self.batch_size  # an epoch
-        self.seed, self.epoch = seed, epoch
+        self.seed, self.epoch, self.mixup = seed, epoch, mixup
         self.chances = [_chances(part.age_range) if balance else None for part in self.sets]
         self._order = functools.lru_cache(maxsize=2)(self._shuffle)
 
@@ -136,7 +139,21 @@ class Batches(keras.utils.PyDataset):
         labels = {name: gender if name == "p_female" else age for name in self.outputs}
         if self.sets[0].age_probs is not None:
             labels["age_probs"] = np.hstack([age, of_each("age_probs")])
-        return of_each("images"), labels
+        images = of_each("images")
+        return (images, labels) if not self.mixup else self._mix(images, labels, (self.seed, self.epoch + epoch, step))
+
+    def _mix(self, images: np.ndarray, labels: dict[str, np.ndarray], seed: tuple[int, ...]):
+        generator = np.random.default_rng(seed)
+        other = generator.permutation(len(images))
+        share = generator.beta(self.mixup, self.mixup, len(images)).astype(np.float32)
+        seen = share[:, None, None, None]
+        images = np.rint(seen * images + (1 - seen) * images[other]).astype(np.uint8)
+        return images, {
+            name: share * label + (1 - share) * label[other]
+            if name == "p_female"
+            else np.hstack([label, label[other], share[:, None]])
+            for name, label in labels.items()
+        }
 
 
 def _chances(age_range: np.ndarray) -> np.ndarray:
@@ -223,8 +240,9 @@ def _run_phase(network, number, phase, recipe, train, second, validation, out, s
         seed=recipe.seed * 1000 + number,
         epoch=done,
         balance=recipe.balance,
+        mixup=recipe.mixup,
     )
-    loss, loss_weights = losses(recipe.age_head, recipe.gender_weight, recipe.taught)
+    loss, loss_weights = losses(recipe.age_head, recipe.gender_weight, recipe.taught, mixed=recipe.mixup > 0)
     trainer.compile(
         optimizer=_optimizer(recipe, phase, steps=batches.steps),
         loss=loss,

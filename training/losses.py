@@ -56,15 +56,41 @@ class RangeError(keras.losses.Loss):
         return ops.squeeze(ops.maximum(first - age, 0.0) + ops.maximum(age - last, 0.0), -1)
 
 
-def losses(age_head: str, gender_weight: float = 1.0, taught: float = 0.0) -> tuple[dict, dict]:
-    """Losses and their weights, by output of the network; `gender_weight` is that of gender, `taught` teachers' share.
+class Mixed(keras.losses.Loss):
+    """Another loss for faces laid over each other: the mean over both labels by how much of each face is seen.
+
+    mixup; Zhang et al. 2018, arXiv 1710.09412. y_true: float [N, 2 K + 1], both labels and the share of the first.
+    """
+
+    def __init__(self, loss: keras.losses.Loss, **kwargs):
+        super().__init__(name=loss.name, **kwargs)
+        self.loss = loss
+
+    def call(self, y_true, y_pred):
+        y_true = ops.cast(y_true, "float32")
+        labels, share = y_true[:, :-1], y_true[:, -1]
+        one, other = ops.split(labels, 2, axis=-1)
+        return share * self.loss.call(one, y_pred) + (1 - share) * self.loss.call(other, y_pred)
+
+
+def losses(age_head: str, gender_weight: float = 1.0, taught: float = 0.0, mixed: bool = False) -> tuple[dict, dict]:
+    """Losses and their weights, by output of the network; `gender_weight` is that of gender, `taught` teachers' share,
+    `mixed` says that faces are laid over each other, see Mixed; labels of gender are means then.
 
     regression: absolute error of age in years + binary cross-entropy of gender, as published.
     distribution: label distribution + a small absolute error of the expected age + cross-entropy of gender.
     """
+
+    def age(loss):
+        return Mixed(loss) if mixed else loss
+
     if age_head == "regression":
-        return {"age": RangeError(), "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": gender_weight}
+        return {"age": age(RangeError()), "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": gender_weight}
     return (
-        {"age_probs": LabelDistribution(taught=taught), "age": RangeError(), "p_female": "binary_crossentropy"},
+        {
+            "age_probs": age(LabelDistribution(taught=taught)),
+            "age": age(RangeError()),
+            "p_female": "binary_crossentropy",
+        },
         {"age_probs": 1.0, "age": 0.1, "p_female": gender_weight},
     )

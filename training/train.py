@@ -145,6 +145,19 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
     source.add_argument(
         "--limit", type=data.positive, metavar="N", help="use at most N faces of each split, for a quick trial"
     )
+    source.add_argument(
+        "--fold",
+        type=data.fold,
+        metavar="K/N",
+        help="train without the K-th of N parts of the training faces, so that evaluate.py --split train --fold K/N "
+        "--suspects FILE judges their labels by a network that never saw them",
+    )
+    source.add_argument(
+        "--exclude",
+        nargs="+",
+        metavar="CSV",
+        help="train without the faces that these files list, such as evaluate.py --suspects writes",
+    )
 
     how = parser.add_argument_group("how")
     how.add_argument("--epochs", type=data.positive, help="in all; with a frozen base, a third of them train the heads")
@@ -158,6 +171,12 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         action="store_true",
         default=default(False),
         help="draw children and the old, of whom there are few, more often",
+    )
+    how.add_argument(
+        "--mixup",
+        type=_positive_float,
+        metavar="ALPHA",
+        help="lay faces over each other, in shares drawn from Beta(ALPHA, ALPHA) (default: do not)",
     )
     how.add_argument(
         "--gender-weight",
@@ -237,6 +256,9 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
             "balance": False,
             "gender_weight": 1.0,
             "teacher": None,
+            "mixup": None,
+            "fold": None,
+            "exclude": None,
         } | settings
         settings.setdefault("augment", "published" if settings.get("preset") == "published" else "mild")
         for name, value in settings.items():
@@ -327,7 +349,10 @@ def run(options: argparse.Namespace) -> Path:
         )
     splits = {}
     for name in data.SPLITS:
-        samples = everything.split(name, options.protocol).limit(options.limit, options.seed)
+        samples = everything.split(name, options.protocol)
+        if name == "train":
+            samples = _kept(samples, options)
+        samples = samples.limit(options.limit, options.seed)
         splits[name], images = data.decode(samples)
         splits[name, "images"] = images
         print(f"  {name}: {data.describe(splits[name])}")
@@ -381,6 +406,7 @@ def run(options: argparse.Namespace) -> Path:
         seed=options.seed,
         balance=options.balance,
         gender_weight=options.gender_weight,
+        mixup=options.mixup or 0.0,
         taught=distill.SHARE if options.teacher else 0.0,
     )
     history = fit(
@@ -415,6 +441,22 @@ def run(options: argparse.Namespace) -> Path:
                 f"{error} The bundle is in {bundle}; push it later:\n  {hub.command(bundle, target)}"
             ) from error
     return bundle
+
+
+def _kept(samples: data.Samples, options: argparse.Namespace) -> data.Samples:
+    """The training faces without those that --fold and --exclude leave out."""
+    if options.fold:
+        samples = samples.fold(options.fold, without=True)
+    if options.exclude:
+        listed = data.listed(options.exclude)
+        kept = samples.take([digest not in listed for digest in samples.sha256])
+        print(f"  train: {len(samples) - len(kept)} faces are in {', '.join(options.exclude)} and left out")
+        if not len(kept):
+            raise data.DataError(
+                f"{', '.join(options.exclude)} lists every training face: nothing is left to train on."
+            )
+        samples = kept
+    return samples
 
 
 def _photographs(options: argparse.Namespace, split: str):
@@ -570,7 +612,8 @@ def _command(options: argparse.Namespace) -> list[str]:
     words = []
     for name in (
         "network preset init age_head unfreeze dataset dataset_revision policy protocol pretrain pretrain_revision "
-        "limit epochs augment balance gender_weight teacher batch_size learning_rate patience precision seed"
+        "limit fold exclude epochs augment balance mixup gender_weight teacher batch_size learning_rate patience "
+        "precision seed"
     ).split():
         value = getattr(options, name)
         if value is not None and value is not False and not (name == "unfreeze" and options.network == "compact"):
