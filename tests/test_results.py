@@ -41,6 +41,8 @@ def test_the_embedded_network_is_good_enough_to_be_the_default():
     assert METRICS["fairface"]["gender_accuracy"]["value"] > 0.88
     assert METRICS["fairface"]["age_band_or_next"]["value"] > 0.92
     assert 0.78 < METRICS["interval_coverage"]["value"] < 0.82 and METRICS["gender_ece"] < 0.02
+    bands = [figures for figures in METRICS["by"]["age band"].values() if figures["n"] >= 50]
+    assert len(bands) == 9 and min(figures["interval_coverage"]["value"] for figures in bands) >= 0.72
 
 
 def test_it_was_trained_on_training_faces_only(utkface):

@@ -457,14 +457,22 @@ def test_a_fold_is_judged_by_a_network_that_never_saw_it(made_up, tmp_path, caps
     assert result.returncode == 0, result.stdout + result.stderr
     card = open_bundle(str(out / "bundle")).card
     assert card["provenance"]["faces"]["train"] == {"n": len(rest), "sha256": data.fingerprint(rest)}
+    assert card["provenance"]["fold"] == "1/3" and "fold 1/3" in (out / "bundle" / "README.md").read_text()
     assert "--fold 1/3" in card["provenance"]["command"] and "--mixup 0.2" in card["provenance"]["command"]
     scored = ["--model", str(out / "bundle"), "--dataset", str(made_up), "--split", "train"]
     assert evaluate.main([*scored, "--fold", "1/3", "--suspects", str(found)]) == 0
     printed = capsys.readouterr().out
     assert row_of_all(printed)[1] == str(len(folds[0])) and f"of {len(folds[0])} labels look wrong" in printed
     assert "Nothing shows" not in printed and data.listed([str(found)]) <= set(folds[0].sha256)
-    assert evaluate.main([*scored, "--fold", "2/3"]) == 0
-    assert "Nothing shows" in capsys.readouterr().out
+    for other in ([*scored, "--fold", "2/3"], [*scored[:4], "--protocol", "60/20/20"]):
+        assert evaluate.main(other) == 0
+        assert "Nothing shows" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        evaluate.main([*scored[:4], "--fold", "1/3"])
+    assert "--split train" in capsys.readouterr().err
+    for seen in (["--init", "a.onnx"], ["--teacher", "a/b"]):
+        with pytest.raises(data.DataError, match="--fold"):
+            train.settle(["--network", "compact", "--fold", "1/3", "--out", str(tmp_path / "other"), *seen])
 
 
 def test_listed_faces_are_left_out(made_up, tmp_path, capsys):
@@ -472,17 +480,36 @@ def test_listed_faces_are_left_out(made_up, tmp_path, capsys):
     lists = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for path, digests in zip(lists, (samples.sha256[:5], [samples.sha256[7], *other.sha256[:2]]), strict=True):
         path.write_text("name,sha256\n" + "".join(f"x,{digest}\n" for digest in digests))
-    options = train.parse(["--exclude", *map(str, lists)])
-    kept = train._kept(samples, options)
+    options, report = (
+        train.parse(["--exclude", str(lists[0]), "--exclude", str(lists[1])]),
+        data.Report("made up", "clean"),
+    )
+    kept = train._kept(samples, options, report)
     np.testing.assert_array_equal(kept.sha256, np.delete(samples.sha256, [0, 1, 2, 3, 4, 7]))
-    assert "6 faces are in" in capsys.readouterr().out
+    assert "6 of 8 listed faces" in capsys.readouterr().out
+    assert report.dropped == {"training faces listed by --exclude": 6}
     with pytest.raises(data.DataError, match="nothing is left"):
-        train._kept(samples.take(range(5)), options)
-    lists[1].write_text("a,b\n1,2\n")
+        train._kept(samples.take(range(5)), options, report)
+    lists[1].write_text("a,b\n")
     for words, path in (("no column sha256", lists[1]), ("gone", tmp_path / "gone")):
         result = python(*command(made_up, tmp_path / "run", "--exclude", lists[0], path))
         assert_clear_error(result, words)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_its_faces_and_its_mirror(tmp_path):
+    listed, run = tmp_path / "listed.csv", tmp_path / "run"
+    listed.write_text("sha256\naa\nbb\n")
+    words = ["--network", "compact", "--out", str(run)]
+    options = train.settle([*words, "--no-mirror", "--exclude", str(listed)])
+    run.mkdir()
+    (run / "settings.json").write_text(json.dumps(train.recorded(options)))
+    resumed = train.settle([*words, "--resume"])
+    assert resumed.exclude == [str(listed)] and resumed.mirror is False
+    assert train.settle([*words, "--resume", "--mirror"]).mirror is True
+    listed.write_text("sha256\naa\n")
+    with pytest.raises(data.DataError, match="other faces than when"):
+        train.settle([*words, "--resume"])
 
 
 def test_losses_are_right_on_examples_by_hand():

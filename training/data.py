@@ -22,7 +22,7 @@ import re
 import shutil
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -562,21 +562,28 @@ def fold(text: str) -> str:
 
 
 def listed(paths: Sequence[str]) -> set[str]:
-    """The SHA-256 of the faces that CSV files list in a column "sha256"; DataError where there is none."""
+    """The SHA-256 of the faces that CSV files list in a column "sha256"; DataError where there is no such column."""
     found = set()
     for path in paths:
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                found |= {row["sha256"] or "" for row in csv.DictReader(file)}
-        except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
-            what = "it has no column sha256" if isinstance(error, KeyError) else error
-            raise DataError(f"{path} lists no faces: {what}. Give a CSV file of evaluate.py --suspects.") from error
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                table = csv.DictReader(file)
+                if "sha256" not in (table.fieldnames or ()):
+                    raise ValueError("it has no column sha256")
+                found |= {row["sha256"] for row in table if row["sha256"]}
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(f"{path} lists no faces: {error}. Give a CSV file of evaluate.py --suspects.") from error
     return found
 
 
 def fingerprint(samples: Samples) -> str:
-    """SHA-256 over the pictures' own SHA-256 in sorted order: names a set of faces, in whatever layout it came."""
-    return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
+    """Names a set of faces, in whatever layout it came."""
+    return digest(samples.sha256)
+
+
+def digest(digests: Iterable[str]) -> str:
+    """SHA-256 over pictures' own SHA-256 in sorted order."""
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
 def describe(samples: Samples) -> str:

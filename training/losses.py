@@ -66,6 +66,9 @@ class Mixed(keras.losses.Loss):
         super().__init__(name=loss.name, **kwargs)
         self.loss = loss
 
+    def get_config(self):
+        return {**super().get_config(), "loss": keras.losses.serialize(self.loss)}
+
     def call(self, y_true, y_pred):
         y_true = ops.cast(y_true, "float32")
         labels, share = y_true[:, :-1], y_true[:, -1]

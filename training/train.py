@@ -149,12 +149,13 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
         "--fold",
         type=data.fold,
         metavar="K/N",
-        help="train without the K-th of N parts of the training faces, so that evaluate.py --split train --fold K/N "
-        "--suspects FILE judges their labels by a network that never saw them",
+        help="train without the K-th of N parts of the training faces (those of --pretrain too), so that evaluate.py "
+        "--split train --fold K/N --suspects FILE judges their labels by a network that never saw them",
     )
     source.add_argument(
         "--exclude",
         nargs="+",
+        action="extend",
         metavar="CSV",
         help="train without the faces that these files list, such as evaluate.py --suspects writes",
     )
@@ -187,6 +188,7 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
     how.add_argument(
         "--teacher",
         nargs="+",
+        action="extend",
         metavar="MODEL",
         help="learn as much from what these models answer (folders of bundles or Hub ids) as from the labels",
     )
@@ -234,16 +236,15 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
     """The command line with every setting decided: by option, by the run that is resumed, or by preset."""
     options, explicit = parse(arguments), vars(parse(arguments, explicit_only=True))
     options.out = _out(options)
-    if options.mirror is None:
-        options.mirror = options.network == "compact" and options.preset == "default"
-    recorded = options.out / "settings.json"
-    if options.resume and recorded.exists():
+    options.excluded = data.digest(data.listed(options.exclude)) if options.exclude else None
+    path = options.out / "settings.json"
+    if options.resume and path.exists():
         try:
-            settings = json.loads(recorded.read_text())
+            settings = json.loads(path.read_text())
             if not isinstance(settings, dict):
                 raise ValueError("not a JSON object")
         except ValueError as error:
-            raise data.DataError(f"{recorded} is damaged ({error}): train into a new --out.") from error
+            raise data.DataError(f"{path} is damaged ({error}): train into a new --out.") from error
         if options.network == "vgg16" and "augment" not in settings:
             raise data.DataError(
                 f"The run in {options.out} was started by an older version that trained vgg16 in other steps: finish "
@@ -259,15 +260,29 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
             "mixup": None,
             "fold": None,
             "exclude": None,
+            "excluded": None,
         } | settings
         settings.setdefault("augment", "published" if settings.get("preset") == "published" else "mild")
+        if settings["exclude"]:
+            options.excluded = data.digest(data.listed(settings["exclude"]))
+        if options.excluded != settings["excluded"]:
+            raise data.DataError(
+                f"{', '.join(settings['exclude'] or options.exclude)} lists other faces than when the run in "
+                f"{options.out} was started: restore it, or train into a new --out."
+            )
         for name, value in settings.items():
+            if name in _FREE:
+                if name not in explicit:
+                    setattr(options, name, value)
+                continue
             if name in explicit and explicit[name] != value:
                 raise data.DataError(
                     f"--{name.replace('_', '-')} is {explicit[name]} but the run in {options.out} was started with "
                     f"{value}: leave it out to resume, or choose another --out."
                 )
             setattr(options, name, value)
+        if options.mirror is None:  # of runs from before it was recorded
+            options.mirror = _mirrored(options)
         return options
     if (options.out / "state.json").exists():
         if options.resume:
@@ -286,7 +301,23 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
         raise data.DataError("--teacher needs a network that answers a distribution: leave out --age-head.")
     options.unfreeze = options.unfreeze or ("all" if options.init == "none" else "block5")
     options.patience = 10 if options.patience is None else options.patience
+    if options.mirror is None:
+        options.mirror = _mirrored(options)
+    if options.fold and (options.teacher or options.init not in ("none", "imagenet")):
+        raise data.DataError(
+            "--fold leaves faces out that no part of the training may have seen, but who knows what "
+            f"{options.teacher[0] if options.teacher else options.init} has: leave out --teacher, and --init none."
+        )
     return options
+
+
+def recorded(options: argparse.Namespace) -> dict:
+    """The settings that a resumed run goes on with."""
+    return {name: value for name, value in vars(options).items() if name == "mirror" or name not in _FREE}
+
+
+def _mirrored(options: argparse.Namespace) -> bool:
+    return options.network == "compact" and options.preset == "default"
 
 
 def phases(options: argparse.Namespace) -> list:
@@ -351,7 +382,7 @@ def run(options: argparse.Namespace) -> Path:
     for name in data.SPLITS:
         samples = everything.split(name, options.protocol)
         if name == "train":
-            samples = _kept(samples, options)
+            samples = _kept(samples, options, report)
         samples = samples.limit(options.limit, options.seed)
         splits[name], images = data.decode(samples)
         splits[name, "images"] = images
@@ -391,8 +422,7 @@ def run(options: argparse.Namespace) -> Path:
 
     options.out.mkdir(parents=True, exist_ok=True)
     options.commit = getattr(options, "commit", None) or export.current_commit()
-    kept = {k: v for k, v in vars(options).items() if k not in _FREE}
-    write_beside(options.out / "settings.json", json.dumps(kept, indent=1))
+    write_beside(options.out / "settings.json", json.dumps(recorded(options), indent=1))
     published = options.preset == "published"
     recipe = Recipe(
         age_head=options.age_head,
@@ -443,14 +473,17 @@ def run(options: argparse.Namespace) -> Path:
     return bundle
 
 
-def _kept(samples: data.Samples, options: argparse.Namespace) -> data.Samples:
-    """The training faces without those that --fold and --exclude leave out."""
+def _kept(samples: data.Samples, options: argparse.Namespace, report: data.Report) -> data.Samples:
+    """The training faces without those that --fold and --exclude leave out, which goes into the report."""
     if options.fold:
-        samples = samples.fold(options.fold, without=True)
+        rest = samples.fold(options.fold, without=True)
+        report.dropped[f"training faces in fold {options.fold}"] = len(samples) - len(rest)
+        samples = rest
     if options.exclude:
         listed = data.listed(options.exclude)
         kept = samples.take([digest not in listed for digest in samples.sha256])
-        print(f"  train: {len(samples) - len(kept)} faces are in {', '.join(options.exclude)} and left out")
+        report.dropped["training faces listed by --exclude"] = len(samples) - len(kept)
+        print(f"  {report.source}: {len(samples) - len(kept)} of {len(listed)} listed faces are left out of training")
         if not len(kept):
             raise data.DataError(
                 f"{', '.join(options.exclude)} lists every training face: nothing is left to train on."
@@ -474,6 +507,8 @@ def _photographs(options: argparse.Namespace, split: str):
         raise data.DataError(
             f"{options.pretrain} is not like FairFace (ages as ranges of years): give it as --dataset."
         )
+    if split == "train":
+        samples = _kept(samples, options, report)
     samples, chips = data.decode(samples.limit(options.limit, options.seed), Cut(need_yunet(None)))
     print(report, f"  {split}: {data.describe(samples)}", sep="\n")
     return samples, chips, report
@@ -582,6 +617,7 @@ def finish(network, options, history, splits, report, recipe, second) -> Path:
             "epochs_run": len(history),
             "recipe": recipe,
             "seed": options.seed,
+            "fold": options.fold,
             "commit": options.commit,
         }
         export.write_card(folder, network, options.age_head, calibration, metrics, provenance, served)
