@@ -433,14 +433,15 @@ def test_the_loss_of_faces_laid_over_each_other():
     labels = np.array([[30, 30, 50, 50, 0.25], [20, 29, 40, 49, 0.5]], np.float32)
     years = np.asarray(Mixed(RangeError(), reduction=None)(labels, np.array([40.0, 31.0])))
     np.testing.assert_allclose(years, [0.25 * 10 + 0.75 * 10, 0.5 * 2 + 0.5 * 9])
-    probabilities = np.full((2, 102), 1 / 102, np.float32)
-    loss = LabelDistribution(reduction=None)
-    expected = [
-        0.25 * loss(labels[:, :2], probabilities)[0] + 0.75 * loss(labels[:, 2:4], probabilities)[0],
-        0.5 * loss(labels[:, :2], probabilities)[1] + 0.5 * loss(labels[:, 2:4], probabilities)[1],
-    ]
-    mixed = np.asarray(Mixed(LabelDistribution(), reduction=None)(labels, probabilities))
-    np.testing.assert_allclose(mixed, np.array(expected, np.float32), rtol=1e-6)
+    generator = np.random.default_rng(0)
+    probabilities, answers, others = generator.dirichlet(np.ones(102), (3, 2)).astype(np.float32)
+    one, other, share = labels[:, :2], labels[:, 2:4], labels[:, 4:]
+    for taught, labelled in ((0.0, (one, other)), (0.5, (np.hstack([one, answers]), np.hstack([other, others])))):
+        loss = LabelDistribution(taught=taught, reduction=None)
+        apart = [np.asarray(loss(part, probabilities)) for part in labelled]
+        mixed = Mixed(LabelDistribution(taught=taught), reduction=None)(np.hstack([*labelled, share]), probabilities)
+        expected = share[:, 0] * apart[0] + (1 - share[:, 0]) * apart[1]
+        np.testing.assert_allclose(np.asarray(mixed), expected, rtol=1e-5)
 
 
 def test_a_fold_is_judged_by_a_network_that_never_saw_it(made_up, tmp_path, capsys):
