@@ -5,6 +5,7 @@ python tests/measure_live.py SECONDS [--detector YUNET.onnx] [other options of a
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import statistics
@@ -54,4 +55,7 @@ def main(seconds: float, options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", type=float)
+    known, others = parser.parse_known_args()
+    main(known.seconds, others)
