@@ -229,7 +229,7 @@ def _positive_float(text: str) -> float:
 
 
 # Settings that do not change what is trained, so a resumed run may give them anew.
-_FREE = {"mirror", "out", "resume", "push", "repo_id", "private", "revision", "pr"}
+_FREE = {"out", "resume", "push", "repo_id", "private", "revision", "pr"}
 
 
 def settle(arguments: list[str] | None) -> argparse.Namespace:
@@ -263,6 +263,7 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
             "excluded": None,
         } | settings
         settings.setdefault("augment", "published" if settings.get("preset") == "published" else "mild")
+        settings.setdefault("mirror", _mirrored(settings.get("network"), settings.get("preset")))
         if settings["exclude"]:
             options.excluded = data.digest(data.listed(settings["exclude"]))
         if options.excluded != settings["excluded"]:
@@ -271,18 +272,14 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
                 f"{options.out} was started: restore it, or train into a new --out."
             )
         for name, value in settings.items():
-            if name in _FREE:
-                if name not in explicit:
-                    setattr(options, name, value)
-                continue
             if name in explicit and explicit[name] != value:
+                if name == "mirror":  # changes what is exported, not what is trained
+                    continue
                 raise data.DataError(
                     f"--{name.replace('_', '-')} is {explicit[name]} but the run in {options.out} was started with "
                     f"{value}: leave it out to resume, or choose another --out."
                 )
             setattr(options, name, value)
-        if options.mirror is None:  # of runs from before it was recorded
-            options.mirror = _mirrored(options)
         return options
     if (options.out / "state.json").exists():
         if options.resume:
@@ -302,7 +299,7 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
     options.unfreeze = options.unfreeze or ("all" if options.init == "none" else "block5")
     options.patience = 10 if options.patience is None else options.patience
     if options.mirror is None:
-        options.mirror = _mirrored(options)
+        options.mirror = _mirrored(options.network, options.preset)
     if options.fold and (options.teacher or options.init not in ("none", "imagenet")):
         raise data.DataError(
             "--fold leaves faces out that no part of the training may have seen, but who knows what "
@@ -313,11 +310,11 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
 
 def recorded(options: argparse.Namespace) -> dict:
     """The settings that a resumed run goes on with."""
-    return {name: value for name, value in vars(options).items() if name == "mirror" or name not in _FREE}
+    return {name: value for name, value in vars(options).items() if name not in _FREE}
 
 
-def _mirrored(options: argparse.Namespace) -> bool:
-    return options.network == "compact" and options.preset == "default"
+def _mirrored(network: str, preset: str) -> bool:
+    return network == "compact" and preset == "default"
 
 
 def phases(options: argparse.Namespace) -> list:
