@@ -42,7 +42,7 @@ def test_batch_normalisation_folds_into_the_published_layers():
             shape = layer.gamma.shape
             gamma, variance = generator.uniform(0.5, 1.5, shape), generator.uniform(0.5, 2.0, shape)
             layer.set_weights([gamma, generator.normal(0, 0.2, shape), generator.normal(0, 0.2, shape), variance])
-    folded = networks.fold(trained, age_head="distribution")
+    folded = networks.fold_norms(trained, age_head="distribution")
     assert not [layer.name for layer in folded.layers if layer.name.startswith("block") and "norm" in layer.name]
     assert folded.count_params() == networks.build("vgg16").count_params()
     faces = generator.integers(0, 256, (2, 200, 200, 3), np.uint8)
@@ -51,7 +51,7 @@ def test_batch_normalisation_folds_into_the_published_layers():
     for name in expected:
         np.testing.assert_allclose(np.asarray(answers[name]), np.asarray(expected[name]), rtol=1e-4, atol=1e-4)
     regression = networks.build("vgg16", age_head="regression", batch_norm=True)
-    assert networks.fold(regression, age_head="regression").count_params() == 34_148_546
+    assert networks.fold_norms(regression, age_head="regression").count_params() == 34_148_546
 
 
 def test_pretrained_layers_learn_the_slower_the_deeper_they_lie():

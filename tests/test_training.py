@@ -26,6 +26,7 @@ from space.estimator import Estimator
 from training import data, distill, evaluate, losses, networks, quantize, train
 from training import fit as fitting
 from training.atomic import new_folder
+from training.augment import STRENGTHS
 
 
 def command(made_up, out, *more) -> list:
@@ -140,6 +141,56 @@ def test_a_network_learns_from_the_answers_of_others(trained, made_up, tmp_path)
     assert resumed.returncode == 0 and "Asking" not in resumed.stderr
     refused = python(*command(made_up, tmp_path / "no", "--teacher", *teachers, "--age-head", "regression"))
     assert_clear_error(refused, "--teacher", "--age-head")
+
+
+def test_nothing_is_learned_from_who_was_trained_on_faces_that_are_kept_apart(made_up, tmp_path):
+    """The embedded network is of 80/10/10: it was trained on faces that 60/20/20 validates and tests with."""
+    for option in (["--teacher", EMBEDDED], ["--init", EMBEDDED / "model.onnx"]):
+        result = python(*command(made_up, tmp_path / "run", "--protocol", "60/20/20", *option))
+        assert_clear_error(result, option[0], "80/10/10")
+    assert not (tmp_path / "run").exists()
+    made_under = {"metrics": {"split": {"protocol": "60/20/20"}}}  # trained on buckets 0-5, chosen on 6 and 7
+    assert data.trained_elsewhere(made_under, "80/10/10", ["validation", "test"]) is None
+    assert data.trained_elsewhere(made_under, "80/10/10", ["train"]) == "60/20/20"
+    assert data.trained_elsewhere(made_under, "60/20/20", ["test"]) is None
+    assert data.trained_elsewhere({"metrics": {"split": {"protocol": "?"}}}, "80/10/10", ["validation"]) == "?"
+
+
+def test_files_and_several_models_are_scored(made_up, capsys):
+    """float32 beside the int8 that is served, and teachers as a network learns them."""
+    samples, images = data.decode(data.load_utkface(made_up, split="test")[0])
+    options = ["--dataset", str(made_up)]
+    answers = Estimator(EMBEDDED / "model.onnx").predict(images)
+    assert evaluate.main(["--model", str(EMBEDDED / "model.onnx"), *options]) == 0
+    mae = float(np.mean(np.abs(answers["age"] - samples.age)))
+    assert row_of_all(capsys.readouterr().out)[2].split()[0] == f"{mae:.2f}"
+    assert evaluate.main(["--model", str(EMBEDDED), str(EMBEDDED), *options]) == 0
+    served = Estimator(open_bundle(str(EMBEDDED)).model_path)
+    views = [served.predict(view)["age"] for view in (images, images[:, :, ::-1])]
+    mae = float(np.mean(np.abs(np.mean(views, axis=0) - samples.age)))
+    printed = row_of_all(capsys.readouterr().out)
+    assert float(printed[2].split()[0]) == pytest.approx(mae, abs=0.011) and printed[5] == "–"
+
+
+@pytest.mark.parametrize("age_head", networks.AGE_HEADS)
+def test_mixed_faces_are_learned_by_each_head(age_head, tmp_path):
+    """With photographs beside, and where a head can have them with teachers' answers."""
+    generator = np.random.default_rng(0)
+
+    def made(count):
+        ages = generator.integers(0, 90, count).astype(np.float32)
+        taught = generator.dirichlet(np.ones(102), count).astype(np.float16) if age_head == "distribution" else None
+        images = generator.integers(0, 256, (count, 200, 200, 3), np.uint8)
+        return fitting.Faces(images, np.stack([ages, ages + 9], 1), (ages % 2).astype(np.float32), taught)
+
+    network = networks.build("compact", age_head=age_head)
+    recipe = fitting.Recipe(
+        age_head=age_head, batch_size=8, augment=STRENGTHS["mild"], optimizer="adamw", weight_decay=0.05,
+        schedule="cosine", ema=0.5, patience=0, seed=0, mixup=0.4, taught=0.5 if age_head == "distribution" else 0.0,
+    )  # fmt: skip
+    phase = fitting.Phase("all", 1, 1e-3, lambda network: None)
+    (row,) = fitting.fit(network, [phase], recipe, made(8), made(4), tmp_path, second=made(16), verbose=0)
+    assert np.isfinite(row["loss"]) and row["age_loss"] > 1
 
 
 def test_the_loss_counts_labels_and_teachers_by_their_shares():
@@ -453,19 +504,26 @@ def test_a_fold_is_judged_by_a_network_that_never_saw_it(made_up, tmp_path, caps
     out, found = tmp_path / "run", tmp_path / "suspects.csv"
     result = python(
         "training/train.py", "--network", "compact", "--dataset", made_up, "--epochs", "1", "--batch-size", "64",
-        "--mixup", "0.2", "--no-mirror", "--fold", "1/3", "--out", out,
+        "--mixup", "0.2", "--no-mirror", "--schedule", "constant", "--no-average", "--fold", "1/3", "--out", out,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     card = open_bundle(str(out / "bundle")).card
     assert card["provenance"]["faces"]["train"] == {"n": len(rest), "sha256": data.fingerprint(rest)}
     assert card["provenance"]["fold"] == "1/3" and "fold 1/3" in (out / "bundle" / "README.md").read_text()
-    assert "--fold 1/3" in card["provenance"]["command"] and "--mixup 0.2" in card["provenance"]["command"]
+    recipe = card["provenance"]["recipe"]
+    assert (recipe["schedule"], recipe["ema"], recipe["mixup"]) == ("constant", 0.0, 0.2)
+    for words in ("--fold 1/3", "--mixup 0.2", "--schedule constant", "--no-average", "--no-mirror"):
+        assert words in card["provenance"]["command"]
     scored = ["--model", str(out / "bundle"), "--dataset", str(made_up), "--split", "train"]
     assert evaluate.main([*scored, "--fold", "1/3", "--suspects", str(found)]) == 0
     printed = capsys.readouterr().out
     assert row_of_all(printed)[1] == str(len(folds[0])) and f"of {len(folds[0])} labels look wrong" in printed
     assert "Nothing shows" not in printed and data.listed([str(found)]) <= set(folds[0].sha256)
-    for other in ([*scored, "--fold", "2/3"], [*scored[:4], "--protocol", "60/20/20"]):
+    for other in (
+        [*scored, "--fold", "2/3"],
+        [*scored[:4], "--protocol", "60/20/20"],
+        ["--model", str(out / "bundle" / "model.keras"), *scored[2:]],  # a file has no record
+    ):
         assert evaluate.main(other) == 0
         assert "Nothing shows" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -531,7 +589,7 @@ def test_losses_are_right_on_examples_by_hand():
 
 
 def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():
-    from training.augment import STRENGTHS, Augment, _compressed
+    from training.augment import Augment, _compressed
 
     chip = np.linspace(0, 255, 200 * 200 * 3).reshape(1, 200, 200, 3).astype(np.uint8).repeat(24, 0)
     layer = Augment(STRENGTHS["strong"], seed=3)
@@ -597,7 +655,8 @@ def test_runs_of_older_versions(made_up, tmp_path):
     """Their settings lack what there was no choice of yet."""
     (tmp_path / "settings.json").write_text('{"network": "compact", "preset": "default", "epochs": 2}')
     old = ["--network", "compact", "--resume", "--out", str(tmp_path)]
-    assert train.settle(old).augment == "mild" and train.settle(old).pretrain is None
+    settled = train.settle(old)
+    assert (settled.augment, settled.pretrain, settled.average) == ("mild", None, True)
     for wish in (["--pretrain", "a/b"], ["--augment", "strong"]):
         with pytest.raises(data.DataError, match="was started with"):
             train.settle([*old, *wish])

@@ -561,6 +561,16 @@ def fold(text: str) -> str:
     return text
 
 
+def trained_elsewhere(card: dict, protocol: str, splits: Sequence[str]) -> str | None:
+    """The protocol that a bundle was made under, if it is another that trained or chose on faces of these splits."""
+    trained = ((card.get("metrics") or {}).get("split") or {}).get("protocol")
+    if trained in (None, protocol):
+        return None
+    theirs = PROTOCOLS.get(trained, PROTOCOLS[protocol])
+    seen = {*theirs["train"], *theirs["validation"]}
+    return trained if any(not seen.isdisjoint(PROTOCOLS[protocol][split]) for split in splits) else None
+
+
 def listed(paths: Sequence[str]) -> set[str]:
     """The SHA-256 of the faces that CSV files list in a column "sha256"; DataError where there is no such column."""
     found = set()

@@ -4,8 +4,8 @@
     python training/evaluate.py --model space/models/compact --dataset HuggingFaceM4/FairFace
 
 UTKFace's chips are scored as they are. FairFace's photographs go the way of a user's: a detector finds the face and
-it is cut out; their ages are known as ranges of years only. Knows nothing of training; scores what is served (ONNX), or
-a `.keras` file.
+it is cut out; their ages are known as ranges of years only. Knows nothing of training; scores what is served, or
+an `.onnx` or `.keras` file alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import io
 import itertools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script
@@ -26,17 +27,20 @@ import numpy as np
 from space.bundle import BundleError, open_bundle
 from space.detector import load_detector
 from space.estimator import Estimator
-from training import calibrate, data
+from training import calibrate, data, distill
 from training.atomic import write_beside
 from training.framing import Cut, seen
 
 _RESAMPLES = 1000  # of the bootstrap
+_FILES = (".onnx", ".keras")  # models that are no bundle
 SUSPECT_YEARS = 25.0  # outside of the label's range
 SUSPECT_GENDER = 0.02  # probability of the labelled gender
 
 
 def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What a bundle (folder or Hub id), calibrated, or a `.keras` file answers for uint8 images [N, 200, 200, 3]."""
+    """What a bundle (folder or Hub id), calibrated, or a file answers for uint8 images [N, 200, 200, 3]."""
+    if str(model).endswith(".onnx"):
+        return Estimator(model).predict(images)
     if str(model).endswith(".keras"):
         import keras
 
@@ -49,6 +53,14 @@ def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
         return keras_predict(network, images)
     bundle = open_bundle(str(model))
     return calibrate.apply(bundle.card.get("calibration"), Estimator(bundle.model_path).predict(images))
+
+
+def predict_mean(models: Sequence[str], images: np.ndarray) -> dict[str, np.ndarray]:
+    """What one model answers; of several bundles the mean that a network would learn from them as `--teacher`."""
+    if len(models) == 1:
+        return predict(models[0], images)
+    age_probs, p_female = distill.answers(models, images)
+    return {"age": age_probs.astype(np.float32) @ np.arange(age_probs.shape[1], dtype=np.float32), "p_female": p_female}
 
 
 def measure(
@@ -297,16 +309,11 @@ def views(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
 
 def _warn_of_known_faces(options: argparse.Namespace) -> None:
     """Say so, where the bundle's record does not show that it was trained without the faces that are scored."""
-    if options.model.endswith(".keras"):
-        unseen = options.split != "train"
-    else:
-        card = open_bundle(options.model).card
-        protocol = ((card.get("metrics") or {}).get("split") or {}).get("protocol")
-        unseen = protocol in (None, options.protocol) and (
-            options.split != "train"
-            or (options.fold is not None and (card.get("provenance") or {}).get("fold") == options.fold)
-        )
-    if not unseen:
+    cards = [{} if model.endswith(_FILES) else open_bundle(model).card for model in options.model]
+    folds = {(card.get("provenance") or {}).get("fold") for card in cards}
+    if any(data.trained_elsewhere(card, options.protocol, [options.split]) for card in cards) or (
+        options.split == "train" and (options.fold is None or folds != {options.fold})
+    ):
         print(
             "Nothing shows that this model was trained without these faces (another --protocol, or no train.py "
             "--fold): such figures say nothing of faces it has not seen."
@@ -316,10 +323,14 @@ def _warn_of_known_faces(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python training/evaluate.py", description="Score a bundle or a .keras file on UTKFace or FairFace."
+        prog="python training/evaluate.py", description="Score a model on UTKFace or FairFace."
     )
     parser.add_argument(
-        "--model", required=True, help="a bundle's folder, a Hub id with optional @revision, or a .keras file"
+        "--model",
+        nargs="+",
+        required=True,
+        help="a bundle's folder, a Hub id with optional @revision, or an .onnx or .keras file; of several bundles the "
+        "mean answer over each face and its mirror image is scored, which is what train.py --teacher learns",
     )
     parser.add_argument(
         "--dataset",
@@ -357,7 +368,7 @@ def main(arguments: list[str] | None = None) -> int:
             detector, note = load_detector(options.detector)
             samples, images = data.decode(samples, Cut(detector))
             metrics = measure(
-                samples, outputs := predict(options.model, images),
+                samples, outputs := predict_mean(options.model, images),
                 views=views(images, detector) if detector.name == "yunet" else None,
             )  # fmt: skip
             metrics["detector"] = detector.name
@@ -365,11 +376,11 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             median = float(np.median(everything.split("train", options.protocol).age))
             samples, images = data.decode(samples)
-            metrics = measure(samples, outputs := predict(options.model, images), median_age=median)
+            metrics = measure(samples, outputs := predict_mean(options.model, images), median_age=median)
         metrics["split"] = split_record(options, options.split) | ({"fold": options.fold} if options.fold else {})
         print(
             report,
-            f"{options.model} on {options.split} of {options.protocol} ({options.policy})",
+            f"{', '.join(options.model)} on {options.split} of {options.protocol} ({options.policy})",
             table(metrics),
             sep="\n",
         )
@@ -383,8 +394,8 @@ def main(arguments: list[str] | None = None) -> int:
             write_beside(options.suspects, listed)
             count = listed.count("\n") - 1
             print(f"{count} of {len(samples)} labels look wrong, listed in {options.suspects}; nothing was changed.")
-        if not everything.binned and not str(options.model).endswith(".keras"):
-            recorded = open_bundle(options.model).card.get("metrics") or {}
+        if not everything.binned and len(options.model) == 1 and not options.model[0].endswith(_FILES):
+            recorded = open_bundle(options.model[0]).card.get("metrics") or {}
             if same_faces(recorded.get("split"), metrics["split"]):
                 print(compare(metrics, recorded))
     except (ValueError, RuntimeError, OSError) as error:

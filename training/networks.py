@@ -48,7 +48,7 @@ def build(
             (random), or the path of a `.weights.h5` or `.keras` file of the same network, or of compact's `.onnx`.
         dropout: rate between the layers of the heads, 0 to 1.
         batch_norm: vgg16 only: normalise after each convolution, without which it hardly learns from random weights;
-            `fold` brings the trained network back to the published layers.
+            `fold_norms` brings the trained network back to the published layers.
         mirror: answer with the mean of the answers for the face and for its mirror image. The same weights; twice the
             time, so not for training.
         faces: uint8 [N, 200, 200, 3], some hundred to learn from; needed with an `.onnx` file only.
@@ -222,7 +222,7 @@ def _normalised_base(x):
     return x
 
 
-def fold(network: keras.Model, *, age_head: str, mirror: bool = False) -> keras.Model:
+def fold_norms(network: keras.Model, *, age_head: str, mirror: bool = False) -> keras.Model:
     """The published VGG16 that answers as `network`, a vgg16 with `batch_norm`, does after training.
 
     A batch normalisation that is not training is a scale and a shift for each channel, and so is part of the

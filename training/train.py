@@ -55,9 +55,17 @@ if __package__ in (None, ""):  # run as a script: import as a package, and shado
 
 from training import data, hub
 
-_OURS = dict(age_head="distribution", batch_size=64, optimizer="adamw", schedule="cosine", augment="strong")
+_OURS = dict(
+    age_head="distribution", batch_size=64, optimizer="adamw", schedule="cosine", average=True, augment="strong"
+)
 _PUBLISHED = dict(
-    age_head="regression", epochs=200, batch_size=32, optimizer="adam", schedule="constant", augment="published"
+    age_head="regression",
+    epochs=200,
+    batch_size=32,
+    optimizer="adam",
+    schedule="constant",
+    average=False,
+    augment="published",
 )
 PRESETS = {
     # Learning rates are for these batch sizes and for fresh layers; pretrained ones get less, see `phases`.
@@ -195,6 +203,16 @@ def parse(arguments: list[str] | None = None, *, explicit_only: bool = False) ->
     how.add_argument("--batch-size", type=data.positive)
     how.add_argument("--learning-rate", type=_positive_float, help="of fresh layers; pretrained ones get less")
     how.add_argument(
+        "--schedule",
+        choices=("cosine", "constant"),
+        help="of the learning rate: a warm-up and half a cosine down, or always the same",
+    )
+    how.add_argument(
+        "--average",
+        action=argparse.BooleanOptionalAction,
+        help="score and keep a moving average of the weights instead of the last ones (default but for published)",
+    )
+    how.add_argument(
         "--patience",
         type=data.positive,
         metavar="EPOCHS",
@@ -263,6 +281,7 @@ def settle(arguments: list[str] | None) -> argparse.Namespace:
             "excluded": None,
         } | settings
         settings.setdefault("augment", "published" if settings.get("preset") == "published" else "mild")
+        settings.setdefault("average", settings.get("preset") != "published")
         settings.setdefault("mirror", _mirrored(settings.get("network"), settings.get("preset")))
         if settings["exclude"]:
             options.excluded = data.digest(data.listed(settings["exclude"]))
@@ -367,6 +386,8 @@ def run(options: argparse.Namespace) -> Path:
         ValueError, RuntimeError, OSError: data, weights, checkpoint, disk or Hub; the message is for the user.
     """
     target = hub.check(hub.target_of(options, options.network)) if options.push else None
+    if not (options.out / "state.json").exists():
+        _refuse_knowing(options)
     everything, report = data.load_utkface(
         options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
     )
@@ -420,7 +441,6 @@ def run(options: argparse.Namespace) -> Path:
     options.out.mkdir(parents=True, exist_ok=True)
     options.commit = getattr(options, "commit", None) or export.current_commit()
     write_beside(options.out / "settings.json", json.dumps(recorded(options), indent=1))
-    published = options.preset == "published"
     recipe = Recipe(
         age_head=options.age_head,
         batch_size=options.batch_size,
@@ -428,7 +448,7 @@ def run(options: argparse.Namespace) -> Path:
         optimizer=options.optimizer,
         weight_decay=0.05 if options.optimizer == "adamw" else 0.0,
         schedule=options.schedule,
-        ema=0.0 if published else min(0.998, 1 - 10 / max(20, len(splits["train"]) // options.batch_size)),
+        ema=min(0.998, 1 - 10 / max(20, len(splits["train"]) // options.batch_size)) if options.average else 0.0,
         patience=options.patience,
         seed=options.seed,
         balance=options.balance,
@@ -452,7 +472,7 @@ def run(options: argparse.Namespace) -> Path:
     # The best weights in a float32 network: what is exported, evaluated and published.
     keras.config.set_dtype_policy("float32")
     if batch_norm:
-        final = networks.fold(network, age_head=options.age_head, mirror=options.mirror)
+        final = networks.fold_norms(network, age_head=options.age_head, mirror=options.mirror)
     else:
         final = networks.build(options.network, age_head=options.age_head, dropout=dropout, mirror=options.mirror)
         final.set_weights(network.get_weights())
@@ -468,6 +488,23 @@ def run(options: argparse.Namespace) -> Path:
                 f"{error} The bundle is in {bundle}; push it later:\n  {hub.command(bundle, target)}"
             ) from error
     return bundle
+
+
+def _refuse_knowing(options: argparse.Namespace) -> None:
+    """DataError if what the run starts or learns from was trained on faces that this run validates or tests with."""
+    from space.bundle import CARD, open_bundle, read_card
+
+    start = Path(options.init)  # a file, of a bundle perhaps, or a word
+    of_bundle = start.is_file() and (start.parent / CARD).is_file()
+    cards = {f"--init {start}": read_card(start.parent)} if of_bundle else {}
+    cards |= {f"--teacher {model}": open_bundle(model).card for model in options.teacher or ()}
+    for option, card in cards.items():
+        trained = data.trained_elsewhere(card, options.protocol, ("validation", "test"))
+        if trained:
+            raise data.DataError(
+                f"{option} was trained under {trained}, and so on faces that {options.protocol} keeps apart for "
+                f"validation or test: give --protocol {trained}, or choose another."
+            )
 
 
 def _kept(samples: data.Samples, options: argparse.Namespace, report: data.Report) -> data.Samples:
@@ -645,15 +682,14 @@ def _command(options: argparse.Namespace) -> list[str]:
     words = []
     for name in (
         "network preset init age_head unfreeze dataset dataset_revision policy protocol pretrain pretrain_revision "
-        "limit fold exclude epochs augment balance mixup gender_weight teacher batch_size learning_rate patience "
-        "precision seed"
+        "limit fold exclude epochs augment balance mixup gender_weight teacher batch_size learning_rate schedule "
+        "patience precision seed"
     ).split():
         value = getattr(options, name)
         if value is not None and value is not False and not (name == "unfreeze" and options.network == "compact"):
             values = [] if value is True else value if isinstance(value, list) else [value]
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    words.append("--mirror" if options.mirror else "--no-mirror")
-    return words
+    return [*words, *(f"--{'' if getattr(options, name) else 'no-'}{name}" for name in ("average", "mirror"))]
 
 
 def main(arguments: list[str] | None = None) -> int:
