@@ -26,6 +26,33 @@ def test_documents_agree_with_the_bundle(document):
         assert figure in text
 
 
+def test_what_the_documents_say_of_groups_is_the_bundle_s():
+    bands, photographs = METRICS["by"]["age band"], METRICS["fairface"]["by"]
+
+    def gender(group):
+        return f"{100 * group['gender_accuracy']['value']:.1f}"
+
+    grown = [group for name, group in bands.items() if name not in ("0-2", "3-9")]
+    count = sum(group["n"] for group in grown)
+    right = sum(group["n"] * group["gender_accuracy"]["value"] for group in grown)
+    worst = min(photographs["race"], key=lambda race: photographs["race"][race]["gender_accuracy"]["value"])
+    oldest = bands["70+"]
+    held = min(group["interval_coverage"]["value"] for group in bands.values() if group["n"] >= 50)
+    children, small = ([f"{gender(by[name])} %" for name in ("0-2", "3-9")] for by in (bands, photographs["age band"]))
+    results = (ROOT / "training/RESULTS.md").read_text(encoding="utf-8").replace("\n", " ")
+    for words in (
+        f"(0-2 {children[0]}, 3-9 {children[1]}; on FairFace {small[0]} and {small[1]})",
+        f"Asian faces ({gender(METRICS['by']['race']['Asian'])} %)",
+        f"({oldest['age_mae']['value']:.1f} years off, {-oldest['age_bias']['value']:.1f} too young on average)",
+        f"gender is {100 * right / count:.1f} % as labelled (n {count:,})",
+        f"{gender(photographs['race'][worst])} ({worst}) | {gender(photographs['view']['turned'])} |",
+        f"at least {100 * held:.1f} % held in each band",
+    ):
+        assert words in results
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert f"({100 * bands['0-2']['gender_accuracy']['value']:.0f} % right up to 2 years)" in readme
+
+
 def test_the_card_is_made_from_the_bundle():
     card = json.loads((EMBEDDED / CARD).read_text(encoding="utf-8"))
     assert (EMBEDDED / "README.md").read_text(encoding="utf-8") == model_card.render(card)
