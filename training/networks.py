@@ -217,7 +217,8 @@ def _normalised_base(x):
     for block, (count, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
         for conv in range(1, count + 1):
             name = f"block{block}_conv{conv}"
-            x = layers.ReLU(name=f"{name}_relu")(_conv_norm(x, width, 3, 1, name))
+            # What inference uses must follow quickly: a lag compounds over thirteen layers without shortcuts.
+            x = layers.ReLU(name=f"{name}_relu")(_conv_norm(x, width, 3, 1, name, momentum=0.9))
         x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     return x
 
@@ -270,8 +271,8 @@ def _residual(x, width: int, stride: int, name: str):
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
 
 
-def _conv_norm(x, width: int, kernel: int, stride: int, name: str):
+def _conv_norm(x, width: int, kernel: int, stride: int, name: str, momentum: float = 0.99):
     x = layers.Conv2D(width, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(
         x
     )
-    return layers.BatchNormalization(name=f"{name}_norm")(x)
+    return layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
