@@ -145,18 +145,35 @@ def test_a_network_learns_from_the_answers_of_others(trained, made_up, tmp_path)
 
 def test_nothing_is_learned_from_who_was_trained_on_faces_that_are_kept_apart(made_up, tmp_path):
     """The embedded network is of 80/10/10: it was trained on faces that 60/20/20 validates and tests with."""
-    for option in (["--teacher", EMBEDDED], ["--init", EMBEDDED / "model.onnx"]):
+    (tmp_path / "settings.json").write_text('{"protocol": "80/10/10"}')  # a run's own checkpoint has it beside it
+    (tmp_path / "best-001.weights.h5").touch()
+    starts = (EMBEDDED / "model.onnx", tmp_path / "best-001.weights.h5")
+    for option in (["--teacher", EMBEDDED], *(["--init", start] for start in starts)):
         result = python(*command(made_up, tmp_path / "run", "--protocol", "60/20/20", *option))
         assert_clear_error(result, option[0], "80/10/10")
     assert not (tmp_path / "run").exists()
-    made_under = {"metrics": {"split": {"protocol": "60/20/20"}}}  # trained on buckets 0-5, chosen on 6 and 7
-    assert data.trained_elsewhere(made_under, "80/10/10", ["validation", "test"]) is None
-    assert data.trained_elsewhere(made_under, "80/10/10", ["train"]) == "60/20/20"
-    assert data.trained_elsewhere(made_under, "60/20/20", ["test"]) is None
-    assert data.trained_elsewhere({"metrics": {"split": {"protocol": "?"}}}, "80/10/10", ["validation"]) == "?"
+    assert not data.saw("60/20/20", "80/10/10", ["validation", "test"])  # trained on buckets 0-5, chosen on 6 and 7
+    assert data.saw("60/20/20", "80/10/10", ["train"]) and data.saw("80/10/10", "60/20/20", ["test"])
+    assert not data.saw("60/20/20", "60/20/20", ["test"])
+    assert data.saw("70/15/15", "80/10/10", ["test"])  # of somebody else: who knows
 
 
-def test_files_and_several_models_are_scored(made_up, capsys):
+def test_what_a_model_was_made_from_is_read_from_its_bundle_or_its_run(tmp_path):
+    assert evaluate.made_from(str(EMBEDDED)) == evaluate.made_from(str(EMBEDDED / "model.onnx")) == ("80/10/10", None)
+    alone = tmp_path / "alone.keras"
+    alone.touch()
+    assert evaluate.made_from(str(alone)) == (None, None)
+    for settings in ("{", "[]", '{"protocol": [1], "fold": {}}'):
+        (tmp_path / "settings.json").write_text(settings)
+        assert evaluate.made_from(str(alone)) == (None, None)
+    bundle = shutil.copytree(EMBEDDED, tmp_path / "bundle")
+    card = json.loads((bundle / "age_gender.json").read_text())
+    for split in ([], {"protocol": ["80/10/10"]}, None):
+        (bundle / "age_gender.json").write_text(json.dumps(card | {"metrics": {"split": split}}))
+        assert evaluate.made_from(str(bundle)) == (None, None)
+
+
+def test_files_and_several_models_are_scored(trained, made_up, tmp_path, capsys):
     """float32 beside the int8 that is served, and teachers as a network learns them."""
     samples, images = data.decode(data.load_utkface(made_up, split="test")[0])
     options = ["--dataset", str(made_up)]
@@ -164,12 +181,16 @@ def test_files_and_several_models_are_scored(made_up, capsys):
     assert evaluate.main(["--model", str(EMBEDDED / "model.onnx"), *options]) == 0
     mae = float(np.mean(np.abs(answers["age"] - samples.age)))
     assert row_of_all(capsys.readouterr().out)[2].split()[0] == f"{mae:.2f}"
-    assert evaluate.main(["--model", str(EMBEDDED), str(EMBEDDED), *options]) == 0
-    served = Estimator(open_bundle(str(EMBEDDED)).model_path)
-    views = [served.predict(view)["age"] for view in (images, images[:, :, ::-1])]
+    models = [str(EMBEDDED), str(trained / "bundle")]
+    assert evaluate.main(["--model", models[0], "--model", models[1], *options]) == 0
+    served = [Estimator(open_bundle(model).model_path) for model in models]
+    views = [network.predict(view)["age"] for network in served for view in (images, images[:, :, ::-1])]
     mae = float(np.mean(np.abs(np.mean(views, axis=0) - samples.age)))
     printed = row_of_all(capsys.readouterr().out)
     assert float(printed[2].split()[0]) == pytest.approx(mae, abs=0.011) and printed[5] == "–"
+    for several in ([models[0], str(EMBEDDED / "model.onnx")], [models[0], str(tmp_path / "gone")]):
+        assert evaluate.main(["--model", *several, "--dataset", str(tmp_path / "never read")]) == 1
+        assert several[1] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("age_head", networks.AGE_HEADS)
@@ -522,8 +543,8 @@ def test_a_fold_is_judged_by_a_network_that_never_saw_it(made_up, tmp_path, caps
     for other in (
         [*scored, "--fold", "2/3"],
         [*scored[:4], "--protocol", "60/20/20"],
-        ["--model", str(out / "bundle" / "model.keras"), *scored[2:]],  # a file has no record
-    ):
+        ["--model", str(shutil.copy(out / "bundle" / "model.keras", tmp_path)), *scored[2:], "--fold", "1/3"],
+    ):  # the last, alone, has no record
         assert evaluate.main(other) == 0
         assert "Nothing shows" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -657,6 +678,8 @@ def test_runs_of_older_versions(made_up, tmp_path):
     old = ["--network", "compact", "--resume", "--out", str(tmp_path)]
     settled = train.settle(old)
     assert (settled.augment, settled.pretrain, settled.average) == ("mild", None, True)
+    (tmp_path / "settings.json").write_text('{"network": "compact", "preset": "published", "epochs": 2}')
+    assert train.settle(old).average is False
     for wish in (["--pretrain", "a/b"], ["--augment", "strong"]):
         with pytest.raises(data.DataError, match="was started with"):
             train.settle([*old, *wish])

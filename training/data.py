@@ -561,14 +561,17 @@ def fold(text: str) -> str:
     return text
 
 
-def trained_elsewhere(card: dict, protocol: str, splits: Sequence[str]) -> str | None:
-    """The protocol that a bundle was made under, if it is another that trained or chose on faces of these splits."""
-    trained = ((card.get("metrics") or {}).get("split") or {}).get("protocol")
+def saw(trained: str | None, protocol: str, splits: Sequence[str]) -> bool:
+    """Whether training, or choosing on validation, under the protocol `trained` saw faces of these splits of another.
+
+    A protocol's own splits are apart, and an unknown one may have seen everything. None, no record, is not judged.
+    """
     if trained in (None, protocol):
-        return None
-    theirs = PROTOCOLS.get(trained, PROTOCOLS[protocol])
-    seen = {*theirs["train"], *theirs["validation"]}
-    return trained if any(not seen.isdisjoint(PROTOCOLS[protocol][split]) for split in splits) else None
+        return False
+    if trained not in PROTOCOLS:
+        return True
+    seen = {*PROTOCOLS[trained]["train"], *PROTOCOLS[trained]["validation"]}
+    return any(not seen.isdisjoint(PROTOCOLS[protocol][split]) for split in splits)
 
 
 def listed(paths: Sequence[str]) -> set[str]:

@@ -36,7 +36,7 @@ def answers(models: Sequence[str], images: np.ndarray) -> tuple[np.ndarray, np.n
     teachers = [Estimator(open_bundle(model).model_path) for model in models]
     for model, teacher in zip(models, teachers, strict=True):
         if "age_probs" not in teacher.outputs:
-            raise DataError(f"--teacher {model} answers one age, not a distribution of ages: choose another.")
+            raise DataError(f"{model} answers one age, not a distribution of ages: choose another.")
     ages, females = [], []
     for start in tqdm(range(0, len(images), _AT_ONCE), "Asking the teachers", unit=f" × {_AT_ONCE} faces"):
         faces = np.asarray(images[start : start + _AT_ONCE])

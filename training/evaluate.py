@@ -24,7 +24,7 @@ if __package__ in (None, ""):  # run as a script
 
 import numpy as np
 
-from space.bundle import BundleError, open_bundle
+from space.bundle import CARD, BundleError, open_bundle, read_card
 from space.detector import load_detector
 from space.estimator import Estimator
 from training import calibrate, data, distill
@@ -307,17 +307,38 @@ def views(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
     return {"frontal": found & ~turned, "turned": turned}
 
 
-def _warn_of_known_faces(options: argparse.Namespace) -> None:
-    """Say so, where the bundle's record does not show that it was trained without the faces that are scored."""
-    cards = [{} if model.endswith(_FILES) else open_bundle(model).card for model in options.model]
-    folds = {(card.get("provenance") or {}).get("fold") for card in cards}
-    if any(data.trained_elsewhere(card, options.protocol, [options.split]) for card in cards) or (
-        options.split == "train" and (options.fold is None or folds != {options.fold})
-    ):
-        print(
-            "Nothing shows that this model was trained without these faces (another --protocol, or no train.py "
-            "--fold): such figures say nothing of faces it has not seen."
-        )
+def made_from(model: str) -> tuple[str | None, str | None]:
+    """The protocol that a model was trained under, and the fold that it left out, as far as that is recorded.
+
+    A bundle (folder or Hub id) has it in its card; a file in that of its bundle, or in the settings of its run.
+    """
+    path, settings = Path(model), Path(model).parent / "settings.json"
+    if model.endswith(_FILES) and not path.is_file():
+        raise BundleError(f"No model at {model}: give a file that exists, a bundle's folder, or a Hub id.")
+    if path.is_file() and not (path.parent / CARD).is_file():
+        try:
+            found = json.loads(settings.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        places = (("protocol",), ("fold",))
+    else:
+        found = read_card(path.parent) if path.is_file() else open_bundle(model).card
+        places = (("metrics", "split", "protocol"), ("provenance", "fold"))
+
+    def at(place: tuple[str, ...]) -> str | None:
+        value = found
+        for key in place:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value if isinstance(value, str) else None
+
+    return at(places[0]), at(places[1])
+
+
+def _unseen(options: argparse.Namespace, records: list[tuple[str | None, str | None]]) -> bool:
+    """Whether the models' records show that they were trained without the faces that are scored."""
+    if options.split == "train":
+        return options.fold is not None and all(record == (options.protocol, options.fold) for record in records)
+    return all(trained and not data.saw(trained, options.protocol, [options.split]) for trained, _ in records)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -328,6 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         nargs="+",
+        action="extend",
         required=True,
         help="a bundle's folder, a Hub id with optional @revision, or an .onnx or .keras file; of several bundles the "
         "mean answer over each face and its mirror image is scored, which is what train.py --teacher learns",
@@ -357,6 +379,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.fold and options.split != "train":
         parser.error("--fold is a part of the training faces: give --split train too")
     try:
+        records = [made_from(model) for model in options.model]
+        alone = next((model for model in options.model if Path(model).is_file()), None)
+        if alone and len(options.model) > 1:
+            raise BundleError(f"{alone} is a file: of several models each must be a bundle, a folder or Hub id.")
         everything, report = data.load_utkface(
             options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
         )
@@ -384,7 +410,11 @@ def main(arguments: list[str] | None = None) -> int:
             table(metrics),
             sep="\n",
         )
-        _warn_of_known_faces(options)
+        if not _unseen(options, records):
+            print(
+                "Nothing shows that this model was trained without these faces (no record, another --protocol, or no "
+                "train.py --fold): such figures say nothing of faces it has not seen."
+            )
         if options.json:
             write_beside(options.json, json.dumps(metrics, indent=1))
         if options.csv:

@@ -492,15 +492,16 @@ def run(options: argparse.Namespace) -> Path:
 
 def _refuse_knowing(options: argparse.Namespace) -> None:
     """DataError if what the run starts or learns from was trained on faces that this run validates or tests with."""
-    from space.bundle import CARD, open_bundle, read_card
+    from training.evaluate import made_from
 
-    start = Path(options.init)  # a file, of a bundle perhaps, or a word
-    of_bundle = start.is_file() and (start.parent / CARD).is_file()
-    cards = {f"--init {start}": read_card(start.parent)} if of_bundle else {}
-    cards |= {f"--teacher {model}": open_bundle(model).card for model in options.teacher or ()}
-    for option, card in cards.items():
-        trained = data.trained_elsewhere(card, options.protocol, ("validation", "test"))
-        if trained:
+    models = {f"--teacher {model}": model for model in options.teacher or ()}
+    if Path(options.init).is_file():
+        models[f"--init {options.init}"] = options.init
+    for option, model in models.items():
+        trained, _ = made_from(model)
+        if trained is None:
+            print(f"{option} has no record of its training: if this run's test faces were in it, figures are too good.")
+        if data.saw(trained, options.protocol, ("validation", "test")):
             raise data.DataError(
                 f"{option} was trained under {trained}, and so on faces that {options.protocol} keeps apart for "
                 f"validation or test: give --protocol {trained}, or choose another."
