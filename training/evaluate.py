@@ -4,8 +4,8 @@
     python training/evaluate.py --model space/models/compact --dataset HuggingFaceM4/FairFace
 
 UTKFace's chips are scored as they are. FairFace's photographs go the way of a user's: a detector finds the face and
-it is cut out; their ages are known as ranges of years only. Knows nothing of training; scores what is served, or
-an `.onnx` or `.keras` file alone.
+it is cut out; their ages are known as ranges of years only. Knows nothing of training; scores what is served, an
+`.onnx` or `.keras` file alone, or the mean of several bundles.
 """
 
 from __future__ import annotations
@@ -311,27 +311,28 @@ def made_from(model: str) -> tuple[str | None, str | None]:
     """The protocol that a model was trained under, and the fold that it left out, as far as that is recorded.
 
     A bundle (folder or Hub id) has it in its card; a file in that of its bundle, or in the settings of its run.
+
+    Raises:
+        BundleError: there is no such model, or its bundle's card is damaged.
     """
-    path, settings = Path(model), Path(model).parent / "settings.json"
+    path = Path(model)
     if model.endswith(_FILES) and not path.is_file():
         raise BundleError(f"No model at {model}: give a file that exists, a bundle's folder, or a Hub id.")
     if path.is_file() and not (path.parent / CARD).is_file():
         try:
-            found = json.loads(settings.read_text(encoding="utf-8"))
+            settings = json.loads((path.parent / "settings.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            found = None
-        places = (("protocol",), ("fold",))
-    else:
-        found = read_card(path.parent) if path.is_file() else open_bundle(model).card
-        places = (("metrics", "split", "protocol"), ("provenance", "fold"))
+            return None, None
+        return _text_at(settings, "protocol"), _text_at(settings, "fold")
+    card = read_card(path.parent) if path.is_file() else open_bundle(model).card
+    return _text_at(card, "metrics", "split", "protocol"), _text_at(card, "provenance", "fold")
 
-    def at(place: tuple[str, ...]) -> str | None:
-        value = found
-        for key in place:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value if isinstance(value, str) else None
 
-    return at(places[0]), at(places[1])
+def _text_at(value: object, *keys: str) -> str | None:
+    """The text at that place of a JSON value, which may be anybody's; None where there is none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _unseen(options: argparse.Namespace, records: list[tuple[str | None, str | None]]) -> bool:
@@ -424,7 +425,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_beside(options.suspects, listed)
             count = listed.count("\n") - 1
             print(f"{count} of {len(samples)} labels look wrong, listed in {options.suspects}; nothing was changed.")
-        if not everything.binned and len(options.model) == 1 and not options.model[0].endswith(_FILES):
+        if not everything.binned and not alone and len(options.model) == 1:
             recorded = open_bundle(options.model[0]).card.get("metrics") or {}
             if same_faces(recorded.get("split"), metrics["split"]):
                 print(compare(metrics, recorded))
