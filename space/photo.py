@@ -15,6 +15,9 @@ MAX_SCANS = 100  # of a JPEG
 MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG
 # Named, so that no file of a stranger's starts a decoder nobody needs: Pillow hands PostScript to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # MPO comes with JPEG
+# Pillow passes on the whole strip buffer even when the codec fills only part of it. JPEG and CCITT strips may end early
+# without an error, and the rest is then memory of an earlier request. These codecs fail instead.
+TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "lzma")
 
 
 class PhotoError(ValueError):
@@ -43,6 +46,8 @@ def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
                     raise Image.DecompressionBombError
                 if image.format in ("JPEG", "MPO") and _too_many_scans(image):
                     raise PhotoError("The picture is damaged: it has too many layers. Save it again or use another.")
+                if image.format == "TIFF" and image.info.get("compression") not in TIFF_COMPRESSIONS:
+                    raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:

@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 with atheris.instrument_imports(include=["space", "PIL"]):
     import numpy as np
+    from corpus import pictures
     from films import WOMAN, moving, write_film
-    from PIL import Image
 
     from space import batch, bundle, calibration, crop, live, photo, video
     from space.face import Face
@@ -46,35 +46,6 @@ class Nobody:
     def estimate(self, rgb, faces):
         assert rgb.dtype == np.uint8 and rgb.ndim == 3
         return [Face(f.box, f.score, age=30.0, gender="male", gender_probability=0.9) for f in faces]
-
-
-def pictures() -> list[bytes]:
-    """One small picture of every kind."""
-    grey = np.arange(48 * 40).reshape(40, 48) % 256
-    rgb = Image.fromarray(np.stack([grey, grey[::-1], grey[:, ::-1]], axis=2).astype(np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    kinds = [(rgb, f, {}) for f in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "MPO")]
-    kinds += [
-        (rgb, "JPEG", {"exif": exif, "progressive": True}),
-        (rgb.convert("CMYK"), "JPEG", {}),
-        (rgb.convert("P"), "PNG", {"transparency": 3}),
-        (rgb.convert("RGBA"), "PNG", {}),
-        (rgb.convert("RGBA"), "WEBP", {"lossless": True}),
-        (Image.fromarray((grey * 200).astype(np.uint16)), "PNG", {}),
-        (Image.fromarray((grey * 200).astype(np.uint16)), "TIFF", {"compression": "tiff_lzw"}),
-        (Image.fromarray(grey.astype(np.float32)), "TIFF", {}),
-        (rgb.convert("1"), "TIFF", {"compression": "group4"}),
-        (rgb, "TIFF", {"compression": "jpeg"}),
-        (rgb, "GIF", {"save_all": True, "append_images": [rgb.rotate(90), rgb]}),
-        (rgb, "WEBP", {"save_all": True, "append_images": [rgb.rotate(90)]}),
-    ]  # fmt: skip
-    files = []
-    for image, kind, options in kinds:
-        file = io.BytesIO()
-        image.save(file, kind, **options)
-        files.append(file.getvalue())
-    return [*files, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<html><script>alert(1)</script></html>", b""]
 
 
 def zips() -> list[bytes]:
