@@ -18,12 +18,10 @@ import os
 import platform
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -37,21 +35,10 @@ from space.crop import crops
 from space.estimator import Estimator
 from space.live import LiveStream
 from space.tabs.photo import EXAMPLES
+from space.timing import median_ms
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 1.5  # of repeated calls for each figure
 _PACKAGES = ("onnxruntime", "opencv-python-headless", "gradio", "numpy")
-
-
-def median_ms(call: Callable[[], object]) -> float:
-    """Milliseconds of one call: the median of those that fit into SECONDS, five at least, after two for warm-up."""
-    call(), call()
-    times, end = [], time.perf_counter() + SECONDS
-    while len(times) < 5 or time.perf_counter() < end:
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
 
 
 def machine() -> dict:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
 CARD = "age_gender.json"
-EMBEDDED = Path(__file__).resolve().parent / "models" / "compact"
+MODELS = Path(__file__).resolve().parent / "models"  # the embedded bundles, by name
+DEFAULT = "compact"  # the one that serves if none is named
 CONNECT_TIMEOUT = 3.5  # seconds to wait for a Hub that does not answer
 STALL = 5.0  # seconds without a byte after which a download is given up
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
@@ -47,17 +48,26 @@ class Bundle:
         return {"name": self.card["network"], "source": self.source, "revision": self.revision}
 
 
-def open_bundle(model: str | None = None) -> Bundle:
+def embedded() -> list[str]:
+    """The names of the embedded bundles, the default first."""
+    names = sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))
+    return sorted(names, key=lambda name: name != DEFAULT)
+
+
+def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
     """Find and verify a bundle.
 
     Args:
-        model: a folder, a Hub id `user/name[@revision]` (branch, tag or commit), or None for the embedded one.
+        model: the name of an embedded bundle ("compact"), a folder, a Hub id `user/name[@revision]` (branch, tag or
+            commit), or None for the default embedded one.
+        keras: from the Hub, also download the Keras weights.
 
     Raises:
         BundleError: it is not there, damaged, of a newer format, or no bundle. Nothing else is tried instead.
     """
-    if model is None:
-        return Bundle(EMBEDDED, verify(EMBEDDED), "embedded")
+    model = model or DEFAULT
+    if model in embedded():
+        return Bundle(MODELS / model, verify(MODELS / model), "embedded")
     path = Path(model).expanduser()
     if path.is_dir():
         return Bundle(path, verify(path), path.resolve().name)
@@ -66,7 +76,7 @@ def open_bundle(model: str | None = None) -> Bundle:
         raise BundleError(
             f"No model at {model}: give a bundle's folder, or a Hub id such as user/name or user/name@revision."
         )
-    folder, revision = download(match["repo"], match["revision"])
+    folder, revision = download(match["repo"], match["revision"], keras=keras)
     return Bundle(folder, verify(folder), match["repo"], revision)
 
 
@@ -123,7 +133,7 @@ def read_card(folder: Path) -> dict:
     return card
 
 
-def download(repo: str, revision: str | None) -> tuple[Path, str]:
+def download(repo: str, revision: str | None, *, keras: bool = False) -> tuple[Path, str]:
     """The files that serving needs of a Hub repository → their folder in the Hub's cache, and the commit.
 
     Raises:
@@ -132,7 +142,10 @@ def download(repo: str, revision: str | None) -> tuple[Path, str]:
     """
     commit, path = hub_file(repo, CARD, revision)
     card = read_card(path.parent)
-    hub_file(repo, card["serve"], commit, sha256=card["files"][card["serve"]]["sha256"])
+    roles = ("keras", "keras-config", "keras-metadata", "keras-weights") if keras else ()
+    for name, entry in card["files"].items():
+        if name == card["serve"] or entry.get("role") in roles:
+            hub_file(repo, name, commit, sha256=entry["sha256"])
     return path.parent, commit
 
 

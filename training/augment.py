@@ -28,15 +28,24 @@ class Strength:
     colour: float = 0.0  # of each channel's value, as light of another colour does
     blur: float = 0.0  # share of faces shown as from an eighth to the half of their resolution
     jpeg: float = 0.0  # share of faces compressed
+    sharpness: float = 0.0  # of the deviation from a local mean: softer or sharper
+    gamma: float = 0.0  # of the exponent of the brightness curve
+    grain: float = 0.0  # largest standard deviation of a sensor's noise, in grey levels of 255
     erase: float = 0.0  # share of faces with a rectangle covered
 
 
 STRENGTHS = {
     "published": Strength(0.1, 0.1, 15.0, 0.2, 0.0, 0.0, 0.0),
     "mild": Strength(0.05, 0.10, 12.0, 0.25, 0.25, 0.3, 0.1),
-    "medium": Strength(0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, colour=0.05, blur=0.15, jpeg=0.15, erase=0.1),
-    "strong": Strength(0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, colour=0.1, blur=0.3, jpeg=0.3, erase=0.2),
-}
+    "medium": Strength(
+        0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, colour=0.05, blur=0.15, jpeg=0.15, sharpness=1.0, gamma=0.2, grain=6.0,
+        erase=0.1,
+    ),
+    "strong": Strength(
+        0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, colour=0.1, blur=0.3, jpeg=0.3, sharpness=1.5, gamma=0.35, grain=12.0,
+        erase=0.2,
+    ),
+}  # fmt: skip
 
 _COARSE = 8  # pixels that a blurred face's worst pixel spans
 _BLOCK = 8  # pixels, JPEG's blocks
@@ -56,7 +65,7 @@ _STEPS = np.array([[10 + 7 * (i + j) for j in range(_BLOCK)] for i in range(_BLO
 
 
 class Augment(keras.layers.Layer):
-    """Flip, move, scale, turn, recolour, blur, compress and cover faces; the identity outside of training.
+    """Flip, move, scale, turn, recolour, blur, sharpen, compress and cover faces; the identity outside of training.
 
     Input and output: uint8 [N, H, W, 3] RGB. Pixels from outside the picture repeat its border.
     """
@@ -90,13 +99,7 @@ class Augment(keras.layers.Layer):
         a, b, d, e = mirror * cos, -sin, mirror * sin, cos
         zero = ops.zeros_like(a)
         transform = ops.stack([a, b, tx - a * cx - b * cy, d, e, ty - d * cx - e * cy, zero, zero], axis=-1)
-        x = ops.image.affine_transform(
-            ops.cast(images, "float32"),
-            transform,
-            interpolation="bilinear",
-            fill_mode="nearest",
-            data_format="channels_last",
-        )
+        x = _warp(ops.cast(images, "float32"), transform)
 
         def each(values):
             return ops.reshape(values, (-1, 1, 1, 1))
@@ -111,6 +114,12 @@ class Augment(keras.layers.Layer):
         )
         if limit.colour:
             x = x * ops.stack([each(1 + uniform(-1.0, 1.0) * limit.colour)[..., 0] for _ in range(3)], axis=-1)
+        if limit.gamma:
+            exponent = ops.exp(uniform(-1.0, 1.0) * math.log1p(limit.gamma))
+            x = 255.0 * ops.power(ops.clip(x, 0.5, 255.0) / 255.0, each(exponent))
+        if limit.sharpness:
+            local = ops.average_pool(x, 3, 1, padding="same", data_format="channels_last")
+            x = local + (x - local) * each(1 + uniform(-1.0, 1.0) * limit.sharpness)
         if limit.blur:
             coarse = ops.average_pool(x, _COARSE, _COARSE, data_format="channels_last")
             coarse = ops.image.resize(coarse, (height, width), "bilinear", data_format="channels_last")
@@ -118,6 +127,10 @@ class Augment(keras.layers.Layer):
             x = x + (coarse - x) * each(share)
         if limit.jpeg:
             x = _compressed(x, each(ops.where(uniform(0.0, 1.0) < limit.jpeg, uniform(0.5, 3.0), 0.0)))
+        if limit.grain:
+            noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
+            # Squared: most photos have little noise.
+            x = x + noise * each(limit.grain * ops.square(uniform(0.0, 1.0)))
         if limit.erase:
             # Random erasing (Zhong et al. 2017, arXiv 1708.04896), with one grey.
             rows, columns = (
@@ -132,6 +145,26 @@ class Augment(keras.layers.Layer):
         return ops.cast(ops.clip(ops.round(x), 0, 255), "uint8")
 
 
+def _warp(x, transform):
+    """Images [N, H, W, 3] moved by affine maps [N, 8] from output to input pixels; borders repeat."""
+    if keras.backend.backend() != "torch":
+        return ops.image.affine_transform(
+            x, transform, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
+        )
+    # Keras's own for PyTorch handles one image at a time, which takes longer than the training step.
+    from torch.nn.functional import affine_grid, grid_sample
+
+    height, width = x.shape[1:3]
+    a, b, tx, d, e, ty = (transform[:, i] for i in range(6))
+    cx, cy = (width - 1) / 2, (height - 1) / 2
+    # PyTorch measures from the centre, in halves of the side.
+    rows = [a, b * cy / cx, (a * cx + b * cy + tx - cx) / cx, d * cx / cy, e, (d * cx + e * cy + ty - cy) / cy]
+    matrix = ops.reshape(ops.stack(rows, axis=-1), (-1, 2, 3))
+    grid = affine_grid(matrix, (x.shape[0], 3, height, width), align_corners=True)
+    moved = grid_sample(x.permute(0, 3, 1, 2), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return moved.permute(0, 2, 3, 1)
+
+
 def _compressed(x, strength):
     """Faces as JPEG leaves them: the cosine transform of 8x8 blocks, rounded to steps.
 
@@ -142,6 +175,6 @@ def _compressed(x, strength):
     grey = ops.mean(x, axis=-1)
     blocks = ops.reshape(grey, (-1, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK))
     frequencies = ops.einsum("ki,nhiwj,lj->nhkwl", _DCT, blocks, _DCT)
-    steps = ops.maximum(ops.reshape(strength, (-1, 1, 1, 1, 1)), 1e-3) * _STEPS[:, None, :]
+    steps = ops.multiply(ops.maximum(ops.reshape(strength, (-1, 1, 1, 1, 1)), 1e-3), _STEPS[:, None, :])
     rounded = ops.einsum("ki,nhkwl,lj->nhiwj", _DCT, ops.round(frequencies / steps) * steps, _DCT)
     return x + ops.reshape(rounded - blocks, (-1, height, width, 1))

@@ -10,7 +10,7 @@ from training.data import AGE_BANDS
 
 COVERAGE = 0.8  # of the intervals
 FOLDS = 5
-FEWEST = 20  # faces of an age band with a table of its own
+MIN_FACES = 20  # faces of an age band with a table of its own
 BINS = 15  # of the expected calibration error
 
 
@@ -33,14 +33,14 @@ def fit(outputs: dict[str, np.ndarray], age: np.ndarray, female: np.ndarray, *, 
     """
     y, z = np.asarray(female, bool), logit(outputs["p_female"])
 
-    def surprise(log_temperature: float) -> float:
+    def nll(log_temperature: float) -> float:
         return float(np.mean(np.logaddexp(0, np.where(y, -z, z) / np.exp(log_temperature))))
 
-    best = minimize_scalar(surprise, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
+    best = minimize_scalar(nll, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
     gender = {"temperature": round(float(np.exp(best.x)), 4)}
     folds = np.array_split(np.random.default_rng(0).permutation(len(age)), min(FOLDS, len(age)))
 
-    def held(level: float) -> float:
+    def cv_coverage(level: float) -> float:
         """The share of faces inside intervals that were fitted without them."""
         inside = 0
         for fold in folds:
@@ -51,7 +51,7 @@ def fit(outputs: dict[str, np.ndarray], age: np.ndarray, female: np.ndarray, *, 
         return inside / len(age)
 
     levels = np.arange(coverage - 0.15, coverage + 0.0501, 0.01)
-    level = min(levels, key=lambda candidate: abs(held(candidate) - coverage))
+    level = min(levels, key=lambda candidate: abs(cv_coverage(candidate) - coverage))
     return {"faces": len(age), "age": _tables(outputs, age, float(level), coverage), "gender": gender}
 
 
@@ -67,7 +67,7 @@ def _tables(outputs: dict[str, np.ndarray], age: np.ndarray, level: float, cover
     # one standard error more, at the cost of the large bands, since `level` keeps the whole at `coverage`.
     tails = []
     for band in bands:
-        band = band if len(band) >= FEWEST else errors
+        band = band if len(band) >= MIN_FACES else errors
         tails.append(_tails(band, min(0.99, level + float(np.sqrt(level * (1 - level) / len(band))))))
     return {
         "coverage": coverage,

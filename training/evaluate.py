@@ -16,7 +16,6 @@ import io
 import itertools
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script
@@ -27,40 +26,21 @@ import numpy as np
 from space.bundle import CARD, BundleError, open_bundle, read_card
 from space.detector import load_detector
 from space.estimator import Estimator
-from training import calibrate, data, distill
+from training import calibrate, data
 from training.atomic import write_beside
 from training.framing import Cut, seen
 
 _RESAMPLES = 1000  # of the bootstrap
-_FILES = (".onnx", ".keras")  # models that are no bundle
-SUSPECT_YEARS = 25.0  # outside of the label's range
-SUSPECT_GENDER = 0.02  # probability of the labelled gender
+BAND_END = 89  # years, where the open last band of FairFace is taken to end
 
 
-def predict(model: str | Path, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What a bundle (folder or Hub id), calibrated, or a file answers for uint8 images [N, 200, 200, 3]."""
-    if str(model).endswith(".onnx"):
+def predict(model: str, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Calibrated outputs of a bundle (folder, Hub id or embedded name), or of an .onnx file, for uint8 images
+    [N, 200, 200, 3]."""
+    if model.endswith(".onnx"):
         return Estimator(model).predict(images)
-    if str(model).endswith(".keras"):
-        import keras
-
-        from training.fit import predict as keras_predict
-
-        try:
-            network = keras.models.load_model(model, compile=False)
-        except Exception as error:  # zipfile, h5py and Keras raise many kinds
-            raise BundleError(f"{model} cannot be loaded by Keras {keras.__version__}: {error}") from error
-        return keras_predict(network, images)
-    bundle = open_bundle(str(model))
+    bundle = open_bundle(model)
     return calibrate.apply(bundle.card.get("calibration"), Estimator(bundle.model_path).predict(images))
-
-
-def predict_mean(models: Sequence[str], images: np.ndarray) -> dict[str, np.ndarray]:
-    """What one model answers; of several bundles the mean that a network would learn from them as `--teacher`."""
-    if len(models) == 1:
-        return predict(models[0], images)
-    age_probs, p_female = distill.answers(models, images)
-    return {"age": age_probs.astype(np.float32) @ np.arange(age_probs.shape[1], dtype=np.float32), "p_female": p_female}
 
 
 def measure(
@@ -127,10 +107,26 @@ def per_face(samples: data.Samples, outputs: dict[str, np.ndarray]) -> dict[str,
         error = age - samples.age
         values |= {"age_mae": np.abs(error), "age_bias": error, "cs5": np.abs(error) <= 5}
     values["gender_accuracy"] = (outputs["p_female"] >= 0.5) == (samples.gender == 1)
-    if "age_low" in outputs and not samples.binned:
-        values["interval_coverage"] = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
+    if "age_low" in outputs:
+        if samples.binned:
+            values["interval_coverage"] = _band_coverage(samples.age_range, outputs["age_low"], outputs["age_high"])
+        else:
+            values["interval_coverage"] = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
         values["interval_width"] = outputs["age_high"] - outputs["age_low"]
     return values
+
+
+def spread_ages(age_range: np.ndarray) -> np.ndarray:
+    """One age for each band [N, 2], spread evenly over it: float64 [N] years. A known age stays as it is."""
+    first, last = age_range[:, 0].astype(np.float64), np.minimum(age_range[:, 1], BAND_END)
+    return np.floor(first + np.random.default_rng(0).random(len(first)) * (last - first + 1))
+
+
+def _band_coverage(age_range: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The share of each band's years that lie in an interval: float64 [N]."""
+    first, last = age_range[:, 0], np.minimum(age_range[:, 1], BAND_END)
+    inside = np.floor(np.minimum(high, last)) - np.ceil(np.maximum(low, first)) + 1
+    return np.clip(inside, 0, None) / (last - first + 1)
 
 
 def group_masks(samples: data.Samples) -> dict[str, dict[str, np.ndarray]]:
@@ -167,41 +163,6 @@ def crossed(samples: data.Samples, outputs: dict[str, np.ndarray]) -> str:
     return table.getvalue()
 
 
-def suspects(samples: data.Samples, outputs: dict[str, np.ndarray]) -> str:
-    """Faces whose label the model finds hard to believe, as CSV, the likeliest mistakes first; for people to look at.
-
-    An age is suspected that is SUSPECT_YEARS off, a gender that the model gives at most SUSPECT_GENDER. Only faces
-    that the model was not trained on are judged fairly.
-    """
-    off = outputs["age"].astype(np.float64) - np.clip(outputs["age"], *samples.age_range.T)
-    labelled = np.where(samples.gender == 1, outputs["p_female"], 1 - outputs["p_female"])
-    surprise = np.maximum(np.abs(off) / SUSPECT_YEARS, SUSPECT_GENDER / np.maximum(labelled, 1e-9))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["name", "sha256", "age", "age_answered", "gender", "p_of_gender", "suspected"])
-    for i in np.argsort(-surprise)[: int(np.sum(surprise >= 1))]:
-        what = [
-            kind
-            for kind, yes in (("age", abs(off[i]) >= SUSPECT_YEARS), ("gender", labelled[i] <= SUSPECT_GENDER))
-            if yes
-        ]
-        first, last = samples.age_range[i]
-        age = f"{first:.0f}" if first == last else data.band_name(int(first), int(last))
-        gender = data.GENDERS[samples.gender[i]]
-        writer.writerow(
-            [
-                samples.name[i],
-                samples.sha256[i],
-                age,
-                f"{outputs['age'][i]:.0f}",
-                gender,
-                f"{labelled[i]:.4f}",
-                "+".join(what),
-            ]
-        )
-    return table.getvalue()
-
-
 def _interval(values: np.ndarray) -> dict[str, float]:
     """Mean with its 95 % percentile bootstrap interval (Efron & Tibshirani 1993); the seed is fixed."""
     values = np.asarray(values, np.float64)
@@ -211,7 +172,7 @@ def _interval(values: np.ndarray) -> dict[str, float]:
     return {"value": float(values.mean()), "low": float(low), "high": float(high)}
 
 
-def split_record(options: argparse.Namespace, split: str) -> dict:
+def split_record(options, split: str) -> dict:
     """Which faces figures were measured on; equal records mean equal faces, given the same dataset."""
     return {"name": split, **{name: getattr(options, name) for name in ("protocol", "policy", "limit", "seed")}}
 
@@ -226,25 +187,27 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
 
     def row(name: str, group: dict) -> tuple[str, ...]:
         gender = cell(group["gender_accuracy"], 100)
-        if binned:
-            return (name, str(group["n"]), cell(group["age_band"], 100), cell(group["age_band_or_next"], 100), gender)
         inside, width = group.get("interval_coverage"), group.get("interval_width")
+        held = f"{100 * inside['value']:.1f} in ± {width['value'] / 2:.1f}" if inside else "–"
+        if binned:
+            bands = (cell(group["age_band"], 100), cell(group["age_band_or_next"], 100))
+            return (name, str(group["n"]), *bands, held, gender)
         return (
             name,
             str(group["n"]),
             cell(group["age_mae"], digits=2),
             cell(group["cs5"], 100),
             f"{group['age_bias']['value']:+.2f}",
-            f"{100 * inside['value']:.1f} in ± {width['value'] / 2:.1f}" if inside else "–",
+            held,
             gender,
         )
 
     base = metrics["baseline"]
     commoner = f"{100 * base['gender_accuracy']:.1f}"
     if binned:
-        header = ("", "n", "age in its band, %", "or the next, %", "gender, %")
+        header = ("", "n", "age in its band, %", "or the next, %", "% in interval", "gender, %")
         constant = f"{100 * base['age_band_share']:.1f} (always {base['age_band']})"
-        baseline = ("baseline", "", constant, "", commoner)
+        baseline = ("baseline", "", constant, "", "", commoner)
     else:
         header = ("", "n", "age MAE, years", "CS@5, %", "bias, years", "% in interval", "gender, %")
         constant = f"{base['age_mae']:.2f} (always {base['median_age']:.0f})"
@@ -307,39 +270,50 @@ def views(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
     return {"frontal": found & ~turned, "turned": turned}
 
 
-def made_from(model: str) -> tuple[str | None, str | None]:
-    """The protocol that a model was trained under, and the fold that it left out, as far as that is recorded.
-
-    A bundle (folder or Hub id) has it in its card; a file in that of its bundle, or in the settings of its run.
+def trained_under(model: str) -> str | None:
+    """The protocol that a model was trained under, as its bundle or run records it; None without a record.
 
     Raises:
         BundleError: there is no such model, or its bundle's card is damaged.
     """
     path = Path(model)
-    if model.endswith(_FILES) and not path.is_file():
+    if model.endswith((".onnx", ".h5", ".keras")) and not path.is_file():
         raise BundleError(f"No model at {model}: give a file that exists, a bundle's folder, or a Hub id.")
     if path.is_file() and not (path.parent / CARD).is_file():
         try:
-            settings = json.loads((path.parent / "settings.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None, None
-        return _text_at(settings, "protocol"), _text_at(settings, "fold")
+            return str(json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["protocol"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
     card = read_card(path.parent) if path.is_file() else open_bundle(model).card
-    return _text_at(card, "metrics", "split", "protocol"), _text_at(card, "provenance", "fold")
+    try:
+        return str(card["metrics"]["split"]["protocol"])
+    except (KeyError, TypeError):
+        return None
 
 
-def _text_at(value: object, *keys: str) -> str | None:
-    """The text at that place of a JSON value, which may be anybody's; None where there is none."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, str) else None
+def _is_held_out(options: argparse.Namespace, trained: str | None) -> bool:
+    """Whether the model's record shows that it was trained without the faces that are scored."""
+    return options.split != "train" and trained is not None and not data.saw(trained, options.protocol, [options.split])
 
 
-def _unseen(options: argparse.Namespace, records: list[tuple[str | None, str | None]]) -> bool:
-    """Whether the models' records show that they were trained without the faces that are scored."""
-    if options.split == "train":
-        return options.fold is not None and all(record == (options.protocol, options.fold) for record in records)
-    return all(trained and not data.saw(trained, options.protocol, [options.split]) for trained, _ in records)
+def score(options: argparse.Namespace) -> tuple[data.Samples, dict[str, np.ndarray], dict, data.Report]:
+    """Load faces, predict and measure: samples, outputs, metrics and the report of the data."""
+    everything, report = data.load_utkface(
+        options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
+    )
+    samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
+    if everything.binned:
+        detector, note = load_detector(options.detector)
+        samples, images = data.decode(samples, Cut(detector))
+        outputs = predict(options.model, images)
+        views_ = views(images, detector) if detector.name == "yunet" else None
+        metrics = measure(samples, outputs, views=views_) | {"detector": detector.name}
+        print(note or f"Faces found by {detector.name}.")
+    else:
+        median = float(np.median(everything.split("train", options.protocol).age))
+        samples, images = data.decode(samples)
+        metrics = measure(samples, outputs := predict(options.model, images), median_age=median)
+    return samples, outputs, metrics | {"split": split_record(options, options.split)}, report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -349,11 +323,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--model",
-        nargs="+",
-        action="extend",
         required=True,
-        help="a bundle's folder, a Hub id with optional @revision, or an .onnx or .keras file; of several bundles the "
-        "mean answer over each face and its mirror image is scored, which is what train.py --teacher learns",
+        help="a bundle's folder, a Hub id with optional @revision, vgg16, compact, or an .onnx file",
     )
     parser.add_argument(
         "--dataset",
@@ -365,9 +336,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--policy", choices=data.POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(data.PROTOCOLS), default="80/10/10")
     parser.add_argument("--limit", type=data.positive, help="at most so many faces")
-    parser.add_argument(
-        "--fold", type=data.fold, metavar="K/N", help="only the K-th of N parts, which train.py --fold K/N left out"
-    )
     parser.add_argument("--seed", type=int, default=0, help="which faces --limit draws")
     parser.add_argument(
         "--detector",
@@ -375,58 +343,27 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--csv", type=Path, help="write the figures by race, gender and age band here")
-    parser.add_argument("--suspects", type=Path, help="write the faces whose labels look wrong here, as CSV")
     options = parser.parse_args(arguments)
-    if options.fold and options.split != "train":
-        parser.error("--fold is a part of the training faces: give --split train too")
     try:
-        records = [made_from(model) for model in options.model]
-        alone = next((model for model in options.model if Path(model).is_file()), None)
-        if alone and len(options.model) > 1:
-            raise BundleError(f"{alone} is a file: of several models each must be a bundle, a folder or Hub id.")
-        everything, report = data.load_utkface(
-            options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
-        )
-        samples = everything.split(options.split, options.protocol)
-        if options.fold:
-            samples = samples.fold(options.fold)
-        samples = samples.limit(options.limit, options.seed)
-        if everything.binned:
-            detector, note = load_detector(options.detector)
-            samples, images = data.decode(samples, Cut(detector))
-            metrics = measure(
-                samples, outputs := predict_mean(options.model, images),
-                views=views(images, detector) if detector.name == "yunet" else None,
-            )  # fmt: skip
-            metrics["detector"] = detector.name
-            print(note or f"Faces found by {detector.name}.")
-        else:
-            median = float(np.median(everything.split("train", options.protocol).age))
-            samples, images = data.decode(samples)
-            metrics = measure(samples, outputs := predict_mean(options.model, images), median_age=median)
-        metrics["split"] = split_record(options, options.split) | ({"fold": options.fold} if options.fold else {})
+        trained = trained_under(options.model)
+        samples, outputs, metrics, report = score(options)
         print(
             report,
-            f"{', '.join(options.model)} on {options.split} of {options.protocol} ({options.policy})",
+            f"{options.model} on {options.split} of {options.protocol} ({options.policy})",
             table(metrics),
             sep="\n",
         )
-        if not _unseen(options, records):
+        if not _is_held_out(options, trained):
             print(
-                "Nothing shows that this model was trained without these faces (no record, another --protocol, or no "
-                "train.py --fold): such figures say nothing of faces it has not seen."
+                "Nothing shows that this model was trained without these faces (no record, or another --protocol): its "
+                "figures may be too good."
             )
         if options.json:
             write_beside(options.json, json.dumps(metrics, indent=1))
         if options.csv:
             write_beside(options.csv, crossed(samples, outputs))
-        if options.suspects:
-            listed = suspects(samples, outputs)
-            write_beside(options.suspects, listed)
-            count = listed.count("\n") - 1
-            print(f"{count} of {len(samples)} labels look wrong, listed in {options.suspects}; nothing was changed.")
-        if not everything.binned and not alone and len(options.model) == 1:
-            recorded = open_bundle(options.model[0]).card.get("metrics") or {}
+        if not samples.binned and not options.model.endswith(".onnx"):
+            recorded = open_bundle(options.model).card.get("metrics") or {}
             if same_faces(recorded.get("split"), metrics["split"]):
                 print(compare(metrics, recorded))
     except (ValueError, RuntimeError, OSError) as error:

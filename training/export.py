@@ -14,22 +14,26 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from space.bundle import CARD, FORMAT, sha256_of, verify
+from space.bundle import CARD, FORMAT, BundleError, sha256_of, verify
 from space.crop import load_template
 from space.estimator import Estimator
 from training import model_card
 from training.atomic import new_folder
 
+KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")
 TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
 _ROLES = {
     "model.onnx": "onnx-float32",
     "model.int8.onnx": "onnx-int8",
-    "model.keras": "keras",
+    "config.json": "keras-config",
+    "metadata.json": "keras-metadata",
     "model.weights.h5": "keras-weights",
 }
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "datasets", "tf2onnx", "onnx", "onnxruntime")
@@ -40,7 +44,10 @@ class ExportError(RuntimeError):
 
 
 def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
-    """Write model.keras, model.weights.h5 and model.onnx, and prove ONNX equal to Keras.
+    """Write the Keras files and model.onnx, and prove ONNX equal to Keras.
+
+    `config.json`, `metadata.json` and `model.weights.h5` are the members of a `.keras` archive: what
+    `keras.saving.load_model("hf://user/name")` downloads from a repository.
 
     Args:
         network: from `networks.build`, float32 policy.
@@ -52,16 +59,15 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
     """
     import keras
 
-    from training.fit import predict
+    from training.batches import predict
 
-    network.save(folder / "model.keras")
-    network.save_weights(folder / "model.weights.h5")
+    save_keras(network, folder)
     if keras.backend.backend() == "tensorflow":
         convert(network, folder / "model.onnx")
     else:
         # Only TensorFlow's converter keeps the batch dynamic without further packages.
         result = subprocess.run(
-            [sys.executable, "-m", "training.export", str(folder / "model.keras"), str(folder / "model.onnx")],
+            [sys.executable, "-m", "training.export", str(folder), str(folder / "model.onnx")],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             cwd=Path(__file__).resolve().parent.parent,
             capture_output=True,
@@ -76,6 +82,32 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
         raise ExportError(f"ONNX and Keras differ by {difference:.4f} years on real faces; {TOLERANCE} is allowed.")
     gender = float(np.max(np.abs(keras_out["p_female"] - onnx_out["p_female"])))
     print(f"ONNX equals Keras on {len(faces)} faces: ages within {difference:.6f} year, gender within {gender:.6f}")
+
+
+def save_keras(network, folder: Path) -> None:
+    """Write a network as the members of its `.keras` archive."""
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "model.keras"
+        network.save(archive)
+        with zipfile.ZipFile(archive) as members:
+            for name in KERAS_FILES:
+                members.extract(name, folder)
+
+
+def load_keras(folder: Path):
+    """The network that `save_keras` wrote; BundleError if the folder has none."""
+    import keras
+
+    folder = Path(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "model.keras"
+        try:
+            with zipfile.ZipFile(archive, "w") as members:
+                for name in KERAS_FILES:
+                    members.write(folder / name, name)
+            return keras.saving.load_model(archive, compile=False)
+        except FileNotFoundError as error:
+            raise BundleError(f"{folder} has no Keras weights ({Path(error.filename).name} is missing).") from error
 
 
 def convert(network, path: Path) -> None:
@@ -158,13 +190,13 @@ def embed(bundle: Path, target: Path) -> None:
 
 
 def untrained(name: str, target: Path) -> None:
-    """A network with random weights as model.keras, model.onnx and model.int8.onnx in `target`, for the benchmark."""
+    """A network with random weights in all forms in `target`, for the benchmark."""
     from training import networks, quantize
 
     noise = np.random.default_rng(0).integers(0, 256, (16, networks.INPUT_SIZE, networks.INPUT_SIZE, 3), np.uint8)
     with new_folder(target) as folder:
         network = networks.build(name)
-        network.save(folder / "model.keras")
+        save_keras(network, folder)
         convert(network, folder / "model.onnx")
         quantize.convert(folder / "model.onnx", folder / "model.int8.onnx", noise)
 
@@ -191,22 +223,14 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(
-        description="Convert a .keras file to ONNX, or with a folder as SOURCE copy what serving needs of a bundle."
+        description="Convert a bundle's Keras files to ONNX, or copy what serving needs of a bundle to another folder."
     )
-    parser.add_argument(
-        "source", type=Path, help="a .keras file, a bundle's folder, or vgg16 or compact for one with random weights"
-    )
-    parser.add_argument(
-        "target",
-        type=Path,
-        help="the .onnx file; the folder for the slim bundle, or for the random network in all forms",
-    )
+    parser.add_argument("source", type=Path, help="a bundle's folder; or vgg16 or compact for one with random weights")
+    parser.add_argument("target", type=Path, help="an .onnx file, or the folder for the copy or the random network")
     options = parser.parse_args()
-    if options.source.is_dir():
-        embed(options.source, options.target)
-    elif str(options.source) in ("compact", "vgg16"):
+    if str(options.source) in ("compact", "vgg16"):
         untrained(str(options.source), options.target)
+    elif options.target.suffix == ".onnx":
+        convert(load_keras(options.source), options.target)
     else:
-        import keras
-
-        convert(keras.models.load_model(options.source, compile=False), options.target)
+        embed(options.source, options.target)

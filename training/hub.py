@@ -32,6 +32,16 @@ class Target:
     revision: str | None = None  # branch, made if needed; None for main
     pull_request: bool = False
 
+    @classmethod
+    def from_options(cls, options: dict, *, default: str) -> Target:
+        """Take the options of `add_options` out of `options`; `default` names the repository if none is given."""
+        return cls(
+            options.pop("repo_id", None) or default,
+            options.pop("private", False),
+            options.pop("revision", None),
+            options.pop("pr", False),
+        )
+
     def options(self) -> list[str]:
         """The same as words of a command line."""
         words = ["--repo-id", self.repo_id]
@@ -147,16 +157,11 @@ def command(folder: str | Path, target: Target) -> str:
 def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """The options of a target, the same wherever a bundle can be pushed."""
     parser.add_argument(
-        "--repo-id", metavar="USER/NAME", help="of the model on the Hub (default: you/age-gender-NETWORK)"
+        "--repo-id", metavar="USER/NAME", help="model repository on the Hub (default: you/age-gender-NETWORK)"
     )
-    parser.add_argument("--private", action="store_true", help="create it as a private one")
-    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, made if needed (default main)")
+    parser.add_argument("--private", action="store_true", help="create the repository as private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, created if needed (default: main)")
     parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
-
-
-def target_of(options: argparse.Namespace, network: str) -> Target:
-    """The target that the options of `add_options` name."""
-    return Target(options.repo_id or f"age-gender-{network}", options.private, options.revision, options.pr)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -168,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_options(pusher)
     options = parser.parse_args(arguments)
     try:
-        target = target_of(options, verify(options.folder)["network"])
+        target = Target.from_options(vars(options), default=f"age-gender-{verify(options.folder)['network']}")
         done = push(options.folder, target)
     except (BundleError, HubError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,31 +14,58 @@ class LabelDistribution(keras.losses.Loss):
 
     A known age is a Gaussian around it: neighbouring ages look alike, so a prediction that is one year off should not
     count as much as one that is twenty off (label distribution learning; Gao et al. 2018, DLDL-v2, arXiv 1807.01097).
-    Of an age known as a range the likelihood of the whole range counts.
-    y_true: first and last year, float [N, 2], or with A more columns, the answers of teachers, which count as the share
-    `taught`; y_pred: probabilities, float [N, A] for ages 0..A-1.
+    For an age known as a range, the loss is the negative log-likelihood of the whole range.
+
+    y_true: first and last year, float [N, 2].
+    y_pred: probabilities, float [N, A] for ages 0..A-1; with teachers [N, 2 A], the network's and then the teachers',
+    whose share in the target is `teacher_weight`.
     """
 
-    def __init__(self, sigma: float = SIGMA, taught: float = 0.0, name: str = "label_distribution", **kwargs):
+    def __init__(self, sigma: float = SIGMA, teacher_weight: float = 0.0, name: str = "label_distribution", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.sigma, self.taught = sigma, taught
+        self.sigma, self.teacher_weight = sigma, teacher_weight
 
     def call(self, y_true, y_pred):
+        teacher = None
+        if self.teacher_weight:
+            y_pred, teacher = ops.split(y_pred, 2, axis=-1)
         years = ops.arange(y_pred.shape[-1], dtype="float32")
         y_true = ops.cast(y_true, "float32")
         first, last = y_true[:, :1], y_true[:, 1:2]
+        log_pred = ops.log(y_pred + EPSILON)
         target = ops.softmax(-0.5 * ops.square((years - first) / self.sigma), axis=-1)
-        known = -ops.sum(target * ops.log(y_pred + EPSILON), axis=-1)
+        known = -ops.sum(target * log_pred, axis=-1)
         inside = ops.cast(ops.logical_and(years >= first, years <= last), "float32")
         within = -ops.log(ops.sum(y_pred * inside, axis=-1) + EPSILON)
-        given = ops.where(last[:, 0] > first[:, 0], within, known)
-        if not self.taught:
-            return given
-        answered = -ops.sum(y_true[:, 2:] * ops.log(y_pred + EPSILON), axis=-1)
-        return (1 - self.taught) * given + self.taught * answered
+        label = ops.where(last[:, 0] > first[:, 0], within, known)
+        if teacher is None:
+            return label
+        return (1 - self.teacher_weight) * label - self.teacher_weight * ops.sum(teacher * log_pred, axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "sigma": self.sigma, "taught": self.taught}
+        return {**super().get_config(), "sigma": self.sigma, "teacher_weight": self.teacher_weight}
+
+
+class GenderCrossEntropy(keras.losses.Loss):
+    """Binary cross-entropy of gender.
+
+    y_true: 0 male, 1 female, float [N]. y_pred: p_female, float [N]; with teachers [N, 2], the network's and the
+    teachers', whose share in the target is `teacher_weight`.
+    """
+
+    def __init__(self, teacher_weight: float = 0.0, name: str = "gender_cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.teacher_weight = teacher_weight
+
+    def call(self, y_true, y_pred):
+        target = ops.cast(ops.reshape(y_true, (-1,)), "float32")
+        if self.teacher_weight:
+            target = (1 - self.teacher_weight) * target + self.teacher_weight * y_pred[:, 1]
+            y_pred = y_pred[:, 0]
+        return ops.binary_crossentropy(target, ops.reshape(y_pred, (-1,)))
+
+    def get_config(self):
+        return {**super().get_config(), "teacher_weight": self.teacher_weight}
 
 
 class RangeError(keras.losses.Loss):
@@ -56,44 +83,16 @@ class RangeError(keras.losses.Loss):
         return ops.squeeze(ops.maximum(first - age, 0.0) + ops.maximum(age - last, 0.0), -1)
 
 
-class Mixed(keras.losses.Loss):
-    """Another loss for faces laid over each other: the mean over both labels by how much of each face is seen.
-
-    mixup; Zhang et al. 2018, arXiv 1710.09412. y_true: float [N, 2 K + 1], both labels and the share of the first.
-    """
-
-    def __init__(self, loss: keras.losses.Loss, **kwargs):
-        super().__init__(name=loss.name, **kwargs)
-        self.loss = loss
-
-    def get_config(self):
-        return {**super().get_config(), "loss": keras.losses.serialize(self.loss)}
-
-    def call(self, y_true, y_pred):
-        y_true = ops.cast(y_true, "float32")
-        labels, share = y_true[:, :-1], y_true[:, -1]
-        one, other = ops.split(labels, 2, axis=-1)
-        return share * self.loss.call(one, y_pred) + (1 - share) * self.loss.call(other, y_pred)
-
-
-def losses(age_head: str, gender_weight: float = 1.0, taught: float = 0.0, mixed: bool = False) -> tuple[dict, dict]:
-    """Losses and their weights, by output of the network; `gender_weight` is that of gender, `taught` teachers' share,
-    `mixed` says that faces are laid over each other, see Mixed; labels of gender are means then.
+def losses(age_head: str, gender_weight: float = 1.0, teacher_weight: float = 0.0) -> tuple[dict, dict]:
+    """Losses and their weights, by output of the network.
 
     regression: absolute error of age in years + binary cross-entropy of gender, as published.
     distribution: label distribution + a small absolute error of the expected age + cross-entropy of gender.
     """
-
-    def age(loss):
-        return Mixed(loss) if mixed else loss
-
+    gender = GenderCrossEntropy(teacher_weight)
     if age_head == "regression":
-        return {"age": age(RangeError()), "p_female": "binary_crossentropy"}, {"age": 1.0, "p_female": gender_weight}
+        return {"age": RangeError(), "p_female": gender}, {"age": 1.0, "p_female": gender_weight}
     return (
-        {
-            "age_probs": age(LabelDistribution(taught=taught)),
-            "age": age(RangeError()),
-            "p_female": "binary_crossentropy",
-        },
+        {"age_probs": LabelDistribution(teacher_weight=teacher_weight), "age": RangeError(), "p_female": gender},
         {"age_probs": 1.0, "age": 0.1, "p_female": gender_weight},
     )

@@ -32,11 +32,10 @@ def build(
     network: str,
     *,
     age_head: str = "distribution",
-    init: str | None = "none",
+    init: str = "none",
     dropout: float = 0.5,
     batch_norm: bool = False,
     mirror: bool = False,
-    faces: np.ndarray | None = None,
 ):
     """Build a network.
 
@@ -44,14 +43,13 @@ def build(
         network: "vgg16" or "compact".
         age_head: "distribution" (102 ages, expected value; after DEX, Rothe et al. 2018) or
             "regression" (one linear unit, the published head).
-        init: "imagenet" (vgg16 only: the convolutional base from keras.applications), "none"
-            (random), or the path of a `.weights.h5` or `.keras` file of the same network, or of compact's `.onnx`.
+        init: "imagenet" (vgg16 only: the convolutional base from keras.applications) or "none" (random); see
+            `load_weights` for files.
         dropout: rate between the layers of the heads, 0 to 1.
         batch_norm: vgg16 only: normalise after each convolution, without which it hardly learns from random weights;
             `fold_norms` brings the trained network back to the published layers.
         mirror: answer with the mean of the answers for the face and for its mirror image. The same weights; twice the
             time, so not for training.
-        faces: uint8 [N, 200, 200, 3], some hundred to learn from; needed with an `.onnx` file only.
 
     Returns:
         keras.Model with outputs as in the module's description.
@@ -63,7 +61,6 @@ def build(
         raise ValueError(f"Unknown network {network!r}: choose one of {', '.join(NETWORKS)}.")
     if age_head not in AGE_HEADS:
         raise ValueError(f"Unknown age head {age_head!r}: choose one of {', '.join(AGE_HEADS)}.")
-    init = init or "none"
     if init == "imagenet" and network != "vgg16":
         raise ValueError("There are no ImageNet weights for the compact network: use --init none.")
 
@@ -79,84 +76,89 @@ def build(
     if mirror:
         outputs = {name: ops.mean(ops.reshape(v, (2, -1, *v.shape[1:])), axis=0) for name, v in outputs.items()}
     model = keras.Model(face, outputs, name=network)
-    if init not in ("imagenet", "none"):
-        load_onnx(model, init, faces) if str(init).endswith(".onnx") else load_weights(model, init)
     return model
 
 
-def load_weights(model: keras.Model, path: str | Path) -> None:
-    """Load `.weights.h5`, or the weights of a `.keras` file, into `model`; ValueError if they do not fit."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"No weights at {path}: give 'imagenet', 'none', or a .weights.h5 or .keras file.")
-    try:
-        model.load_weights(str(path))
-    except Exception as error:  # h5py, zipfile and Keras raise a dozen kinds for a damaged or foreign file
-        raise ValueError(
-            f"The weights in {path} do not fit the network {model.name!r} or are damaged "
-            f"({str(error).splitlines()[0][:200]}). Check --network and --age-head."
-        ) from error
+def load_weights(model: keras.Model, path: str | Path) -> bool:
+    """Load a weights file into `model`, or into its convolutional base if that is all the file has.
 
-
-def load_onnx(model: keras.Model, path: str | Path, faces: np.ndarray) -> None:
-    """Load the weights of an exported compact network into `model`, so that training can go on from what is served.
-
-    The export has folded each batch normalisation into its convolution. Its mean and variance are measured again on
-    `faces`, uint8 [N, 200, 200, 3], and its scale and shift set so that the answers stay the same.
+    Returns:
+        Whether the file holds the whole network, heads included.
 
     Raises:
-        ValueError: there is no such file, or it holds another network.
+        ValueError: there is no such file, or its weights do not fit.
     """
-    import onnx
-
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"No weights at {path}: give 'imagenet', 'none', or a .weights.h5, .h5 or .keras file.")
     try:
-        graph = onnx.load(path).graph
-    except Exception as error:  # protobuf has kinds of its own
-        raise ValueError(f"No ONNX network can be read from {path} ({str(error).splitlines()[0][:200]}).") from error
-    constants = {weight.name: onnx.numpy_helper.to_array(weight) for weight in graph.initializer}
+        model.load_weights(str(path))
+        return True
+    except Exception as error:  # h5py, zipfile and Keras raise a dozen kinds for a damaged or foreign file
+        reason = str(error).splitlines()[0][:200]
+    if model.name == "vgg16":
+        base = keras.applications.VGG16(include_top=False, weights=None)
+        try:
+            base.load_weights(str(path))
+        except Exception:
+            pass  # the first reason says more
+        else:
+            for layer in base.layers:
+                if layer.weights:
+                    model.get_layer(layer.name).set_weights(layer.get_weights())
+            return False
+    raise ValueError(
+        f"The weights in {path} do not fit the network {model.name!r} or are damaged ({reason}). Check --network and "
+        "--age-head."
+    )
 
-    def constant(word: str, shape: tuple) -> np.ndarray:
-        """The one of a name and a shape; the converter renames some, but those have shapes of their own."""
-        fitting = {name: values for name, values in constants.items() if values.shape == shape}
-        named = [values for name, values in fitting.items() if f"/{word}" in name]
-        renamed = [values for name, values in fitting.items() if name.startswith("const_fold")]
-        if len(named or renamed) != 1:
-            raise ValueError(f"{path} is no export of the network {model.name!r}: there is no {word} {shape} in it.")
-        return (named or renamed)[0]
 
-    biases = {}
-    for layer in model.layers:
-        if isinstance(layer, layers.DepthwiseConv2D):
-            height, width, channels, _ = layer.kernel.shape
-            layer.set_weights([constant(layer.name, (channels, 1, height, width)).transpose(2, 3, 0, 1)])
-        elif isinstance(layer, layers.Conv2D):
-            height, width, inputs, outputs = layer.kernel.shape
-            layer.set_weights([constant(f"{layer.name}_1/", (outputs, inputs, height, width)).transpose(2, 3, 1, 0)])
-            biases[f"{layer.name}_norm"] = (1.0, constant(f"{layer.name}_norm_", (outputs,)))
-        elif isinstance(layer, layers.Dense):
-            inputs, outputs = layer.kernel.shape
-            layer.set_weights([constant(f"{layer.name}_", (inputs, outputs)), constant(f"{layer.name}_", (outputs,))])
-        elif layer.name == "pool_norm":
-            shape = (1, layer.gamma.shape[0], 1, 1)
-            scale = constant("pool_norm_", shape)
-            biases[layer.name] = (
-                scale.ravel(),
-                next(v for n, v in constants.items() if v.shape == shape and v is not scale).ravel(),
-            )
-    norms = [layer for layer in model.layers if layer.name in biases]
-    for layer in norms:
-        scale, shift = biases[layer.name]
-        ones = np.ones(layer.gamma.shape, "float32")
-        layer.set_weights([scale * ones, shift, 0 * ones, ones - layer.epsilon])
-    seen = keras.Model(model.input, [layer.input for layer in norms])
-    parts = [
-        [np.asarray(v, np.float32) for v in seen.predict_on_batch(faces[i : i + 64])] for i in range(0, len(faces), 64)
-    ]
-    for layer, values in zip(norms, zip(*parts, strict=True), strict=True):
-        scale, shift = biases[layer.name]
-        values = np.concatenate([v.reshape(-1, v.shape[-1]) for v in values])
-        mean, variance = values.mean(axis=0, dtype=np.float64), values.var(axis=0, dtype=np.float64)
-        layer.set_weights([scale * np.sqrt(variance + layer.epsilon), shift + scale * mean, mean, variance])
+def half_size(model: keras.Model) -> keras.Model:
+    """vgg16 for faces of half the side, with the same layers and so the same weights.
+
+    100 pixels without block5's pooling give the heads the same 6x6x512 values as 200 pixels with it, in a quarter of
+    the time: the first epochs learn there (progressive resizing).
+    """
+    face = keras.Input(model.input.shape[1:], dtype="uint8", name="face")
+    x = layers.AveragePooling2D(2, name="half_size")(model.get_layer("imagenet_mean")(_bgr(face)))
+    for layer in convolutional_base(model):
+        if layer.name != "block5_pool":
+            x = layer(x)
+    flatten = model.get_layer("flatten")
+    heads = keras.Model(flatten.output, model.output, name="heads")
+    return keras.Model(face, heads(flatten(x)), name=f"{model.name}_half_size")
+
+
+def sharpen_ages(model: keras.Model, factor: float) -> None:
+    """Multiply the logits of the age distribution, in the weights of its layer.
+
+    The expected value of a wide distribution is pulled towards the middle of all ages; a factor above 1 brings it
+    closer to the median, which is what the absolute error asks for. `build_bundle` chooses it on validation.
+    """
+    layer = model.get_layer("age")
+    layer.set_weights([factor * w for w in layer.get_weights()])
+
+
+def head_norms(model: keras.Model) -> list:
+    """The batch normalisations of vgg16's heads. They follow dropout, which shifts the statistics that they keep."""
+    return [layer for layer in model.layers if layer.name in ("age_norm", "gender_norm")]
+
+
+def measure_norms(model: keras.Model, faces: np.ndarray) -> None:
+    """Set the statistics of `head_norms` to those of `faces`, uint8 [N, 200, 200, 3], without dropout.
+
+    Dropout in training changes the variance that batch normalisation sees (Li et al. 2018, arXiv 1801.05134), and
+    averaged weights have other statistics than the last ones.
+    """
+    norms = head_norms(model)
+    if not norms:
+        return
+    seen = keras.Model(model.input, [norm.input for norm in norms])
+    parts = [seen.predict_on_batch(faces[i : i + 64]) for i in range(0, len(faces), 64)]
+    for norm, values in zip(norms, zip(*parts, strict=True), strict=True):
+        values = np.concatenate([np.asarray(v, np.float32) for v in values])
+        gamma, beta, _, _ = norm.get_weights()
+        norm.set_weights([gamma, beta, values.mean(axis=0), values.var(axis=0)])
 
 
 def convolutional_base(model: keras.Model, block: str = "") -> list:
@@ -184,7 +186,7 @@ def _heads(age, gender, age_head: str) -> dict:
 
 
 def _vgg16(face, dropout: float, imagenet: bool, batch_norm: bool):
-    x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_BGR_MEAN], name="imagenet_mean")(face[..., ::-1])
+    x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_BGR_MEAN], name="imagenet_mean")(_bgr(face))
     if batch_norm:
         x = _normalised_base(x)
     else:
@@ -196,8 +198,9 @@ def _vgg16(face, dropout: float, imagenet: bool, batch_norm: bool):
             if not imagenet:
                 raise
             raise ValueError(
-                f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}): check the network, "
-                "or start from random weights with --init none or from a file with --init FILE."
+                f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}). Check the network, "
+                "download vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 elsewhere and give it with --init FILE, or "
+                "start from random weights with --init none."
             ) from error
     features = layers.Flatten(name="flatten")(x)
 
@@ -210,6 +213,10 @@ def _vgg16(face, dropout: float, imagenet: bool, batch_norm: bool):
         return layers.BatchNormalization(name=f"{name}_norm")(x)
 
     return branch("age"), branch("gender")
+
+
+def _bgr(face):
+    return ops.take(face, [2, 1, 0], axis=-1)  # a slice with a negative step is more than PyTorch has
 
 
 def _normalised_base(x):
@@ -242,20 +249,23 @@ def fold_norms(network: keras.Model, *, age_head: str, mirror: bool = False) -> 
     return plain
 
 
-def _compact(face, dropout: float, widths=(32, 64, 128, 192), blocks=(1, 2, 2, 2)):
-    """A small residual network (He et al. 2015, arXiv 1512.03385) that looks at the face at half size."""
+def _compact(face, dropout: float, widths=(32, 64, 128, 192), blocks=(1, 2, 2, 2), features=512):
+    """A small residual network (He et al. 2015, arXiv 1512.03385)."""
     x = layers.Rescaling(1 / 64.0, offset=-2.0, name="to_float")(face)
-    x = layers.AveragePooling2D(2, name="half_size")(x)
-    x = _conv_norm(x, widths[0], 3, stride=2, name="stem")
-    x = layers.ReLU(name="stem_relu")(x)
+    x = _conv_norm(x, widths[0] // 2, 3, stride=2, name="stem1")
+    x = layers.ReLU(name="stem1_relu")(x)
+    x = _conv_norm(x, widths[0], 3, stride=2, name="stem2")
+    x = layers.ReLU(name="stem2_relu")(x)
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), 1):
         for block in range(1, count + 1):
             x = _residual(x, width, stride=2 if block == 1 and stage > 1 else 1, name=f"stage{stage}_{block}")
+    x = _conv_norm(x, features, 1, stride=1, name="features")
+    x = layers.ReLU(name="features_relu")(x)
     # Faces are aligned, so where a feature sits means something: a learned weight for each place instead
     # of a plain average (global depthwise convolution; Chen et al. 2018, MobileFaceNets, arXiv 1804.07573).
     x = layers.DepthwiseConv2D(x.shape[1], use_bias=False, name="pool")(x)
     x = layers.BatchNormalization(name="pool_norm")(x)
-    x = layers.Flatten(name="features")(x)
+    x = layers.Flatten(name="flatten")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
     return x, x
 

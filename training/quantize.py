@@ -1,4 +1,4 @@
-"""int8 beside float32: static quantisation of an exported network, served only where it is as good and faster.
+"""int8 beside float32: static quantization of an exported network, served only if it is as accurate and faster.
 
 Knows nothing of training; works on the ONNX file that is served.
 """
@@ -8,61 +8,113 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from space.bench import median_ms
 from space.estimator import Estimator
+from space.timing import median_ms
 
-FACES = 512  # that the ranges of activations are measured on
-MAE_RISE = 0.05  # years, what int8 may cost on validation
+FACES = 128  # training faces on which the ranges of activations are measured
+SCREENED = 500  # validation faces on which candidates are compared
+RANKED = 16  # faces on which the sensitivity of each layer is measured
+MAE_RISE = 0.05  # years that int8 may cost on validation
 GENDER_FALL = 0.002  # share of faces, likewise
-# Matrices of fewer weights stay float: next to nothing is gained there, and they are the nearest to the answer.
-FEWEST = 100_000
-# How many of the layers that int8 disturbs most stay float, until the answers are as good as they were.
-KEPT = (0, 2, 4, 6)
+MIN_WEIGHTS = 100_000  # smaller matrices stay float: little to gain there, and they are the nearest to the output
+FLOAT_LAYER_COUNTS = (0, 2, 4, 6)  # how many of the most sensitive layers stay float, tried in this order
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """A network prepared for quantization, with the ranges of its activations."""
+
+    prepared: Path
+    ranges: object  # onnxruntime's TensorsData
+    layers: tuple[str, ...]  # names of the nodes worth quantizing
+
+    @classmethod
+    def measure(cls, source: Path, faces: np.ndarray, scratch: Path) -> Quantizer:
+        """Prepare `source` and measure ranges on uint8 faces [N, 200, 200, 3], once for all candidates."""
+        from onnxruntime.quantization import CalibrationMethod
+        from onnxruntime.quantization.calibrate import create_calibrator
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        prepared = scratch / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        calibrator = create_calibrator(
+            prepared,
+            ["Conv", "MatMul", "Gemm"],
+            augmented_model_path=str(scratch / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        calibrator.collect_data(_reader(faces))
+        return cls(prepared, calibrator.compute_data(), tuple(_layers(prepared)))
+
+    def write(self, target: Path, layers: list[str]) -> None:
+        """Write the network with `layers` in int8.
+
+        Per channel, weights of 7 bits: with 8, processors without VNNI saturate sums of two products and answer
+        something else (documented for ONNX Runtime as `reduce_range`).
+        """
+        import onnx
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        logging.getLogger().setLevel(logging.ERROR)  # it advises to prepare the network, which was done
+        quantizer = QDQQuantizer(
+            onnx.load(self.prepared),
+            per_channel=True,
+            reduce_range=True,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=self.ranges,
+            nodes_to_quantize=layers,
+            nodes_to_exclude=[],
+            extra_options={},
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+        )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(str(target), False)
+
+    def by_sensitivity(self, faces: np.ndarray, scratch: Path) -> list[str]:
+        """The layers, first those that move the ages most when each alone is quantized."""
+        ages, moved = Estimator(self.prepared).predict(faces)["age"], {}
+        for name in self.layers:
+            self.write(scratch / "one.onnx", [name])
+            moved[name] = float(np.mean(np.abs(Estimator(scratch / "one.onnx").predict(faces)["age"] - ages)))
+        return sorted(self.layers, key=lambda name: -moved[name])
 
 
 def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarray, female: np.ndarray) -> dict:
-    """Write model.int8.onnx beside a bundle's model.onnx, if that answers as well on validation faces and faster.
-
-    Static, per channel, weights of 7 bits: with 8, processors without VNNI saturate sums of two products and answer
-    something else (documented for ONNX Runtime as `reduce_range`).
+    """Write model.int8.onnx beside a bundle's model.onnx, if it is as accurate on validation faces and faster.
 
     Args:
         folder: holds model.onnx.
-        faces: uint8 [N, 200, 200, 3] training faces, which the ranges of activations are measured on.
+        faces: uint8 [N, 200, 200, 3] training faces, on which the ranges of activations are measured.
         images: uint8 [V, 200, 200, 3] validation faces that decide, with their `age`, float [V] years, and `female`,
             bool [V].
 
     Returns:
-        For the card: serve (the file to serve), reason, faces, kept_float (layers), and float32 and int8, each with
-        age_mae (years), gender_accuracy and ms (one face).
+        For the card: serve (the file to serve), reason, faces, validation_faces, kept_float (layers), and float32 and
+        int8, each with age_mae (years), gender_accuracy and ms (one face).
     """
-    plain = Estimator(folder / "model.onnx")
-
-    def score(estimator: Estimator) -> dict:
-        outputs = estimator.predict(images)
-        return {
-            "age_mae": round(float(np.mean(np.abs(outputs["age"] - age))), 4),
-            "gender_accuracy": round(float(np.mean((outputs["p_female"] >= 0.5) == female)), 4),
-            "ms": round(median_ms(lambda: estimator.predict(images[:1])), 2),
-        }
-
-    record = {"faces": len(faces), "float32": score(plain)}
-    limit = record["float32"]
-    with tempfile.TemporaryDirectory() as scratch:
-        prepared = _prepare(folder / "model.onnx", Path(scratch) / "prepared.onnx")
-        layers, ranked, target = _layers(prepared), [], Path(scratch) / "int8.onnx"
-        for count in KEPT:
-            if count >= len(layers):
+    every = max(1, len(images) // SCREENED)
+    screened = (np.asarray(images[::every]), age[::every], female[::every])
+    limit = _score(Estimator(folder / "model.onnx"), *screened)
+    record = {"faces": len(faces), "validation_faces": len(screened[0]), "float32": limit}
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        quantizer = Quantizer.measure(folder / "model.onnx", faces, scratch)
+        ranked, target = [], scratch / "int8.onnx"
+        for count in FLOAT_LAYER_COUNTS:
+            if count >= len(quantizer.layers):
                 break
             if count and not ranked:
-                ranked = _by_sensitivity(prepared, layers, faces)
+                ranked = quantizer.by_sensitivity(faces[:RANKED], scratch)
             kept = ranked[:count]
-            _write(prepared, target, [name for name in layers if name not in kept], faces)
-            got = score(Estimator(target))
+            quantizer.write(target, [layer for layer in quantizer.layers if layer not in kept])
+            got = _score(Estimator(target), *screened)
             record |= {"int8": got, "kept_float": kept}
             good = (
                 got["age_mae"] <= limit["age_mae"] + MAE_RISE
@@ -70,18 +122,18 @@ def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarra
             )
             if good:
                 break
-        faster = got["ms"] < limit["ms"]
-        if good and faster:
+        if good and got["ms"] < limit["ms"]:
             shutil.copy(target, folder / "model.int8.onnx")
-            return record | {"serve": "model.int8.onnx", "reason": "as good on validation faces, and faster"}
+            reason = f"as accurate on {len(screened[0])} validation faces, and faster"
+            return record | {"serve": "model.int8.onnx", "reason": reason}
     return record | {"serve": "model.onnx", "reason": "int8 is less accurate" if not good else "int8 is not faster"}
 
 
 def convert(source: Path, target: Path, faces: np.ndarray) -> None:
-    """Quantise an ONNX network with ranges from uint8 faces [N, 200, 200, 3], however good it gets."""
+    """Quantize an ONNX network with ranges from uint8 faces [N, 200, 200, 3], however accurate it is."""
     with tempfile.TemporaryDirectory() as scratch:
-        prepared = _prepare(source, Path(scratch) / "prepared.onnx")
-        _write(prepared, target, _layers(prepared), faces)
+        quantizer = Quantizer.measure(source, faces, Path(scratch))
+        quantizer.write(target, list(quantizer.layers))
 
 
 def sample(*sets: np.ndarray) -> np.ndarray:
@@ -90,15 +142,30 @@ def sample(*sets: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def _prepare(source: Path, target: Path) -> Path:
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+def _score(estimator: Estimator, images: np.ndarray, age: np.ndarray, female: np.ndarray) -> dict:
+    outputs = estimator.predict(images)
+    return {
+        "age_mae": round(float(np.mean(np.abs(outputs["age"] - age))), 4),
+        "gender_accuracy": round(float(np.mean((outputs["p_female"] >= 0.5) == female)), 4),
+        "ms": round(median_ms(lambda: estimator.predict(images[:1])), 2),
+    }
 
-    quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
-    return target
+
+def _reader(faces: np.ndarray):
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        batches = iter([faces[i : i + 4] for i in range(0, len(faces), 4)])
+
+        def get_next(self):
+            batch = next(self.batches, None)
+            return None if batch is None else {"face": np.ascontiguousarray(batch)}
+
+    return Reader()
 
 
 def _layers(path: Path) -> list[str]:
-    """The names of the nodes worth quantising: convolutions, and matrix products of FEWEST weights and more."""
+    """The names of the nodes worth quantizing: convolutions, and matrix products of MIN_WEIGHTS weights and more."""
     import onnx
 
     graph = onnx.load(path).graph
@@ -107,40 +174,5 @@ def _layers(path: Path) -> list[str]:
         node.name
         for node in graph.node
         if node.op_type == "Conv"
-        or (node.op_type in ("MatMul", "Gemm") and max(sizes.get(name, 0) for name in node.input) >= FEWEST)
+        or (node.op_type in ("MatMul", "Gemm") and max(sizes.get(name, 0) for name in node.input) >= MIN_WEIGHTS)
     ]
-
-
-def _write(source: Path, target: Path, layers: list[str], faces: np.ndarray) -> None:
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):
-        batches = iter([faces[i : i + 16] for i in range(0, len(faces), 16)])
-
-        def get_next(self):
-            batch = next(self.batches, None)
-            return None if batch is None else {"face": np.ascontiguousarray(batch)}
-
-    logging.getLogger().setLevel(logging.ERROR)  # it advises to prepare the network, which was done
-    quantize_static(
-        str(source),
-        str(target),
-        Reader(),
-        nodes_to_quantize=layers,
-        per_channel=True,
-        reduce_range=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-    )
-
-
-def _by_sensitivity(source: Path, layers: list[str], faces: np.ndarray) -> list[str]:
-    """The layers, first those that move the ages most when each alone is quantised."""
-    few = faces[:32]
-    ages, moved = Estimator(source).predict(few)["age"], {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in layers:
-            _write(source, Path(scratch) / "one.onnx", [name], few)
-            moved[name] = float(np.mean(np.abs(Estimator(Path(scratch) / "one.onnx").predict(few)["age"] - ages)))
-    return sorted(layers, key=lambda name: -moved[name])

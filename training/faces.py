@@ -1,0 +1,136 @@
+"""The faces of a run: what a config names, split, decoded and ready to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from space.bundle import open_bundle
+from training import data, evaluate
+from training.config import TrainConfig
+from training.framing import Cut, need_yunet
+
+TURNED = 1.5  # how much more often turned faces of photographs are sampled with --balance
+RARITY = 0.25  # exponent: a group of a sixteenth of the faces of another is sampled twice as often
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """One split of one source."""
+
+    samples: data.Samples
+    images: np.ndarray  # uint8 [N, 200, 200, 3] RGB
+    report: data.Report
+
+
+def load_faces(config: TrainConfig) -> dict[str, FaceSet]:
+    """The splits of --dataset: train, validation and test.
+
+    Raises:
+        DataError: the data can't be used; the message says why and what to do.
+    """
+    everything, report = data.load_utkface(
+        config.dataset, policy=config.policy, protocol=config.protocol, revision=config.dataset_revision
+    )
+    print(report)
+    if everything.binned:
+        raise data.DataError(f"{config.dataset} has ages in ranges of years: give it as --pretrain, beside UTKFace.")
+    sets = {}
+    for name in data.SPLITS:
+        samples, images = data.decode(everything.split(name, config.protocol).limit(config.limit, config.seed))
+        print(f"  {name}: {data.describe(samples)}")
+        sets[name] = FaceSet(samples, images, report)
+    return sets
+
+
+def load_photos(config: TrainConfig) -> dict[str, FaceSet] | None:
+    """The splits of --pretrain, faces cropped from its photos; None without it.
+
+    Raises:
+        DataError: the data can't be used.
+        BundleError: YuNet is unavailable.
+    """
+    if not config.pretrain:
+        return None
+    everything, report = data.load_utkface(
+        config.pretrain, policy=config.policy, protocol=config.protocol, revision=config.pretrain_revision
+    )
+    if not everything.binned:
+        raise data.DataError(f"{config.pretrain} isn't like FairFace (ages in ranges of years): give it as --dataset.")
+    print(report)
+    cut, sets = Cut(need_yunet(None)), {}
+    for name in data.SPLITS:
+        samples, images = data.decode(everything.split(name, config.protocol).limit(config.limit, config.seed), cut)
+        print(f"  {name}: {data.describe(samples)}")
+        sets[name] = FaceSet(samples, images, report)
+    return sets
+
+
+def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, FaceSet] | None):
+    """What `fit` takes: training and validation faces of both sources, as `fit.FaceSets`."""
+    from training.batches import Faces
+    from training.fit import FaceSets
+
+    def faces(face_set: FaceSet, weight: np.ndarray | None = None) -> Faces:
+        samples = face_set.samples
+        return Faces(face_set.images, samples.age_range, samples.gender.astype(np.float32), weight)
+
+    weights = {}
+    if config.balance:
+        weights["train"] = sampling_weights(sets["train"].samples)
+        if photos:
+            turned = evaluate.views(photos["train"].images, need_yunet(None))["turned"]
+            weights["photos"] = sampling_weights(photos["train"].samples) * np.where(turned, TURNED, 1.0)
+    return FaceSets(
+        faces(sets["train"], weights.get("train")),
+        faces(sets["validation"]),
+        faces(photos["train"], weights.get("photos")) if photos else None,
+        faces(photos["validation"]) if photos else None,
+    )
+
+
+def sampling_weights(samples: data.Samples) -> np.ndarray:
+    """float64 [N], relative: the smaller a face's group of age band, gender and race is, the more often it is drawn."""
+    band = np.searchsorted([low for low, _ in data.AGE_BANDS], samples.age_range[:, 0], side="right")
+    group = (band * 2 + samples.gender) * (len(samples.races) + 1) + samples.race + 1
+    _, member, count = np.unique(group, return_inverse=True, return_counts=True)
+    return np.maximum(count[member], 10.0) ** -RARITY
+
+
+def check_no_leakage(config: TrainConfig) -> None:
+    """DataError if an initial network or a teacher was trained on faces that this run validates or tests with."""
+    models = {f"--teacher {model}": model for model in config.teacher}
+    if Path(config.init).is_file():
+        models[f"--init {config.init}"] = config.init
+    for option, model in models.items():
+        trained = evaluate.trained_under(model)
+        if trained is None:
+            print(
+                f"{option} has no record of its training. If it has seen this run's test faces, figures are too good."
+            )
+        if data.saw(trained, config.protocol, ("validation", "test")):
+            raise data.DataError(
+                f"{option} was trained under {trained}, and so on faces that {config.protocol} keeps for validation or "
+                f"test: give --protocol {trained}, or choose another model."
+            )
+
+
+def load_teachers(models: tuple[str, ...]) -> list:
+    """The networks of bundles, as Keras models.
+
+    Raises:
+        BundleError: a model is unavailable or has no Keras weights.
+        DataError: it predicts one age, not a distribution.
+    """
+    from training.export import load_keras
+
+    teachers = []
+    for model in models:
+        bundle = open_bundle(model, keras=True)
+        network = load_keras(bundle.folder)
+        if "age_probs" not in network.output:
+            raise data.DataError(f"{model} predicts one age, not a distribution of ages: choose another teacher.")
+        teachers.append(network)
+    return teachers
