@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from pathlib import Path
 
@@ -13,19 +15,33 @@ from space.bundle import BundleError
 BATCH = 8  # faces a run: larger ones are no faster on a CPU, and 32 take vgg16 1 GB of memory
 
 
+def cpus() -> int:
+    """CPU cores that this process may use, also in a container with a quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # Linux with control groups, version 2
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(1, math.ceil(int(quota) / int(period))))
+    return count
+
+
+def open_session(model: str | bytes) -> onnxruntime.InferenceSession:
+    """A network on the CPU, from a path or a file's content."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = min(cpus(), 4)
+    # Threads that wait in a loop for the next image take the cores from other visitors: a whole photo took nearly twice
+    # as long with them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class Estimator:
     """A network of the bundle contract, ready to answer; safe to share between threads."""
 
     def __init__(self, path: str | Path):
         """Open an ONNX file. Raises BundleError if it is damaged or not of the contract."""
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = min(os.cpu_count() or 1, 4)
-        # Threads that wait in a loop for the next picture take the cores from the detector and from other visitors: a
-        # whole photo took nearly twice as long with them.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = open_session(str(path))
         except Exception as error:  # onnxruntime's own kinds share no public base class
             raise BundleError(
                 f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {str(error)[:200]}. "

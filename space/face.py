@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Face:
     age_high: float | None = None
     gender: str | None = None  # apparent: "female" or "male"
     gender_probability: float | None = None  # of the gender named, 0.5 to 1
+    rotation: int = 0  # degrees counterclockwise by which the image was turned to find the face: 0, 90, 180 or 270
     track_id: int | None = None  # of a person in a stream
     age_probs: np.ndarray | None = None  # float32 [102], probability of each age, from networks that have it
 
@@ -36,6 +37,26 @@ class Face:
     def area(self) -> float:
         """Square pixels."""
         return self.box[2] * self.box[3]
+
+    def moved(self, x: float, y: float) -> Face:
+        """The face of a part of an image whose corner is at x, y, in pixels of the image."""
+        points = None if self.landmarks is None else self.landmarks + np.array([x, y], np.float32)
+        return replace(self, box=(self.box[0] + x, self.box[1] + y, *self.box[2:]), landmarks=points)
+
+    def turned_back(self, quarters: int, width: int, height: int) -> Face:
+        """The face of an image that was turned by `quarters` of 90° (as `np.rot90`), in pixels of the image of
+        `width` x `height` before that."""
+
+        def back(points: np.ndarray, w: float, h: float) -> np.ndarray:
+            x, y = points[..., 0], points[..., 1]
+            return np.stack({1: (w - y, x), 2: (w - x, h - y), 3: (y, h - x)}[quarters], axis=-1)
+
+        corners = back(np.array([self.box[:2], np.add(self.box[:2], self.box[2:])], np.float64), width, height)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        # A landmark is the centre of a pixel, a corner of a box is not.
+        points = None if self.landmarks is None else back(self.landmarks, width - 1, height - 1).astype(np.float32)
+        box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
+        return replace(self, box=box, landmarks=points, rotation=90 * quarters)
 
     def as_dict(self) -> dict:
         """The face as plain values, for JSON; landmarks, track and distribution are left out."""

@@ -1,88 +1,219 @@
-"""A picture file → upright 8-bit RGB pixels. Everything strangers send passes through here first."""
+"""An image file → upright 8-bit RGB pixels. Everything visitors send passes through here first."""
 
 from __future__ import annotations
 
 import io
+import re
+import struct
 import warnings
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
+
+try:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+except ImportError:  # no wheel on this platform
+    pillow_heif = None
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
 MAX_SCANS = 100  # of a JPEG
 MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG
-# Named, so that no file of a stranger's starts a decoder nobody needs: Pillow hands PostScript to Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # MPO comes with JPEG
+# Named, so that no visitor's file starts a decoder nobody needs: Pillow hands PostScript to Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM") + (
+    ("HEIF",) if pillow_heif else ()
+)  # JPEG: MPO too
 # Pillow passes on the whole strip buffer even when the codec fills only part of it. JPEG and CCITT strips may end early
 # without an error, and the rest is then memory of an earlier request. These codecs fail instead.
 TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "lzma")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, outside of entropy-coded data
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # what the pixels need
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 class PhotoError(ValueError):
-    """The file cannot be used as a photo; the message is for the person who sent it."""
+    """The file can't be used as a photo; the message is for the person who sent it."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded image file."""
+
+    rgb: np.ndarray  # uint8 [H, W, 3]
+    incomplete: bool = False  # the file is cut off or damaged; what is missing is grey or black
 
 
 def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode a picture: EXIF orientation applied, transparency on white, 16 bits and greys turned into 8-bit RGB.
+    """Decode an image file; as `open_photo`, but only the pixels: uint8 [H, W, 3] RGB."""
+    return open_photo(source, most_pixels=most_pixels).rgb
+
+
+def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> Photo:
+    """Decode an image file: EXIF orientation and color profile applied, transparency on white, 8 bits per channel.
+
+    What a file is, its content says, not its name. Of an animation the first image is read, of a motion photo the
+    photo. Damaged JPEG and PNG files are read as far as they go, as browsers do.
 
     Args:
-        source: the path of a file, or a file's content. Of an animation the first picture is taken.
-        most_pixels: refuse more before they are decoded.
-
-    Returns:
-        uint8 [H, W, 3] RGB.
+        source: the path of a file, or a file's content.
+        most_pixels: refuse larger images before they are decoded.
 
     Raises:
-        PhotoError: no picture of FORMATS, a damaged one, or one of more than `most_pixels` or MAX_SIDE.
+        PhotoError: not an image of FORMATS, a damaged one, or one of more than `most_pixels` or MAX_SIDE.
     """
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except FileNotFoundError:
+        raise PhotoError(f"There is no file {source}.") from None
+    except OSError as error:
+        raise PhotoError(f"The file can't be read ({error.strerror}).") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata nobody reads, and sizes that are checked here
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > most_pixels or max(width, height) > MAX_SIDE:
-                    raise Image.DecompressionBombError
-                if image.format in ("JPEG", "MPO") and _too_many_scans(image):
-                    raise PhotoError("The picture is damaged: it has too many layers. Save it again or use another.")
-                if image.format == "TIFF" and image.info.get("compression") not in TIFF_COMPRESSIONS:
-                    raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+            try:
+                return Photo(_decode(content, most_pixels))
+            except (PhotoError, Image.DecompressionBombError, MemoryError):
+                raise
+            except Exception:
+                repaired, incomplete = _repaired(content, most_pixels)
+                if repaired is None:
+                    raise
+                return Photo(_decode(repaired, most_pixels), incomplete)
     except Image.DecompressionBombError:
         raise PhotoError(
-            f"The picture is too large: at most {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels a side. "
+            f"The image is too large: at most {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels a side. "
             "Make it smaller and try again."
         ) from None
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
-        raise PhotoError("This file is no picture that can be read. Use a JPEG, PNG or WebP file.") from None
-    except FileNotFoundError:
-        raise PhotoError(f"There is no file {source}.") from None
+        if pillow_heif is None and is_heif(content):
+            raise PhotoError("HEIC images aren't supported on this machine. HEIC: export as JPEG.") from None
+        raise PhotoError("This file isn't a readable image. Use JPEG, PNG, WebP or HEIC.") from None
     except MemoryError:
-        raise PhotoError("The picture needs more memory than there is. Make it smaller and try again.") from None
+        raise PhotoError("The image needs more memory than is available. Make it smaller and try again.") from None
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
-        raise PhotoError(
-            f"The picture is damaged and cannot be read ({error}). Save it again or use another."
-        ) from error
+        raise PhotoError(f"The image is damaged and can't be read ({error}). Save it again or use another.") from error
 
 
-def _too_many_scans(image: Image.Image) -> bool:
+def is_image(content: bytes) -> bool:
+    """Whether a file that begins with `content` (32 bytes are enough) is an image of a supported format."""
+    webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    avif = content[4:8] == b"ftyp" and content[8:12] in (b"avif", b"avis")
+    return content.startswith(_SIGNATURES) or webp or avif or is_heif(content)
+
+
+def is_heif(content: bytes) -> bool:
+    """Whether a file that begins with `content` is HEIC or HEIF."""
+    return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
+
+
+def _decode(content: bytes, most_pixels: int) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > most_pixels or max(width, height) > MAX_SIDE:
+            raise Image.DecompressionBombError
+        if image.format in ("JPEG", "MPO") and _too_many_scans(content, width * height):
+            raise PhotoError("The image is damaged: it has too many layers. Save it again or use another.")
+        if image.format == "TIFF" and image.info.get("compression") not in TIFF_COMPRESSIONS:
+            raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
+        image.load()
+        return _to_rgb(_to_srgb(ImageOps.exif_transpose(image)))
+
+
+def _too_many_scans(content: bytes, pixels: int) -> bool:
     """Whether a JPEG repeats its pixels so often that it is no photo; a progressive one has about ten scans."""
-    image.fp.seek(0)
-    scans = image.fp.read().count(b"\xff\xda")  # never within a scan, where FF is followed by 00
-    return scans > MAX_SCANS or scans * image.width * image.height > MAX_SCANNED
+    scans = 0
+    for marker, _ in _jpeg_markers(content):
+        scans += marker == 0xDA
+        if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
+            return True
+    return False
+
+
+def _jpeg_markers(content: bytes):
+    """Markers and their positions up to the end of the first image: what follows may be a motion photo's video."""
+    position = 2
+    while match := _MARKER.search(content, position):
+        marker, position = match[0][1], match.end()
+        yield marker, match.start()
+        if marker == 0xD9:
+            return
+        if marker not in (0x01, 0xD8):  # which have no length
+            position += max(2, int.from_bytes(content[position : position + 2], "big"))
+
+
+def _repaired(content: bytes, most_pixels: int) -> tuple[bytes | None, bool]:
+    """A JPEG or PNG that decodes as far as it is whole, and whether pixels are missing; None for hopeless cases."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return content + b"\xff\xd9", True  # libjpeg fills what is missing with grey
+    if content.startswith(_PNG_SIGNATURE):
+        with suppress(ValueError, struct.error, zlib.error, KeyError):
+            return _repaired_png(content, most_pixels)
+    return None, False
+
+
+def _repaired_png(content: bytes, most_pixels: int) -> tuple[bytes, bool]:
+    """The chunks of a PNG that its pixels need, with new checksums; missing pixels become black."""
+    chunks, data, position = [], b"", len(_PNG_SIGNATURE)
+    while position + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        body = content[position + 8 : position + 8 + length]
+        position += 12 + length
+        if kind == b"IDAT":
+            data += body
+        elif kind in _PNG_CHUNKS and kind != b"IEND":
+            chunks.append((kind, body))
+    width, height, depth, color = struct.unpack(">IIBB", dict(chunks)[b"IHDR"][:10]) if chunks else (0, 0, 0, 0)
+    if not 0 < width * height <= most_pixels:
+        raise ValueError("no usable header")
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] if color in (0, 2, 3, 4, 6) else 4
+    size = height * ((width * samples * depth + 7) // 8 + 1)
+    pixels = zlib.decompressobj().decompress(data, 2 * size)  # twice: interlaced images have more rows
+    chunks.append((b"IDAT", zlib.compress(pixels + bytes(2 * size - len(pixels)), 1)))
+    chunks.append((b"IEND", b""))
+    return _PNG_SIGNATURE + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    ), len(pixels) < size
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Apply an embedded color profile, if it is usable and not sRGB already."""
+    icc = image.info.get("icc_profile")
+    if not icc or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+        return image
+    with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        if "sRGB" in (ImageCms.getProfileDescription(profile) or ""):
+            return image
+        alpha = image.getchannel("A") if image.mode == "RGBA" else None
+        colors = image.convert("RGB") if alpha else image
+        colors = ImageCms.profileToProfile(colors, profile, _SRGB, outputMode="RGB")
+        if alpha:
+            colors.putalpha(alpha)
+        return colors
+    return image
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, np.float32)
-        top = 65535.0 if image.mode.startswith("I;16") else max(1.0, float(np.nan_to_num(values).max()))
-        if image.mode == "I" and 255 < top <= 65535:
-            top = 65535.0  # a 16-bit file that Pillow opens with 32 bits
-        grey = np.clip(np.nan_to_num(values) * (255.0 / top), 0, 255).round().astype(np.uint8)
+        values = np.nan_to_num(np.asarray(image, np.float32))
+        highest = float(values.max(initial=0.0))
+        if image.mode == "F":
+            top = max(1.0, highest)
+        else:  # 8, 12, 16 or 32 bits, whatever the file keeps them in
+            top = next((top for top in (255.0, 4095.0, 65535.0) if highest <= top), highest)
+            top = 65535.0 if image.mode.startswith("I;16") and highest <= 255 else top
+        grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")

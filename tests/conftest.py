@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import os
 import shutil
@@ -212,13 +213,26 @@ def photographs(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(made_up, tmp_path_factory) -> Path:
     """The folder of a finished run of the compact network on made-up chips, by the command line."""
-    out = tmp_path_factory.mktemp("runs") / "compact"
-    result = python(
-        "training/train.py", "--network", "compact", "--dataset", made_up, "--epochs", "6", "--batch-size", "16",
-        "--augment", "mild", "--out", out,  # strong makes other ages of these chips, whose brightness is their age
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
-    (out / "output.txt").write_text(result.stdout)
+    from training import train
+
+    out, printed = tmp_path_factory.mktemp("runs") / "compact", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = train.main(
+            [
+                "--network",
+                "compact",
+                "--dataset",
+                str(made_up),
+                "--epochs",
+                "6",
+                "--batch-size",
+                "16",
+                "--out",
+                str(out),
+            ]
+        )
+    assert status == 0
+    (out / "output.txt").write_text(printed.getvalue())
     return out
 
 

@@ -164,7 +164,7 @@ def _mangled(value, choose: atheris.FuzzedDataProvider):
 
 
 def cards() -> list[bytes]:
-    card = bundle.read_card(bundle.EMBEDDED)
+    card = bundle.read_card(bundle.MODELS / bundle.DEFAULT)
     (SCRATCH / "bundle").mkdir(exist_ok=True)
     (SCRATCH / "bundle" / "m").write_bytes(b"x")
     digest = bundle.sha256_of(SCRATCH / "bundle" / "m")

@@ -8,7 +8,9 @@ import numpy as np
 from conftest import python
 
 from space import bench
-from space.bundle import EMBEDDED
+from space.bundle import DEFAULT, MODELS
+
+EMBEDDED = MODELS / DEFAULT
 
 
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):

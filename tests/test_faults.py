@@ -18,7 +18,10 @@ from gradio_client import handle_file
 from PIL import Image
 from websockets.sync.client import connect
 
-from space.bundle import EMBEDDED
+from space.bundle import DEFAULT, MODELS
+
+EMBEDDED = MODELS / DEFAULT
+
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
 

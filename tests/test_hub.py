@@ -12,7 +12,10 @@ from conftest import EXAMPLES, App, assert_clear_error, python
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
 
-from space.bundle import CARD, EMBEDDED, sha256_of
+from space.bundle import CARD, DEFAULT, MODELS, sha256_of
+
+EMBEDDED = MODELS / DEFAULT
+
 
 NAME = "tester/age-gender-compact"
 

@@ -7,8 +7,11 @@ import json
 import pytest
 from conftest import ROOT, python, shared
 
-from space.bundle import CARD, EMBEDDED
+from space.bundle import CARD, DEFAULT, MODELS
 from training import data, evaluate, model_card
+
+EMBEDDED = MODELS / DEFAULT
+
 
 METRICS = json.loads((EMBEDDED / CARD).read_text(encoding="utf-8"))["metrics"]
 

@@ -18,13 +18,16 @@ from PIL import Image
 from space import bundle as bundles
 from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw, label
-from space.bundle import EMBEDDED, BundleError, open_bundle
+from space.bundle import DEFAULT, MODELS, BundleError, open_bundle
 from space.crop import crop, load_template, similarity
 from space.detector import Haar, YuNet, load_detector
 from space.estimator import Estimator
 from space.face import Face, whole_years
 from space.photo import MAX_PIXELS, PhotoError, read_photo
 from space.tabs.folder import lines
+
+EMBEDDED = MODELS / DEFAULT
+
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
 

@@ -16,7 +16,10 @@ from conftest import EXAMPLES, ROOT, assert_clear_error, free_port, python
 from gradio_client import Client, handle_file
 
 from space import deploy
-from space.bundle import EMBEDDED
+from space.bundle import DEFAULT, MODELS
+
+EMBEDDED = MODELS / DEFAULT
+
 
 SPACE = "tester/faces"
 

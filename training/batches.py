@@ -87,7 +87,7 @@ def _draw(generator: np.random.Generator, faces: Faces, count: int) -> np.ndarra
     return generator.choice(len(faces), count, p=faces.weight / faces.weight.sum())
 
 
-def predict(network: keras.Model, images: np.ndarray, batch_size: int = 128) -> dict[str, np.ndarray]:
+def predict(network: keras.Model, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
     """The network's outputs for uint8 images [N, H, W, 3], in float32, without keeping more than a batch."""
     parts = []
     for start in range(0, len(images), batch_size):

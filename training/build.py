@@ -87,13 +87,14 @@ def choose_sharpness(network, validation: FaceSet) -> float:
 def calibration_tables(estimator: Estimator, validation: FaceSet, photos: FaceSet | None) -> dict:
     """Calibration on the validation faces of both sources; an age known as a band counts as spread over it."""
     outputs, age = estimator.predict(validation.images), validation.samples.age
-    female = validation.samples.gender == 1
+    female, source = validation.samples.gender == 1, np.zeros(len(age), int)
     if photos:
         more = estimator.predict(photos.images)
         outputs = {name: np.concatenate([values, more[name]]) for name, values in outputs.items()}
         age = np.concatenate([age, evaluate.spread_ages(photos.samples.age_range)])
         female = np.concatenate([female, photos.samples.gender == 1])
-    return calibrate.fit(outputs, age, female)
+        source = np.concatenate([source, np.ones(len(photos.samples), int)])
+    return calibrate.fit(outputs, age, female, source=source)
 
 
 def _measure_photos(config: TrainConfig, photos: FaceSet, estimator: Estimator, tables: dict) -> dict:

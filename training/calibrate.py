@@ -14,7 +14,14 @@ MIN_FACES = 20  # faces of an age band with a table of its own
 BINS = 15  # of the expected calibration error
 
 
-def fit(outputs: dict[str, np.ndarray], age: np.ndarray, female: np.ndarray, *, coverage: float = COVERAGE) -> dict:
+def fit(
+    outputs: dict[str, np.ndarray],
+    age: np.ndarray,
+    female: np.ndarray,
+    *,
+    source: np.ndarray | None = None,
+    coverage: float = COVERAGE,
+) -> dict:
     """Calibrate on N validation faces.
 
     Ages: label-conditional split conformal prediction (Vovk, Gammerman & Shafer 2005, chapter 4.5) on the error over
@@ -27,10 +34,12 @@ def fit(outputs: dict[str, np.ndarray], age: np.ndarray, female: np.ndarray, *, 
         outputs: "age" [N] years, "p_female" [N] and, from a distribution head, "age_probs" [N, A].
         age: years [N], as labelled.
         female: bool [N], as labelled.
+        source: int [N], the collection of each face; None for one.
 
     Returns:
         Plain values for the card, as `Calibration.from_dict` reads them.
     """
+    source = np.zeros(len(age), int) if source is None else source
     y, z = np.asarray(female, bool), logit(outputs["p_female"])
 
     def nll(log_temperature: float) -> float:
@@ -41,16 +50,16 @@ def fit(outputs: dict[str, np.ndarray], age: np.ndarray, female: np.ndarray, *, 
     folds = np.array_split(np.random.default_rng(0).permutation(len(age)), min(FOLDS, len(age)))
 
     def cv_coverage(level: float) -> float:
-        """The share of faces inside intervals that were fitted without them."""
-        inside = 0
+        """The share of faces inside intervals that were fitted without them, in the source that holds least."""
+        inside = np.zeros(len(age), bool)
         for fold in folds:
             rest = np.setdiff1d(np.arange(len(age)), fold) if len(folds) > 1 else fold
             tables = {"age": _tables(_take(outputs, rest), age[rest], level, coverage), "gender": gender}
             answers = apply(tables, _take(outputs, fold))
-            inside += np.sum((answers["age_low"] <= age[fold]) & (age[fold] <= answers["age_high"]))
-        return inside / len(age)
+            inside[fold] = (answers["age_low"] <= age[fold]) & (age[fold] <= answers["age_high"])
+        return min(float(np.mean(inside[source == s])) for s in np.unique(source))
 
-    levels = np.arange(coverage - 0.15, coverage + 0.0501, 0.01)
+    levels = np.arange(coverage - 0.15, coverage + 0.1001, 0.01)
     level = min(levels, key=lambda candidate: abs(cv_coverage(candidate) - coverage))
     return {"faces": len(age), "age": _tables(outputs, age, float(level), coverage), "gender": gender}
 

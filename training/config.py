@@ -223,8 +223,8 @@ def _network_options(group) -> None:
     group.add_argument(
         "--init",
         metavar="imagenet|none|FILE",
-        help="initial weights: ImageNet (vgg16's default), random, or weights of the same network from a file. For vgg16 the "
-        "file may hold the convolutional base alone, such as Keras's vgg16_..._notop.h5",
+        help="initial weights: ImageNet (vgg16's default), random, or a weights file of the same network. For vgg16 it "
+        "may also be a file of the convolutional base alone, such as Keras's vgg16_..._notop.h5",
     )
     group.add_argument(
         "--age-head",

@@ -16,14 +16,24 @@ _ARCHITECTURES = {
     "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, arXiv 1409.1556). Its 6 × 6 × 512
 output is flattened (18,432 values) and feeds two branches, age and gender, each of fully connected layers of 512, 512
 and 32 with dropout and one batch normalisation, then the output.""",
-    "compact": """A small residual network (He et al. 2015, arXiv 1512.03385) that looks at the face at half size; its
-last feature map is summed with a learned weight for each place, since faces are aligned. Age and gender are read from
-the same features.""",
+    "compact": """A small residual network (He et al. 2015, arXiv 1512.03385) after two convolutions of stride 2. Its
+last feature map is summed with a learned weight for each position, since faces are aligned (Chen et al. 2018, arXiv
+1804.07573). Age and gender share the features.""",
 }
 _HEADS = {
-    "distribution": "a probability for each age from 0 to 101 years, and their expected value as the answer",
+    "distribution": "a probability for each age from 0 to 101 years, and their expected value",
     "regression": "one linear unit, trained with the mean absolute error",
 }
+
+
+_KERAS = """
+The same network for Keras 3, from `config.json`, `metadata.json` and `model.weights.h5`:
+
+```python
+import keras
+network = keras.saving.load_model("hf://{name}")
+```
+"""
 
 
 def render(card: dict, repo_id: str | None = None) -> str:
@@ -89,22 +99,15 @@ def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
     split = metrics["split"]
     report = provenance["data_report"]
-    settings = {k: v for k, v in provenance["recipe"].items() if k != "augment"}
-    augment = dict(provenance["recipe"]["augment"])
-    for share, label in (
-        ("grey", "turned grey"),
-        ("blur", "blurred"),
-        ("jpeg", "compressed"),
-        ("erase", "covered in part"),
-    ):
-        if augment.get(share) is not None:
-            settings[f"augmentation: share {label}"] = augment.pop(share)
-    settings |= {f"augmentation: {name}": f"± {value}" for name, value in augment.items()}
-    recipe = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in settings.items())
+    recipe = "\n".join(
+        f"| {key.replace('_', ' ')} | {value} |" for key, value in _settings(provenance["recipe"]).items()
+    )
     packages = ", ".join(f"{package} {version}" for package, version in provenance["packages"].items())
     dropped = ", ".join(f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
     limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
     epochs = f"{provenance['epochs_run']} epoch{'s' * (provenance['epochs_run'] != 1)}"
+    if not provenance["epochs_run"]:
+        epochs = "No epochs in this command: it exports weights that were trained before (training/RESULTS.md)"
     faces = ", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items())
     second, and_second = provenance.get("pretrain"), ""
     if second:
@@ -113,24 +116,31 @@ def _body(card: dict, name: str) -> str:
             f" Beside them {second['train']['n']:,} train faces of {FAIRFACE} ({rows:,} rows), cut from photographs."
         )
     calibration = (
-        "Not calibrated: `age_low` and `age_high` are not given, and the gender's probability is what the network says."
+        "Not calibrated: there is no `age_low` and `age_high`, and the gender probability is the network's own."
     )
     if card["calibration"]:
         tables = card["calibration"]
-        calibration = f"""On {tables["faces"]:,} validation faces. Ages have an interval meant to hold
-{100 * tables["age"]["coverage"]:.0f} % of labelled ages (split conformal for each band of true ages, in units of
-the distribution's spread): on test it held {100 * metrics["interval_coverage"]["value"]:.1f} % and was
-{metrics["interval_width"]["value"]:.1f} years wide on average; the table has the share held and
-half the width by group. The gender's logit is divided by {tables["gender"]["temperature"]:.3f}: expected calibration
-error on test
-{100 * metrics["gender_ece"]:.1f} %.
+        photos = metrics.get("fairface") or {}
+        elsewhere = (
+            f" and {100 * photos['interval_coverage']['value']:.1f}% on FairFace's test faces, where a band counts as "
+            "the age spread evenly over it"
+            if "interval_coverage" in photos
+            else ""
+        )
+        calibration = f"""Fitted on {tables["faces"]:,} validation faces. The interval aims to contain
+{100 * tables["age"]["coverage"]:.0f}% of labelled ages (split conformal prediction for each band of true ages, in units
+of the distribution's spread). On UTKFace's test faces {100 * metrics["interval_coverage"]["value"]:.1f}% of labelled
+ages fell inside it{elsewhere}. Its mean width is {metrics["interval_width"]["value"]:.1f} years. On other collections
+fewer ages may fall inside.
+The gender logit is divided by {tables["gender"]["temperature"]:.3f}; the expected calibration error on test is
+{100 * metrics["gender_ece"]:.1f}%.
 
 {_figures(card, ("calibration", "Calibration"))}"""
     return f"""# Apparent age and gender of faces: {card["network"]}
 
-Estimates the age and the gender that a face *appears* to have: {metrics["age_mae"]["value"]:.2f} years off on average
-and {100 * metrics["gender_accuracy"]["value"]:.1f} % of genders as labelled, on {metrics["n"]:,} UTKFace faces that it
-never saw.
+Estimates the apparent age and gender of a face. On {
+        metrics["n"]:,} held-out UTKFace faces the mean absolute error of age
+is {metrics["age_mae"]["value"]:.2f} years and the gender accuracy {100 * metrics["gender_accuracy"]["value"]:.1f}%.
 
 ## Use
 
@@ -156,7 +166,7 @@ age, p_female = session.run(["age", "p_female"], {{"face": face}})
 
 Input `face`: uint8 [N, 200, 200, 3] RGB, framed as in UTKFace (`crop` in `age_gender.json`). Outputs: `age` float32 [N]
 in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else ""}.
-{"`model.keras` and `model.weights.h5` are the same network for Keras 3." if "model.keras" in card["files"] else ""}
+{_KERAS.format(name=name) if "model.weights.h5" in card["files"] else ""}
 
 ## Network
 
@@ -207,8 +217,9 @@ For {evaluate.gender_line(metrics)}. The same table again:
 ## Intended use, and what it must not be used for
 
 For research, teaching and demonstrations: anonymous statistics of apparent age, showing what such networks do and where
-they fail. It guesses looks; it does not know anyone's age, gender or identity. Never use it to decide about a person
-(access, age checks, hiring, insurance, policing), to infer gender identity, or on people who did not agree.
+they fail. It estimates appearance; it does not know anyone's age, gender or identity. Do not use it to make decisions
+about people (access, age checks, hiring, insurance, policing), to infer gender identity, or on people who did not
+consent.
 
 ## Known failures
 
@@ -229,19 +240,29 @@ code is MIT.
 """
 
 
+def _settings(recipe: dict) -> dict:
+    """The recipe as rows of a table."""
+    shares = {"grey": "turned grey", "blur": "blurred", "jpeg": "compressed", "erase": "covered in part"}
+    rows = {name: value for name, value in recipe.items() if name != "augment"}
+    for name, value in recipe["augment"].items():
+        rows[f"augmentation: share {shares[name]}" if name in shares else f"augmentation: {name}"] = (
+            value if name in shares or name == "grain" else f"± {value}"
+        )
+    return rows
+
+
 def _served(card: dict) -> str:
-    """Which file is served, and what it cost to quantise; nothing of bundles from before that was tried."""
-    record = card.get("quantization")
-    if not record:
-        return ""
+    """Which file is served, and what quantization costs."""
+    record = card["quantization"]
     before, after = record["float32"], record["int8"]
     kept = f", {len(record['kept_float'])} layers left in float" if record["kept_float"] else ""
     gender = " → ".join(f"{100 * scores['gender_accuracy']:.2f}" for scores in (before, after))
     return f"""
-`{card["serve"]}` is served: {record["reason"]}. Static quantisation, per channel, ranges from {record["faces"]}
-training faces{kept}; on the validation faces, float32 → int8: age MAE {before["age_mae"]:.3f} →
-{after["age_mae"]:.3f} years, gender {gender} %, one face {before["ms"]:.1f} → {after["ms"]:.1f} ms on the machine that
-trained it.
+The app serves `{card["serve"]}`: {record["reason"]}. Static quantization, per channel, ranges from {record["faces"]}
+training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: age MAE
+{before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%, one face
+{before["ms"]:.1f} → {after["ms"]:.1f} ms on the
+machine that exported it.
 """
 
 
@@ -261,12 +282,12 @@ def _beyond(card: dict, name: str) -> str:
     limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
     # The path of a local copy says nothing to a reader.
     revision = given["data_report"].get("revision")
-    source = given["dataset"] if given["dataset"] == FAIRFACE or revision else "FOLDER_OF_FAIRFACE"
+    source = given["dataset"] if given["dataset"] == FAIRFACE or revision else FAIRFACE
     return f"""
 ### Beyond UTKFace
 
 Photographs of FairFace (split `{split["name"]}` of {split["protocol"]} by content hash{limit}; not trained on), faces
-found and cut out by YuNet as those of a user. Their ages are known as bands of years. Splits go by bytes: of another
+found and cropped by YuNet like a user's photos. Their ages are known as bands of years. Splits go by bytes: of another
 copy of FairFace, of another size or compression, other faces are in this split, and some of them may have been trained
 on.
 
@@ -282,7 +303,7 @@ def _evaluation(card: dict, name: str) -> str:
     """The command that prints the results again."""
     provenance = card["provenance"]
     revision = provenance["data_report"].get("revision")
-    return _command(name, provenance["dataset"], revision, card["metrics"]["split"])
+    return _command(name, provenance["dataset"] if revision else DATASET, revision, card["metrics"]["split"])
 
 
 def _command(name: str, dataset: str, revision: str | None, split: dict) -> str:

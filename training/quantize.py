@@ -19,7 +19,7 @@ from space.timing import median_ms
 FACES = 128  # training faces on which the ranges of activations are measured
 SCREENED = 500  # validation faces on which candidates are compared
 RANKED = 16  # faces on which the sensitivity of each layer is measured
-MAE_RISE = 0.05  # years that int8 may cost on validation
+MAE_RISE = 0.02  # years that int8 may cost on validation
 GENDER_FALL = 0.002  # share of faces, likewise
 MIN_WEIGHTS = 100_000  # smaller matrices stay float: little to gain there, and they are the nearest to the output
 FLOAT_LAYER_COUNTS = (0, 2, 4, 6)  # how many of the most sensitive layers stay float, tried in this order
