@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -18,8 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--model",
-        metavar="FOLDER|USER/NAME[@REVISION]",
-        help="a bundle's folder or a Hub model (default: $AGE_GENDER_MODEL, else the embedded one)",
+        metavar="NAME|FOLDER|USER/NAME[@REVISION]",
+        help="an embedded model (compact, vgg16), a bundle's folder or a Hub model (default: $AGE_GENDER_MODEL, else "
+        "compact)",
     )
     parser.add_argument(
         "--detector",
@@ -28,6 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 for the whole network)")
     parser.add_argument("--port", type=_port, help="(default: the first free one from 7860)")
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH|URL",
+        help="path or, better, full address under which a reverse proxy shows the app (default: $GRADIO_ROOT_PATH)",
+    )
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers, for 72 hours")
     parser.add_argument(
         "--mcp", action="store_true", help='be an MCP server too (pip install "gradio[mcp]"), for language models'
@@ -38,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="let only this user in (default: $AGE_GENDER_AUTH, which other users of the machine cannot read)",
     )
     options = parser.parse_args(arguments)
+    options.mcp = options.mcp or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
     if options.mcp and importlib.util.find_spec("mcp") is None:
         parser.error('--mcp needs more than the app alone: pip install "gradio[mcp]"')
 
@@ -45,12 +55,38 @@ def main(arguments: list[str] | None = None) -> int:
         import spaces
 
         spaces.GPU(lambda: None)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what follows is cleaned up
-    with tempfile.TemporaryDirectory(prefix="age-gender-", ignore_cleanup_errors=True) as folder:
-        # What visitors send and get goes when the app does. Set before Gradio is imported: it makes folders.
-        tempfile.tempdir = folder
-        os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
+    if not interactive():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that everything is cleaned up
+    # The start asks its own address, which no proxy knows.
+    for name in ("no_proxy", "NO_PROXY"):
+        own = ("localhost", "127.0.0.1", "::1", options.host)
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), *own)))
+    try:
+        folder = temporary_folder()
+    except OSError as error:
+        print(f"error: There is no folder for temporary files ({error}): set TMPDIR to one.", file=sys.stderr)
+        return 1
+    try:
         return serve(options)
+    finally:
+        if not interactive():  # else the server goes on, and the folder with it until the kernel ends
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def temporary_folder() -> str:
+    """The folder of everything that visitors send and get, deleted at exit. One per process: Gradio keeps its path."""
+    folder = tempfile.mkdtemp(prefix="age-gender-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # Set before Gradio is imported: it makes folders.
+    tempfile.tempdir = folder
+    os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
+    return folder
+
+
+def interactive() -> bool:
+    """Whether this runs in a notebook or an interactive shell, which Gradio does not block."""
+    return "ipykernel" in sys.modules or bool(getattr(sys, "ps1", sys.flags.interactive))
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -58,7 +94,7 @@ def serve(options: argparse.Namespace) -> int:
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
     from space.bundle import BundleError
-    from space.guard import credentials
+    from space.guard import LOOPBACK, credentials
     from space.ui import build, launch_options
 
     try:
@@ -78,19 +114,30 @@ def serve(options: argparse.Namespace) -> int:
         if analyzer.note:
             print(f"note: {analyzer.note}", file=sys.stderr)
         threading.Thread(target=analyzer.warm_up, daemon=True).start()  # while the page is built
-        build(analyzer).launch(
+        root_path = options.root_path or os.environ.get("GRADIO_ROOT_PATH", "")
+        host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+        page = build(analyzer)
+        page.launch(
             server_name=options.host,
             server_port=options.port,
             share=options.share or None,
             mcp_server=options.mcp,
             auth=login,
-            **launch_options(analyzer),
+            prevent_thread_lock=True,
+            # An app for this machine alone answers to no other name; a public link brings its own.
+            **launch_options(
+                analyzer,
+                root_path=root_path,
+                hosts=frozenset() if host in LOOPBACK and not options.share else None,
+            ),
         )
+        if not interactive():
+            page.block_thread()
     except (BundleError, OSError) as error:
         if "empty port" in str(error):  # Gradio's text names its own functions
             error = (
-                f"Port {options.port or '7860 and those after it'} of {options.host or '127.0.0.1'} cannot be had: "
-                "choose another with --port, or an address of this machine with --host."
+                f"Port {options.port or '7860 and those after it'} of {options.host or '127.0.0.1'} is unavailable. "
+                "Choose another with --port, or an address of this machine with --host."
             )
         print(f"error: {error}", file=sys.stderr)
         return 1

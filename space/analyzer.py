@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,7 +23,7 @@ MALE, FEMALE = "male", "female"
 SURE = 0.9  # YuNet's best score on an upright image; turned by 90°, 180° or 270° it stays below (measured: 0.88)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: a key of a cache
 class FaceAnalyzer:
     """Detector, crop and estimator in one; safe to share between threads."""
 
@@ -38,14 +39,19 @@ class FaceAnalyzer:
         """Load a model and a detector.
 
         Args:
-            model: a bundle's folder, a Hub id `user/name[@revision]`, or None: `$AGE_GENDER_MODEL`, else the
-                embedded bundle.
+            model: the name of an embedded bundle ("compact", "vgg16"), a bundle's folder, a Hub id
+                `user/name[@revision]`, or None: `$AGE_GENDER_MODEL`, else the default embedded bundle.
             detector: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, else Haar.
 
         Raises:
             BundleError: what was asked for is not to be had, or damaged.
         """
-        bundle = open_bundle(model or os.environ.get("AGE_GENDER_MODEL") or None)
+        found, note = load_detector(detector)
+        return cls._open(model or os.environ.get("AGE_GENDER_MODEL") or None, found, note)
+
+    @classmethod
+    def _open(cls, model: str | None, detector: YuNet | Haar, note: str) -> FaceAnalyzer:
+        bundle = open_bundle(model)
         try:
             template = Template.from_dict(bundle.card["crop"])
             calibration = Calibration.from_dict(bundle.card.get("calibration"))
@@ -58,8 +64,11 @@ class FaceAnalyzer:
             raise BundleError(
                 f"The network in {bundle.folder} wants {estimator.size} pixels, its crop template has {template.size}."
             )
-        found, note = load_detector(detector)
-        return cls(bundle, template, estimator, found, calibration, note)
+        return cls(bundle, template, estimator, detector, calibration, note)
+
+    def with_model(self, model: str | None) -> FaceAnalyzer:
+        """The same detector with another embedded model, by name; itself for its own and for None."""
+        return self if model in (None, self.bundle.card["network"]) else _with_model(self, model)
 
     def warm_up(self) -> None:
         """Find and estimate once, so that the first visitor does not wait for memory and kernels."""
@@ -70,7 +79,8 @@ class FaceAnalyzer:
         """Every face of a picture with apparent age and gender, largest first; all predicted in one batch.
 
         Args:
-            rgb: uint8 [H, W, 3], upright.
+            rgb: uint8 [H, W, 3] in RGB order, upright or turned by quarters. Images read by OpenCV are BGR, which can't
+                be noticed: convert them first.
             threshold: detector's score from which something counts as a face, 0 to 1.
 
         Raises:
@@ -130,3 +140,8 @@ class FaceAnalyzer:
                 faces, ages, p_female, bounds, answers.get("age_probs", [None] * len(faces)), strict=True
             )
         ]
+
+
+@lru_cache(maxsize=4)
+def _with_model(analyzer: FaceAnalyzer, model: str) -> FaceAnalyzer:
+    return FaceAnalyzer._open(model, analyzer.detector, analyzer.note)

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import glob
+import io
 import json
 import math
 import os
 import sys
 import time
-import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -34,121 +33,14 @@ from space.detector import THRESHOLD
 from space.estimator import BATCH
 from space.face import Face
 from space.photo import PhotoError, read_photo
-from space.tabs import counted
+from space.pictures import SUFFIXES, BatchError, Picture, find_pictures
+from space.text import counted
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
-MAX_BYTES = 100_000_000  # of a picture's file
-_TOO_LARGE = f"The picture's file is too large: at most {MAX_BYTES // 1_000_000} MB."
-MAX_MEMBERS = 100_000  # pictures in a zip
-MAX_DIRECTORY = 20_000_000  # bytes of a zip's list of members: Python keeps it all, at ten times the size
 AHEAD = 8  # pictures that are read while others are predicted
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
     "error",
 )  # fmt: skip
-
-
-class BatchError(ValueError):
-    """The run cannot start or go on; the message is for the user."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that was found, not read yet."""
-
-    name: str  # as the tables call it
-    read: Callable[[], bytes]
-
-
-def find_pictures(paths: Iterable[str | Path]) -> list[Picture]:
-    """All pictures among files, folders (searched whole, hidden files left out) and zips, each once, folders by name.
-
-    A file that is named is a picture whatever it is called; in folders and zips those with one of SUFFIXES are.
-
-    Raises:
-        BatchError: a path that is not there, or a zip among `paths` that cannot be opened.
-    """
-    found: list[Picture] = []
-    # A few zips stay open: reading a large one's list anew for each picture would take longer than the pictures.
-    archive = lru_cache(maxsize=4)(zipfile.ZipFile)
-    for path in map(Path, paths):
-        if path.is_dir():
-            for file in _walk(path):
-                if file.suffix.lower() in SUFFIXES:
-                    found.append(_file(file))
-                elif file.suffix.lower() == ".zip":
-                    try:
-                        found += _zip(file, archive)
-                    except BatchError as error:
-                        found.append(Picture(file.as_posix(), partial(_fail, str(error))))
-        elif not path.is_file():
-            raise BatchError(f"{path} is no file that can be read." if path.exists() else f"There is no {path}.")
-        else:
-            found += _zip(path, archive) if path.suffix.lower() == ".zip" else [_file(path)]
-    return list({picture.name: picture for picture in found}.values())
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder that is not hidden, by name; links to folders are followed, in circles only once."""
-    seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            yield from (p for n in sorted(files) if not n.startswith(".") and (p := Path(place, n)).is_file())
-        seen.add(real)
-
-
-def _fail(message: str) -> bytes:
-    raise PhotoError(message)
-
-
-def _file(path: Path) -> Picture:
-    def read() -> bytes:
-        if path.stat().st_size > MAX_BYTES:
-            raise PhotoError(_TOO_LARGE)
-        return path.read_bytes()
-
-    return Picture(path.as_posix(), read)
-
-
-def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile]) -> list[Picture]:
-    try:
-        with open(path, "rb") as file:
-            # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
-            end = zipfile._EndRecData(file)
-        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
-            raise BatchError(f"{path.name} has too long a list of files: at most {MAX_MEMBERS:,} in one zip.")
-        members = archive(path).infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise BatchError(f"{path.name} is no zip that can be opened ({error}).") from error
-    members = [m for m in members if _is_picture(m)]
-    if len(members) > MAX_MEMBERS:
-        raise BatchError(f"{path.name} has {len(members):,} pictures: at most {MAX_MEMBERS:,} in one zip.")
-
-    def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
-        def read() -> bytes:
-            try:
-                # In place, so a member's name leads nowhere; and no further than allowed, whatever its header says.
-                with archive(path).open(member) as file:
-                    content = file.read(MAX_BYTES + 1)
-            except RuntimeError:  # zipfile's word for a password
-                raise PhotoError("The picture is locked by a password.") from None
-            except Exception as error:  # a damaged archive makes the decompressors raise almost anything
-                raise PhotoError(f"The picture cannot be read from its zip ({error}).") from error
-            if len(content) > MAX_BYTES:
-                raise PhotoError(_TOO_LARGE)
-            return content
-
-        return read
-
-    return [Picture(f"{path.as_posix()}/{m.filename}", reader(m)) for m in sorted(members, key=lambda m: m.filename)]
-
-
-def _is_picture(member: zipfile.ZipInfo) -> bool:
-    parts = member.filename.split("/")
-    hidden = any(part.startswith(".") for part in parts if part not in (".", "..")) or parts[0] == "__MACOSX"
-    return not hidden and Path(parts[-1]).suffix.lower() in SUFFIXES
 
 
 def analyze_pictures(
@@ -226,7 +118,8 @@ def write_csv(jsonl: Path, target: Path) -> None:
     part = target.with_name(target.name + ".part")
     with (
         open(jsonl, encoding="utf-8") as rows,
-        open(part, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        # With a byte order mark, without which spreadsheets misread letters beyond ASCII.
+        open(part, "w", newline="", encoding="utf-8-sig", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -298,9 +191,10 @@ def run(options: argparse.Namespace) -> str:
     analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
     if analyzer.note:
         print(f"note: {analyzer.note}", file=sys.stderr)
-    pictures = find_pictures(options.paths)
+    skipped: list[str] = []
+    pictures = find_pictures(options.paths, skipped)
     if not pictures:
-        raise BatchError(f"There are no pictures in {', '.join(map(str, options.paths))}.")
+        raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.")
     lock = FileLock(f"{jsonl}.lock", timeout=0)
     try:
         lock.acquire()
@@ -332,8 +226,10 @@ def run(options: argparse.Namespace) -> str:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
     seconds = time.monotonic() - started
-    text = f"{counted(len(left), 'picture')}, {counted(faces, 'face')}, {errors:,} that could not be read, "
+    text = f"{counted(len(left), 'image')}, {counted(faces, 'face')}, {counted(errors, 'unreadable image')}, "
     text += f"in {seconds:.0f} s"
+    if skipped:
+        text += f"; {counted(len(skipped), 'file')} skipped: not an image"
     if len(left) < len(pictures):
         text += f"; {len(pictures) - len(left):,} were done before"
     return f"{text}: {', '.join(str(path) for path in (options.csv, options.jsonl) if path)}"
@@ -355,7 +251,7 @@ def run_with_ray(options: argparse.Namespace) -> str:
     if any(path.lower().endswith(".zip") for path in options.paths):
         raise BatchError("--ray reads pictures and folders, no zips.")
     if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
-        raise BatchError(f"There are no pictures in {', '.join(options.paths)}.")
+        raise BatchError(f"There are no images in {', '.join(options.paths)}.")
     FaceAnalyzer.load(options.model, detector=options.detector)  # what is wrong is said here, not by an actor
     texts, numbers = {"file", "gender", "error"}, {"face": pyarrow.int32()}
     schema = pyarrow.schema(
@@ -407,10 +303,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ray", action="store_true", help='as a Ray Data pipeline (pip install "ray[data]")')
     parser.add_argument("--parquet", type=Path, metavar="FOLDER", help="where --ray writes")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a Windows console has not every letter of a file's name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if options.ray and (options.csv or options.jsonl or not options.parquet):
         parser.error("--ray writes Parquet: give --parquet FOLDER, and neither --csv nor --jsonl")
     if not options.ray and (options.parquet or not (options.csv or options.jsonl)):
         parser.error("say where the results go: --csv FILE, --jsonl FILE, or both (--parquet FOLDER with --ray)")
+    # Windows' shells leave *.jpg to the program.
+    options.paths = [name for path in options.paths for name in (sorted(glob.glob(path)) or [path])]
     try:
         print(run_with_ray(options) if options.ray else run(options))
     except (BatchError, BundleError, OSError) as error:

@@ -3,7 +3,7 @@
     python -m space.deploy --space me/age-gender --model me/age-gender-compact --wait
     python -m space.deploy --space me/age-gender --dry-run
 
-Without --model the Space serves the bundle embedded in `space/models/compact`.
+Without --model the Space serves the default embedded bundle.
 """
 
 from __future__ import annotations
@@ -16,43 +16,56 @@ import sys
 import time
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
 from huggingface_hub.errors import HfHubHTTPError
 
-from space.bundle import CARD, BundleError, hub_file, read_card
+from space.bundle import CARD, BundleError, embedded, hub_file, open_bundle, read_card
 from space.hub import HubError, explain, patiently, writable
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_LINES = 30  # of a failed build, shown
+SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed
 POLL = 5.0  # seconds between two looks at a build
 _UNPAID = (
     "The Hub asks for a paid plan (402): creating a Gradio Space on CPU needs PRO or a paid organisation. You can "
     "subscribe at huggingface.co/pricing; or use --hardware zero-a10g, of which free accounts may host two Spaces; or "
     "give an existing Space with --space."
 )
+# What the app itself has no use for.
+_TOOLS = {f"space/{name}" for name in ("bench.py", "peers.py", "timing.py", "deploy.py", "hub.py", "BENCHMARKS.md")}
 _FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
 
 
-def contents(space: str, model: str | None = None, revision: str | None = None, served: str | None = None) -> dict:
+def contents(
+    space: str,
+    model: str | None = None,
+    revision: str | None = None,
+    served: str | None = None,
+    *,
+    mcp: bool = False,
+) -> dict:
     """What the Space's repository holds: path → file or bytes.
 
-    The card and the requirements lie at the root, where Spaces look for them; nothing of training/ or tests/ goes up.
+    The card and the requirements lie at the root, where Spaces look for them. Only what serving the chosen model needs
+    goes up: nothing of training/ or tests/, no tools, and one embedded bundle at most, with one network.
 
     Args:
         space: `user/name`, for the card.
-        model, revision: the Hub model and its full commit.
+        model: the Hub model, or the name of an embedded one; None for the default.
+        revision: the Hub model's full commit.
         served: its file to serve, for the build to download; None leaves that to the start.
     """
     card = SpaceCard.load(ROOT / "space" / "README.md")
-    if model:
+    repo = model is not None and model not in embedded()
+    if repo:
         card.data.models = [model, *card.data.models]
-    if model and served:
+    if repo and served:
         # Baked into the image: the Space then starts without the network's help.
         card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}", *card.data.preload_from_hub]
     card.text = card.text.replace("USER/NAME", space)
     files: dict[str, Path | bytes] = {
         "README.md": str(card).encode(),
-        "requirements.txt": ROOT / "space" / "requirements.txt",
+        "requirements.txt": _requirements(mcp),
         "app.py": ROOT / "app.py",
         "LICENSE": ROOT / "LICENSE",
     }
@@ -60,13 +73,31 @@ def contents(space: str, model: str | None = None, revision: str | None = None, 
         name = path.relative_to(ROOT).as_posix()
         hidden = any(part.startswith((".", "__pycache__")) for part in path.parts[len(ROOT.parts) :])
         at_root = name in ("space/README.md", "space/requirements.txt")
-        if path.is_file() and not hidden and not at_root and path.suffix != ".pyi":
+        unused = name in _TOOLS or name.startswith("space/models/") or path.suffix == ".pyi"
+        if path.is_file() and not (hidden or at_root or unused):
             files[name] = path
+    if not repo:
+        bundle = open_bundle(model)
+        for name, entry in bundle.card["files"].items():
+            if name == bundle.card["serve"] or not entry["role"].startswith("onnx"):
+                files[f"space/models/{bundle.folder.name}/{name}"] = bundle.folder / name
+        files[f"space/models/{bundle.folder.name}/{CARD}"] = bundle.folder / CARD
     return files
 
 
+def _requirements(mcp: bool) -> bytes:
+    text = (ROOT / "space" / "requirements.txt").read_text(encoding="utf-8")
+    return (text.replace("gradio~=", "gradio[mcp]~=") if mcp else text).encode()
+
+
 def deploy(
-    space: str, *, model: str | None = None, hardware: str | None = None, private: bool = False, dry_run: bool = False
+    space: str,
+    *,
+    model: str | None = None,
+    hardware: str | None = None,
+    private: bool = False,
+    mcp: bool = False,
+    dry_run: bool = False,
 ) -> str:
     """Create or update a Space; returns its page's address.
 
@@ -75,6 +106,7 @@ def deploy(
         model: `user/name[@revision]` to serve, pinned to the commit that the revision is at now.
         hardware: as the Hub names it, for example cpu-basic; None leaves the Space's own.
         private: create it as a private one.
+        mcp: make the Space an MCP server too.
         dry_run: only print what would be sent.
 
     Raises:
@@ -82,7 +114,7 @@ def deploy(
         HubError: what the Hub said and what to do.
     """
     repo, revision, served, secret = None, None, None, False
-    if model:
+    if model and model not in embedded():
         repo, _, wished = model.partition("@")
         revision, path = hub_file(repo, CARD, wished or None)
         served = read_card(path.parent)["serve"]
@@ -90,17 +122,17 @@ def deploy(
             secret = bool(HfApi().model_info(repo).private)
         except Exception as error:
             raise explain(error, repo) from error
-    variables = {"AGE_GENDER_MODEL": f"{repo}@{revision}"} if model else {}
+    serves = f"{repo}@{revision}" if repo else model  # None: the app's default
+    variables = {name: v for name, v in (("AGE_GENDER_MODEL", serves), ("GRADIO_MCP_SERVER", mcp and "true")) if v}
     if not dry_run:
         space = writable(space)
     if secret and not os.environ.get("SPACE_HF_TOKEN"):
-        print(
-            "note: the model is private, so the Space gets your own token as its secret HF_TOKEN, and with it all that "
-            "the token may do. Give it a read-only one of its own in SPACE_HF_TOKEN.",
-            file=sys.stderr,
+        raise HubError(
+            f"The model {repo} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
+            "read-only one (huggingface.co/settings/tokens); it becomes the Space's secret HF_TOKEN."
         )
     # A build has no token: what is private is fetched at the start instead.
-    files = contents(space, repo, revision, None if secret else served)
+    files = contents(space, repo or model, revision, None if secret else served, mcp=mcp)
     if dry_run:
         for name, content in files.items():
             size = len(content) if isinstance(content, bytes) else content.stat().st_size
@@ -121,10 +153,12 @@ def deploy(
         # Before the files: the first build finds everything in place.
         for key, value in variables.items():
             api.add_space_variable(space, key, value)
-        if not model and "AGE_GENDER_MODEL" in api.get_space_variables(space):
-            api.delete_space_variable(space, "AGE_GENDER_MODEL")
+        for key in {"AGE_GENDER_MODEL", "GRADIO_MCP_SERVER"} & set(api.get_space_variables(space)) - set(variables):
+            api.delete_space_variable(space, key)
         if secret:
-            api.add_space_secret(space, "HF_TOKEN", os.environ.get("SPACE_HF_TOKEN") or get_token())
+            api.add_space_secret(space, "HF_TOKEN", os.environ["SPACE_HF_TOKEN"])
+        elif "HF_TOKEN" in api.get_space_secrets(space):  # of a private model that it served before
+            api.delete_space_secret(space, "HF_TOKEN")
         _commit(api, space, files)
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
             api.request_space_hardware(space, hardware)
@@ -153,30 +187,32 @@ def _commit(api: HfApi, space: str, files: dict) -> None:
 
 
 def wait(space: str, *, limit: float = 900.0) -> None:
-    """Wait until the Space runs.
+    """Wait until the Space runs its newest commit.
 
     Raises:
         HubError: it failed, with the end of its build log, or did not come up within `limit` seconds.
     """
-    api, end = HfApi(), time.monotonic() + limit
-    while time.monotonic() < end:
+    api, started = HfApi(), time.monotonic()
+    while time.monotonic() < started + limit:
         try:
-            stage = str(api.get_space_runtime(space).stage)
+            runtime, newest = api.get_space_runtime(space), api.space_info(space).sha
         except Exception as error:
             raise explain(error, space) from error
-        if stage == "RUNNING":
+        stage, built = str(runtime.stage), (runtime.raw or {}).get("sha")
+        # Right after a commit the old build still runs.
+        if stage == "RUNNING" and (built == newest or (built is None and time.monotonic() > started + SETTLE)):
             return
-        if stage in _FAILED:
-            raise HubError(f"The Space stands at {stage}. The end of its log:\n{_log(api, space, stage)}")
+        if stage in _FAILED and built in (None, newest):
+            raise HubError(f"The Space is at {stage}. The end of its log:\n{_log(api, space, stage)}")
         time.sleep(POLL)
-    raise HubError(f"The Space did not come up within {limit / 60:.0f} minutes: look at its page.")
+    raise HubError(f"The Space did not start within {limit / 60:.0f} minutes: look at its page.")
 
 
 def _log(api: HfApi, space: str, stage: str) -> str:
     try:
         lines = list(itertools.islice(api.fetch_space_logs(space, build=stage == "BUILD_ERROR"), 100_000))
     except Exception as error:  # the failure itself matters more than its log
-        return f"  (not to be had: {error})"
+        return f"  (unavailable: {error})"
     return "\n".join(f"  {line.rstrip()}" for line in lines[-LOG_LINES:])
 
 
@@ -185,10 +221,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m space.deploy", description="Publish the app as a Space.")
     parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space, made if it is not there")
     parser.add_argument(
-        "--model", metavar="USER/NAME[@REVISION]", help="the model to serve (default: the embedded one)"
+        "--model",
+        metavar="NAME|USER/NAME[@REVISION]",
+        help="the model to serve: on the Hub, or embedded (default: compact)",
     )
     parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: as it is)")
     parser.add_argument("--private", action="store_true", help="create it as a private one")
+    parser.add_argument("--mcp", action="store_true", help="make the Space an MCP server too")
     parser.add_argument("--dry-run", action="store_true", help="only list what would be sent")
     parser.add_argument("--wait", action="store_true", help="wait until it runs, and show the log if it fails")
     options = parser.parse_args(arguments)
@@ -198,6 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
             model=options.model,
             hardware=options.hardware,
             private=options.private,
+            mcp=options.mcp,
             dry_run=options.dry_run,
         )
         if url:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+EXAMPLES = Path(__file__).resolve().parent / "examples"  # averaged faces, made by the project
 UNCERTAIN = 0.75  # probability of the likelier gender below which people are shown "uncertain"
 
 

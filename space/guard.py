@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 import types
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
@@ -34,9 +34,10 @@ MAX_JSON = 70_000_000  # bytes of a call: a photo of 50 MB as a data: URL
 MAX_VALUES = 200_000  # of its JSON, each 100 bytes and more of memory while it is read; 2,000 files have 20,000
 MAX_OTHER = 1_000_000  # bytes of any other request
 MAX_UPLOAD = 10 * video.MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
-MOST_WAITING = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
-DRAINED = 200_000_000  # bytes of a refused request that are read before the connection ends
-LEAST_FREE = 500_000_000  # bytes that must be free where uploads go
+MAX_QUEUED_PER_ADDRESS = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
+MAX_DRAIN_BYTES = 200_000_000  # bytes of a refused request that are read before the connection ends
+MIN_FREE_BYTES = 500_000_000  # bytes that must be free where uploads go
+_OTHER_SITE = "Another site's page can't do that."
 _NO_ENDPOINT = "There is no such endpoint."
 _TOO_MANY = f"This request has too many values: at most {MAX_VALUES:,}."
 _REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
@@ -50,38 +51,57 @@ _CLOSED = re.compile(
     r"component_server|profiling|runs|run-history)\b"
 )
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
-_LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Guard:
-    """ASGI middleware; answers with a status and a sentence what it does not let through."""
+    """ASGI middleware; answers with a status and a sentence what it does not let through.
 
-    def __init__(self, app: ASGIApp):
-        self.app = app
+    Args:
+        app: what is guarded.
+        root_path: the path, or the whole address, under which a proxy shows the app.
+        hosts: names that a `Host` header may have; None for any.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str = "", hosts: frozenset[str] | None = None):
+        self.app, self.hosts = app, hosts
+        address = urlsplit(root_path)
+        self.prefix, self.public = address.path.rstrip("/"), address.hostname
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
+        refused = self.foreign(scope)
+        if scope["type"] == "websocket":
+            return await (
+                send({"type": "websocket.close", "code": 1008}) if refused else self.app(scope, receive, send)
+            )
 
-        path, uploading = unquote(scope["path"]), scope["path"] == f"{API_PREFIX}/upload"
+        # A proxy may leave its prefix in front of the path or take it away; Gradio knows both.
+        full = unquote(scope["path"])
+        path = full.removeprefix(self.prefix) if full.startswith(f"{self.prefix}/") else full
+        uploading = path == f"{API_PREFIX}/upload"
         joining, mcp = scope["method"] == "POST" and _JOINING.search(path), path.startswith(_MCP)
         limit = MAX_UPLOAD if uploading else MAX_JSON if joining or mcp else MAX_OTHER
         headers = Headers(scope=scope)
         refusal = None
         if _FETCHING.search(path):
             refusal = (403, _REFUSED)
-        elif headers.get("sec-fetch-site") == "cross-site" and (  # in the browser of somebody who is let in
-            path.startswith("/logout") or (scope["method"] == "POST" and _LOCAL.fullmatch(headers.get("host", "")))
-        ):
-            refusal = (403, "Another site's page may not do that.")
+        elif refused:
+            refusal = (403, refused)
+        elif path.startswith("/logout") and headers.get("sec-fetch-site") == "cross-site":
+            refusal = (403, _OTHER_SITE)
         elif _CLOSED.match(path):
             refusal = (404, "Not found.")
         elif _declared(scope) > limit:
             refusal = (413, _too_large(limit))
-        elif uploading and shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE:
+        elif uploading and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
             refusal = (507, "The server has no room for more files now. Try again in an hour.")
-        elif joining and _waiting(scope) >= MOST_WAITING:
-            refusal = (503, f"{MOST_WAITING} of your requests are waiting already. Try again when they are answered.")
+        elif joining and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
+            refusal = (
+                503,
+                f"{MAX_QUEUED_PER_ADDRESS} of your requests are waiting already. Try again when they are answered.",
+            )
         if refusal:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
@@ -112,15 +132,42 @@ class Guard:
         try:
             await self.app(scope, counted, noted)
         except Exception:  # the server's own log would quote the message, and with it the visitor
-            print_place()
+            log_traceback_without_message()
             if not started:
                 await _answer(500, "This failed.")(scope, receive, send)
             else:
                 with contextlib.suppress(Exception):  # it may have gone, or been answered to the end
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    def foreign(self, scope: Scope) -> str | None:
+        """Why a request comes from a page that has no business here; None if it doesn't.
 
-async def refuse_form(request: Request, error: RequestValidationError) -> JSONResponse:
+        A browser sends a page's own address as `Origin` with what may change something and with WebSockets. An app that
+        runs on the visitor's own machine serves only its own pages: others in the same browser get nothing, also not
+        under a name that they let point to this machine (DNS rebinding).
+        """
+        headers = Headers(scope=scope)
+        host, forwarded = _hostname(headers.get("host")), _hostname(headers.get("x-forwarded-host"))
+        if self.hosts is not None and host not in self.hosts | LOOPBACK | {self.public}:
+            return "This app doesn't serve this host name. Start it with --root-path and its public address."
+        origin = headers.get("origin")
+        if origin is None or scope.get("method") in ("GET", "HEAD"):
+            return None
+        own = LOOPBACK | {host, forwarded, self.public} - {None}
+        return _OTHER_SITE if host in LOOPBACK and _hostname(origin) not in own else None
+
+
+def _hostname(address: str | None) -> str | None:
+    """The host of an address or of a `Host` header, without its port; None if it has none."""
+    if not address:
+        return None
+    try:
+        return urlsplit(address if "//" in address else f"//{address}").hostname
+    except ValueError:
+        return None
+
+
+async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     """Answer to a request that is not of the form that its route takes; FastAPI's own would repeat all of it."""
     return _answer(
         422, "; ".join(f"{'.'.join(map(str, e['loc']))[:100]}: {e['msg'][:100]}" for e in error.errors()[:5])
@@ -154,10 +201,10 @@ def tame() -> None:
         route_utils.get_fn = get_fn
     logging.getLogger("mcp").setLevel(logging.ERROR)  # its warnings quote callers
     for module in (queueing, routes):
-        module.traceback = types.SimpleNamespace(print_exc=print_place)
+        module.traceback = types.SimpleNamespace(print_exc=log_traceback_without_message)
 
 
-def print_place() -> None:
+def log_traceback_without_message() -> None:
     """Log where the current exception came from and its kind, but not its message: that quotes visitors."""
     kind, _, place = sys.exc_info()
     print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
@@ -179,7 +226,7 @@ def credentials(text: str) -> tuple[str, str]:
     return user, password
 
 
-def _waiting(scope: Scope) -> int:
+def queued_for(scope: Scope) -> int:
     """How many requests of the same address stand in Gradio's queue."""
     queues = scope["app"].get_blocks()._queue.event_queue_per_concurrency_id.values()
     address = _address(scope)
@@ -210,7 +257,7 @@ def _declared(scope: Scope) -> int:
 
 async def _drain(receive: Receive) -> None:
     """Read what the client still sends, within reason: many look for an answer only after that."""
-    left = DRAINED
+    left = MAX_DRAIN_BYTES
     while left > 0:
         message = await receive()
         left -= len(message.get("body", b""))

@@ -12,7 +12,6 @@ import logging
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -31,7 +30,6 @@ MAX_PIXELS = 1920 * 1080  # of a frame
 MAX_VISITORS = 8  # at once; they take turns, so that each gets a share of the frames
 BAD_FRAMES = 50  # in a row, after which a connection is closed
 SILENCE = 60.0  # seconds without a frame after which a connection is closed
-_LOCAL = {"localhost", "127.0.0.1", "::1"}
 _HEADER = struct.Struct("<I")  # number of the frame, then its JPEG
 
 log = logging.getLogger(__name__)
@@ -91,16 +89,7 @@ class LiveServer:
         self.visitors = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """One visitor, from first to last frame."""
-        try:
-            host = urlsplit(f"//{socket.headers.get('host', '')}").hostname
-            origin = urlsplit(socket.headers.get("origin", "//localhost")).hostname  # programs send none
-        except ValueError:  # no addresses at all
-            await socket.close(1008)
-            return
-        if host in _LOCAL and origin not in _LOCAL:
-            await socket.close(1008)  # another site's page in the browser of whoever runs the app for themselves
-            return
+        """One visitor, from first to last frame. `guard.Guard` has checked where the page comes from."""
         if not signed_in(socket.app, socket.cookies):
             await socket.close(1008)
             return

@@ -14,10 +14,11 @@ from space.tabs import live as live_tab
 
 TITLE = "Apparent age and gender"
 INTRO = f"""# {TITLE}
-Every face gets the age and the gender that it *appears* to have: in a photo, live, in a film, in a folder.
+Estimate the apparent age and gender of every face in a photo, a live camera, a video or a folder.
+See About for the model and its accuracy.
 """
-CAUTION = """These are guesses of a network from looks alone, learned from labels that are guesses too. They say nothing
-about a person's identity and are often wrong: use them for no decision about anyone. What you send is analysed on this
+CAUTION = """These are a neural network's estimates from appearance alone, trained on labels that are themselves
+estimates. They are often wrong. Do not use them to make decisions about people. What you send is analyzed on this
 server, deleted after about an hour or when it stops, and sent nowhere else."""
 
 # System fonts: the page asks no other server for anything.
@@ -71,7 +72,7 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
             video.tab(analyzer)
         with gr.Tab("Folder"):
             folder.tab(analyzer)
-        with gr.Tab("For programs"):
+        with gr.Tab("API"):
             programs.tab(page)
         with gr.Tab("About") as selected:
             about.tab(analyzer, selected)
@@ -82,9 +83,10 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     return page
 
 
-def launch_options(analyzer: FaceAnalyzer) -> dict:
-    """What `Blocks.launch` must be given beside address and port."""
+def launch_options(analyzer: FaceAnalyzer, *, root_path: str = "", hosts: frozenset[str] | None = None) -> dict:
+    """What `Blocks.launch` must be given beside address and port; `root_path` and `hosts`: as for `guard.Guard`."""
     return {
+        "root_path": root_path or None,
         "theme": THEME,
         "css": CSS,
         # The page needs nothing of visitors' sessions. Gradio keeps 10,000 of 0.2 MB; each call of the API is one more.
@@ -97,7 +99,7 @@ def launch_options(analyzer: FaceAnalyzer) -> dict:
         "enable_monitoring": False,
         "app_kwargs": {
             "routes": [WebSocketRoute(live.PATH, live.LiveServer(analyzer).serve)],
-            "middleware": [Middleware(guard.Guard)],
-            "exception_handlers": {RequestValidationError: guard.refuse_form},
+            "middleware": [Middleware(guard.Guard, root_path=root_path, hosts=hosts)],
+            "exception_handlers": {RequestValidationError: guard.validation_error},
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import inspect
 import io
 import os
 import shutil
@@ -48,6 +49,14 @@ def shared(path: str) -> Path:
     if not (SHARED / path).exists():
         pytest.skip(f"needs ../shared/{path}, which is not on this machine")
     return SHARED / path
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Tests that drive Chromium are marked as such, by what they use."""
+    for item in items:
+        fixtures = {"browser", "page"} & set(item.fixturenames)
+        if fixtures or "chromium(" in inspect.getsource(item.function):
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["space", "PIL"]):
     from films import WOMAN, moving, write_film
 
     from space import batch, bundle, calibration, crop, live, photo, video
+    from space import pictures as pictures_
     from space.face import Face
 
 SECONDS, MEGABYTES = 5, 1000
@@ -94,8 +95,8 @@ def read_zip(content: bytes) -> None:
     path = SCRATCH / "input.zip"
     path.write_bytes(content)
     try:
-        found = batch.find_pictures([path])
-    except batch.BatchError:
+        found = pictures_.find_pictures([path])
+    except pictures_.BatchError:
         return
     for picture in found[:5]:
         with contextlib.suppress(photo.PhotoError):

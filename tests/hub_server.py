@@ -35,6 +35,7 @@ class Repo:
     messages: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)  # of a Space
     secrets: dict[str, str] = field(default_factory=dict)
+    running: str = "0" * 40  # the commit of the build that runs
     create: dict = field(default_factory=dict)  # the request that made it
 
     def commit(self, files: dict[str, bytes], branch: str = "main", message: str = "") -> str:
@@ -423,12 +424,20 @@ class _Handler(BaseHTTPRequestHandler):
                 getattr(repo, what)[wish["key"]] = wish["value"]
             elif self.command == "DELETE":
                 getattr(repo, what).pop(json.loads(self.body)["key"], None)
-            self._answer(200, {k: {"key": k, "value": v} for k, v in repo.variables.items()})
+            shown = what == "variables"  # a secret's value never comes back
+            settings = {k: {"key": k, "value": v} if shown else {"key": k} for k, v in getattr(repo, what).items()}
+            self._answer(200, settings)
 
     def runtime(self, id):
-        if self._repo("spaces", id):
+        if repo := self._repo("spaces", id):
+            # Right after a commit the build before it still runs: the first look sees that one.
+            running, repo.running = repo.running, repo.refs["main"]
             hardware = {"current": "cpu-basic", "requested": "cpu-basic"}
-            self._answer(200, {"stage": self.hub.stage, "hardware": hardware, "storage": None, "gcTimeout": 172800})
+            self._answer(
+                200,
+                {"stage": self.hub.stage, "hardware": hardware, "storage": None, "gcTimeout": 172800}
+                | {"sha": running},
+            )
 
     def hardware(self, id):
         self.runtime(id)

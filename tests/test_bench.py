@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 from conftest import python
 
 from space import bench
 from space.bundle import DEFAULT, MODELS
+
+pytestmark = pytest.mark.slow
 
 EMBEDDED = MODELS / DEFAULT
 

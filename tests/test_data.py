@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
-from conftest import chip, chips, jpeg, python, shared, tar_bytes, write_folder
+from conftest import EXAMPLES, chip, chips, jpeg, python, shared, tar_bytes, write_folder
 from PIL import Image
 
-from training import data
+from training import data, sources
 
 
 def parquet(files: dict[str, bytes], path, *, columns: str) -> None:
@@ -144,7 +146,7 @@ def test_photographs_are_cut_while_decoding(tmp_path, capsys):
 
     kept, chips = data.decode(samples, cut)
     assert sorted(kept.age) == [20, 60] and sorted(chips[:, 0, 0, 0]) == [20, 60]
-    assert "without a face" in capsys.readouterr().out
+    assert "without a detectable face" in capsys.readouterr().out
 
 
 def test_real_splits_share_no_picture(utkface):
@@ -213,6 +215,69 @@ def test_unusable_sources(tmp_path, make, words):
         data.load_utkface(make(tmp_path))
 
 
+def test_layouts_that_people_have(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    files = chips(20)
+    reference = sorted(data.load_utkface(write_folder(files, tmp_path / "plain"))[0].sha256)
+
+    def same(source) -> None:
+        samples, report = data.load_utkface(source)
+        assert sorted(samples.sha256) == reference, str(report)
+
+    same(write_folder(files, tmp_path / "UTK [aligned] *"))
+    copies = {
+        name.replace(".jpg.chip.jpg", f"{' (1)' if i % 2 else ' - Copy'}.jpg"): c
+        for i, (name, c) in enumerate(files.items())
+    }
+    same(write_folder(copies, tmp_path / "copies"))
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"UTKFace/{name}", content)
+    same(tmp_path / "archive.zip")
+    with tarfile.open(tmp_path / "utk.tar.bz2", "w:bz2") as archive:
+        archive.add(tmp_path / "plain", "UTKFace")
+    same(tmp_path / "utk.tar.bz2")
+    labels = [name.split("_")[:3] for name in files]
+    pictures = {f"{i}.jpg": content for i, content in enumerate(files.values())}
+    for place, header, table in (
+        ("metadata", "file_name", "metadata.csv"),
+        ("fairface", "file", "fairface_label_train.csv"),
+    ):
+        folder = write_folder(pictures, tmp_path / place)
+        lines = [f"{name},{','.join(label)}" for name, label in zip(pictures, labels, strict=True)]
+        (folder / table).write_text("\n".join([f"{header},age,gender,race", *lines]), encoding="utf-8-sig")
+        same(folder)
+    rows = [
+        {"file_name": name, "age": int(age), "gender": "Female" if gender == "1" else "Male"}
+        for name, (age, gender, _) in zip(pictures, labels, strict=True)
+    ]
+    folder = write_folder(pictures, tmp_path / "jsonl")
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    same(folder)
+    columns = {"age": [int(label[0]) for label in labels], "gender": [int(label[1]) for label in labels]}
+    contents = list(pictures.values())
+    for name, images in (("bytes", contents), ("structs", [{"bytes": c, "path": None} for c in contents])):
+        pyarrow.parquet.write_table(pyarrow.table({"image": images, **columns}), tmp_path / f"{name}.parquet")
+        same(tmp_path / f"{name}.parquet")
+
+
+def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path, capsys):
+    names, files = list(chips(6)), {}
+    for i, path in enumerate(sorted(EXAMPLES.glob("age-*.jpg"))[:6]):
+        scene = Image.new("RGB", (900, 600), (120, 130, 140))
+        scene.paste(Image.open(path).resize((200, 200)), (100 + 80 * i, 180))
+        files[names[i]] = jpeg(np.asarray(scene))
+    files |= dict(list(chips(8).items())[6:])
+    samples, images = data.decode(data.load_utkface(write_folder(files, tmp_path))[0])
+    assert "6 of 8 pictures are photos" in capsys.readouterr().out and len(images) == 8
+    cropped = images[[name + ".jpg.chip.jpg" in names[:6] for name in samples.name]]
+    assert len(cropped) == 6
+    for image in cropped:  # the scene's grey is gone but for a border
+        assert (np.abs(image.astype(int) - [120, 130, 140]).max(axis=2) < 8).mean() < 0.3
+
+
 def test_a_parquet_without_pictures(tmp_path):
     import datasets
 
@@ -262,8 +327,8 @@ def test_fairface_through_the_real_client(hub, photographs, tmp_path):
     )
     name = "train-00000-of-00001.parquet"
     files = {"README.md": f"{readme}---\n".encode(), f"0.25/{name}": parquet, f"1.25/{name}": b"not to be read"}
-    repo = hub.add(data.FAIRFACE, files, "dataset")
-    result = python("-m", "training.data", data.FAIRFACE, env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"})
+    repo = hub.add(sources.FAIRFACE, files, "dataset")
+    result = python("-m", "training.data", sources.FAIRFACE, env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"})
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["rows"] == 60 and report["revision"] == repo.refs["main"]

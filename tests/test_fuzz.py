@@ -16,6 +16,7 @@ from space.crop import crop, load_template
 from space.face import Face
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "inputs"), [("photo", 1000), ("live", 500), ("zip", 500), ("bundle", 1000), ("film", 200)]
 )

@@ -173,9 +173,53 @@ def test_what_the_app_has_no_use_for_is_closed(app):
 def test_another_sites_page_uploads_nothing_and_logs_nobody_out(app):
     other = {"Sec-Fetch-Site": "cross-site", "Origin": "https://example.com"}
     assert ask(f"{app.url}/gradio_api/upload", b"x", other)[0] == 403
+    assert ask(f"{app.url}/gradio_api/upload", b"x", {"Origin": "null"})[0] == 403  # a sandboxed frame
     assert ask(f"{app.url}/logout", headers=other)[0] == 403
     assert ask(app.url, headers=other)[0] == 200  # a link to the app
-    assert ask(f"{app.url}/gradio_api/upload", b"x", other | {"Sec-Fetch-Site": "same-origin"})[0] not in (403, 404)
+    own = {"Sec-Fetch-Site": "cross-site", "Origin": app.url.replace("127.0.0.1", "localhost")}
+    assert ask(f"{app.url}/gradio_api/upload", b"x", own)[0] not in (403, 404)
+
+
+def test_a_foreign_name_for_this_machine_is_refused(app):
+    """DNS rebinding: a page of another site lets its own name point to 127.0.0.1."""
+    for headers in ({"Host": "evil.example"}, {"Host": "evil.example:7860", "Origin": "http://evil.example:7860"}):
+        status, text = ask(f"{app.url}/config", headers=headers)
+        assert status == 403 and "--root-path" in text
+    assert ask(f"{app.url}/config", headers={"Host": f"localhost:{app.port}"})[0] == 200
+
+
+def guarded(headers: dict, *, method="POST", hosts=frozenset(), root_path="", path="/gradio_api/upload") -> str | None:
+    scope = {
+        "type": "http", "method": method, "path": path,
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+    return guard.Guard(None, root_path, hosts).foreign(scope)
+
+
+def test_the_visitor_s_address_counts_behind_a_proxy():
+    page = {"Origin": "https://age.example"}
+    assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", **page}) is None
+    assert guarded({"Host": "age.example", **page}, root_path="https://age.example/age") is None
+    assert guarded({"Host": "127.0.0.1:7860", **page}, root_path="https://age.example/age") is None
+    assert guarded({"Host": "age.example", **page})  # nobody said that name
+    assert guarded({"Host": "age.example", **page}, hosts=None) is None  # on all addresses: a Space
+    assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", "Origin": "https://other.example"})
+    assert guarded({"Host": "127.0.0.1:7860"}) is None  # a program
+
+
+@pytest.fixture(scope="module")
+def prefixed():
+    running = App("--detector", "haar", "--root-path", "/age")
+    yield running
+    running.stop()
+
+
+def test_a_path_prefix_changes_no_limit_and_opens_no_route(prefixed):
+    for prefix in ("", "/age"):
+        status, text = ask(f"{prefixed.url}{prefix}/gradio_api/upload", b"x" * 2_000_000)
+        assert status != 413, text
+        assert ask(f"{prefixed.url}{prefix}/monitoring")[0] == 404
+        assert ask(f"{prefixed.url}{prefix}/gradio_api/deep_link")[0] == 404
 
 
 def test_events_that_there_are_not_end_the_answer(app):

@@ -14,6 +14,8 @@ from huggingface_hub import ModelCard
 
 from space.bundle import CARD, DEFAULT, MODELS, sha256_of
 
+pytestmark = pytest.mark.slow
+
 EMBEDDED = MODELS / DEFAULT
 
 

@@ -41,12 +41,14 @@ def required(name: str) -> dict[str, Requirement]:
 
 def test_the_script_asks_for_what_the_requirements_ask_for():
     script = {r.name: r for r in map(Requirement, header()["dependencies"])}
+    page = {"gradio", "av", "websockets", "pillow-heif"}  # which training does not import
     assert {name: r.specifier for name, r in script.items()} == {
-        name: r.specifier for name, r in required("requirements.txt").items()
+        name: r.specifier for name, r in required("requirements.txt").items() if name not in page
     }
     assert script["tensorflow"].extras == {"and-cuda"}
 
 
+@pytest.mark.slow
 def test_the_dependencies_resolve(tmp_path):
     uv = BIN / "uv"
     if not uv.exists():
@@ -64,8 +66,8 @@ def test_the_dependencies_resolve(tmp_path):
 
 
 def command() -> list[str]:
-    """The command that the README gives."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    """The command that training/README.md gives."""
+    text = (ROOT / "training/README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     return shlex.split(next(line for line in text.splitlines() if line.startswith("hf jobs uv run")))
 
 
@@ -83,6 +85,7 @@ def test_the_client_understands_the_command():
         assert told in result.stdout
 
 
+@pytest.mark.slow
 def test_the_entry_runs_as_a_job_runs_it(made_up, tmp_path):
     """The script alone in a folder, the kit's packages mounted elsewhere and named by PYTHONPATH."""
     words = command()

@@ -99,7 +99,7 @@ def test_a_bad_frame_ends_nothing(app):
         for content in (b"no picture", b"\xff\xd8\xff\xe0" + bytes(100)):
             visitor.send(struct.pack("<I", 7) + content)
             answer = json.loads(visitor.recv(timeout=30))
-            assert answer["frame"] == 7 and ("no picture" in answer["error"] or "damaged" in answer["error"])
+            assert answer["frame"] == 7 and ("readable image" in answer["error"] or "damaged" in answer["error"])
         buffer = io.BytesIO()
         Image.new("L", (4000, 3000)).save(buffer, "JPEG")
         visitor.send(struct.pack("<I", 8) + buffer.getvalue())

@@ -6,24 +6,27 @@ import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 from conftest import EXAMPLES, ROOT, SHARED, shared
-from PIL import Image
+from PIL import Image, ImageCms
 
 from space import bundle as bundles
+from space import photo
 from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw, label
 from space.bundle import DEFAULT, MODELS, BundleError, open_bundle
 from space.crop import crop, load_template, similarity
-from space.detector import Haar, YuNet, load_detector
+from space.detector import Haar, YuNet, load_detector, shrink, suppress
 from space.estimator import Estimator
 from space.face import Face, whole_years
-from space.photo import MAX_PIXELS, PhotoError, read_photo
+from space.photo import MAX_PIXELS, PhotoError, open_photo, read_photo
 from space.tabs.folder import lines
 
 EMBEDDED = MODELS / DEFAULT
@@ -80,14 +83,69 @@ def test_grey_alpha_palette_cmyk_and_16_bit_become_rgb():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no picture"),
-        (b"<html>hello</html>", "no picture"),
-        (PORTRAITS[0].read_bytes()[:2000], "damaged"),
+        (b"", "readable image"),
+        (b"<html>hello</html>", "readable image"),
+        (PORTRAITS[0].read_bytes()[:100], "damaged"),
     ],
 )
 def test_files_that_are_no_picture(content, words):
     with pytest.raises(PhotoError, match=words):
         read_photo(content)
+
+
+def test_photos_as_phones_and_computers_write_them():
+    face = Image.open(PORTRAITS[0]).convert("RGB")
+    whole, expected = encode(face, "JPEG"), np.asarray(face, int)
+    motion = whole + np.random.default_rng(0).bytes(3_000_000)  # a video behind the photo
+    np.testing.assert_array_equal(read_photo(motion), read_photo(whole))
+    cut = open_photo(whole[: len(whole) // 2])
+    assert cut.incomplete and cut.rgb.shape == expected.shape and not open_photo(whole).incomplete
+    height = len(expected)
+    assert np.abs(cut.rgb[: height // 4].astype(int) - expected[: height // 4]).mean() < 10
+    grey12 = read_photo(encode(Image.fromarray((np.arange(64 * 64).reshape(64, 64)).astype(np.uint16)), "TIFF"))
+    assert grey12.max() > 250 and 120 < grey12.mean() < 135
+
+
+def test_heic_is_read():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    face, file = Image.open(PORTRAITS[0]).convert("RGB"), io.BytesIO()
+    pillow_heif.from_pillow(face).save(file, quality=90)
+    assert np.abs(read_photo(file.getvalue()).astype(int) - np.asarray(face, int)).mean() < 6
+
+
+def test_heic_without_its_package_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(photo, "pillow_heif", None)
+    monkeypatch.setattr(photo, "FORMATS", ("JPEG",))
+    with pytest.raises(PhotoError, match="HEIC: export as JPEG"):
+        read_photo(b"\0\0\0\x18ftypheic" + bytes(100))
+
+
+def test_pngs_with_a_broken_chunk_or_a_cut_end_are_read():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+    whole, expected = encode(picture), np.asarray(picture)
+    body = b"note\0\x07" + zlib.compress(b"text")  # a compression method that does not exist
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    broken = open_photo(whole[:33] + chunk + whole[33:])
+    assert not broken.incomplete
+    np.testing.assert_array_equal(broken.rgb, expected)
+    cut = open_photo(whole[: len(whole) // 2])
+    assert cut.incomplete
+    np.testing.assert_array_equal(cut.rgb[:10], expected[:10])
+
+
+def test_color_profiles_are_applied():
+    red = Image.new("RGB", (8, 8), (200, 60, 60))
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    same = read_photo(encode(red, "JPEG", icc_profile=lab.tobytes(), quality=100))
+    assert np.abs(same.astype(int) - [200, 60, 60]).max() <= 3
+    cmyk = Image.new("CMYK", (8, 8), (0, 200, 200, 30))
+    assert read_photo(encode(cmyk, "JPEG", icc_profile=b"no profile")).shape == (8, 8, 3)  # a broken one is ignored
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "MPO"])
+def test_a_file_is_what_its_content_says(kind):
+    assert photo.is_image(encode(Image.new("RGB", (8, 8)), kind)[:32])
+    assert not photo.is_image(b"%PDF-1.7") and not photo.is_image(b"")
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded():
@@ -120,7 +178,7 @@ def test_no_upload_starts_another_program(tmp_path, monkeypatch):
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
     ghostscript.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(PhotoError, match="no picture"):
+    with pytest.raises(PhotoError, match="readable image"):
         read_photo(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n")
     assert not (tmp_path / "called").exists()
 
@@ -150,6 +208,67 @@ def test_nothing_is_found_where_nothing_is(yunet):
 def test_real_group_photos(name, count, yunet):
     faces = YuNet(yunet).detect(read_photo(shared(f"photos/{name}.jpg")))
     assert abs(len(faces) - count) <= max(1, count // 8)
+
+
+def test_yunet_finds_what_opencv_finds(yunet):
+    """In ONNX Runtime the same boxes, landmarks and scores as in cv2.FaceDetectorYN."""
+    detector, opencv = YuNet(yunet), cv2.FaceDetectorYN.create(str(yunet), "", (320, 320), 0.7, 0.3, 5000)
+    photos = [EXAMPLES / "group.jpg", *sorted((SHARED / "photos").glob("*.jpg"))]
+    for path in photos:
+        small, factor = shrink(read_photo(path), 1024)
+        opencv.setInputSize(small.shape[1::-1])
+        rows = opencv.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        faces = detector._detect_at(read_photo(path), 1024, 0.7)
+        ours = [[*np.divide(f.box, factor), *np.ravel(f.landmarks / factor), f.score] for f in faces]
+        np.testing.assert_allclose(sorted(ours), sorted(rows.tolist()), atol=0.01)
+
+
+def same_when_turned(analyzer: FaceAnalyzer, rgb: np.ndarray, quarters: int) -> list[tuple[Face, Face]]:
+    """Each face of an upright photo with the face in its place in the turned photo."""
+    height, width = rgb.shape[:2]
+    turned, pairs = analyzer.analyze(np.ascontiguousarray(np.rot90(rgb, quarters))), []
+    for face in analyzer.analyze(rgb):
+        x, y = face.center
+        middle = {1: (y, width - x), 2: (width - x, height - y), 3: (height - y, x)}[quarters]
+        same = min(turned, key=lambda f: float(np.linalg.norm(f.center - middle)), default=None)
+        if same is not None and np.linalg.norm(same.center - middle) < 0.3 * max(face.box[2:]):
+            assert face.rotation == 0 and same.rotation == 360 - 90 * quarters
+            pairs.append((face, same))
+    return pairs
+
+
+@pytest.mark.parametrize("quarters", [1, 3])  # averaged faces are as sure upside down as upright
+def test_a_turned_photo_gives_the_same_answers(quarters, yunet):
+    pairs = same_when_turned(FaceAnalyzer.load(detector=str(yunet)), read_photo(EXAMPLES / "group.jpg"), quarters)
+    assert len(pairs) == 8
+    assert all(abs(one.age - other.age) < 1 and one.gender == other.gender for one, other in pairs)
+
+
+def test_turned_group_photos_give_the_same_answers(yunet):
+    analyzer, pairs, faces = FaceAnalyzer.load(detector=str(yunet)), [], 0
+    for path in sorted(shared("photos").glob("*.jpg")):
+        rgb = read_photo(path)
+        faces += 3 * len(analyzer.detect(rgb))
+        for quarters in (1, 2, 3):
+            pairs += same_when_turned(analyzer, rgb, quarters)
+    assert faces == 225 and len(pairs) >= 0.98 * faces
+    assert np.mean([abs(one.age - other.age) for one, other in pairs]) < 1
+    assert np.mean([one.gender == other.gender for one, other in pairs]) >= 0.97
+
+
+def test_a_face_inside_another_is_not_a_face():
+    outer, inner, beside = Face((0, 0, 100, 100), 0.9), Face((30, 10, 30, 30), 0.8), Face((90, 0, 100, 100), 0.85)
+    assert suppress([inner, outer, beside]) == [outer, beside]
+
+
+def test_a_panorama_is_searched_in_tiles(yunet):
+    portrait = np.asarray(Image.open(PORTRAITS[0]).convert("RGB").resize((140, 140)))
+    panorama = np.full((1000, 8000, 3), 128, np.uint8)
+    places = [300, 1900, 3300, 4700, 6100, 7700]
+    for x in places:
+        panorama[400:540, x : x + 140] = portrait
+    faces = YuNet(yunet).detect(panorama)
+    assert sorted(round(f.center[0], -2) for f in faces) == [round(x + 70, -2) for x in places]
 
 
 def test_large_photos_are_searched_small_and_answered_in_their_own_pixels(yunet):
@@ -232,7 +351,7 @@ def test_the_detector_asked_for_is_used_or_refused(tmp_path):
     with pytest.raises(BundleError, match="No detector at"):
         load_detector("missing.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no network")
-    with pytest.raises(BundleError, match="no YuNet model"):
+    with pytest.raises(BundleError, match="not a YuNet model"):
         load_detector(str(tmp_path / "bad.onnx"))
     detector, note = load_detector("haar")
     assert detector.name == "haar" and note == ""
@@ -350,8 +469,8 @@ def copy(tmp_path):
 def test_the_embedded_bundle_is_whole_and_small():
     bundle = open_bundle()
     assert bundle.source == "embedded"
-    assert sum(p.stat().st_size for p in EMBEDDED.rglob("*") if p.is_file()) <= 11_000_000
-    assert all(path.stat().st_size <= 8_000_000 for path in EMBEDDED.rglob("*.onnx"))
+    assert sum(p.stat().st_size for p in EMBEDDED.rglob("*") if p.is_file()) <= 12_000_000
+    assert all(path.stat().st_size <= 8_500_000 for path in EMBEDDED.rglob("*.onnx"))
     assert bundle.model_path.name == "model.int8.onnx" and bundle.model_path.stat().st_size < 2_500_000
     assert set(bundle.card["files"]) == {
         p.relative_to(EMBEDDED).as_posix() for p in EMBEDDED.rglob("*") if p.is_file() and p.name != bundles.CARD

@@ -61,11 +61,14 @@ def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):
     result = publish(writer, "--model", "tester/model", "--hardware", "cpu-basic", "--wait")
     assert result.returncode == 0, result.stderr
     assert f"{hub.url}/spaces/{SPACE}" in result.stdout and "It runs" in result.stdout
+    # The first look sees the build before this commit.
+    assert sum(request.startswith("GET ") and request.endswith("/runtime") for request in hub.requests) >= 2
     repo = hub.repos["space", SPACE]
     assert repo.create["sdk"] == "gradio" and len(repo.commits) == 2
     assert repo.variables == {"AGE_GENDER_MODEL": f"tester/model@{sha}"} and not repo.secrets
     files = repo.commits[repo.refs["main"]]
-    assert {"app.py", "README.md", "requirements.txt", "space/ui.py", "space/models/compact/model.onnx"} <= set(files)
+    assert {"app.py", "README.md", "requirements.txt", "space/ui.py"} <= set(files)
+    assert not any(name.startswith("space/models") or name in deploy._TOOLS for name in files)
     assert not [name for name in files if re.search(r"^training|^tests|\.pyi$|__pycache__|space/README", name)]
     assert files["requirements.txt"] == (ROOT / "space" / "requirements.txt").read_bytes()
     card = front_matter(files["README.md"])
@@ -86,22 +89,31 @@ def test_again_without_a_model_and_without_a_file(hub, writer):
     assert repo.variables == {}
 
 
-def test_a_private_model_brings_its_token_as_a_secret(hub, writer):
-    add_model(hub, private=True)
+def test_a_private_model_needs_a_token_of_its_own(hub, writer):
+    sha = add_model(hub, private=True)
     result = publish(writer, "--model", "tester/model", "--private")
-    assert result.returncode == 0 and "SPACE_HF_TOKEN" in result.stderr
+    assert_clear_error(result, "SPACE_HF_TOKEN", "read-only")
+    assert ("space", SPACE) not in hub.repos
+    result = publish(writer | {"SPACE_HF_TOKEN": "hf_reader"}, "--model", "tester/model", "--private")
+    assert result.returncode == 0, result.stderr
     repo = hub.repos["space", SPACE]
-    assert repo.private and repo.secrets == {"HF_TOKEN": "hf_writer"} and "HF_TOKEN" not in repo.variables
+    assert repo.private and repo.secrets == {"HF_TOKEN": "hf_reader"} and "HF_TOKEN" not in repo.variables
     card = front_matter(repo.commits[repo.refs["main"]]["README.md"])
     assert "tester/model" in card["models"] and "tester/model" not in str(card["preload_from_hub"])
-    result = publish(writer | {"SPACE_HF_TOKEN": "hf_reader"}, "--model", "tester/model")
-    assert result.returncode == 0 and repo.secrets == {"HF_TOKEN": "hf_reader"}
+    assert repo.variables == {"AGE_GENDER_MODEL": f"tester/model@{sha}"}
+    # A public one after it: the token goes.
+    assert publish(writer, "--model", "vgg16", "--mcp").returncode == 0
+    assert repo.secrets == {} and repo.variables == {"AGE_GENDER_MODEL": "vgg16", "GRADIO_MCP_SERVER": "true"}
+    files = repo.commits[repo.refs["main"]]
+    assert b"gradio[mcp]~=" in files["requirements.txt"]
+    networks = [name for name in files if name.endswith(".onnx")]
+    assert networks == ["space/models/vgg16/model.int8.onnx"]
 
 
 def test_a_dry_run_sends_nothing(hub, writer):
     result = publish({k: v for k, v in writer.items() if k != "HF_TOKEN"}, "--dry-run")
     assert result.returncode == 0, result.stderr
-    assert "app.py" in result.stdout and "space/models/compact/model.onnx" in result.stdout
+    assert "app.py" in result.stdout and "space/models/compact/age_gender.json" in result.stdout
     assert not hub.requests
 
 
@@ -140,6 +152,7 @@ def test_zero_gpu_gets_a_function(tmp_path):
     assert_clear_error(result, "declared", "No model at")
 
 
+@pytest.mark.slow
 def test_the_rehearsal(hub, writer, tmp_path, capsys):
     """Deploy, fetch the Space as the builder does, install only what it asks for, start it, ask it."""
     sha = add_model(hub)

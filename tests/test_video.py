@@ -18,6 +18,8 @@ from space import video
 from space.analyzer import FaceAnalyzer
 from space.video import Film, Progress, VideoError, annotate_video
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def analyzer():

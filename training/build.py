@@ -45,7 +45,7 @@ def build_bundle(
         if config.age_head == "distribution":
             recipe = {**recipe, "sharpness": choose_sharpness(network, validation)}
         export.write_model(network, folder, faces=validation.images[:32])
-        ranges = quantize.sample(sets["train"].images, *([photos["train"].images] if photos else []))
+        ranges = quantize.sample(sets["train"].images)
         served = quantize.quantize(
             folder, ranges, validation.images, validation.samples.age, validation.samples.gender == 1
         )

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import data, hub
+from training import data, hub, sources
 from training.atomic import write_beside
 
 _OURS = dict(
@@ -71,7 +71,7 @@ class TrainConfig:
     unfreeze: str = "all"  # vgg16: "all", "block5" or "none"
     dropout: float = 0.3
     mirror: bool = False  # the exported network averages a face and its mirror image
-    dataset: str = data.DATASET
+    dataset: str = sources.DATASET
     dataset_revision: str | None = None
     policy: str = "clean"
     protocol: str = "80/10/10"
@@ -248,7 +248,7 @@ def _network_options(group) -> None:
 def _data_options(group) -> None:
     group.add_argument(
         "--dataset",
-        help=f"Hub dataset id, folder, or .tar(.gz), .zip or .parquet file with UTKFace (default: {data.DATASET})",
+        help=f"Hub dataset id, folder, or .tar(.gz), .zip or .parquet file with UTKFace (default: {sources.DATASET})",
     )
     group.add_argument("--dataset-revision", help="branch, tag or commit of the Hub dataset")
     group.add_argument(
@@ -262,8 +262,8 @@ def _data_options(group) -> None:
     group.add_argument(
         "--pretrain",
         metavar="DATASET",
-        help=f"also train on the photos of {data.FAIRFACE} (Hub id or folder). With --init none they all take part in "
-        "the first third of the epochs; otherwise each epoch uses as many of them as of UTKFace. YuNet finds the faces "
+        help=f"also train on the photos of {sources.FAIRFACE} (Hub id or folder). With --init none they all take part "
+        "in the first third of the epochs; otherwise each epoch uses as many of them as of UTKFace. YuNet finds faces "
         "($AGE_GENDER_DETECTOR, else from the Hub)",
     )
     group.add_argument("--pretrain-revision", help="branch, tag or commit of that Hub dataset")

@@ -11,9 +11,7 @@ Knows nothing of networks or training.
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
-import glob
 import hashlib
 import io
 import json
@@ -22,7 +20,7 @@ import re
 import shutil
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,9 +29,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-DATASET = "py97/UTKFace-Cropped"
-FAIRFACE = "HuggingFaceM4/FairFace"  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
-_CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
+from training.sources import DATASET, DataError, cache_folder, commit_of, open_source
+
 IMAGE_SIZE = 200  # pixels, height and width after decoding
 GENDERS = ("male", "female")  # UTKFace's label order
 RACES = ("White", "Black", "Asian", "Indian", "Other")  # UTKFace's label order
@@ -54,15 +51,9 @@ _MISSING_RACE = {
     "61_1_20170109142408075": 1,
     "61_1_20170109150557335": 3,
 }
-_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_TAR = (".tar", ".tar.gz", ".tgz")
-_PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# Copies are named "20_0_0_2017… (1)" by Windows and "… - Copy" or "… copy" by others.
+_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)( ?\(\d+\)| - Copy( \(\d+\))?| copy( \d+)?)?")
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
-
-
-class DataError(ValueError):
-    """The data cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +92,6 @@ class Samples:
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
         arrays = {k: getattr(self, k)[index] for k in ("name", "age_range", "gender", "race", "sha256")}
         return replace(self, encoded=tuple(self.encoded[i] for i in index), **arrays)
-
-    def fold(self, part: str, *, without: bool = False) -> Samples:
-        """The K-th of N parts, "K/N", by content whatever the split; or all but it. DataError if none is left."""
-        number, parts = map(int, part.split("/"))
-        chosen = self.take([(int(digest, 16) // 10 % parts == number - 1) != without for digest in self.sha256])
-        if not len(chosen):
-            raise DataError(f"No face is {'outside of' if without else 'in'} fold {part}: there are only {len(self)}.")
-        return chosen
 
     def split(self, split: str, protocol: str = "80/10/10") -> Samples:
         """One split of `protocol`, by bucket. Raises DataError if it is empty."""
@@ -207,8 +190,8 @@ def load_utkface(
         raise DataError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}, all.")
 
     report = Report(str(source), policy)
-    dataset = _open(str(source), revision)
-    report.revision = _revision(dataset)
+    dataset = open_source(str(source), revision)
+    report.revision = commit_of(dataset)
     samples = _read(dataset, report)
     samples = _deduplicate(samples, report)
     report.used = len(samples)
@@ -236,7 +219,8 @@ def decode(
     Args:
         samples: N faces.
         cut: makes a chip, uint8 [200, 200, 3], of a photograph, uint8 [H, W, 3]; ValueError where there is no face.
-            None: the pictures are chips already. A `cut` with a `name` is kept on disk under it, others are not.
+            None: the pictures are face crops already; those that aren't square are photos, and their faces are detected
+            and cropped. A `cut` with a `name` is kept on disk under it, others are not.
         cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
             `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
 
@@ -254,17 +238,20 @@ def decode(
         images, order = _decode_cached(samples, cut, cache_dir)
     if len(order) < len(samples):
         names = [str(name) for name in np.delete(samples.name, order)]
-        what = "Pictures without a face that can be found" if cut else "Unreadable pictures"
+        what = (
+            "Pictures without a detectable face" if cut else "Unreadable pictures, or photos without a detectable face,"
+        )
         print(f"{what} left out: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
         if not len(order):
-            raise DataError(f"None of the pictures can be {'used' if cut else 'decoded'}.")
+            reason = "No face was found in them." if cut else "They are damaged, or photos in which no face is found."
+            raise DataError(f"None of the pictures can be used. {reason}")
         samples, images = samples.take(order), images[: len(order)]
     images.flags.writeable = False
     return samples, images
 
 
 def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.ndarray]:
-    folder = Path(cache_dir or os.environ.get("AGE_GENDER_CACHE") or Path.home() / ".cache" / "age_gender")
+    folder = Path(cache_dir or cache_folder())
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
     key += f"-{IMAGE_SIZE}" + (f"-{cut.name}" if cut else "")
     pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
@@ -297,11 +284,25 @@ def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.nda
 
 def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
     """Fill `images` from its beginning; returns which sample each picture is of, without those that cannot be read."""
+    photos = []
+
+    @functools.cache
+    def cropper():
+        from space.detector import load_detector
+        from training.framing import Cut  # which imports this module
+
+        return Cut(load_detector()[0])
 
     def one(i: int) -> bool:
         try:
             encoded = samples.encoded[i]
-            images[i] = cut(decode_picture(encoded, size=None)) if cut else decode_picture(encoded)
+            if cut:
+                images[i] = cut(decode_picture(encoded, size=None))
+            elif is_square(encoded):
+                images[i] = decode_picture(encoded)
+            else:  # a photo under the name of a face crop
+                photos.append(i)
+                images[i] = cropper()(decode_picture(encoded, size=None))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
             return False
         return True
@@ -313,12 +314,20 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
             bool,
             count,
         )
+    if photos:
+        print(f"{len(photos)} of {count} pictures are photos, not face crops: their faces are detected and cropped")
     order = np.arange(count)
     usable = int(readable.sum())
     # Gaps are filled from the end: to leave them out by an index would copy gigabytes into memory.
     for gap, last in zip(np.flatnonzero(~readable[:usable]), usable + np.flatnonzero(readable[usable:]), strict=True):
         images[gap], order[gap] = images[last], last
     return order[:usable]
+
+
+def is_square(encoded: bytes | str) -> bool:
+    """Whether a picture (bytes, or the path of a file) has sides within 5% of each other, as UTKFace's face crops."""
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        return abs(image.width / image.height - 1) <= 0.05
 
 
 def decode_picture(encoded: bytes | str, size: int | None = IMAGE_SIZE) -> np.ndarray:
@@ -331,67 +340,6 @@ def decode_picture(encoded: bytes | str, size: int | None = IMAGE_SIZE) -> np.nd
         if size and image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
         return np.asarray(image)
-
-
-def _open(source: str, revision: str | None):
-    """The source as one `datasets.Dataset`, pictures not decoded."""
-    # Imported here: `datasets` takes a second, and `--help` should not.
-    import datasets
-
-    path = Path(source).expanduser()
-    matches = sorted(glob.glob(str(path), recursive=True)) if not path.exists() else []
-    if path.is_dir():
-        config = path / _CONFIGS[FAIRFACE]  # a copy of FairFace has each photograph with two margins
-        files = sorted(
-            str(f)
-            for f in (config if config.is_dir() else path).rglob("*")
-            if f.is_file() and not f.name.startswith(".")
-        )
-    else:
-        files = [str(path)] if path.is_file() else matches
-    try:
-        if files or path.is_dir():
-            for loader, endings in (("webdataset", _TAR), ("parquet", (".parquet",)), ("imagefolder", _PICTURE)):
-                chosen = [f for f in files if f.lower().endswith(endings)]
-                if chosen:
-                    # drop_labels: a folder's name is no label; imagefolder would invent one.
-                    extra = {"drop_labels": True, "drop_metadata": True} if loader == "imagefolder" else {}
-                    dataset = datasets.load_dataset(loader, data_files={"train": chosen}, **extra)
-                    break
-            else:
-                raise DataError(
-                    f"{source} holds no pictures, tars or parquet files. Expected UTKFace's *.jpg.chip.jpg files, "
-                    "a .tar or .tar.gz of them, or .parquet files with image, age and gender columns."
-                )
-        elif _HUB_ID.fullmatch(source) and not source.startswith("."):
-            dataset = datasets.load_dataset(source, _CONFIGS.get(source), revision=revision)
-        else:
-            raise DataError(
-                f"No dataset at {source}: give a Hub id such as {DATASET}, a folder, a .tar or .tar.gz, or a .parquet "
-                "file that exists."
-            )
-    except DataError:
-        raise
-    except Exception as error:  # datasets wraps network, format and cache errors in many kinds
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise DataError(
-            f"Cannot read the dataset {source}: {first}. Check the name and the network, or give a local folder, "
-            "tar or parquet file with --dataset."
-        ) from error
-
-    # Splits of the source are joined: ours are made by content, never taken from a layout.
-    dataset = datasets.concatenate_datasets(list(dataset.values()))
-    pictures = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
-    if not pictures:
-        raise DataError(f"{source} has no image column; its columns are {', '.join(dataset.column_names)}.")
-    dataset = dataset.cast_column(pictures[0], datasets.Image(decode=False))
-    return dataset.rename_column(pictures[0], "image") if pictures[0] != "image" else dataset
-
-
-def _revision(dataset) -> str | None:
-    """The commit of a Hub dataset: `datasets` names its cache folder after it. None for local files."""
-    folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
-    return next((name for name in folders if re.fullmatch(r"[0-9a-f]{40}", name)), None)
 
 
 def _read(dataset, report: Report) -> Samples:
@@ -554,14 +502,7 @@ def positive(text: str) -> int:
     return value
 
 
-def fold(text: str) -> str:
-    """An option's value that must be a part of a whole, "K/N"."""
-    if not re.fullmatch(r"[1-9]\d?/[1-9]\d?", text) or not 1 <= int(text.split("/")[0]) <= int(text.split("/")[1]) > 1:
-        raise argparse.ArgumentTypeError("must be K/N, such as 1/3, 2/3 or 3/3")
-    return text
-
-
-def saw(trained: str | None, protocol: str, splits: Sequence[str]) -> bool:
+def splits_overlap(trained: str | None, protocol: str, splits: Sequence[str]) -> bool:
     """Whether training, or choosing on validation, under the protocol `trained` saw faces of these splits of another.
 
     A protocol's own splits are apart, and an unknown one may have seen everything. None, no record, is not judged.
@@ -574,29 +515,9 @@ def saw(trained: str | None, protocol: str, splits: Sequence[str]) -> bool:
     return any(not seen.isdisjoint(PROTOCOLS[protocol][split]) for split in splits)
 
 
-def listed(paths: Sequence[str]) -> set[str]:
-    """The SHA-256 of the faces that CSV files list in a column "sha256"; DataError where there is no such column."""
-    found = set()
-    for path in paths:
-        try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                table = csv.DictReader(file)
-                if "sha256" not in (table.fieldnames or ()):
-                    raise ValueError("it has no column sha256")
-                found |= {row["sha256"] for row in table if row["sha256"]}
-        except (OSError, ValueError, csv.Error) as error:
-            raise DataError(f"{path} lists no faces: {error}. Give a CSV file of evaluate.py --suspects.") from error
-    return found
-
-
 def fingerprint(samples: Samples) -> str:
-    """Names a set of faces, in whatever layout it came."""
-    return digest(samples.sha256)
-
-
-def digest(digests: Iterable[str]) -> str:
-    """SHA-256 over pictures' own SHA-256 in sorted order."""
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    """Names a set of faces, in whatever layout it came: SHA-256 over the images' own, sorted."""
+    return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
 
 
 def describe(samples: Samples) -> str:

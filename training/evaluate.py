@@ -26,7 +26,7 @@ import numpy as np
 from space.bundle import CARD, BundleError, open_bundle, read_card
 from space.detector import load_detector
 from space.estimator import Estimator
-from training import calibrate, data
+from training import calibrate, data, sources
 from training.atomic import write_beside
 from training.framing import Cut, seen
 
@@ -293,7 +293,11 @@ def trained_under(model: str) -> str | None:
 
 def _is_held_out(options: argparse.Namespace, trained: str | None) -> bool:
     """Whether the model's record shows that it was trained without the faces that are scored."""
-    return options.split != "train" and trained is not None and not data.saw(trained, options.protocol, [options.split])
+    return (
+        options.split != "train"
+        and trained is not None
+        and not data.splits_overlap(trained, options.protocol, [options.split])
+    )
 
 
 def score(options: argparse.Namespace) -> tuple[data.Samples, dict[str, np.ndarray], dict, data.Report]:
@@ -328,8 +332,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--dataset",
-        default=data.DATASET,
-        help=f"as for train.py, or {data.FAIRFACE} or a folder of it (default {data.DATASET})",
+        default=sources.DATASET,
+        help=f"as for train.py, or {sources.FAIRFACE} or a folder of it (default {sources.DATASET})",
     )
     parser.add_argument("--dataset-revision")
     parser.add_argument("--split", choices=data.SPLITS, default="test")

@@ -18,9 +18,10 @@ from PIL import Image
 
 from space.bundle import BundleError
 from space.crop import load_template, similarity
-from space.ui import EXAMPLES
+from space.face import EXAMPLES
 from training import data
 from training.framing import MARGIN, need_yunet, seen
+from training.sources import DATASET
 
 BANDS = ((4, 7), (20, 26), (42, 50), (68, 80))  # years, inclusive
 FACES = 80  # averaged into one
@@ -74,7 +75,7 @@ def group(faces: list[np.ndarray]) -> np.ndarray:
 def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.example_faces", description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default=data.DATASET)
+    parser.add_argument("--dataset", default=DATASET)
     parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
     parser.add_argument("--out", type=Path, default=EXAMPLES)
     options = parser.parse_args()

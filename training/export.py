@@ -28,6 +28,7 @@ from training import model_card
 from training.atomic import new_folder
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")
+MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
 TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
 _ROLES = {
     "model.onnx": "onnx-float32",
@@ -174,7 +175,7 @@ def _list_files(folder: Path, card: dict) -> None:
 
 
 def embed(bundle: Path, target: Path) -> None:
-    """Copy what serving needs of a bundle to `target` (the Keras files stay behind).
+    """Copy what serving needs of a bundle to `target`, without Keras files and files of more than MAX_EMBEDDED.
 
     Raises:
         BundleError: `bundle` is no whole bundle.
@@ -183,7 +184,7 @@ def embed(bundle: Path, target: Path) -> None:
     card = verify(bundle)
     with new_folder(target) as folder:
         for name, entry in card["files"].items():
-            if not entry["role"].startswith("keras"):
+            if not entry["role"].startswith("keras") and entry["bytes"] <= MAX_EMBEDDED:
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy(bundle / name, folder / name)
         _list_files(folder, card)

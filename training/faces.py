@@ -42,6 +42,10 @@ def load_faces(config: TrainConfig) -> dict[str, FaceSet]:
         samples, images = data.decode(everything.split(name, config.protocol).limit(config.limit, config.seed))
         print(f"  {name}: {data.describe(samples)}")
         sets[name] = FaceSet(samples, images, report)
+    train = sets["train"].samples
+    for what, values in (("age", train.age), ("gender", train.gender)):
+        if len(np.unique(values)) < 2:
+            print(f"warning: all training faces have the same {what}: check the labels. The network can't learn it.")
     return sets
 
 
@@ -110,7 +114,7 @@ def check_no_leakage(config: TrainConfig) -> None:
             print(
                 f"{option} has no record of its training. If it has seen this run's test faces, figures are too good."
             )
-        if data.saw(trained, config.protocol, ("validation", "test")):
+        if data.splits_overlap(trained, config.protocol, ("validation", "test")):
             raise data.DataError(
                 f"{option} was trained under {trained}, and so on faces that {config.protocol} keeps for validation or "
                 f"test: give --protocol {trained}, or choose another model."

@@ -20,6 +20,7 @@ from space.bundle import BundleError
 from space.crop import TEMPLATE_FILE, crop, load_template
 from space.detector import Haar, YuNet, load_detector
 from training import data
+from training.sources import DATASET
 
 MARGIN = data.IMAGE_SIZE // 2  # pixels of border around a chip
 SCALES = (0.5, 1.0, 2.0)
@@ -107,7 +108,7 @@ def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
 def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.framing", description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default=data.DATASET)
+    parser.add_argument("--dataset", default=DATASET)
     parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
     parser.add_argument("--chips", type=int, default=4000, help="how many training chips to look at")
     parser.add_argument("--out", type=Path, default=TEMPLATE_FILE)

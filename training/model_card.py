@@ -10,7 +10,8 @@ import shlex
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from training import evaluate
-from training.data import DATASET, FAIRFACE, RACES
+from training.data import RACES
+from training.sources import DATASET, FAIRFACE
 
 _ARCHITECTURES = {
     "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, arXiv 1409.1556). Its 6 × 6 × 512

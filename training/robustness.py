@@ -23,6 +23,7 @@ from space.crop import crop, load_template
 from space.detector import Haar
 from training import data, evaluate
 from training.framing import need_yunet
+from training.sources import DATASET
 
 SCENE = 480  # pixels, height and width; larger faces get twice their size
 
@@ -112,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python training/robustness.py", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a bundle's folder, or a Hub id with optional @revision")
-    parser.add_argument("--dataset", default=data.DATASET, help=f"as for train.py (default {data.DATASET})")
+    parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default {DATASET})")
     parser.add_argument("--split", choices=data.SPLITS, default="test")
     parser.add_argument("--limit", type=data.positive, default=500, help="at most so many faces (default 500)")
     parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")

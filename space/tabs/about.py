@@ -9,9 +9,9 @@ from space.analyzer import FaceAnalyzer
 from space.face import UNCERTAIN
 
 PRIVACY = """### Privacy
-Photos, films and folders are analysed on this server, deleted with their results after about an hour or when it stops,
-and sent nowhere else. The live camera's frames stay in memory and are forgotten once they are answered. There are no
-accounts and no analytics, and the page asks no other server for anything.
+Photos, videos and folders are analyzed on this server, deleted with their results after about an hour or when it stops,
+and sent nowhere else. The live camera's frames stay in memory and are deleted once they are analyzed. There are no
+accounts and no analytics, and the page sends requests to no other server.
 
 ### Licence
 The code is MIT. UTKFace, from which the network and the example pictures were made, is for non-commercial research
@@ -26,15 +26,15 @@ def describe(analyzer: FaceAnalyzer) -> str:
     text = f"Model `{model['name']}` ({model['source']}{revision}), detector `{analyzer.detector.name}`."
     if metrics.get("n"):
         text += (
-            f" On {metrics['n']} UTKFace test faces: ages {metrics['age_mae']['value']:.1f} years off on average, "
-            f"gender {100 * metrics['gender_accuracy']['value']:.1f} % as labelled."
+            f" On {metrics['n']} UTKFace test faces: mean absolute error of age {metrics['age_mae']['value']:.1f} "
+            f"years, gender accuracy {100 * metrics['gender_accuracy']['value']:.1f}%."
         )
     if metrics.get("interval_coverage"):
         text += (
-            f" The intervals held {100 * metrics['interval_coverage']['value']:.0f} % of the labelled ages and were "
-            f"{metrics['interval_width']['value']:.0f} years wide on average."
+            f" {100 * metrics['interval_coverage']['value']:.0f}% of labelled ages fell inside the predicted "
+            f"interval, which is {metrics['interval_width']['value']:.0f} years wide on average."
         )
-    text += f" Below {100 * UNCERTAIN:.0f} % confidence the gender is shown as uncertain."
+    text += f" Below {100 * UNCERTAIN:.0f}% confidence the page shows “uncertain”."
     return text
 
 

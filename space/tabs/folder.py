@@ -11,9 +11,12 @@ from pathlib import Path
 import gradio as gr
 
 from space.analyzer import FaceAnalyzer
-from space.batch import SUFFIXES, BatchError, Picture, analyze_pictures, find_pictures, settings, write_csv
+from space.batch import analyze_pictures, settings, write_csv
 from space.detector import THRESHOLD
-from space.tabs import LONG, answer_cells, counted, threshold_slider, time_left
+from space.photo import is_image
+from space.pictures import SUFFIXES, BatchError, Picture, beginning, find_pictures
+from space.tabs import LONG, answer_cells, threshold_slider
+from space.text import counted, time_left
 
 MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
@@ -36,15 +39,20 @@ class Files(gr.File):
             raise
 
 
-def named(files: list[str]) -> list[Picture]:
-    """The pictures among uploaded files and zips, called as their owner calls them.
+def named(files: list[str], skipped: list[str]) -> list[Picture]:
+    """The images among uploaded files and zips, called as their owner calls them; other files go to `skipped`.
 
     Raises:
         BatchError: a zip that cannot be opened, or more than MAX_PICTURES.
     """
     pictures, names = [], set()
     for path in dict.fromkeys(files):
-        for picture in find_pictures([path]):
+        if not path.lower().endswith(".zip") and not (
+            is_image(beginning(path)) or Path(path).suffix.lower() in SUFFIXES
+        ):
+            skipped.append(Path(path).name)
+            continue
+        for picture in find_pictures([path], skipped):
             short = name = picture.name.removeprefix(Path(path).parent.as_posix() + "/")
             count = 1
             while name in names:
@@ -80,9 +88,9 @@ def tab(analyzer: FaceAnalyzer) -> None:
         if not files:
             raise gr.Error("Choose pictures or a zip first.", print_exception=False)
         try:
-            pictures = named(files)
+            pictures = named(files, skipped := [])
             if not pictures:
-                raise BatchError("There are no pictures in what you sent.")
+                raise BatchError("There are no images in what you sent.")
         except BatchError as error:
             yield None, None, str(error), None  # what was said of the pictures before goes
             raise gr.Error(str(error), print_exception=False) from None
@@ -107,6 +115,8 @@ def tab(analyzer: FaceAnalyzer) -> None:
             text += f"in {time.monotonic() - started:.0f} seconds."
             if errors:
                 text += f" {errors:,} could not be read; the table says why."
+            if skipped:
+                text += f" {counted(len(skipped), 'file')} skipped: not an image."
             if len(table) == SHOWN:
                 text += f" The first {SHOWN} lines are shown; the files have all."
             yield str(spreadsheet), str(jsonl), text, table
@@ -136,7 +146,10 @@ def tab(analyzer: FaceAnalyzer) -> None:
     table = gr.Dataframe(headers=HEADERS, label="Faces", interactive=False, elem_id="batch-table")
 
     directory.upload(
-        lambda found: [path for path in found if Path(path).suffix.lower() in SUFFIXES | {".zip"}],
+        # Hidden files of Finder and Explorer are nobody's images.
+        lambda found: [
+            path for path in found if not Path(path).name.startswith(".") and Path(path).name != "Thumbs.db"
+        ],
         directory,
         files,
         api_visibility="private",

@@ -9,7 +9,6 @@ import html
 import io
 import os
 import time
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -18,17 +17,18 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw, label
 from space.batch import COLUMNS, table
+from space.bundle import MODELS, embedded, read_card
 from space.crop import crop
 from space.detector import THRESHOLD
 from space.explain import occlusion_map, overlay
-from space.face import Face, interval_years, whole_years
-from space.photo import PhotoError, read_photo
+from space.face import EXAMPLES, Face, interval_years, whole_years
+from space.photo import Photo as Image_
+from space.photo import PhotoError, open_photo
 from space.tabs import NETWORK, SAVE, threshold_slider
 
 MAX_BYTES = 50_000_000  # of a photo's file
 MAX_CARDS = 100  # people shown one by one; JSON and CSV have all
 THUMBNAIL = 96  # pixels
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 # Gradio leaves the examples without a name for those who do not see them.
 _NAME_EXAMPLES = """() => document.querySelectorAll(".gallery-item").forEach((item, number) => {
   item.ariaLabel = `Example ${number + 1}`;
@@ -36,7 +36,7 @@ _NAME_EXAMPLES = """() => document.querySelectorAll(".gallery-item").forEach((it
 
 
 class Photo(gr.Image):
-    """`gr.Image` whose value is the upright picture, with our reading of files and our messages.
+    """`gr.Image` whose value is a `space.photo.Photo`, with our reading of files and our messages.
 
     The stock component fails on a file that is no picture with an error that tells the visitor nothing, and
     checks neither size nor kind of `data:` URLs.
@@ -44,7 +44,7 @@ class Photo(gr.Image):
 
     is_template = True  # the browser shows it as the stock Image
 
-    def preprocess(self, payload) -> np.ndarray | None:
+    def preprocess(self, payload) -> Image_ | None:
         if payload is None:
             return None
         too_large = f"The picture's file is too large: at most {MAX_BYTES // 1_000_000} MB."
@@ -52,29 +52,44 @@ class Photo(gr.Image):
             if payload.url and payload.url.startswith("data:"):
                 if len(payload.url) > MAX_BYTES * 4 / 3:
                     raise PhotoError(too_large)
-                return read_photo(base64.b64decode(payload.url.partition(",")[2], validate=True))
+                return open_photo(base64.b64decode(payload.url.partition(",")[2], validate=True))
             if not payload.path:
                 raise PhotoError("There is no picture in the request.")
             if os.path.isfile(payload.path) and os.path.getsize(payload.path) > MAX_BYTES:
                 raise PhotoError(too_large)
-            return read_photo(payload.path)
+            return open_photo(payload.path)
         except binascii.Error:
             raise gr.Error("The picture's data: URL is not valid base64.", print_exception=False) from None
         except PhotoError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
 
-def answer(analyzer: FaceAnalyzer, rgb: np.ndarray, threshold: float) -> tuple[list[Face], dict]:
-    """Everyone in uint8 [H, W, 3], and the JSON of the API."""
+def answer(analyzer: FaceAnalyzer, photo: Image_, threshold: float) -> tuple[list[Face], dict]:
+    """Everyone in a photo, and the JSON of the API."""
     started = time.perf_counter()
-    faces = analyzer.analyze(rgb, threshold=threshold)
+    faces = analyzer.analyze(photo.rgb, threshold=threshold)
     elapsed = time.perf_counter() - started
     return faces, {
         "faces": [face.as_dict() for face in faces],
+        "rotation": faces[0].rotation if faces else 0,
+        "incomplete": photo.incomplete,
         "model": analyzer.bundle.as_dict(),
         "detector": analyzer.detector.name,
         "elapsed_ms": round(1000 * elapsed, 1),
     }
+
+
+def model_choices(analyzer: FaceAnalyzer) -> list[tuple[str, str]]:
+    """The embedded models with their error and speed, if one of them serves."""
+    if analyzer.bundle.source != "embedded":
+        return []
+    choices = []
+    for name in embedded():
+        card = read_card(MODELS / name)
+        speed = card["quantization"]["int8" if "int8" in card["serve"] else "float32"]["ms"]
+        mae = card["metrics"]["age_mae"]["value"]
+        choices.append((f"{name}: {mae:.2f} years MAE, {speed:.0f} ms per face", name))
+    return choices
 
 
 def picture(rgb: np.ndarray, faces: list[Face], blurred: bool) -> np.ndarray:
@@ -113,6 +128,10 @@ def summary(result: dict | None) -> str:
             "detection threshold."
         )
     text = f"**{count} face{'s' if count > 1 else ''}**, numbered by size, in {result['elapsed_ms']:.0f} ms."
+    if result["rotation"]:
+        text += f" Found turned by {result['rotation']}°."
+    if result["incomplete"]:
+        text += " The image file is incomplete: parts of it are missing."
     return text if count <= MAX_CARDS else f"{text} The {MAX_CARDS} largest are shown below; JSON and CSV have all."
 
 
@@ -171,23 +190,26 @@ def as_csv(result: dict) -> str:
 def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
     """Build the tab."""
 
+    choices = model_choices(analyzer)
+
     def analyze_photo(photo, threshold=THRESHOLD, blur_faces=False):
         """Find every face in a photo and estimate its apparent age and gender.
 
         Args:
             photo: the picture, upright or with EXIF orientation.
             threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
-            blur_faces: make faces unrecognisable in the picture that is returned.
+            blur_faces: make faces unrecognisable in the image that is returned.
 
         Returns:
-            The picture with every face boxed and labelled, and a JSON object: faces (box [x, y, width, height]
-            in pixels of the upright picture, score, age, age_low, age_high, gender, gender_probability; largest
-            first), model, detector, elapsed_ms.
+            The image with every face boxed and labelled, and a JSON object: faces (box [x, y, width, height]
+            in pixels of the upright image, score, age, age_low, age_high, gender, gender_probability; largest
+            first), rotation (degrees by which the image was turned to find them), incomplete, model, detector,
+            elapsed_ms.
         """
         if photo is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
         faces, result = answer(analyzer, photo, threshold)
-        return picture(photo, faces, blur_faces), result
+        return picture(photo.rgb, faces, blur_faces), result
 
     def explain_age(photo, number=1, threshold=THRESHOLD):
         """Show what the age of one face rests on: how the answer moves when a part of the face is covered.
@@ -204,19 +226,20 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
         if photo is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
         try:
-            return explain(analyzer, photo, int(number or 0), threshold)
+            return explain(analyzer, photo.rgb, int(number or 0), threshold)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def show(photo, threshold, blur_faces):
+    def show(photo, threshold, blur_faces, model):
         if photo is None:
             return None, None, summary(None), "", ""
-        faces, result = answer(analyzer, photo, threshold)
+        chosen = analyzer.with_model(model)
+        faces, result = answer(chosen, photo, threshold)
         return (
-            picture(photo, faces, blur_faces),
+            picture(photo.rgb, faces, blur_faces),
             result,
             summary(result),
-            cards(analyzer, photo, faces, blur_faces),
+            cards(chosen, photo.rgb, faces, blur_faces),
             as_csv(result),
         )
 
@@ -231,7 +254,14 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
                 webcam_options=gr.WebcamOptions(mirror=False),
             )
             threshold = threshold_slider("Detection threshold (lower finds more)", elem_id="threshold")
-            blurred = gr.Checkbox(False, label="Blur faces in the picture that can be downloaded", elem_id="blur")
+            blurred = gr.Checkbox(False, label="Blur faces in the result", elem_id="blur")
+            model = gr.Radio(
+                choices,
+                value=choices[0][1] if choices else None,
+                label="Model",
+                visible=len(choices) > 1,
+                elem_id="model-choice",
+            )
             button = gr.Button("Analyse", variant="primary")
         with gr.Column():
             annotated = gr.Image(
@@ -255,7 +285,7 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
         result = gr.JSON(label="Answer of the API endpoint /analyze_photo", elem_id="json")
         text = gr.Textbox(visible="hidden", elem_id="csv-text")
         save = gr.Button("Download CSV", elem_id="csv")
-    with gr.Accordion("What the age rests on", open=False, elem_id="explanation"):
+    with gr.Accordion("Why this age?", open=False, elem_id="explanation"):
         with gr.Row():
             number = gr.Number(
                 1, label="Face (its number in the picture)", precision=0, minimum=1, maximum=9999, elem_id="number"
@@ -272,9 +302,14 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
         reading = gr.Markdown()
 
     shown = [annotated, result, line, people, text]
-    for event in (button.click, photo.change, threshold.release, blurred.input):
+    for event in (button.click, photo.change, threshold.release, blurred.input, model.input):
         done = event(
-            show, [photo, threshold, blurred], shown, api_visibility="private", show_progress="minimal", **NETWORK
+            show,
+            [photo, threshold, blurred, model],
+            shown,
+            api_visibility="private",
+            show_progress="minimal",
+            **NETWORK,
         )
         # A photo that cannot be read must not stand beside the faces of the one before.
         done.failure(lambda: (None, None, summary(None), "", ""), None, shown, api_visibility="private")

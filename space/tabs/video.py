@@ -12,7 +12,8 @@ import pandas
 
 from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD
-from space.tabs import LONG, SAVE, answer_cells, counted, threshold_slider, time_left
+from space.tabs import LONG, SAVE, answer_cells, threshold_slider
+from space.text import counted, time_left
 from space.video import MAX_BYTES, MAX_FRAMES, MAX_SECONDS, Film, Progress, VideoError, annotate_video
 
 LIMITS = (

@@ -1,0 +1,16 @@
+.PHONY: style test slow browser all
+python = .venv/bin/python
+
+style:
+	$(python) -m ruff check . && $(python) -m ruff format --check .
+
+test:
+	$(python) -m pytest
+
+slow:
+	$(python) -m pytest -m slow
+
+browser:
+	$(python) -m pytest -m browser
+
+all: style test slow browser

@@ -1,0 +1,175 @@
+"""The images of files, folders and zips, found but not read yet."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+from space.photo import PhotoError, is_image
+
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+    ".heif", ".ppm",
+}  # fmt: skip
+MAX_BYTES = 100_000_000  # of a picture's file
+_TOO_LARGE = f"The image file is too large: at most {MAX_BYTES // 1_000_000} MB."
+MAX_MEMBERS = 100_000  # pictures in a zip
+MAX_DIRECTORY = 20_000_000  # bytes of a zip's list of members: Python keeps it all, at ten times the size
+
+
+class BatchError(ValueError):
+    """The run can't start or go on; the message is for the user."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was found, not read yet."""
+
+    name: str  # as the tables call it
+    read: Callable[[], bytes]
+
+
+def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None) -> list[Picture]:
+    """All images among files, folders (searched whole, without hidden files) and zips, each once, folders by name.
+
+    A file that is named counts as an image whatever it is. In folders and zips a file is an image if its content or its
+    suffix says so; the names of the others are appended to `skipped`.
+
+    Raises:
+        BatchError: a path that is not there, or a zip among `paths` that cannot be opened.
+    """
+    found: list[Picture] = []
+    skipped = [] if skipped is None else skipped
+    # A few zips stay open: reading a large one's list anew for each picture would take longer than the pictures.
+    archive = lru_cache(maxsize=4)(zipfile.ZipFile)
+    for path in map(Path, paths):
+        if path.is_dir():
+            for file in _walk(path):
+                if file.suffix.lower() == ".zip":
+                    try:
+                        found += _zip(file, archive, skipped)
+                    except BatchError as error:
+                        found.append(Picture(file.as_posix(), partial(_fail, str(error))))
+                elif file.suffix.lower() in SUFFIXES or is_image(beginning(file)):
+                    found.append(_file(file))
+                else:
+                    skipped.append(file.as_posix())
+        elif not path.is_file():
+            raise BatchError(f"{path} isn't a readable file." if path.exists() else f"There is no {path}.")
+        else:
+            found += _zip(path, archive, skipped) if path.suffix.lower() == ".zip" else [_file(path)]
+    return list({picture.name: picture for picture in found}.values())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder that is not hidden, by name; links to folders are followed, in circles only once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (p for n in sorted(files) if not n.startswith(".") and (p := Path(place, n)).is_file())
+        seen.add(real)
+
+
+def _fail(message: str) -> bytes:
+    raise PhotoError(message)
+
+
+def beginning(path: str | Path) -> bytes:
+    """The first 32 bytes of a file, none if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(32)
+    except OSError:
+        return b""
+
+
+def _file(path: Path) -> Picture:
+    def read() -> bytes:
+        if path.stat().st_size > MAX_BYTES:
+            raise PhotoError(_TOO_LARGE)
+        return path.read_bytes()
+
+    return Picture(path.as_posix(), read)
+
+
+def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[str]) -> list[Picture]:
+    try:
+        with open(path, "rb") as file:
+            # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
+            end = zipfile._EndRecData(file)
+        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
+            raise BatchError(f"{path.name} has too long a list of files: at most {MAX_MEMBERS:,} in one zip.")
+        members = archive(path).infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise BatchError(f"{path.name} is not a readable zip ({error}).") from error
+    images = []
+    for member in members:
+        if _hidden(member):
+            continue
+        image = Path(member.filename).suffix.lower() in SUFFIXES or is_image(_member_beginning(archive(path), member))
+        images.append(member) if image else skipped.append(f"{path.as_posix()}/{_name(member)}")
+    members = images
+    if len(members) > MAX_MEMBERS:
+        raise BatchError(f"{path.name} has {len(members):,} images: at most {MAX_MEMBERS:,} in one zip.")
+
+    def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
+        def read() -> bytes:
+            try:
+                # In place, so a member's name leads nowhere; and no further than allowed, whatever its header says.
+                with archive(path).open(member) as file:
+                    content = file.read(MAX_BYTES + 1)
+            except RuntimeError:  # zipfile's word for a password
+                raise PhotoError("The image is locked by a password.") from None
+            except Exception as error:  # a damaged archive makes the decompressors raise almost anything
+                raise PhotoError(f"The image can't be read from its zip ({error}).") from error
+            if len(content) > MAX_BYTES:
+                raise PhotoError(_TOO_LARGE)
+            return content
+
+        return read
+
+    return [Picture(f"{path.as_posix()}/{_name(m)}", reader(m)) for m in sorted(members, key=lambda m: m.filename)]
+
+
+def _hidden(member: zipfile.ZipInfo) -> bool:
+    parts = member.filename.split("/")
+    hidden = any(part.startswith(".") for part in parts if part not in (".", ".."))
+    # The last part of a folder, and of a member without a name, is empty.
+    return hidden or parts[0] == "__MACOSX" or not parts[-1]
+
+
+def _member_beginning(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    try:
+        with archive.open(member) as file:
+            return file.read(32)
+    except Exception:  # locked or damaged
+        return b""
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """A member's name, also from Windows, which writes names in the code page of its country.
+
+    Python reads a name without the UTF-8 flag as cp437. If it is valid UTF-8, or Japanese with kana or kanji, it is
+    that; else cp850 of Western Europe.
+    """
+    if member.flag_bits & 0x800 or member.filename.isascii():
+        return member.filename
+    try:
+        raw = member.filename.encode("cp437")
+    except UnicodeEncodeError:
+        return member.filename
+    for encoding in ("utf-8", "cp932", "cp850"):
+        try:
+            name = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding != "cp932" or re.search("[\u3040-\u30ff\u4e00-\u9fff]", name):
+            return name
+    return member.filename

@@ -1,0 +1,19 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 face`, `2 faces`, `3 people`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def time_left(seconds: float | None) -> str:
+    """`, 40 seconds left`; empty while that is not known."""
+    if seconds is None:
+        return ""
+    return (
+        f", about {seconds / 60:.0f} minutes left"
+        if seconds > 90
+        else f", {counted(max(1, round(seconds)), 'second')} left"
+    )

@@ -1,0 +1,31 @@
+"""Every module imports, and what serves needs nothing of training."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+from conftest import ROOT, python
+
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("space", "training")
+    for path in (ROOT / folder).rglob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_imports(name):
+    importlib.import_module(name)
+
+
+def test_the_commands_need_no_page():
+    """A training job and a batch import neither Gradio nor FastAPI nor PyAV."""
+    program = (
+        "import sys, space.batch, training.train, training.build\n"
+        "print([m for m in ('gradio', 'fastapi', 'av', 'tensorflow') if m in sys.modules])"
+    )
+    result = python("-c", program)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]", result.stdout

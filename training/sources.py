@@ -1,0 +1,166 @@
+"""Where faces come from: a Hub dataset, a folder, an archive or parquet files, as one `datasets.Dataset`.
+
+Images stay encoded, in a column "image". Knows nothing of labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+DATASET = "py97/UTKFace-Cropped"
+FAIRFACE = "HuggingFaceM4/FairFace"  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
+_CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_TAR = (".tar", ".tar.gz", ".tgz")
+_ARCHIVE = (".zip", ".tar.bz2", ".tbz2")  # which `datasets` does not read
+_PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_TABLE = (".csv", ".jsonl")
+_IMAGE_COLUMNS = ("image", "img", "picture", "photo", "face", "jpg", "bytes")
+
+
+class DataError(ValueError):
+    """The data can't be used; the message says why and what to do."""
+
+
+def open_source(source: str, revision: str | None):
+    """A source as one `datasets.Dataset` with encoded images in the column "image".
+
+    Args:
+        source: a Hub dataset id; a folder, archive or parquet file; or a glob pattern of such files. A folder may have
+            a table of labels (CSV or JSONL with a column file_name or file, and age and gender) beside its images.
+        revision: branch, tag or commit of a Hub dataset.
+
+    Raises:
+        DataError: nothing is there, or it can't be read.
+    """
+    # Imported here: `datasets` takes a second, and `--help` should not.
+    import datasets
+
+    try:
+        path = Path(source).expanduser()
+        files = _files(path)
+        if files or path.is_dir():
+            dataset = _load_files(source, files)
+        elif _HUB_ID.fullmatch(source) and not source.startswith("."):
+            dataset = datasets.load_dataset(source, _CONFIGS.get(source), revision=revision)
+        else:
+            raise DataError(
+                f"No dataset at {source}: give a Hub id such as {DATASET}, a folder, .tar, .tar.gz, .tar.bz2, .zip or "
+                ".parquet file that exists."
+            )
+        # Splits of the source are joined: ours are made by content, never taken from a layout.
+        dataset = datasets.concatenate_datasets(list(dataset.values()))
+        return _with_images(source, dataset)
+    except DataError:
+        raise
+    except Exception as error:  # datasets wraps network, format and cache errors in many kinds
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise DataError(
+            f"Cannot read the dataset {source}: {first}. Check the name and the network, or give a local folder, "
+            "archive or parquet file with --dataset."
+        ) from error
+
+
+def commit_of(dataset) -> str | None:
+    """The commit of a Hub dataset: `datasets` names its cache folder after it. None for local files."""
+    folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
+    return next((name for name in folders if re.fullmatch(r"[0-9a-f]{40}", name)), None)
+
+
+def cache_folder() -> Path:
+    """Where decoded and unpacked faces are kept: `$AGE_GENDER_CACHE`, else `~/.cache/age_gender`."""
+    return Path(os.environ.get("AGE_GENDER_CACHE") or Path.home() / ".cache" / "age_gender")
+
+
+def _files(path: Path) -> list[str]:
+    """The files of a local source, by name."""
+    if path.is_dir():
+        config = path / _CONFIGS[FAIRFACE]  # a copy of FairFace has each photograph with two margins
+        folder = config if config.is_dir() else path
+        return sorted(str(f) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
+    if path.is_file():
+        return _files(_unpacked(path)) if path.name.lower().endswith(_ARCHIVE) else [str(path)]
+    return sorted(glob.glob(str(path), recursive=True))
+
+
+def _unpacked(archive: Path) -> Path:
+    """The folder of an archive's content, unpacked once."""
+    stat = archive.stat()
+    key = hashlib.sha256(f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    folder = cache_folder() / f"unpacked-{key}"
+    if not folder.is_dir():
+        partial = folder.with_suffix(f".partial-{os.getpid()}")
+        kind = "zip" if archive.suffix.lower() == ".zip" else "bztar"
+        try:
+            shutil.unpack_archive(archive, partial, kind, **({} if kind == "zip" else {"filter": "data"}))
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _load_files(source: str, files: list[str]):
+    import datasets
+
+    labels = _label_table(files)
+    if labels:
+        columns = {name: [row[name] for row in labels] for name in labels[0]}
+        return {"train": datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image(decode=False))}
+    for loader, endings in (("webdataset", _TAR), ("parquet", (".parquet",)), ("imagefolder", _PICTURE)):
+        chosen = [f for f in files if f.lower().endswith(endings)]
+        if chosen:
+            # drop_labels: a folder's name is no label; imagefolder would invent one.
+            extra = {"drop_labels": True, "drop_metadata": True} if loader == "imagefolder" else {}
+            escaped = [glob.escape(f) for f in chosen]  # `datasets` takes them for patterns
+            return datasets.load_dataset(loader, data_files={"train": escaped}, **extra)
+    raise DataError(
+        f"{source} holds no pictures, archives or parquet files. Expected UTKFace's *.jpg.chip.jpg files, a .tar, "
+        ".tar.gz or .zip of them, images with a metadata.csv, or .parquet files with image, age and gender columns."
+    )
+
+
+def _label_table(files: list[str]) -> list[dict]:
+    """Rows of image, age, gender and race from tables beside the images that they name; empty without one."""
+    known, rows = set(files), []
+    for name in files:
+        if not name.lower().endswith(_TABLE):
+            continue
+        with open(name, newline="", encoding="utf-8-sig") as file:
+            lines = csv.DictReader(file) if name.lower().endswith(".csv") else map(json.loads, filter(str.strip, file))
+            for line in lines:
+                values = {str(k).strip().lower(): v for k, v in line.items() if k}
+                relative = values.get("file_name") or values.get("file")
+                if not relative or not {"age", "gender"} <= set(values):
+                    break  # another kind of table
+                path = str(Path(name).parent / relative)
+                if path in known:
+                    label = {key: str(values[key]) for key in ("age", "gender")}
+                    race = values.get("race", values.get("ethnicity"))
+                    rows.append({"image": path, **label, "race": None if race is None else str(race)})
+    return rows
+
+
+def _with_images(source: str, dataset):
+    """The dataset with its images, whatever their column and form, as encoded "image"."""
+    import datasets
+    import pyarrow
+
+    pictures = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    if not pictures:
+        types = {field.name: field.type for field in dataset.features.arrow_schema}
+        for name, kind in types.items():
+            binary = pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+            struct = pyarrow.types.is_struct(kind) and "bytes" in {field.name for field in kind}
+            if (binary or struct) and name.lower() in _IMAGE_COLUMNS:
+                pictures.append(name)
+    if not pictures:
+        raise DataError(f"{source} has no image column; its columns are {', '.join(dataset.column_names)}.")
+    dataset = dataset.cast_column(pictures[0], datasets.Image(decode=False))
+    return dataset.rename_column(pictures[0], "image") if pictures[0] != "image" else dataset
