@@ -40,7 +40,7 @@ def client(app, tmp_path):
 
 def test_the_api_answers_the_group_example(client):
     picture, result = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
-    assert list(result) == ["faces", "model", "detector", "elapsed_ms"]
+    assert list(result) == ["faces", "rotation", "incomplete", "model", "detector", "elapsed_ms"]
     assert len(result["faces"]) == 8
     keys = ["box", "score", "age", "age_low", "age_high", "gender", "gender_probability"]
     assert all(list(face) == keys for face in result["faces"])
@@ -169,6 +169,7 @@ def test_the_javascript_example_runs(app, desk, page):
     assert len(faces) == 8 and faces[0]["age"] > 0
 
 
+@pytest.mark.slow
 def test_language_models_find_the_tools(tmp_path):
     mcp = pytest.importorskip("mcp", reason='needs pip install "gradio[mcp]"')
     from mcp.client.streamable_http import streamablehttp_client
@@ -245,6 +246,7 @@ def test_only_documented_endpoints_are_public(client):
     assert list(endpoints) == ["/analyze_photo", "/explain_age", "/analyze_video", "/analyze_batch"]
 
 
+@pytest.mark.slow
 def test_another_bundle_and_the_environment(trained):
     bundle = trained / "bundle"
     for arguments, env in (
@@ -262,6 +264,7 @@ def test_another_bundle_and_the_environment(trained):
         assert "note:" not in printed and "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_yunet_from_a_file_and_from_the_hub(yunet, hub, tmp_path):
     hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
     for arguments, env in (
@@ -276,6 +279,7 @@ def test_yunet_from_a_file_and_from_the_hub(yunet, hub, tmp_path):
             running.stop()
 
 
+@pytest.mark.slow
 def test_start_up_errors_are_a_sentence(tmp_path):
     assert_clear_error(python("app.py", "--model", tmp_path / "gone"), "No model at", "gone")
     assert_clear_error(python("app.py", "--model", tmp_path), "no model bundle")

@@ -149,6 +149,7 @@ def test_photographs_are_cut_while_decoding(tmp_path, capsys):
     assert "without a detectable face" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_real_splits_share_no_picture(utkface):
     """Across both sources: no test picture was trained on, whatever collection it came from."""
     sets = [data.load_utkface(source)[0] for source in (utkface, shared("data/FairFace"))]
@@ -166,7 +167,7 @@ def test_limit_is_decided_by_the_seed(made_up):
 
 
 def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys):
-    pixels = np.zeros((100, 50, 3), np.uint8)
+    pixels = np.zeros((100, 100, 3), np.uint8)
     pixels[:50] = (255, 0, 0)  # red on top
     file = io.BytesIO()
     exif = Image.Exif()
@@ -299,6 +300,7 @@ def test_unknown_words_are_refused(made_up):
             data.load_utkface(made_up, **wrong)
 
 
+@pytest.mark.slow
 def test_the_hub_dataset_through_the_real_client(hub, tmp_path):
     repo = hub.add("py97/UTKFace-Cropped", {"UTKFace.tar.gz": tar_bytes(chips(40)), "README.md": b"# x\n"}, "dataset")
     first = repo.refs["main"]

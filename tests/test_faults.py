@@ -23,7 +23,10 @@ from space.bundle import DEFAULT, MODELS
 EMBEDDED = MODELS / DEFAULT
 
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -290,6 +290,7 @@ def test_uploads_stop_before_the_disk_is_full(app, monkeypatch):
     assert sent[0]["status"] == 507 and b"no room" in sent[1]["body"]
 
 
+@pytest.mark.slow
 def test_a_password_guards_page_api_and_stream(tmp_path):
     running = App("--detector", "haar", env={"AGE_GENDER_AUTH": "me:se:cret", "TMPDIR": str(tmp_path)})
     stream = running.url.replace("http", "ws") + "/live"
@@ -331,6 +332,7 @@ def test_libraries_report_nothing_to_their_makers(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
 
 
+@pytest.mark.slow
 def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
     secret = "Geheim-4711"
     (tmp_path / "tmp").mkdir()

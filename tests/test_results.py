@@ -84,9 +84,9 @@ def test_it_was_trained_on_training_faces_only(utkface, name):
     """The bundle names its faces by content: they are the splits of the real data, which share no picture."""
     faces = CARDS[name]["provenance"]["faces"]
     samples, _ = data.load_utkface(utkface)
-    for name in data.SPLITS:
-        part = samples.split(name)
-        assert faces[name] == {"n": len(part), "sha256": data.fingerprint(part)}
+    for split in data.SPLITS:
+        part = samples.split(split)
+        assert faces[split] == {"n": len(part), "sha256": data.fingerprint(part)}
     known = CARDS[name]["provenance"]["pretrain"]["train"]["n"]
     photographs, _ = data.load_utkface(shared("data/FairFace"), split="train")
     assert known <= len(photographs) < 1.02 * known  # but for those without a face
