@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -561,3 +562,21 @@ def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():
     assert np.array_equal(blurred[:70], photo[:70]) and np.array_equal(blurred[:, 280:], photo[:, 280:])
     outside = [Face((-50.0, -50.0, 80.0, 80.0), 0.9), Face((5000.0, 5000.0, 10.0, 10.0), 0.9)]
     assert blur(photo, outside).shape == photo.shape
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in MODELS.glob("*/predict.py")))
+def test_the_bundle_s_own_predict_answers_as_the_app(name, yunet):
+    """`predict.py` stands alone: its answers are those of FaceAnalyzer."""
+    specification = importlib.util.spec_from_file_location("predict", MODELS / name / "predict.py")
+    alone = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(alone)
+    predictor, analyzer = alone.Predictor(MODELS / name, yunet), FaceAnalyzer.load(name, detector=str(yunet))
+    for path in (EXAMPLES / "group.jpg", shared("photos/18.jpg")):
+        rgb = read_photo(path)
+        ours, theirs = analyzer.analyze(rgb), predictor.predict(rgb)
+        assert len(ours) == len(theirs)
+        for face, other in zip(ours, theirs, strict=True):
+            # The app also looks for large faces in a smaller image, whose landmarks differ by a pixel.
+            assert abs(face.age - other["age"]) < 1.5 and face.gender == other["gender"]
+            assert abs(face.age_low - other["age_low"]) <= 3 and abs(face.age_high - other["age_high"]) <= 3
+            assert face.gender_probability == pytest.approx(other["gender_probability"], abs=0.06)

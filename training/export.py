@@ -154,6 +154,7 @@ def write_card(
         "quantization": {name: value for name, value in served.items() if name != "serve"},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    shutil.copy(Path(__file__).with_name("standalone.py"), folder / "predict.py")
     _list_files(folder, card)
 
 

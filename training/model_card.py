@@ -14,10 +14,10 @@ from training.data import RACES
 from training.sources import DATASET, FAIRFACE
 
 _ARCHITECTURES = {
-    "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, arXiv 1409.1556). Its 6 × 6 × 512
+    "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, [arXiv 1409.1556](https://arxiv.org/abs/1409.1556)). Its 6 × 6 × 512
 output is flattened (18,432 values) and feeds two branches, age and gender, each of fully connected layers of 512, 512
 and 32 with dropout and one batch normalisation, then the output.""",
-    "compact": """A small residual network (He et al. 2015, arXiv 1512.03385) after two convolutions of stride 2. Its
+    "compact": """A small residual network (He et al. 2015, [arXiv 1512.03385](https://arxiv.org/abs/1512.03385)) after two convolutions of stride 2. Its
 last feature map is summed with a learned weight for each position, since faces are aligned (Chen et al. 2018, arXiv
 1804.07573). Age and gender share the features.""",
 }
@@ -81,7 +81,8 @@ def _eval_results(card: dict) -> list[EvalResult]:
         task_type="image-classification",
         task_name="Apparent age and gender",
         dataset_type=_dataset(card),
-        dataset_name=f"UTKFace, {split['protocol']} by content hash, {split['policy']}",
+        dataset_name=f"UTKFace, {split['protocol']} by content hash, {split['policy']}"
+        + (f", at most {split['limit']} faces" if split["limit"] else ""),
         dataset_split=split["name"],
         dataset_revision=card["provenance"]["data_report"].get("revision"),
     )
@@ -145,25 +146,19 @@ is {metrics["age_mae"]["value"]:.2f} years and the gender accuracy {100 * metric
 
 ## Use
 
-Photos of any kind, with this kit's code (faces are found, aligned and cropped for you):
+Photos, with one file of this repository (`pip install huggingface_hub numpy onnxruntime opencv-python-headless`). It finds
+the faces, aligns them and calibrates the output:
 
 ```python
-from space.analyzer import FaceAnalyzer
-from space.photo import read_photo
-analyzer = FaceAnalyzer.load("{name}")
-for face in analyzer.analyze(read_photo("photo.jpg")):
-    print(face.box, face.gender, face.gender_probability, face.age)
+import sys
+import cv2
+from huggingface_hub import snapshot_download
+sys.path.append(snapshot_download("{name}", allow_patterns=["predict.py", "age_gender.json", "{card["serve"]}"]))
+from predict import Predictor
+print(Predictor().predict(cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)))
 ```
 
-A face that is already cropped like UTKFace's, with nothing but ONNX Runtime:
-
-```python
-import numpy, onnxruntime, PIL.Image
-from huggingface_hub import hf_hub_download
-session = onnxruntime.InferenceSession(hf_hub_download("{name}", "{card["serve"]}"))
-face = numpy.asarray(PIL.Image.open("face.jpg").convert("RGB").resize((200, 200)))[None]
-age, p_female = session.run(["age", "p_female"], {{"face": face}})
-```
+With the kit's app: `python app.py --model {name}`.
 
 Input `face`: uint8 [N, 200, 200, 3] RGB, framed as in UTKFace (`crop` in `age_gender.json`). Outputs: `age` float32 [N]
 in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else ""}.
@@ -232,8 +227,9 @@ consent.
 
 ## Licence
 
-The weights derive from UTKFace, which is for non-commercial research only; so are they.{
-        " They also derive from FairFace (Kärkkäinen & Joo 2021, arXiv 1908.04913), which is CC BY 4.0."
+The weights derive from UTKFace (Zhang, Song & Qi 2017, [arXiv 1702.08423](https://arxiv.org/abs/1702.08423)), which is for
+non-commercial research only; so are they.{
+        " They also derive from FairFace (Kärkkäinen & Joo 2021, [arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is CC BY 4.0."
         if second
         else ""
     } The kit's
