@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import os
 import re
 import shutil
 import sys
 import tempfile
 import traceback
 import types
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import gradio as gr
@@ -50,6 +52,7 @@ _CLOSED = re.compile(
     rf"({API_PREFIX})?/(api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
     r"component_server|profiling|runs|run-history)\b"
 )
+_FILE_ROUTE = re.compile(r"/gradio_api/file=(/.+|[A-Za-z]:.+)$")
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
@@ -181,7 +184,10 @@ def tame() -> None:
     """
 
     async def refuse(url: str, cache_dir: str) -> str:
-        raise gr.Error(_REFUSED, print_exception=False)
+        own = _own_file(url)  # which language models name by its address
+        if own is None:
+            raise gr.Error(_REFUSED, print_exception=False)
+        return own
 
     processing_utils.async_ssrf_protected_download = refuse
 
@@ -208,6 +214,17 @@ def log_traceback_without_message() -> None:
     """Log where the current exception came from and its kind, but not its message: that quotes visitors."""
     kind, _, place = sys.exc_info()
     print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
+
+
+def _own_file(url: str) -> str | None:
+    """The path of a file that was uploaded to this app, from its address here; None for any other address.
+
+    Nothing is fetched: whatever host the address names, only the path of an upload counts.
+    """
+    match = _FILE_ROUTE.search(unquote(urlsplit(url).path))
+    uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
+    path = Path(match[1]).resolve() if match else None
+    return str(path) if path and path.is_relative_to(uploads) and path.is_file() else None
 
 
 def signed_in(app, cookies: dict[str, str]) -> bool:

@@ -169,6 +169,14 @@ def test_the_javascript_example_runs(app, desk, page):
     assert len(faces) == 8 and faces[0]["age"] > 0
 
 
+def upload_to(app) -> str:
+    """Upload the group example as Gradio documents it; returns its path on the server."""
+    import httpx
+
+    with open(EXAMPLES / "group.jpg", "rb") as file:
+        return httpx.post(f"{app.url}/gradio_api/upload", files={"files": file}).json()[0]
+
+
 @pytest.mark.slow
 def test_language_models_find_the_tools(tmp_path):
     mcp = pytest.importorskip("mcp", reason='needs pip install "gradio[mcp]"')
@@ -184,18 +192,24 @@ def test_language_models_find_the_tools(tmp_path):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
             url = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "group.jpg").read_bytes()).decode()
-            return tools, await session.call_tool("analyze_photo", {"photo": url})
+            uploaded = f"{running.url}/gradio_api/file={upload_to(running)}"
+            calls = [await session.call_tool("analyze_photo", {"photo": address}) for address in (url, uploaded)]
+            elsewhere = f"{running.url}/gradio_api/file=/etc/hostname"
+            return tools, calls, await session.call_tool("analyze_photo", {"photo": elsewhere})
 
     try:
         # In a thread: the browser tests' loop runs in this one.
         with ThreadPoolExecutor(1) as pool:
-            tools, answer = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
+            tools, answers, refused = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
     finally:
         running.stop()
     assert set(tools) == {"analyze_photo", "explain_age", "analyze_video"}
     assert "apparent age" in tools["analyze_photo"].description
-    text = " ".join(part.text for part in answer.content if part.type == "text")
-    assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]
+    for answer in answers:
+        text = " ".join(part.text for part in answer.content if part.type == "text")
+        assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]
+    assert refused.isError or "fetches nothing" in str(refused.content)
+    assert "data: URL" in str(tools["analyze_photo"].inputSchema) + tools["analyze_photo"].description
 
 
 def test_data_urls_are_read_like_files(client):

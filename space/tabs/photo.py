@@ -196,7 +196,7 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
         """Find every face in a photo and estimate its apparent age and gender.
 
         Args:
-            photo: the picture, upright or with EXIF orientation.
+            photo: the image, as a data: URL, or the URL of a file uploaded to this server. Other URLs aren't fetched.
             threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
             blur_faces: make faces unrecognisable in the image that is returned.
 
