@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from space.bundle import Bundle, BundleError, open_bundle
 from space.calibration import Calibration
@@ -18,6 +19,7 @@ from space.crop import Template, crops
 from space.detector import THRESHOLD, Haar, YuNet, load_detector
 from space.estimator import Estimator
 from space.face import Face
+from space.photo import read_photo
 
 MALE, FEMALE = "male", "female"
 SURE = 0.9  # YuNet's best score on an upright image; turned by 90°, 180° or 270° it stays below (measured: 0.88)
@@ -79,13 +81,14 @@ class FaceAnalyzer:
         """Every face of a picture with apparent age and gender, largest first; all predicted in one batch.
 
         Args:
-            rgb: uint8 [H, W, 3] in RGB order, upright or turned by quarters. Images read by OpenCV are BGR, which can't
-                be noticed: convert them first.
+            rgb: uint8 [H, W, 3] in RGB order, upright or turned by quarters; or a Pillow image, or the path of a file.
+                Images read by OpenCV are BGR, which can't be noticed: convert them first.
             threshold: detector's score from which something counts as a face, 0 to 1.
 
         Raises:
             ValueError: another shape or dtype.
         """
+        rgb = _pixels(rgb)
         return self.estimate(rgb, self.detect(rgb, threshold=threshold))
 
     def detect(self, rgb: np.ndarray, *, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
@@ -94,7 +97,7 @@ class FaceAnalyzer:
         An image without a face that YuNet is sure of is also searched turned by 90°, 180° and 270°, see
         `Face.rotation`. `side`: as for `YuNet.detect`; given, the image is searched as it is.
         """
-        rgb = np.asarray(rgb)
+        rgb = _pixels(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(f"A picture must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
         rgb = np.ascontiguousarray(rgb)
@@ -140,6 +143,15 @@ class FaceAnalyzer:
                 faces, ages, p_female, bounds, answers.get("age_probs", [None] * len(faces)), strict=True
             )
         ]
+
+
+def _pixels(source) -> np.ndarray:
+    """An array as it is; a Pillow image or a file, as `read_photo` reads it. PhotoError if that fails."""
+    if isinstance(source, (str, os.PathLike)):
+        return read_photo(os.fspath(source))
+    if isinstance(source, Image.Image):
+        return np.asarray(ImageOps.exif_transpose(source).convert("RGB"))
+    return np.asarray(source)
 
 
 @lru_cache(maxsize=4)

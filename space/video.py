@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -172,6 +173,19 @@ def _check(film: av.container.InputContainer) -> None:
         raise VideoError(_too_long(film.duration / av.time_base))
 
 
+def _stream_length(stream: av.VideoStream) -> float | None:
+    """Seconds that a stream says it lasts, in its header or, in Matroska, in a tag; None if it doesn't."""
+    lengths = []
+    if stream.duration and stream.time_base:
+        lengths.append(float(stream.duration * stream.time_base))
+    if stream.frames and stream.average_rate:  # AVI: FFmpeg shortens the duration of a file that is cut off
+        lengths.append(float(stream.frames / stream.average_rate))
+    if lengths:
+        return max(lengths)
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else None
+
+
 def _too_long(seconds: float) -> str:
     return f"The film is too long ({seconds:.0f} s): at most {MAX_SECONDS // 60} minutes. Cut it and try again."
 
@@ -244,9 +258,17 @@ class _Writer:
             frames=self.frames,
             analysed=len(self.counts),
             seconds=round(seconds + self.period, 3),
-            damaged=self.damaged or bool(length and length - seconds > 1 + self.period and not self.sound.sources),
+            damaged=self.damaged or self.ends_early(length, seconds),
             elapsed=time.monotonic() - started,
         )
+
+    def ends_early(self, length: float | None, seconds: float) -> bool:
+        """Whether the frames end before the file says that they do: it is cut off.
+
+        Sound may be longer than the frames, so with sound only the length of the frames' own stream counts.
+        """
+        own = _stream_length(self.source) or (None if self.sound.sources else length)
+        return own is not None and own - seconds > 1 + self.period
 
     def take(self, picture: av.VideoFrame) -> float:
         """The next frame, analysed or kept until the next analysed one; returns its time, seconds from the start."""

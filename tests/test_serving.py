@@ -580,3 +580,11 @@ def test_the_bundle_s_own_predict_answers_as_the_app(name, yunet):
             assert abs(face.age - other["age"]) < 1.5 and face.gender == other["gender"]
             assert abs(face.age_low - other["age_low"]) <= 3 and abs(face.age_high - other["age_high"]) <= 3
             assert face.gender_probability == pytest.approx(other["gender_probability"], abs=0.06)
+
+
+def test_a_pillow_image_and_a_path_are_analyzed_like_an_array(haar):
+    expected = [face.as_dict() for face in haar.analyze(read_photo(PORTRAITS[0]))]
+    for source in (PORTRAITS[0], str(PORTRAITS[0]), Image.open(PORTRAITS[0])):
+        assert [face.as_dict() for face in haar.analyze(source)] == expected
+    with pytest.raises(PhotoError, match="There is no file"):
+        haar.analyze("gone.jpg")

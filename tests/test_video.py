@@ -257,6 +257,19 @@ def test_a_film_damaged_in_the_middle_is_read_as_far_as_it_goes(analyzer, tmp_pa
     assert result.frames >= 20 and len(read(tmp_path / "out.mp4")[0]) == result.frames
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "sound"),
+    [("a.webm", "libvpx", "libopus"), ("b.mkv", "libvpx", "libopus"), ("c.avi", "mpeg4", "mp3")],
+)
+def test_a_video_with_sound_that_is_cut_off_is_incomplete(analyzer, tmp_path, name, codec, sound):
+    whole = write_film(tmp_path / name, moving(150, (WOMAN,), (160, 120), 80), codec=codec, sound=sound)
+    assert not annotate(analyzer, whole, tmp_path / "whole.mp4").damaged
+    cut = tmp_path / f"cut-{name}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    result = annotate(analyzer, cut, tmp_path / "out.mp4")
+    assert 20 < result.frames < 140 and result.damaged
+
+
 def test_cancelling_leaves_nothing(analyzer, tmp_path):
     film = write_film(tmp_path / "film.mp4", moving(120))
     steps = annotate_video(analyzer, film, tmp_path / "out.mp4")

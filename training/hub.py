@@ -18,7 +18,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
-from space.bundle import CARD, BundleError, verify
+from space.bundle import CARD, MODELS, BundleError, verify
 from space.hub import HubError, explain, patiently, writable
 from training.atomic import write_beside
 
@@ -74,7 +74,7 @@ def push(folder: str | Path, target: Target) -> Pushed:
     """Upload a bundle in one commit; what the repository has already is not sent again.
 
     Files that the bundle pushed before listed and this one does not are deleted. The commit is recorded in the
-    folder's own `age_gender.json`, under provenance.
+    folder's own `age_gender.json`, under provenance, unless it is an embedded bundle.
 
     Raises:
         BundleError: the folder is no whole bundle.
@@ -96,6 +96,8 @@ def push(folder: str | Path, target: Target) -> Pushed:
     except Exception as error:
         raise explain(error, target.repo_id) from error
     done = Pushed(info.oid, info.pr_url or info.commit_url)
+    if folder.resolve().is_relative_to(MODELS):  # an embedded bundle belongs to the source code
+        return done
     pushes = card["provenance"].setdefault("pushed", [])
     pushes.append({"repo": target.repo_id, "commit": done.commit, "url": done.url})
     try:
