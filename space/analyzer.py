@@ -91,31 +91,34 @@ class FaceAnalyzer:
         rgb = _pixels(rgb)
         return self.estimate(rgb, self.detect(rgb, threshold=threshold))
 
-    def detect(self, rgb: np.ndarray, *, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
+    def detect(
+        self,
+        rgb: np.ndarray,
+        *,
+        threshold: float = THRESHOLD,
+        side: int | None = None,
+        quarters: int | None = None,
+    ) -> list[Face]:
         """Every face of an image without age and gender, largest first; as `analyze`.
 
-        An image without a face that YuNet is sure of is also searched turned by 90°, 180° and 270°, see
-        `Face.rotation`. `side`: as for `YuNet.detect`; given, the image is searched as it is.
+        Args:
+            rgb, threshold: as for `analyze`.
+            side: as for `YuNet.detect`.
+            quarters: by how many quarters to turn the image, as `np.rot90`. None: as it is, and if YuNet is sure of no
+                face, turned by 90°, 180° and 270° too, see `Face.rotation`.
         """
         rgb = _pixels(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(f"A picture must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
-        rgb = np.ascontiguousarray(rgb)
-        found = self.detector.detect(rgb, threshold, side)
-        if side is None and self.detector.name == "yunet" and max((f.score for f in found), default=0.0) < SURE:
-            found = self._detect_turned(rgb, threshold, found)
+        found = self._detect_turned(rgb, threshold, side, quarters or 0)
+        if quarters is None and self.detector.name == "yunet" and surest(found) < SURE:
+            turned = [self._detect_turned(rgb, threshold, side, number) for number in (1, 2, 3)]
+            found = max([found, *turned], key=lambda faces: sum(face.score for face in faces))
         return sorted(found, key=lambda face: -face.area)
 
-    def _detect_turned(self, rgb: np.ndarray, threshold: float, found: list[Face]) -> list[Face]:
-        """The faces of the orientation in which YuNet is surest, of an image that may lie on its side."""
-        height, width = rgb.shape[:2]
-        best, most = found, sum(face.score for face in found)
-        for quarters in (1, 2, 3):
-            faces = self.detector.detect(np.ascontiguousarray(np.rot90(rgb, quarters)), threshold)
-            score = sum(face.score for face in faces)
-            if score > most:
-                best, most = [face.turned_back(quarters, width, height) for face in faces], score
-        return best
+    def _detect_turned(self, rgb: np.ndarray, threshold: float, side: int | None, quarters: int) -> list[Face]:
+        faces = self.detector.detect(np.ascontiguousarray(np.rot90(rgb, quarters)), threshold, side)
+        return [face.turned_back(quarters, rgb.shape[1], rgb.shape[0]) for face in faces] if quarters else faces
 
     def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
         """The same faces with age and gender filled in, all predicted in one batch."""
@@ -143,6 +146,11 @@ class FaceAnalyzer:
                 faces, ages, p_female, bounds, answers.get("age_probs", [None] * len(faces)), strict=True
             )
         ]
+
+
+def surest(faces: list[Face]) -> float:
+    """The detector's highest score, 0 without a face."""
+    return max((face.score for face in faces), default=0.0)
 
 
 def _pixels(source) -> np.ndarray:

@@ -60,7 +60,7 @@ class LiveStream:
         rgb = read_photo(frame, most_pixels=MAX_PIXELS)
         analyzer = self._analyzer
         faces = self._tracker.update(
-            analyzer.detect(rgb, side=SIDE), seconds, lambda found: analyzer.estimate(rgb, found), most=MOST
+            analyzer.detect(rgb, side=SIDE, quarters=0), seconds, lambda found: analyzer.estimate(rgb, found), most=MOST
         )
         return {
             "width": rgb.shape[1],

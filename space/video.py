@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from space.analyzer import FaceAnalyzer
+from space.analyzer import SURE, FaceAnalyzer, surest
 from space.annotate import blur, draw
 from space.detector import MAX_SIDE, THRESHOLD
 from space.face import Face
@@ -36,6 +36,7 @@ MAX_PACKETS = 200_000  # of pictures and sound; five minutes in packets of 2.5 m
 MAX_WAITING = 30  # frames between two analysed ones: they wait in memory for the boxes on the way
 SIDE = 1280  # pixels, longer side of the film that is written; and at which faces are searched, up to 1024
 RATE = 8.0  # analysed frames a second
+UNDECIDED = 16  # analysed frames without a sure face, after which the frames count as upright
 SEEN = 3  # detections that make a person; fewer are mostly none
 FLASH = 3  # frames within which the old scene may come back after what looked like a cut
 CUT = 27.0  # mean change of hue, saturation and value, 0 to 255, that is a cut (as PySceneDetect's ContentDetector)
@@ -202,6 +203,7 @@ class _Writer:
         self.encoder = None
         self.offset = (film.start_time or 0) / av.time_base  # seconds; taken off pictures and sound alike
         self.sound = _Sound(film, out, self.offset)
+        self.quarters: int | None = None if analyzer.detector.name == "yunet" else 0  # see `detect`
         self.tracker = Tracker(window=None, confirm=1)
         self.tracks: dict[int, Track] = {}
         self.on_screen: dict[int, float] = {}
@@ -312,7 +314,7 @@ class _Writer:
         self.credit(seconds)
         # Films of few frames a second must not forget between two of them.
         self.tracker.memory = max(MEMORY, 1.5 * (seconds - self.before[0])) if self.counts else MEMORY
-        found = self.analyzer.detect(rgb, threshold=self.threshold, side=MAX_SIDE)
+        found = self.detect(rgb)
         shown = self.tracker.update(found, seconds, lambda faces: self.analyzer.estimate(rgb, faces))
         self.flush((seconds, shown))
         self.tracks |= {track.id: track for track in self.tracker.tracks}
@@ -320,6 +322,13 @@ class _Writer:
         self.before = (seconds, shown)
         self.write(rgb, pts, shown)
         return seconds
+
+    def detect(self, rgb: np.ndarray) -> list[Face]:
+        """The faces of an analysed frame. The first sure face decides whether the frames lie on their side."""
+        found = self.analyzer.detect(rgb, threshold=self.threshold, side=MAX_SIDE, quarters=self.quarters)
+        if self.quarters is None and (surest(found) >= SURE or len(self.counts) >= UNDECIDED):
+            self.quarters = found[0].rotation // 90 if surest(found) >= SURE else 0
+        return found
 
     def credit(self, seconds: float) -> None:
         """Who was shown in the last analysed frame was on screen until now."""

@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+import types
 import zipfile
 from pathlib import Path
 
@@ -39,7 +40,7 @@ SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))
 class Nobody:
     """An analyzer that sees a face where it is told to: what is fuzzed is what reads, not what looks."""
 
-    calibration, template = None, crop.load_template()
+    calibration, template, detector = None, crop.load_template(), types.SimpleNamespace(name="yunet")
 
     def detect(self, rgb, **_):
         return [Face((1.0, 1.0, 8.0, 8.0), 0.9)]

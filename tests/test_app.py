@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CHROMIUM, EXAMPLES, ROOT, App, assert_clear_error, python
+from conftest import CHROMIUM, EXAMPLES, ROOT, App, assert_clear_error, free_port, python
 from films import moving, write_film
 from gradio_client import handle_file
 from PIL import Image
@@ -210,6 +210,51 @@ def test_language_models_find_the_tools(tmp_path):
         assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]
     assert refused.isError or "fetches nothing" in str(refused.content)
     assert "data: URL" in str(tools["analyze_photo"].inputSchema) + tools["analyze_photo"].description
+
+
+@pytest.mark.slow
+def test_a_proxy_in_the_environment_does_not_stop_the_start():
+    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    running = App("--detector", "haar", env=dead)
+    running.stop()
+
+
+def test_a_machine_without_a_temporary_folder_is_told(monkeypatch, capsys):
+    import app as entry
+
+    def refuse(**_):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(entry.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(entry.signal, "signal", lambda *_: None)
+    entry.temporary_folder.cache_clear()
+    assert entry.main([]) == 1
+    assert "error: There is no folder for temporary files" in capsys.readouterr().err
+
+
+NOTEBOOK = """
+import os, sys
+sys.ps1 = ">>> "  # as in a notebook: Gradio does not block there
+import app
+from gradio_client import Client, handle_file
+for port in {ports}:
+    assert app.main(["--detector", "haar", "--port", str(port)]) == 0
+for port in {ports}:
+    client = Client(f"http://127.0.0.1:{{port}}", verbose=False, download_files={target!r})
+    assert len(client.predict(handle_file({photo!r}), api_name="/analyze_photo")[1]["faces"]) == 8
+folder = app.temporary_folder()
+assert os.path.isdir(folder)
+print("FOLDER", folder)
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_starts_it_twice_and_leaves_nothing(tmp_path):
+    program = NOTEBOOK.format(ports=[free_port(), free_port()], target=str(tmp_path), photo=str(EXAMPLES / "group.jpg"))
+    result = python("-c", program, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = re.search("FOLDER (.*)", result.stdout)[1]
+    assert not Path(folder).exists()
 
 
 def test_data_urls_are_read_like_files(client):

@@ -270,6 +270,17 @@ def test_a_video_with_sound_that_is_cut_off_is_incomplete(analyzer, tmp_path, na
     assert 20 < result.frames < 140 and result.damaged
 
 
+def test_frames_on_their_side_give_the_same_people(yunet, tmp_path):
+    turning = FaceAnalyzer.load(detector=str(yunet))
+    frames = list(moving(40))
+    upright = write_film(tmp_path / "upright.mp4", frames)
+    lying = write_film(tmp_path / "lying.mp4", [np.ascontiguousarray(np.rot90(frame)) for frame in frames])
+    expected, found = (annotate(turning, path, tmp_path / "out.mp4").people for path in (upright, lying))
+    assert len(expected) == len(found) == 2
+    for one, other in zip(expected, found, strict=True):
+        assert abs(one.age - other.age) < 2 and one.gender == other.gender
+
+
 def test_cancelling_leaves_nothing(analyzer, tmp_path):
     film = write_film(tmp_path / "film.mp4", moving(120))
     steps = annotate_video(analyzer, film, tmp_path / "out.mp4")
