@@ -94,7 +94,7 @@ def serve(options: argparse.Namespace) -> int:
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
     from space.bundle import BundleError
-    from space.guard import LOOPBACK, credentials
+    from space.guard import credentials, is_loopback
     from space.ui import build, launch_options
 
     try:
@@ -128,7 +128,7 @@ def serve(options: argparse.Namespace) -> int:
             **launch_options(
                 analyzer,
                 root_path=root_path,
-                hosts=frozenset() if host in LOOPBACK and not options.share else None,
+                hosts=frozenset((host,)) if is_loopback(host) and not options.share else None,
             ),
         )
         if not interactive():

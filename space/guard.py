@@ -150,14 +150,22 @@ class Guard:
         under a name that they let point to this machine (DNS rebinding).
         """
         headers = Headers(scope=scope)
-        host, forwarded = _hostname(headers.get("host")), _hostname(headers.get("x-forwarded-host"))
-        if self.hosts is not None and host not in self.hosts | LOOPBACK | {self.public}:
+        host = _hostname(headers.get("host"))
+        forwarded = _hostname(headers.get("x-forwarded-host", "").split(",")[0].strip())  # each proxy may add one
+        if self.hosts is not None and host not in (self.hosts | LOOPBACK | {self.public}) - {None}:
             return "This app doesn't serve this host name. Start it with --root-path and its public address."
         origin = headers.get("origin")
         if origin is None or scope.get("method") in ("GET", "HEAD"):
             return None
         own = LOOPBACK | {host, forwarded, self.public} - {None}
         return _OTHER_SITE if host in LOOPBACK and _hostname(origin) not in own else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is of this machine alone."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host in LOOPBACK
 
 
 def _hostname(address: str | None) -> str | None:
@@ -221,10 +229,13 @@ def _own_file(url: str) -> str | None:
 
     Nothing is fetched: whatever host the address names, only the path of an upload counts.
     """
-    match = _FILE_ROUTE.search(unquote(urlsplit(url).path))
     uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
-    path = Path(match[1]).resolve() if match else None
-    return str(path) if path and path.is_relative_to(uploads) and path.is_file() else None
+    with contextlib.suppress(ValueError, OSError):  # no address, no path
+        match = _FILE_ROUTE.search(unquote(urlsplit(url).path))
+        path = Path(match[1]).resolve() if match else None
+        if path and path.is_relative_to(uploads) and path.is_file():
+            return str(path)
+    return None
 
 
 def signed_in(app, cookies: dict[str, str]) -> bool:

@@ -24,6 +24,7 @@ except ImportError:  # no wheel on this platform
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
 MAX_SCANS = 100  # of a JPEG
+MAX_REPAIRED = 100_000_000  # bytes of the pixels of a damaged PNG
 MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG
 # Named, so that no visitor's file starts a decoder nobody needs: Pillow hands PostScript to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM") + (
@@ -164,22 +165,24 @@ def _repaired(content: bytes, most_pixels: int) -> tuple[bytes | None, bool]:
 
 def _repaired_png(content: bytes, most_pixels: int) -> tuple[bytes, bool]:
     """The chunks of a PNG that its pixels need, with new checksums; missing pixels become black."""
-    chunks, data, position = [], b"", len(_PNG_SIGNATURE)
+    chunks, parts, position = [], [], len(_PNG_SIGNATURE)
     while position + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, position)
         body = content[position + 8 : position + 8 + length]
         position += 12 + length
         if kind == b"IDAT":
-            data += body
+            parts.append(body)
         elif kind in _PNG_CHUNKS and kind != b"IEND":
             chunks.append((kind, body))
-    width, height, depth, color = struct.unpack(">IIBB", dict(chunks)[b"IHDR"][:10]) if chunks else (0, 0, 0, 0)
-    if not 0 < width * height <= most_pixels:
-        raise ValueError("no usable header")
-    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] if color in (0, 2, 3, 4, 6) else 4
+    header = dict(chunks)[b"IHDR"]
+    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     size = height * ((width * samples * depth + 7) // 8 + 1)
-    pixels = zlib.decompressobj().decompress(data, 2 * size)  # twice: interlaced images have more rows
-    chunks.append((b"IDAT", zlib.compress(pixels + bytes(2 * size - len(pixels)), 1)))
+    if not 0 < width * height <= most_pixels or depth not in (1, 2, 4, 8, 16) or size > MAX_REPAIRED:
+        raise ValueError("not worth a repair")
+    padded = size * (2 if interlaced else 1)  # interlaced images have more rows
+    pixels = zlib.decompressobj().decompress(b"".join(parts), padded)
+    chunks.append((b"IDAT", zlib.compress(pixels + bytes(padded - len(pixels)), 1)))
     chunks.append((b"IEND", b""))
     return _PNG_SIGNATURE + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks

@@ -205,6 +205,25 @@ def test_the_visitor_s_address_counts_behind_a_proxy():
     assert guarded({"Host": "age.example", **page}, hosts=None) is None  # on all addresses: a Space
     assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", "Origin": "https://other.example"})
     assert guarded({"Host": "127.0.0.1:7860"}) is None  # a program
+    several = {"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example, inner", **page}
+    assert guarded(several, root_path="/age") is None
+    for host in ({}, {"Host": ""}, {"Host": "[bad"}):
+        assert guarded({**host, "Origin": "http://evil.example"})
+    assert guard.is_loopback("127.0.0.2") and guard.is_loopback("::1") and not guard.is_loopback("0.0.0.0")
+
+
+def test_only_uploads_of_this_app_are_files_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    (tmp_path / "gradio").mkdir()
+    mine, other = tmp_path / "gradio" / "a.jpg", tmp_path / "b.jpg"
+    mine.touch(), other.touch()
+    assert guard._own_file(f"http://x/gradio_api/file={mine}") == str(mine)
+    for url in (
+        f"http://x/gradio_api/file={other}", f"http://x/gradio_api/file={tmp_path}/gradio/../b.jpg", "http://x/a.jpg",
+        f"http://x/gradio_api/file={tmp_path}/gradio/a%00", "http://[bad/gradio_api/file=/etc/passwd",
+        "http://x/gradio_api/file=/tmp/\ud800",
+    ):  # fmt: skip
+        assert guard._own_file(url) is None, url
 
 
 @pytest.fixture(scope="module")

@@ -88,14 +88,14 @@ def test_a_second_push_replaces_and_removes(hub, bundle, writer):
     repo.commit({**repo.commits[first], "notes.txt": b"by hand"})
     rewrite(bundle, "metrics.json", b'{"new": 1}')
     card = json.loads((bundle / CARD).read_text())
-    del card["files"]["figures/curves.png"]
+    del card["files"]["figures/ages.png"]
     (bundle / CARD).write_text(json.dumps(card))
     sent = len(hub.requests)
     assert push(bundle, writer).returncode == 0
     files = repo.commits[repo.refs["main"]]
-    assert files["metrics.json"] == b'{"new": 1}' and "figures/curves.png" not in files
+    assert files["metrics.json"] == b'{"new": 1}' and "figures/ages.png" not in files
     assert files["notes.txt"] == b"by hand"  # not ours to remove
-    assert "figures/curves.png" in repo.commits[first]
+    assert "figures/ages.png" in repo.commits[first]
     assert not [r for r in hub.requests[sent:] if r.startswith("PUT")]  # the network has not changed
 
 
@@ -375,7 +375,9 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     assert result.returncode == 0, result.stderr
     repo = hub.repos["model", "tester/faces"]
     first = repo.refs["main"]
-    assert {"model.onnx", "model.keras", "model.weights.h5", "README.md", CARD} <= set(repo.commits[first])
+    assert {"model.onnx", "config.json", "metadata.json", "model.weights.h5", "predict.py", "README.md", CARD} <= set(
+        repo.commits[first]
+    )
     one = answer_of(reader, tmp_path, "--model", "tester/faces")
     assert one["printed"].startswith(f"model: compact, tester/faces@{first}; detector: haar")
     assert one["model"] == {"name": "compact", "source": "tester/faces", "revision": first}

@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import cv2
@@ -132,6 +133,20 @@ def test_pngs_with_a_broken_chunk_or_a_cut_end_are_read():
     cut = open_photo(whole[: len(whole) // 2])
     assert cut.incomplete
     np.testing.assert_array_equal(cut.rgb[:10], expected[:10])
+
+
+@pytest.mark.parametrize(("depth", "color"), [(16, 6), (255, 6), (8, 9)])
+def test_a_tiny_png_that_claims_much_is_refused_at_once(depth, color):
+    """Found by a review: 8,000 x 8,000 at 16 bits took a gigabyte and ten seconds, 255 bits would have taken 30."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8000, 8000, depth, color, 0, 0, 0))
+    started = time.monotonic()
+    with pytest.raises(PhotoError):
+        read_photo(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")[:2]) + chunk(b"IEND", b""))
+    assert time.monotonic() - started < 2
 
 
 def test_color_profiles_are_applied():

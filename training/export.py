@@ -198,7 +198,7 @@ def untrained(name: str, target: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, networks.INPUT_SIZE, networks.INPUT_SIZE, 3), np.uint8)
     with new_folder(target) as folder:
         network = networks.build(name)
-        save_keras(network, folder)
+        network.save(folder / "model.keras")
         convert(network, folder / "model.onnx")
         quantize.convert(folder / "model.onnx", folder / "model.int8.onnx", noise)
 
