@@ -129,7 +129,6 @@ def tab(analyzer: FaceAnalyzer) -> None:
             files = Files(
                 label="Pictures or zips",
                 file_count="multiple",
-                file_types=["image", ".zip"],
                 height=220,
                 elem_id="files",
             )
@@ -145,15 +144,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         jsonl = gr.File(label="JSONL: a line a picture", interactive=False, elem_id="batch-jsonl")
     table = gr.Dataframe(headers=HEADERS, label="Faces", interactive=False, elem_id="batch-table")
 
-    directory.upload(
-        # Hidden files of Finder and Explorer are nobody's images.
-        lambda found: [
-            path for path in found if not Path(path).name.startswith(".") and Path(path).name != "Thumbs.db"
-        ],
-        directory,
-        files,
-        api_visibility="private",
-    )
+    directory.upload(lambda found: found, directory, files, api_visibility="private")
     running = button.click(
         analyze_batch, [files, threshold], [spreadsheet, jsonl, status, table], api_name="analyze_batch",
         show_progress="hidden", **LONG,
