@@ -134,7 +134,7 @@ def snippets(language: str) -> list[str]:
 def desk(film, tmp_path):
     """A folder with the files that the examples for programs name."""
     shutil.copy(EXAMPLES / "group.jpg", tmp_path / "photo.jpg")
-    shutil.copy(film, tmp_path / "film.mp4")
+    shutil.copy(film, tmp_path / "video.mp4")
     return tmp_path
 
 
