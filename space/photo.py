@@ -134,7 +134,7 @@ def _decode(content: bytes, most_pixels: int) -> np.ndarray:
 def _too_many_scans(content: bytes, pixels: int) -> bool:
     """Whether a JPEG repeats its pixels so often that it is no photo; a progressive one has about ten scans."""
     scans = 0
-    for marker, _ in _jpeg_markers(content):
+    for marker in _jpeg_markers(content):
         scans += marker == 0xDA
         if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
             return True
@@ -142,11 +142,11 @@ def _too_many_scans(content: bytes, pixels: int) -> bool:
 
 
 def _jpeg_markers(content: bytes):
-    """Markers and their positions up to the end of the first image: what follows may be a motion photo's video."""
+    """Markers up to the end of the first image: what follows may be a motion photo's video."""
     position = 2
     while match := _MARKER.search(content, position):
         marker, position = match[0][1], match.end()
-        yield marker, match.start()
+        yield marker
         if marker == 0xD9:
             return
         if marker not in (0x01, 0xD8):  # which have no length

@@ -55,7 +55,7 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
                         found += _zip(file, archive, skipped)
                     except BatchError as error:
                         found.append(Picture(file.as_posix(), partial(_fail, str(error))))
-                elif file.suffix.lower() in SUFFIXES or is_image(beginning(file)):
+                elif is_image_file(file):
                     found.append(_file(file))
                 else:
                     skipped.append(file.as_posix())
@@ -81,8 +81,12 @@ def _fail(message: str) -> bytes:
     raise PhotoError(message)
 
 
-def beginning(path: str | Path) -> bytes:
-    """The first 32 bytes of a file, none if it can't be read."""
+def is_image_file(path: Path) -> bool:
+    """Whether a file's suffix or its content says that it is an image."""
+    return path.suffix.lower() in SUFFIXES or is_image(_beginning(path))
+
+
+def _beginning(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(32)

@@ -5,7 +5,6 @@ Backend-agnostic Keras 3 over `Model.fit`. Knows nothing of where faces come fro
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -315,8 +314,3 @@ def validate(network: keras.Model, faces: FaceSets) -> dict[str, float]:
 
 def _gender_accuracy(outputs: dict[str, np.ndarray], faces: Faces) -> float:
     return float(np.mean((outputs["p_female"] >= 0.5) == (faces.gender == 1)))
-
-
-def described(recipe: Recipe) -> dict:
-    """The recipe as plain values, for the model card."""
-    return dataclasses.asdict(recipe)

@@ -34,6 +34,7 @@ The block above this text lets `hf jobs uv run` train on the Hub's machines; tra
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import sys
@@ -68,7 +69,7 @@ def run(config: TrainConfig, to: Destination) -> Path:
 
     from training import build, networks, plots
     from training.augment import STRENGTHS
-    from training.fit import Recipe, described, fit
+    from training.fit import Recipe, fit
 
     keras.utils.set_random_seed(config.seed)
     precision = _precision(config.precision)
@@ -125,7 +126,7 @@ def run(config: TrainConfig, to: Destination) -> Path:
     else:
         final = networks.build(config.network, age_head=config.age_head, dropout=config.dropout, mirror=config.mirror)
         final.set_weights(network.get_weights())
-    card = described(recipe) | {"precision": precision, "mirror": config.mirror}
+    card = dataclasses.asdict(recipe) | {"precision": precision, "mirror": config.mirror}
     bundle = build.build_bundle(final, config, history, sets, photos, to.out, card)
     if target:
         try:

@@ -13,8 +13,7 @@ import gradio as gr
 from space.analyzer import FaceAnalyzer
 from space.batch import analyze_pictures, settings, write_csv
 from space.detector import THRESHOLD
-from space.photo import is_image
-from space.pictures import SUFFIXES, BatchError, Picture, beginning, find_pictures
+from space.pictures import BatchError, Picture, find_pictures, is_image_file
 from space.tabs import LONG, answer_cells, threshold_slider
 from space.text import counted, time_left
 
@@ -47,9 +46,7 @@ def named(files: list[str], skipped: list[str]) -> list[Picture]:
     """
     pictures, names = [], set()
     for path in dict.fromkeys(files):
-        if not path.lower().endswith(".zip") and not (
-            is_image(beginning(path)) or Path(path).suffix.lower() in SUFFIXES
-        ):
+        if not path.lower().endswith(".zip") and not is_image_file(Path(path)):
             skipped.append(Path(path).name)
             continue
         for picture in find_pictures([path], skipped):
