@@ -59,13 +59,7 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     Returns:
         uint8 [size, size, 3] RGB.
     """
-    if face.landmarks is not None:
-        matrix = similarity(face.landmarks, template.landmarks)
-    else:
-        x, y, width, height = template.box
-        scale = (width + height) / (face.box[2] + face.box[3])
-        shift = np.array([x + width / 2, y + height / 2]) - scale * face.center
-        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    matrix = crop_matrix(face, template)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         # Bilinear sampling skips pixels when it shrinks by more than two: average first.
@@ -81,6 +75,16 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     return cv2.warpAffine(
         rgb, matrix, (template.size, template.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def crop_matrix(face: Face, template: Template) -> np.ndarray:
+    """float64 [2, 3], from pixels of the photo to pixels of the face's crop."""
+    if face.landmarks is not None:
+        return similarity(face.landmarks, template.landmarks)
+    x, y, width, height = template.box
+    scale = (width + height) / (face.box[2] + face.box[3])
+    shift = np.array([x + width / 2, y + height / 2]) - scale * face.center
+    return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
 
 
 def crops(rgb: np.ndarray, faces: list[Face], template: Template) -> np.ndarray:

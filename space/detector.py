@@ -26,7 +26,7 @@ THRESHOLD = 0.7  # default score from which something counts as a face
 MAX_SIDE = 1024  # pixels, longer side at which a photo is searched
 CLOSE_UP = 320  # pixels, longer side of a second look, for faces that fill the photo
 PANORAMA = 3.0  # ratio of the sides from which an image is searched in tiles
-NESTED = 0.75  # share of the smaller box that lies in a larger one, from which it is no face of its own
+NESTED = 0.65  # share of the smaller box that lies in a larger one, from which it is no face of its own
 SMALL = 24  # pixels; a photo in which a face is smaller at MAX_SIDE is searched at twice that
 
 

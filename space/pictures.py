@@ -35,10 +35,10 @@ class Picture:
 
 
 def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None) -> list[Picture]:
-    """All images among files, folders (searched whole, without hidden files) and zips, each once, folders by name.
+    """All images among files, folders (searched whole) and zips, each once, folders by name.
 
     A file that is named counts as an image whatever it is. In folders and zips a file is an image if its content or its
-    suffix says so; the names of the others are appended to `skipped`.
+    suffix says so and it isn't hidden; the names of the others are appended to `skipped`.
 
     Raises:
         BatchError: a path that is not there, or a zip among `paths` that cannot be opened.
@@ -50,12 +50,12 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
     for path in map(Path, paths):
         if path.is_dir():
             for file in _walk(path):
-                if file.suffix.lower() == ".zip":
+                if file.suffix.lower() == ".zip" and not file.name.startswith("."):
                     try:
                         found += _zip(file, archive, skipped)
                     except BatchError as error:
                         found.append(Picture(file.as_posix(), partial(_fail, str(error))))
-                elif is_image_file(file):
+                elif not file.name.startswith(".") and is_image_file(file):
                     found.append(_file(file))
                 else:
                     skipped.append(file.as_posix())
@@ -67,13 +67,13 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder that is not hidden, by name; links to folders are followed, in circles only once."""
+    """Every file below a folder, by name, but not in hidden folders; links to folders are followed, once each."""
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         if real not in seen:
-            yield from (p for n in sorted(files) if not n.startswith(".") and (p := Path(place, n)).is_file())
+            yield from (p for n in sorted(files) if (p := Path(place, n)).is_file())
         seen.add(real)
 
 
@@ -115,9 +115,11 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
         raise BatchError(f"{path.name} is not a readable zip ({error}).") from error
     images = []
     for member in members:
-        if _hidden(member):
+        if not member.filename or member.is_dir():
             continue
-        image = Path(member.filename).suffix.lower() in SUFFIXES or is_image(_member_beginning(archive(path), member))
+        image = not _hidden(member) and (
+            Path(member.filename).suffix.lower() in SUFFIXES or is_image(_member_beginning(archive(path), member))
+        )
         images.append(member) if image else skipped.append(f"{path.as_posix()}/{_name(member)}")
     members = images
     if len(members) > MAX_MEMBERS:
@@ -144,9 +146,7 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
 
 def _hidden(member: zipfile.ZipInfo) -> bool:
     parts = member.filename.split("/")
-    hidden = any(part.startswith(".") for part in parts if part not in (".", ".."))
-    # The last part of a folder, and of a member without a name, is empty.
-    return hidden or parts[0] == "__MACOSX" or not parts[-1]
+    return parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts if part not in (".", ".."))
 
 
 def _member_beginning(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -40,6 +40,7 @@ def album(tmp_path) -> Path:
     shutil.copy(EXAMPLES / "age-42-50-male.jpg", folder / "deeper" / "still" / "=HYPERLINK(1).jpg")
     (folder / "broken.png").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("no picture")
+    (folder / ".DS_Store").write_bytes(b"no picture")
     shutil.copy(EXAMPLES / "group.jpg", folder / ".hidden" / "group.jpg")
     with zipfile.ZipFile(folder / "more.zip", "w") as archive:
         archive.write(EXAMPLES / "age-68-80-female.jpg", "inside/old.jpg")
@@ -60,7 +61,8 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
     result = batch(album, "--csv", tmp_path / "t" / "faces.csv", "--jsonl", tmp_path / "t" / "faces.jsonl")
     assert result.returncode == 0, result.stderr
     assert "5 images, 11 faces, 1 unreadable image" in result.stdout and "broken.png" in result.stderr
-    assert "skipped: not an image" in result.stdout
+    # notes.txt, .DS_Store, and in the zip __MACOSX/inside/._old.jpg and escape.txt
+    assert "4 files skipped: not an image" in result.stdout
     found = rows(tmp_path / "t" / "faces.jsonl")
     assert [Path(row["file"]).name for row in found] == [
         "broken.png", "group.jpg", "old.jpg", "Grüße 👋 مرحبا.JPG", "=HYPERLINK(1).jpg",

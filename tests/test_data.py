@@ -279,6 +279,26 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
         assert (np.abs(image.astype(int) - [120, 130, 140]).max(axis=2) < 8).mean() < 0.3
 
 
+def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, utkface, yunet, monkeypatch):
+    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+    faces, originals = data.decode(data.load_chips(utkface, "validation").limit(20))
+    files = {}
+    for i, (name, face) in enumerate(zip(faces.name, originals, strict=True)):
+        large = Image.fromarray(face).resize((400, 400))
+        if i < 10:  # a photo of 900 x 900 with the face at its left
+            scene = Image.new("RGB", (900, 900), (120, 130, 140))
+            scene.paste(large, (60, 250))
+            large = scene
+        files[name + ".jpg.chip.jpg"] = jpeg(np.asarray(large))
+    capsys.readouterr()
+    samples, images = data.decode(data.load_utkface(write_folder(files, tmp_path / "square"))[0])
+    assert "10 of 20 pictures are photos" in capsys.readouterr().out
+    originals = originals[[list(faces.name).index(name) for name in samples.name]].astype(int)
+    scenes = np.array([list(faces.name).index(name) < 10 for name in samples.name])
+    assert np.abs(images[~scenes] - originals[~scenes]).mean() < 4
+    assert np.abs(images[scenes] - originals[scenes]).mean() < 40  # cropped about as they were
+
+
 def test_a_parquet_without_pictures(tmp_path):
     import datasets
 

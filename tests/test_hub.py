@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -71,6 +74,42 @@ def test_a_push_is_one_commit_with_everything(hub, bundle, writer):
     pushed = json.loads(local[CARD])["provenance"]["pushed"]
     assert [p["commit"] for p in pushed] == [head]
     assert "pushed" not in json.loads(files[CARD])["provenance"]
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_keras_loads_a_pushed_network_without_the_kit(hub, bundle, writer, tmp_path, backend):
+    pytest.importorskip(backend)
+    built = python(
+        "-c",
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from training import export, networks\n"
+        "network = networks.build('compact', dropout=0.0)\n"
+        "export.save_keras(network, Path(sys.argv[1]))\n"
+        "print(network(np.full((1, 200, 200, 3), 90, np.uint8))['age'].numpy().item())",
+        bundle,
+    )
+    assert built.returncode == 0, built.stderr
+    card = json.loads((bundle / CARD).read_text())
+    for name in ("config.json", "metadata.json", "model.weights.h5"):
+        card["files"][name] = {"sha256": sha256_of(bundle / name), "bytes": (bundle / name).stat().st_size}
+    (bundle / CARD).write_text(json.dumps(card))
+    assert push(bundle, writer).returncode == 0
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import keras, numpy as np\n"
+            f"network = keras.saving.load_model('hf://{NAME}')\n"
+            "print(keras.ops.convert_to_numpy(network(np.full((1, 200, 200, 3), 90, np.uint8))['age']).item())",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, **writer, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert float(loaded.stdout.split()[-1]) == pytest.approx(float(built.stdout.split()[-1]), abs=0.01)
 
 
 def test_what_is_there_already_is_not_sent_again(hub, bundle, writer):

@@ -267,14 +267,15 @@ def test_turned_group_photos_give_the_same_answers(yunet):
         faces += 3 * len(analyzer.detect(rgb))
         for quarters in (1, 2, 3):
             pairs += same_when_turned(analyzer, rgb, quarters)
-    assert faces == 225 and len(pairs) >= 0.98 * faces
+    assert faces == 222 and len(pairs) >= 0.98 * faces
     assert np.mean([abs(one.age - other.age) for one, other in pairs]) < 1
     assert np.mean([one.gender == other.gender for one, other in pairs]) >= 0.97
 
 
 def test_a_face_inside_another_is_not_a_face():
     outer, inner, beside = Face((0, 0, 100, 100), 0.9), Face((30, 10, 30, 30), 0.8), Face((90, 0, 100, 100), 0.85)
-    assert suppress([inner, outer, beside]) == [outer, beside]
+    above = Face((0, -18, 58, 70), 0.78)  # three quarters of it in `outer`
+    assert suppress([inner, outer, beside, above]) == [outer, beside]
 
 
 def test_a_panorama_is_searched_in_tiles(yunet):

@@ -219,8 +219,8 @@ def decode(
     Args:
         samples: N faces.
         cut: makes a chip, uint8 [200, 200, 3], of a photograph, uint8 [H, W, 3]; ValueError where there is no face.
-            None: the pictures are face crops already; those that aren't square are photos, and their faces are detected
-            and cropped. A `cut` with a `name` is kept on disk under it, others are not.
+            None: pictures of 200 x 200 pixels are face crops already; others are cropped if they aren't framed as UTKFace's
+            (`framing.Cut.crop_unless_framed`). A `cut` with a `name` is kept on disk under it, others are not.
         cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
             `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
 
@@ -298,11 +298,11 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
             encoded = samples.encoded[i]
             if cut:
                 images[i] = cut(decode_picture(encoded, size=None))
-            elif is_square(encoded):
+            elif image_size(encoded) == (IMAGE_SIZE, IMAGE_SIZE):
                 images[i] = decode_picture(encoded)
-            else:  # a photo under the name of a face crop
-                photos.append(i)
-                images[i] = cropper()(decode_picture(encoded, size=None))
+            else:  # perhaps a photo under the name of a face crop
+                images[i], cropped = cropper().crop_unless_framed(decode_picture(encoded, size=None))
+                photos.extend([i] * cropped)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
             return False
         return True
@@ -324,10 +324,10 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
     return order[:usable]
 
 
-def is_square(encoded: bytes | str) -> bool:
-    """Whether a picture (bytes, or the path of a file) has sides within 5% of each other, as UTKFace's face crops."""
+def image_size(encoded: bytes | str) -> tuple[int, int]:
+    """Width and height of a picture (bytes, or the path of a file), in pixels; its pixels are not decoded."""
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-        return abs(image.width / image.height - 1) <= 0.05
+        return image.size
 
 
 def decode_picture(encoded: bytes | str, size: int | None = IMAGE_SIZE) -> np.ndarray:

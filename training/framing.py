@@ -17,13 +17,15 @@ import cv2
 import numpy as np
 
 from space.bundle import BundleError
-from space.crop import TEMPLATE_FILE, crop, load_template
+from space.crop import TEMPLATE_FILE, Template, crop, crop_matrix, load_template
 from space.detector import Haar, YuNet, load_detector
+from space.face import Face
 from training import data
 from training.sources import DATASET
 
 MARGIN = data.IMAGE_SIZE // 2  # pixels of border around a chip
 SCALES = (0.5, 1.0, 2.0)
+FRAMED = 40.0  # pixels by which a face crop's corners may differ from the template's: 99.5% of UTKFace's do by less
 _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners change places
 
 
@@ -49,6 +51,21 @@ class Cut:
         except cv2.error as error:  # of a picture of a few pixels
             raise ValueError(f"no face found: {error}") from error
 
+    def crop_unless_framed(self, rgb: np.ndarray) -> tuple[np.ndarray, bool]:
+        """uint8 [H, W, 3] → face crop, uint8 [200, 200, 3], and whether it was cropped, not taken whole.
+
+        A square image whose face stands as in UTKFace's crops is taken whole. So is a small one in which no face is
+        found. Raises ValueError where no face is found in a larger or an oblong one.
+        """
+        height, width = rgb.shape[:2]
+        if abs(width / height - 1) <= 0.05:
+            size = self.template.size
+            whole = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if width > size else cv2.INTER_CUBIC)
+            face = seen(self.detector, whole[None], 1.0)[0]
+            if is_framed(face, self.template) if face else width <= size:
+                return whole, False
+        return self(rgb), True
+
     def _cut(self, rgb: np.ndarray) -> np.ndarray:
         middle = np.array(rgb.shape[1::-1]) / 2
         faces = self.detector.detect(rgb)
@@ -61,6 +78,14 @@ class Cut:
                 raise ValueError("no face found")
         nearest = min(faces, key=lambda face: float(np.linalg.norm(face.center - middle)))
         return crop(rgb, nearest, self.template)
+
+
+def is_framed(face: Face, template: Template) -> bool:
+    """Whether a face in a crop of the template's size, with MARGIN around it, stands about where the template has it."""
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64) * template.size
+    matrix = crop_matrix(face.moved(-MARGIN, -MARGIN), template)
+    moved = corners @ matrix[:, :2].T + matrix[:, 2]
+    return float(np.linalg.norm(moved - corners, axis=1).mean()) <= FRAMED
 
 
 def seen(detector, chips: np.ndarray, scale: float) -> list:
