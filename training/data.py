@@ -219,8 +219,9 @@ def decode(
     Args:
         samples: N faces.
         cut: makes a chip, uint8 [200, 200, 3], of a photograph, uint8 [H, W, 3]; ValueError where there is no face.
-            None: pictures of 200 x 200 pixels are face crops already; others are cropped if they aren't framed as UTKFace's
-            (`framing.Cut.crop_unless_framed`). A `cut` with a `name` is kept on disk under it, others are not.
+            None: pictures of 200 x 200 pixels are face crops already; others are cropped if they aren't framed as
+            UTKFace's (`framing.Cut.crop_unless_framed`). A `cut` with a `name` is kept on disk under it, others are
+            not.
         cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
             `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
 

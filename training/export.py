@@ -24,6 +24,7 @@ import numpy as np
 from space.bundle import CARD, FORMAT, BundleError, sha256_of, verify
 from space.crop import load_template
 from space.estimator import Estimator
+from space.face import EXAMPLES
 from training import model_card
 from training.atomic import new_folder
 
@@ -155,6 +156,7 @@ def write_card(
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     shutil.copy(Path(__file__).with_name("standalone.py"), folder / "predict.py")
+    shutil.copy(EXAMPLES / "age-20-26-female.jpg", folder / model_card.EXAMPLE)
     _list_files(folder, card)
 
 

@@ -81,7 +81,7 @@ class Cut:
 
 
 def is_framed(face: Face, template: Template) -> bool:
-    """Whether a face in a crop of the template's size, with MARGIN around it, stands about where the template has it."""
+    """Whether a face in a crop with MARGIN around it is about where the template has it."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64) * template.size
     matrix = crop_matrix(face.moved(-MARGIN, -MARGIN), template)
     moved = corners @ matrix[:, :2].T + matrix[:, 2]

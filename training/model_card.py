@@ -1,11 +1,12 @@
-"""The model card (README.md of a bundle and of its Hub repository), from the bundle's own JSON alone.
+"""The model card (README.md of a bundle and of its Hub repository): `model_card.md`, filled in from the bundle's JSON.
 
-Nothing in a card is typed by hand: a figure that is not in the JSON is not in the card.
+No figure is typed by hand: what the JSON lacks, the card lacks.
 """
 
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -13,13 +14,15 @@ from training import evaluate
 from training.data import RACES
 from training.sources import DATASET, FAIRFACE
 
+_TEMPLATE = Path(__file__).with_name("model_card.md")
+EXAMPLE = "example.jpg"  # an averaged face, shown by the Hub's widget
 _ARCHITECTURES = {
-    "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014, [arXiv 1409.1556](https://arxiv.org/abs/1409.1556)). Its 6 × 6 × 512
-output is flattened (18,432 values) and feeds two branches, age and gender, each of fully connected layers of 512, 512
-and 32 with dropout and one batch normalisation, then the output.""",
-    "compact": """A small residual network (He et al. 2015, [arXiv 1512.03385](https://arxiv.org/abs/1512.03385)) after two convolutions of stride 2. Its
-last feature map is summed with a learned weight for each position, since faces are aligned (Chen et al. 2018, arXiv
-1804.07573). Age and gender share the features.""",
+    "vgg16": """VGG16 without its top (13 convolutions; Simonyan & Zisserman 2014,
+[arXiv 1409.1556](https://arxiv.org/abs/1409.1556)). Its output, 6 × 6 × 512, is flattened and feeds two branches, age and
+gender, each with fully connected layers of 512, 512 and 32 units, dropout and one batch normalization.""",
+    "compact": """Two convolutions of stride 2, then a small residual network (He et al. 2015,
+[arXiv 1512.03385](https://arxiv.org/abs/1512.03385)). A learned weight per position sums its last feature map, since faces
+are aligned (Chen et al. 2018, [arXiv 1804.07573](https://arxiv.org/abs/1804.07573)). Age and gender share the features.""",
 }
 _HEADS = {
     "distribution": "a probability for each age from 0 to 101 years, and their expected value",
@@ -58,6 +61,9 @@ def render(card: dict, repo_id: str | None = None) -> str:
         datasets=[name for name in (_dataset(card), _pretrained_on(card)) if name and "/" in name] or None,
         metrics=["mae", "accuracy"],
         model_name=name.split("/")[-1],
+        widget=[{"src": EXAMPLE, "example_title": "An averaged face (no real person)"}]
+        if EXAMPLE in card["files"]
+        else None,
         eval_results=_eval_results(card),
     )
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{_body(card, name)}"))
@@ -99,148 +105,98 @@ def _eval_results(card: dict) -> list[EvalResult]:
 
 def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
-    split = metrics["split"]
-    report = provenance["data_report"]
-    recipe = "\n".join(
-        f"| {key.replace('_', ' ')} | {value} |" for key, value in _settings(provenance["recipe"]).items()
-    )
-    packages = ", ".join(f"{package} {version}" for package, version in provenance["packages"].items())
-    dropped = ", ".join(f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
-    limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
-    epochs = f"{provenance['epochs_run']} epoch{'s' * (provenance['epochs_run'] != 1)}"
-    if not provenance["epochs_run"]:
-        epochs = "No epochs in this command: it exports weights that were trained before (training/RESULTS.md)"
-    faces = ", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items())
-    second, and_second = provenance.get("pretrain"), ""
-    if second:
-        rows = second["data_report"]["rows"]
-        and_second = (
-            f" Beside them {second['train']['n']:,} train faces of {FAIRFACE} ({rows:,} rows), cut from photographs."
+    split, report, second = metrics["split"], provenance["data_report"], provenance.get("pretrain")
+    dropped = (f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
+    ran = provenance["epochs_run"]
+    return _TEMPLATE.read_text(encoding="utf-8").format(
+        name=name,
+        network=card["network"],
+        serve=card["serve"],
+        n=metrics["n"],
+        mae=metrics["age_mae"]["value"],
+        gender=100 * metrics["gender_accuracy"]["value"],
+        probs=", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else "",
+        keras=_KERAS.format(name=name) if "model.weights.h5" in card["files"] else "",
+        failures=_failures(metrics),
+        races=", ".join(RACES),
+        split=split["name"],
+        protocol=split["protocol"],
+        policy=split["policy"],
+        limit=_limit(split),
+        table=_table(metrics),
+        gender_line=evaluate.gender_line(metrics),
+        evaluation=_evaluation(card, name),
+        figures=_figures(card, ("ages", "Errors by age"), ("groups", "By race, gender and age band")),
+        groups="`groups.csv` has these figures by race × gender × age band." if "groups.csv" in card["files"] else "",
+        fairface=_fairface(card, name),
+        calibration=_calibration(card),
+        architecture=_ARCHITECTURES[card["network"]],
+        parameters=card["parameters"],
+        age_head=_HEADS[card["age_head"]],
+        mirror=" and the mean over a face and its mirror image" if provenance["recipe"].get("mirror") else "",
+        served=_served(card),
+        epochs=f"{ran} epoch{'s' * (ran != 1)}"
+        if ran
+        else "The command exports weights that were trained before (training/RESULTS.md)",
+        faces=", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items()),
+        dataset=_dataset(card),
+        rows=report["rows"],
+        dropped=", ".join(dropped) or "none",
+        second=f" Also {second['train']['n']:,} training faces of {FAIRFACE} ({second['data_report']['rows']:,} rows), "
+        "cropped from photos."
+        if second
+        else "",
+        command=provenance["command"],
+        settings="\n".join(
+            f"| {key.replace('_', ' ')} | {value} |" for key, value in _settings(provenance["recipe"]).items()
         )
-    calibration = (
-        "Not calibrated: there is no `age_low` and `age_high`, and the gender probability is the network's own."
+        + "\n\n"
+        + _figures(card, ("curves", "Training")),
+        commit=provenance["commit"] or "unknown",
+        date=provenance["date"],
+        python=provenance["python"],
+        packages=", ".join(f"{package} {version}" for package, version in provenance["packages"].items()),
+        second_licence=" They also derive from FairFace (Kärkkäinen & Joo 2021, "
+        "[arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is CC BY 4.0."
+        if second
+        else "",
     )
-    if card["calibration"]:
-        tables = card["calibration"]
-        photos = metrics.get("fairface") or {}
+
+
+def _limit(split: dict) -> str:
+    return f", at most {split['limit']} faces" if split["limit"] else ""
+
+
+def _calibration(card: dict) -> str:
+    metrics, tables = card["metrics"], card["calibration"]
+    if not tables:
+        return "Not calibrated: `age_low` and `age_high` are absent, and the gender probability is the network's own."
+    photos = metrics.get("fairface") or {}
+    elsewhere = ""
+    if "interval_coverage" in photos:
         elsewhere = (
-            f" and {100 * photos['interval_coverage']['value']:.1f}% on FairFace's test faces, where a band counts as "
-            "the age spread evenly over it"
-            if "interval_coverage" in photos
-            else ""
+            f" On FairFace's it is {100 * photos['interval_coverage']['value']:.1f}%, with the age of a band spread "
+            "evenly over it."
         )
-        calibration = f"""Fitted on {tables["faces"]:,} validation faces. The interval aims to contain
-{100 * tables["age"]["coverage"]:.0f}% of labelled ages (split conformal prediction for each band of true ages, in units
-of the distribution's spread). On UTKFace's test faces {100 * metrics["interval_coverage"]["value"]:.1f}% of labelled
-ages fell inside it{elsewhere}. Its mean width is {metrics["interval_width"]["value"]:.1f} years. On other collections
-fewer ages may fall inside.
-The gender logit is divided by {tables["gender"]["temperature"]:.3f}; the expected calibration error on test is
+    return f"""Fitted on {tables["faces"]:,} validation faces. The interval targets {100 * tables["age"]["coverage"]:.0f}% of labelled
+ages (split conformal prediction per band of true ages, in units of the distribution's spread). On UTKFace's test faces
+{100 * metrics["interval_coverage"]["value"]:.1f}% of labelled ages fell inside it.{elsewhere} Its mean width is
+{metrics["interval_width"]["value"]:.1f} years. On other collections fewer ages may fall inside.
+
+The gender logit is divided by {tables["gender"]["temperature"]:.3f}. The expected calibration error on test is
 {100 * metrics["gender_ece"]:.1f}%.
 
 {_figures(card, ("calibration", "Calibration"))}"""
-    return f"""# Apparent age and gender of faces: {card["network"]}
-
-Estimates the apparent age and gender of a face. On {
-        metrics["n"]:,} held-out UTKFace faces the mean absolute error of age
-is {metrics["age_mae"]["value"]:.2f} years and the gender accuracy {100 * metrics["gender_accuracy"]["value"]:.1f}%.
-
-## Use
-
-Photos, with one file of this repository (`pip install huggingface_hub numpy onnxruntime opencv-python-headless`). It finds
-the faces, aligns them and calibrates the output:
-
-```python
-import sys
-import cv2
-from huggingface_hub import snapshot_download
-sys.path.append(snapshot_download("{name}", allow_patterns=["predict.py", "age_gender.json", "{card["serve"]}"]))
-from predict import Predictor
-print(Predictor().predict(cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)))
-```
-
-With the kit's app: `python app.py --model {name}`.
-
-Input `face`: uint8 [N, 200, 200, 3] RGB, framed as in UTKFace (`crop` in `age_gender.json`). Outputs: `age` float32 [N]
-in years, `p_female` float32 [N]{", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else ""}.
-{_KERAS.format(name=name) if "model.weights.h5" in card["files"] else ""}
-
-## Network
-
-{_ARCHITECTURES[card["network"]]}
-{card["parameters"]:,} parameters. Age head: {_HEADS[card["age_head"]]}. Scaling is part of the graph{
-        ", and so is the mean over the answers for a face and for its mirror image"
-        if provenance["recipe"].get("mirror")
-        else ""
-    }.
-{_served(card)}
-
-## Training
-
-```
-{provenance["command"]}
-```
-
-| setting | value |
-| --- | --- |
-{recipe}
-
-{epochs}; {faces} faces of {_dataset(card)} ({report["rows"]:,} rows; left out:
-{dropped or "none"}).{and_second}
-Commit {provenance["commit"] or "unknown"}, {provenance["date"]}, Python {provenance["python"]}, {packages}.
-
-## Results
-
-Split `{split["name"]}` of {split["protocol"]} by content hash, policy `{split["policy"]}`{limit}: no picture is in two
-splits, and the epoch was chosen on `validation`. 95 % bootstrap intervals in brackets; CS@5 is the share of ages within
-5 years; the baseline always answers the training median and the commoner gender.
-
-{_table(metrics)}
-
-For {evaluate.gender_line(metrics)}. The same table again:
-
-```
-{_evaluation(card, name)}
-```
-
-{_figures(card, ("curves", "Training"), ("ages", "Errors by age"), ("groups", "By race, gender and age band"))}
-
-{"`groups.csv` has these figures by race × gender × age band." if "groups.csv" in card["files"] else ""}
-{_beyond(card, name)}
-## Calibration
-
-{calibration}
-
-## Intended use, and what it must not be used for
-
-For research, teaching and demonstrations: anonymous statistics of apparent age, showing what such networks do and where
-they fail. It estimates appearance; it does not know anyone's age, gender or identity. Do not use it to make decisions
-about people (access, age checks, hiring, insurance, policing), to infer gender identity, or on people who did not
-consent.
-
-## Known failures
-
-{_failures(metrics)}
-- Blurred, dark, turned and covered faces cost accuracy (`training/robustness.py` measures how much); make-up, filters
-  and drawings were not measured. Expect larger errors at the same confidence.
-- UTKFace's ages and genders are themselves estimates, with two genders only and five groups of origin
-  ({", ".join(RACES)}); its mistakes are learned too.
-
-## Licence
-
-The weights derive from UTKFace (Zhang, Song & Qi 2017, [arXiv 1702.08423](https://arxiv.org/abs/1702.08423)), which is for
-non-commercial research only; so are they.{
-        " They also derive from FairFace (Kärkkäinen & Joo 2021, [arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is CC BY 4.0."
-        if second
-        else ""
-    } The kit's
-code is MIT.
-"""
 
 
 def _settings(recipe: dict) -> dict:
     """The recipe as rows of a table."""
     shares = {"grey": "turned grey", "blur": "blurred", "jpeg": "compressed", "erase": "covered in part"}
-    rows = {name: value for name, value in recipe.items() if name != "augment"}
+    rows = {
+        name: f"{value:.4g}" if isinstance(value, float) else value
+        for name, value in recipe.items()
+        if name != "augment"
+    }
     for name, value in recipe["augment"].items():
         rows[f"augmentation: share {shares[name]}" if name in shares else f"augmentation: {name}"] = (
             value if name in shares or name == "grain" else f"± {value}"
@@ -252,15 +208,12 @@ def _served(card: dict) -> str:
     """Which file is served, and what quantization costs."""
     record = card["quantization"]
     before, after = record["float32"], record["int8"]
-    kept = f", {len(record['kept_float'])} layers left in float" if record["kept_float"] else ""
+    kept = f", {len(record['kept_float'])} layers in float32" if record["kept_float"] else ""
     gender = " → ".join(f"{100 * scores['gender_accuracy']:.2f}" for scores in (before, after))
-    return f"""
-The app serves `{card["serve"]}`: {record["reason"]}. Static quantization, per channel, ranges from {record["faces"]}
-training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: age MAE
-{before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%, one face
-{before["ms"]:.1f} → {after["ms"]:.1f} ms on the
-machine that exported it.
-"""
+    return f"""The app serves `{card["serve"]}`: {record["reason"]}. Quantization is static and per channel, with ranges
+from {record["faces"]} training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: age MAE
+{before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%. On the machine that exported it, one face takes
+{before["ms"]:.1f} → {after["ms"]:.1f} ms."""
 
 
 def _figures(card: dict, *figures: tuple[str, str]) -> str:
@@ -270,23 +223,21 @@ def _figures(card: dict, *figures: tuple[str, str]) -> str:
     )
 
 
-def _beyond(card: dict, name: str) -> str:
-    """The figures on FairFace's photographs, where they were measured."""
+def _fairface(card: dict, name: str) -> str:
+    """The figures on FairFace's photos, where they were measured."""
     figures = card["metrics"].get("fairface")
     if not figures:
         return ""
     split, given = figures["split"], card["provenance"]["pretrain"]
-    limit = f", at most {split['limit']} faces of it" if split["limit"] else ""
     # The path of a local copy says nothing to a reader.
     revision = given["data_report"].get("revision")
     source = given["dataset"] if given["dataset"] == FAIRFACE or revision else FAIRFACE
     return f"""
-### Beyond UTKFace
+### FairFace
 
-Photographs of FairFace (split `{split["name"]}` of {split["protocol"]} by content hash{limit}; not trained on), faces
-found and cropped by YuNet like a user's photos. Their ages are known as bands of years. Splits go by bytes: of another
-copy of FairFace, of another size or compression, other faces are in this split, and some of them may have been trained
-on.
+Photos of FairFace (split `{split["name"]}` of {split["protocol"]} by content hash{_limit(split)}; not used for training).
+YuNet detects the faces, as in the app. The labels are bands of ages. Splits depend on the files' bytes: a copy of FairFace
+with another size or compression has other faces in this split, and some of them may have been used for training.
 
 {_table(figures)}
 
@@ -321,10 +272,10 @@ def _failures(metrics: dict) -> str:
             age = max(sizable, key=lambda name: sizable[name]["age_mae"]["value"])
             gender = min(sizable, key=lambda name: sizable[name]["gender_accuracy"]["value"])
             lines.append(
-                f"- By {kind}: ages are worst for {age} ({sizable[age]['age_mae']['value']:.1f} years off), genders "
-                f"for {gender} ({100 * sizable[gender]['gender_accuracy']['value']:.1f} % as labelled)."
+                f"- By {kind}: age is least accurate for {age} (MAE {sizable[age]['age_mae']['value']:.1f} years), gender "
+                f"for {gender} ({100 * sizable[gender]['gender_accuracy']['value']:.1f}%)."
             )
-    return "\n".join(lines) or "- Too few test faces to say which groups fare worst."
+    return "\n".join(lines) or "- Too few test faces to compare groups."
 
 
 def _table(metrics: dict) -> str:
