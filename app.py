@@ -1,4 +1,4 @@
-"""Apparent age and gender of faces in photos, live and in films: a page in the browser, and an API."""
+"""Apparent age and gender of faces in photos, live and in videos: a page in the browser, and an API."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def serve(options: argparse.Namespace) -> int:
     """Load model and page and run until stopped; returns the exit status."""
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
-    from space.bundle import BundleError
-    from space.guard import credentials, is_loopback
-    from space.ui import build, launch_options
+    from space.download import BundleError
+    from space.web.guard import credentials, is_loopback
+    from space.web.page import build, launch_options
 
     try:
         auth = options.auth or os.environ.get("AGE_GENDER_AUTH")

@@ -13,10 +13,11 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageOps
 
-from space.bundle import Bundle, BundleError, open_bundle
+from space.bundle import Bundle, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
 from space.detector import THRESHOLD, Haar, YuNet, load_detector
+from space.download import BundleError
 from space.estimator import Estimator
 from space.face import Face
 from space.photo import read_photo

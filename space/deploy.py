@@ -19,8 +19,9 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
 from huggingface_hub.errors import HfHubHTTPError
 
-from space.bundle import CARD, BundleError, embedded, hub_file, open_bundle, read_card
-from space.hub import HubError, explain, patiently, writable
+from space.bundle import CARD, embedded, open_bundle, read_card
+from space.download import BundleError, hub_file
+from space.upload import HubError, check_write_access, to_hub_error, with_retries
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_LINES = 30  # of a failed build, shown
@@ -32,7 +33,7 @@ _UNPAID = (
     "give an existing Space with --space."
 )
 # What the app itself has no use for.
-_TOOLS = {f"space/{name}" for name in ("bench.py", "peers.py", "timing.py", "deploy.py", "hub.py", "BENCHMARKS.md")}
+_TOOLS = ("space/bench/", "space/timing.py", "space/deploy.py", "space/upload.py", "space/BENCHMARKS.md")
 _FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
 
 
@@ -73,7 +74,7 @@ def contents(
         name = path.relative_to(ROOT).as_posix()
         hidden = any(part.startswith((".", "__pycache__")) for part in path.parts[len(ROOT.parts) :])
         at_root = name in ("space/README.md", "space/requirements.txt")
-        unused = name in _TOOLS or name.startswith("space/models/") or path.suffix == ".pyi"
+        unused = name.startswith((*_TOOLS, "space/models/")) or path.suffix == ".pyi"
         if path.is_file() and not (hidden or at_root or unused):
             files[name] = path
     if not repo:
@@ -121,11 +122,11 @@ def deploy(
         try:
             secret = bool(HfApi().model_info(repo).private)
         except Exception as error:
-            raise explain(error, repo) from error
+            raise to_hub_error(error, repo) from error
     serves = f"{repo}@{revision}" if repo else model  # None: the app's default
     variables = {name: v for name, v in (("AGE_GENDER_MODEL", serves), ("GRADIO_MCP_SERVER", mcp and "true")) if v}
     if not dry_run:
-        space = writable(space)
+        space = check_write_access(space)
     if secret and not os.environ.get("SPACE_HF_TOKEN"):
         raise HubError(
             f"The model {repo} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
@@ -165,7 +166,7 @@ def deploy(
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 402:
             raise HubError(_UNPAID) from error
-        raise explain(error, space) from error
+        raise to_hub_error(error, space) from error
     return str(url)
 
 
@@ -183,7 +184,7 @@ def _commit(api: HfApi, space: str, files: dict) -> None:
             parent_commit=head,
         )
 
-    patiently(attempt)
+    with_retries(attempt)
 
 
 def wait(space: str, *, limit: float = 900.0) -> None:
@@ -197,7 +198,7 @@ def wait(space: str, *, limit: float = 900.0) -> None:
         try:
             runtime, newest = api.get_space_runtime(space), api.space_info(space).sha
         except Exception as error:
-            raise explain(error, space) from error
+            raise to_hub_error(error, space) from error
         stage, built = str(runtime.stage), (runtime.raw or {}).get("sha")
         # Right after a commit the old build still runs.
         if stage == "RUNNING" and (built == newest or (built is None and time.monotonic() > started + SETTLE)):

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from space.bundle import BundleError, hub_file, sha256_of
+from space.download import BundleError, hub_file, sha256_of
 from space.estimator import open_session
 from space.face import Face
 

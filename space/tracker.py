@@ -159,7 +159,7 @@ class Tracker:
         return self.tracks[-1]
 
     def cut(self) -> None:
-        """Forget everyone: after a cut in a film the next face at the same place is another person's."""
+        """Forget everyone: after a cut in a video the next face at the same place is another person's."""
         self.tracks = []
 
 

@@ -1,6 +1,6 @@
 """Everything that reads bytes of strangers, fed with broken ones: coverage-guided (Atheris, which is libFuzzer).
 
-    python tests/fuzz.py photo --inputs 50000 [--seed 1]      also: live, zip, film, bundle
+    python tests/fuzz.py photo --inputs 50000 [--seed 1]      also: live, zip, video, bundle
 
 What counts as a defect: any exception but the one whose text is for the sender, a crash, five seconds for one input, or
 1 GB of memory. The input is kept then, beside a message that says where, and the exit status is not 0.
@@ -21,16 +21,23 @@ from pathlib import Path
 
 import atheris
 
+from space.batch.tables import spreadsheet_safe
+from space.bundle import CARD, DEFAULT, MODELS, read_card, verify
+from space.download import BundleError, sha256_of
+from space.live import LiveStream
+from space.video.annotator import annotate_video
+from space.video.result import VideoError
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 with atheris.instrument_imports(include=["space", "PIL"]):
     import numpy as np
     from corpus import pictures
-    from films import WOMAN, moving, write_film
+    from videos import WOMAN, moving, write_video
 
-    from space import batch, bundle, calibration, crop, live, photo, video
-    from space import pictures as pictures_
+    from space import calibration, crop, photo
+    from space.batch import pictures as pictures_
     from space.face import Face
 
 SECONDS, MEGABYTES = 5, 1000
@@ -62,7 +69,7 @@ def zips() -> list[bytes]:
     return files
 
 
-def films() -> list[bytes]:
+def videos() -> list[bytes]:
     kinds = [
         ("a.mp4", "libx264", "aac"),
         ("b.webm", "libvpx", None),
@@ -70,7 +77,7 @@ def films() -> list[bytes]:
         ("d.mov", "libx264", None),
     ]
     return [
-        write_film(SCRATCH / name, moving(3, (WOMAN,), (64, 48), 30), codec=codec, sound=sound).read_bytes()
+        write_video(SCRATCH / name, moving(3, (WOMAN,), (64, 48), 30), codec=codec, sound=sound).read_bytes()
         for name, codec, sound in kinds
     ]
 
@@ -84,7 +91,7 @@ def read_photo(content: bytes) -> None:
     assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.size <= 3 * photo.MAX_PIXELS
 
 
-_stream = live.LiveStream(Nobody())
+_stream = LiveStream(Nobody())
 
 
 def read_frame(content: bytes) -> None:
@@ -102,16 +109,16 @@ def read_zip(content: bytes) -> None:
     for picture in found[:5]:
         with contextlib.suppress(photo.PhotoError):
             photo.read_photo(picture.read())
-        batch.spreadsheet_safe(picture.name).encode("utf-8", "surrogatepass")
+        spreadsheet_safe(picture.name).encode("utf-8", "surrogatepass")
 
 
-def read_film(content: bytes) -> None:
-    path, target = SCRATCH / "input.film", SCRATCH / "out.mp4"
+def read_video(content: bytes) -> None:
+    path, target = SCRATCH / "input.video", SCRATCH / "out.mp4"
     path.write_bytes(content)
     try:
-        for _ in video.annotate_video(Nobody(), path, target):
+        for _ in annotate_video(Nobody(), path, target):
             pass
-    except video.VideoError:
+    except VideoError:
         assert not target.exists()
     target.unlink(missing_ok=True)
     assert not list(SCRATCH.glob("*.part*"))
@@ -122,10 +129,10 @@ def read_bundle(content: bytes) -> None:
     folder.mkdir(exist_ok=True)
     if content[:1] != b"{":  # most broken JSON ends in the parser: these bytes choose what to break in a good card
         content = json.dumps(_mangled(json.loads(cards()[0]), atheris.FuzzedDataProvider(content))).encode()
-    (folder / bundle.CARD).write_bytes(content)
+    (folder / CARD).write_bytes(content)
     try:
-        card = bundle.verify(folder)
-    except bundle.BundleError as error:
+        card = verify(folder)
+    except BundleError as error:
         assert str(folder) in str(error)
         return
     for parse, part in ((crop.Template.from_dict, "crop"), (calibration.Calibration.from_dict, "calibration")):
@@ -166,10 +173,10 @@ def _mangled(value, choose: atheris.FuzzedDataProvider):
 
 
 def cards() -> list[bytes]:
-    card = bundle.read_card(bundle.MODELS / bundle.DEFAULT)
+    card = read_card(MODELS / DEFAULT)
     (SCRATCH / "bundle").mkdir(exist_ok=True)
     (SCRATCH / "bundle" / "m").write_bytes(b"x")
-    digest = bundle.sha256_of(SCRATCH / "bundle" / "m")
+    digest = sha256_of(SCRATCH / "bundle" / "m")
     small = {k: card[k] for k in ("format", "network", "crop", "calibration")}
     small |= {"serve": "m", "files": {"m": {"sha256": digest}}}
     files = [json.dumps(small).encode(), json.dumps(card).encode(), b"{}", b"[[[[", b'{"format": 1e999}']
@@ -180,7 +187,7 @@ TARGETS = {
     "photo": (read_photo, pictures),
     "live": (read_frame, pictures),
     "zip": (read_zip, zips),
-    "film": (read_film, films),
+    "video": (read_video, videos),
     "bundle": (read_bundle, cards),
 }
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 from conftest import EXAMPLES, ROOT, App
-from films import moving
 from PIL import Image
+from videos import moving
 from websockets.asyncio.client import connect
 
 sys.path.insert(0, str(ROOT))

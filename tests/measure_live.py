@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from conftest import ROOT, App
-from films import WOMAN, moving, write_camera
+from videos import WOMAN, moving, write_camera
 
 sys.path.insert(0, str(ROOT))  # run as a script, it finds its own folder alone
 from test_live import FAKE, chromium, open_live, people, start

@@ -27,10 +27,12 @@ def pixels_of_image(path: str):
 def pixels_of_video(path: str):
     import av
 
-    from space.video import MAX_FRAMES, VideoError, _open
+    from space.video.limits import MAX_FRAMES
+    from space.video.reader import open_video
+    from space.video.result import VideoError
 
     try:
-        with _open(Path(path)) as container:
+        with open_video(Path(path)) as container:
             for number, frame in enumerate(container.decode(video=0)):
                 yield frame.to_ndarray(format="rgb24")
                 if number >= min(MAX_FRAMES, 50):

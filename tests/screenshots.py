@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from conftest import CHROMIUM, EXAMPLES, ROOT, App
-from films import moving, write_camera, write_film
 from playwright.sync_api import sync_playwright
+from videos import moving, write_camera, write_video
 
 JPEG = {"type": "jpeg", "quality": 80}
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --use-fake-device-for-media-stream"
@@ -20,7 +20,7 @@ FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --use-fake-d
 def main(folder: Path, options: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         camera = write_camera(Path(temporary) / "camera.mjpeg", moving(240))
-        film = write_film(Path(temporary) / "film.mp4", moving(120, gone=range(60, 90)))
+        video = write_video(Path(temporary) / "video.mp4", moving(120, gone=range(60, 90)))
         running = App(*options)
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=[*FLAGS.split(), f"--use-file-for-fake-video-capture={camera}"]
@@ -42,7 +42,7 @@ def main(folder: Path, options: list[str]) -> None:
                 page.locator(".live-start").click()
                 if not name:
                     page.get_by_role("tab", name="Video").click()
-                    page.set_input_files("#video input[type=file]", str(film))
+                    page.set_input_files("#video input[type=file]", str(video))
                     page.wait_for_timeout(1500)
                     page.locator("#video-start").click()
                     page.get_by_text("frames analysed").wait_for(timeout=120_000)

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CHROMIUM, EXAMPLES, ROOT, App, assert_clear_error, free_port, python
-from films import moving, write_film
 from gradio_client import handle_file
 from PIL import Image
+from videos import moving, write_video
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +91,20 @@ def test_threshold_and_blur(client):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    return write_film(tmp_path_factory.mktemp("film") / "Größe 👋.mp4", moving(45), sound="aac")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("video") / "Größe 👋.mp4", moving(45), sound="aac")
 
 
-def test_the_api_answers_a_film(client, film, tmp_path):
-    shown, result, text = client.predict(handle_file(film), api_name="/analyze_video")
+def test_the_api_answers_a_video(client, video, tmp_path):
+    shown, result, text = client.predict(handle_file(video), api_name="/analyze_video")
     path = shown["video"] if isinstance(shown, dict) else shown
     assert Path(path).read_bytes()[4:8] == b"ftyp"
     keys = "people faces_over_time frames analysed seconds model detector elapsed_ms"
     assert list(result) == keys.split() and result["frames"] == 45 and len(result["people"]) == 2
     assert {person["gender"] for person in result["people"]} == {"female", "male"} and "2 people" in text
-    (tmp_path / "film.mp4").write_bytes(b"no film")
-    with pytest.raises(Exception, match="no film that can be read"):
-        client.predict(handle_file(tmp_path / "film.mp4"), api_name="/analyze_video")
+    (tmp_path / "video.mp4").write_bytes(b"no video")
+    with pytest.raises(Exception, match="readable video"):
+        client.predict(handle_file(tmp_path / "video.mp4"), api_name="/analyze_video")
 
 
 def test_the_api_answers_many_pictures(client, tmp_path):
@@ -126,15 +126,15 @@ def test_the_api_answers_many_pictures(client, tmp_path):
 
 
 def snippets(language: str) -> list[str]:
-    text = (ROOT / "space" / "tabs" / "programs.md").read_text()
+    text = (ROOT / "space" / "web" / "tabs" / "api.md").read_text()
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
-def desk(film, tmp_path):
+def desk(video, tmp_path):
     """A folder with the files that the examples for programs name."""
     shutil.copy(EXAMPLES / "group.jpg", tmp_path / "photo.jpg")
-    shutil.copy(film, tmp_path / "video.mp4")
+    shutil.copy(video, tmp_path / "video.mp4")
     return tmp_path
 
 
@@ -487,9 +487,9 @@ def test_a_visitor_snaps_a_photo(page):
     page.get_by_text(re.compile(r"No face found|\d+ faces?,")).first.wait_for(timeout=60_000)
 
 
-def test_a_visitor_analyses_a_film(page, film, tmp_path):
+def test_a_visitor_analyses_a_video(page, video, tmp_path):
     page.get_by_role("tab", name="Video").click()
-    page.set_input_files("#video input[type=file]", str(film))
+    page.set_input_files("#video input[type=file]", str(video))
     page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=20_000)
     page.locator("#video-start").click()
     page.get_by_text(re.compile(r"2 people in 1\.5 seconds")).wait_for(timeout=90_000)
@@ -508,8 +508,8 @@ def test_a_visitor_analyses_a_film(page, film, tmp_path):
     assert not page.problems and not page.foreign
 
 
-def test_a_visitor_cancels_a_film(app, page, tmp_path):
-    long = write_film(tmp_path / "long.mp4", moving(600, size=(320, 240), side=100))
+def test_a_visitor_cancels_a_video(app, page, tmp_path):
+    long = write_video(tmp_path / "long.mp4", moving(600, size=(320, 240), side=100))
     page.get_by_role("tab", name="Video").click()
     page.set_input_files("#video input[type=file]", str(long))
     page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=30_000)
@@ -520,18 +520,18 @@ def test_a_visitor_cancels_a_film(app, page, tmp_path):
     page.wait_for_timeout(1500)
     assert "Cancelled." in page.locator("#video-status").inner_text()
     folder = next(p for p in os.scandir(app.temporary) if p.name.startswith("age-gender-"))
-    assert not [name for name in os.listdir(folder) if name.startswith("film-")]
-    # The next film does not wait for the one that was given up.
-    short = write_film(tmp_path / "short.mp4", moving(10))
+    assert not [name for name in os.listdir(folder) if name.startswith("video-")]
+    # The next video does not wait for the one that was given up.
+    short = write_video(tmp_path / "short.mp4", moving(10))
     exchange(page, "#video", str(short))
     page.locator("#video-start").click()
     page.get_by_text(re.compile(r"2 people")).wait_for(timeout=30_000)
     page.wait_for_selector("#persons [role=row][aria-rowindex='3']", timeout=20_000)
     # And of one that cannot be read nothing is left from the one before.
-    (tmp_path / "bad.mp4").write_bytes(b"no film")
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
     exchange(page, "#video", str(tmp_path / "bad.mp4"))
     page.locator("#video-start").click()
-    page.locator("#video-status").get_by_text("no film that can be read").wait_for(timeout=30_000)
+    page.locator("#video-status").get_by_text("isn.t a readable video").wait_for(timeout=30_000)
     page.wait_for_selector("#persons [role=row][aria-rowindex='3']", state="detached", timeout=20_000)
 
 

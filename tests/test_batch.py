@@ -19,9 +19,10 @@ from conftest import EXAMPLES, ROOT, assert_clear_error, python
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
-from space.batch import COLUMNS, analyze_pictures, spreadsheet_safe, table
+from space.batch.analyze import analyze_pictures
+from space.batch.pictures import MAX_MEMBERS, BatchError, find_pictures
+from space.batch.tables import COLUMNS, spreadsheet_safe, table
 from space.photo import PhotoError, read_photo
-from space.pictures import MAX_MEMBERS, BatchError, find_pictures
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
 @pytest.mark.slow
 def test_a_thousand_pictures_take_no_more_memory_than_a_hundred(tmp_path):
     program = (
-        "import resource, sys; from space.batch import main; assert main(sys.argv[1:]) == 0; "
+        "import resource, sys; from space.batch.__main__ import main; assert main(sys.argv[1:]) == 0; "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
     peak = {}
@@ -220,7 +221,7 @@ def test_folders_are_searched_whole_and_each_picture_once(album):
 
 
 def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
-    from space import pictures as module
+    from space.batch import pictures as module
 
     path = tmp_path / "pictures.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

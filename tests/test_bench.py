@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import python
 
-from space import bench
+from space.bench.measure import gflop_a_face
 from space.bundle import DEFAULT, MODELS
 
 pytestmark = pytest.mark.slow
@@ -54,5 +54,5 @@ def test_the_arithmetic_of_a_network_is_counted(tmp_path):
     node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", c, 10, 10]) for n, c in (("x", 3), ("y", 8)))
     onnx.save(helper.make_model(helper.make_graph([node], "g", [x], [y], [weights])), tmp_path / "one.onnx")
-    assert bench.gflop_a_face(tmp_path / "one.onnx") == 2 * 8 * 100 * 27 / 1e9
-    assert 0.1 < bench.gflop_a_face(EMBEDDED / "model.onnx") < 5
+    assert gflop_a_face(tmp_path / "one.onnx") == 2 * 8 * 100 * 27 / 1e9
+    assert 0.1 < gflop_a_face(EMBEDDED / "model.onnx") < 5

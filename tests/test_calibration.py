@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from space.calibration import Calibration, logit, spread
-from training import calibrate
+from training.evaluation import calibrate
 
 
 def made_up(count: int, seed: int, temperature: float = 2.0):

@@ -12,7 +12,13 @@ import pytest
 from conftest import EXAMPLES, chip, chips, jpeg, python, shared, tar_bytes, write_folder
 from PIL import Image
 
-from training import data, sources
+from training.data import decode as decode_module
+from training.data import sources
+from training.data.decode import decode, decode_picture
+from training.data.labels import _years, sha256_of_image
+from training.data.load import load_chips, load_utkface
+from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, describe
+from training.data.sources import DataError
 
 
 def parquet(files: dict[str, bytes], path, *, columns: str) -> None:
@@ -48,13 +54,13 @@ def test_every_layout_gives_the_same_samples(tmp_path, layout):
         parquet({n: files[n] for n in names[5:]}, tmp_path / "valid.parquet", columns="words")
     else:
         parquet(files, tmp_path / "data.parquet", columns=layout.split()[-1])
-    samples, report = data.load_utkface(tmp_path)
+    samples, report = load_utkface(tmp_path)
     assert report.rows == report.used == 12 and not report.rejected
     found = {
         (sha, int(age), int(gender), int(race))
         for sha, age, gender, race in zip(samples.sha256, samples.age, samples.gender, samples.race, strict=True)
     }
-    expected = {(data._sha256({"bytes": c, "path": None}), *map(int, n.split("_")[:3])) for n, c in files.items()}
+    expected = {(sha256_of_image({"bytes": c, "path": None}), *map(int, n.split("_")[:3])) for n, c in files.items()}
     assert found == expected
 
 
@@ -71,7 +77,7 @@ def test_oddities_of_the_real_files(tmp_path):
         "holiday.jpg.chip.jpg": chip(9, 20, 0),
     }
     (tmp_path / "UTKFace.tar.gz").write_bytes(tar_bytes(files))
-    samples, report = data.load_utkface(tmp_path / "UTKFace.tar.gz")
+    samples, report = load_utkface(tmp_path / "UTKFace.tar.gz")
     labels = zip(samples.age, samples.gender, samples.race, strict=True)
     by_name = dict(list(zip(map(str, samples.name), (tuple(map(int, label)) for label in labels), strict=True))[6:])
     assert by_name == {
@@ -95,34 +101,34 @@ def test_duplicates_and_conflicts(tmp_path):
         "50_1_0_7.jpg": chip(4, 50, 1),
     }  # fmt: skip
     write_folder(files, tmp_path)
-    clean, report = data.load_utkface(tmp_path, policy="clean")
+    clean, report = load_utkface(tmp_path, policy="clean")
     assert sorted(clean.age) == [20, 50]
     assert (report.duplicate_groups, report.duplicate_files, report.conflicting_groups) == (3, 3, 2)
     assert sorted(report.dropped.values()) == [1, 4]
-    everything, report = data.load_utkface(tmp_path, policy="all")
+    everything, report = load_utkface(tmp_path, policy="all")
     assert len(everything) == 7 and report.used == 7 and not report.dropped
 
 
 def test_splits_share_no_picture_and_lose_none(made_up):
-    samples, _ = data.load_utkface(made_up, policy="all")
-    for protocol, buckets in data.PROTOCOLS.items():
+    samples, _ = load_utkface(made_up, policy="all")
+    for protocol, buckets in PROTOCOLS.items():
         assert sorted(b for group in buckets.values() for b in group) == list(range(10))
-        parts = [set(samples.split(name, protocol).sha256) for name in data.SPLITS]
+        parts = [set(samples.split(name, protocol).sha256) for name in SPLITS]
         assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
         assert set().union(*parts) == set(samples.sha256)
-    direct, _ = data.load_utkface(made_up, split="test", policy="all")
+    direct, _ = load_utkface(made_up, split="test", policy="all")
     assert set(direct.sha256) == set(samples.split("test").sha256)
 
 
 def test_fairfaces_bands_of_years_and_races(photographs):
-    samples, report = data.load_utkface(photographs)
+    samples, report = load_utkface(photographs)
     assert report.rows == 60 and samples.binned and len(samples) > 50
     assert samples.races[5:] == ("Latino Hispanic", "Southeast Asian") and set(samples.race) == set(range(7))
     assert {tuple(r) for r in samples.age_range.tolist()} <= {
-        (float(a), float(b)) for a, b in data.AGE_BANDS
+        (float(a), float(b)) for a, b in AGE_BANDS
     }  # fmt: skip
-    assert set(samples.gender) == {0, 1} and "ages 3 to 69" in data.describe(samples)
-    parts = [set(samples.take(np.isin(samples.bucket, b)).sha256) for b in data.PROTOCOLS["80/10/10"].values()]
+    assert set(samples.gender) == {0, 1} and "ages 3 to 69" in describe(samples)
+    parts = [set(samples.take(np.isin(samples.bucket, b)).sha256) for b in PROTOCOLS["80/10/10"].values()]
     assert sum(map(len, parts)) == len(set().union(*parts)) == len(samples)
 
 
@@ -131,12 +137,12 @@ def test_fairfaces_bands_of_years_and_races(photographs):
     [("31", (31, 31)), ("3-9", (3, 9)), ("more than 70", (70, 120)), ("70+", (70, 120)), ("9-3", None), ("121", None)],
 )
 def test_ages_as_years_and_as_ranges(label, years):
-    assert data._years(label) == years
+    assert _years(label) == years
 
 
 def test_photographs_are_cut_while_decoding(tmp_path, capsys):
     files = {f"{age}_0_0_2017{age:013d}.jpg": jpeg(np.full((60, 80, 3), age, np.uint8)) for age in (20, 40, 60)}
-    samples, _ = data.load_utkface(write_folder(files, tmp_path))
+    samples, _ = load_utkface(write_folder(files, tmp_path))
 
     def cut(rgb):
         assert rgb.shape == (60, 80, 3)  # as the photograph is, not squeezed into a square
@@ -144,7 +150,7 @@ def test_photographs_are_cut_while_decoding(tmp_path, capsys):
             raise ValueError("no face found")
         return np.full((200, 200, 3), rgb[0, 0], np.uint8)
 
-    kept, chips = data.decode(samples, cut)
+    kept, chips = decode(samples, cut)
     assert sorted(kept.age) == [20, 60] and sorted(chips[:, 0, 0, 0]) == [20, 60]
     assert "without a detectable face" in capsys.readouterr().out
 
@@ -152,8 +158,8 @@ def test_photographs_are_cut_while_decoding(tmp_path, capsys):
 @pytest.mark.slow
 def test_real_splits_share_no_picture(utkface):
     """Across both sources: no test picture was trained on, whatever collection it came from."""
-    sets = [data.load_utkface(source)[0] for source in (utkface, shared("data/FairFace"))]
-    parts = {name: set().union(*(set(s.split(name).sha256) for s in sets)) for name in data.SPLITS}
+    sets = [load_utkface(source)[0] for source in (utkface, shared("data/FairFace"))]
+    parts = {name: set().union(*(set(s.split(name).sha256) for s in sets)) for name in SPLITS}
     assert (
         not parts["train"] & parts["validation"] | parts["train"] & parts["test"] | parts["validation"] & parts["test"]
     )
@@ -161,7 +167,7 @@ def test_real_splits_share_no_picture(utkface):
 
 
 def test_limit_is_decided_by_the_seed(made_up):
-    samples, _ = data.load_utkface(made_up)
+    samples, _ = load_utkface(made_up)
     first, again, other = (samples.limit(20, seed).name for seed in (0, 0, 1))
     assert list(first) == list(again) != list(other) and len(first) == 20
 
@@ -174,8 +180,8 @@ def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys)
     exif[0x0112] = 3  # upside down
     Image.fromarray(pixels).save(file, "JPEG", exif=exif)
     files = {"20_0_0_1.jpg": file.getvalue(), "30_0_0_2.jpg": chip(1, 30, 0)[:900], "40_0_0_3.jpg": chip(2, 40, 0)}
-    samples, _ = data.load_utkface(write_folder(files, tmp_path))
-    kept, images = data.decode(samples)
+    samples, _ = load_utkface(write_folder(files, tmp_path))
+    kept, images = decode(samples)
     assert images.shape == (2, 200, 200, 3) and images.dtype == np.uint8
     assert set(kept.age) == {20, 40}
     turned = images[list(kept.age).index(20)]
@@ -184,20 +190,20 @@ def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys)
 
 
 def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_IN_MEMORY", 10)
-    samples = data.load_utkface(made_up)[0].limit(30)
-    _, first = data.decode(samples, cache_dir=tmp_path)
-    monkeypatch.setattr(data, "decode_picture", lambda encoded: pytest.fail("decoded again"))
-    _, second = data.decode(samples, cache_dir=tmp_path)
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
+    samples = load_utkface(made_up)[0].limit(30)
+    _, first = decode(samples, cache_dir=tmp_path)
+    monkeypatch.setattr(decode_module, "decode_picture", lambda encoded: pytest.fail("decoded again"))
+    _, second = decode(samples, cache_dir=tmp_path)
     assert np.array_equal(first, second) and isinstance(second, np.memmap)
     assert not list(tmp_path.glob("*partial*"))
 
 
 def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_IN_MEMORY", 10)
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1 << 20}))
-    with pytest.raises(data.DataError, match="AGE_GENDER_CACHE"):
-        data.decode(data.load_utkface(made_up)[0], cache_dir=tmp_path)
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
+    monkeypatch.setattr(decode_module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1 << 20}))
+    with pytest.raises(DataError, match="AGE_GENDER_CACHE"):
+        decode(load_utkface(made_up)[0], cache_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -212,8 +218,8 @@ def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
     ],
 )
 def test_unusable_sources(tmp_path, make, words):
-    with pytest.raises(data.DataError, match=words):
-        data.load_utkface(make(tmp_path))
+    with pytest.raises(DataError, match=words):
+        load_utkface(make(tmp_path))
 
 
 def test_layouts_that_people_have(tmp_path):
@@ -221,10 +227,10 @@ def test_layouts_that_people_have(tmp_path):
     import pyarrow.parquet
 
     files = chips(20)
-    reference = sorted(data.load_utkface(write_folder(files, tmp_path / "plain"))[0].sha256)
+    reference = sorted(load_utkface(write_folder(files, tmp_path / "plain"))[0].sha256)
 
     def same(source) -> None:
-        samples, report = data.load_utkface(source)
+        samples, report = load_utkface(source)
         assert sorted(samples.sha256) == reference, str(report)
 
     same(write_folder(files, tmp_path / "UTK [aligned] *"))
@@ -271,7 +277,7 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
         scene.paste(Image.open(path).resize((200, 200)), (100 + 80 * i, 180))
         files[names[i]] = jpeg(np.asarray(scene))
     files |= dict(list(chips(8).items())[6:])
-    samples, images = data.decode(data.load_utkface(write_folder(files, tmp_path))[0])
+    samples, images = decode(load_utkface(write_folder(files, tmp_path))[0])
     assert "6 of 8 pictures are photos" in capsys.readouterr().out and len(images) == 8
     cropped = images[[name + ".jpg.chip.jpg" in names[:6] for name in samples.name]]
     assert len(cropped) == 6
@@ -281,7 +287,7 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
 
 def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, utkface, yunet, monkeypatch):
     monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
-    faces, originals = data.decode(data.load_chips(utkface, "validation").limit(20))
+    faces, originals = decode(load_chips(utkface, "validation").limit(20))
     files = {}
     for i, (name, face) in enumerate(zip(faces.name, originals, strict=True)):
         large = Image.fromarray(face).resize((400, 400))
@@ -291,7 +297,7 @@ def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, 
             large = scene
         files[name + ".jpg.chip.jpg"] = jpeg(np.asarray(large))
     capsys.readouterr()
-    samples, images = data.decode(data.load_utkface(write_folder(files, tmp_path / "square"))[0])
+    samples, images = decode(load_utkface(write_folder(files, tmp_path / "square"))[0])
     assert "10 of 20 pictures are photos" in capsys.readouterr().out
     originals = originals[[list(faces.name).index(name) for name in samples.name]].astype(int)
     scenes = np.array([list(faces.name).index(name) < 10 for name in samples.name])
@@ -303,21 +309,21 @@ def test_a_parquet_without_pictures(tmp_path):
     import datasets
 
     datasets.Dataset.from_dict({"age": [1], "gender": [0]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(data.DataError, match="no image column"):
-        data.load_utkface(tmp_path)
+    with pytest.raises(DataError, match="no image column"):
+        load_utkface(tmp_path)
 
 
 def test_an_empty_split_is_named(tmp_path):
-    samples, _ = data.load_utkface(write_folder(chips(1), tmp_path))
-    empty = next(name for name in data.SPLITS if samples.bucket[0] not in data.PROTOCOLS["80/10/10"][name])
-    with pytest.raises(data.DataError, match=f"The {empty} split"):
+    samples, _ = load_utkface(write_folder(chips(1), tmp_path))
+    empty = next(name for name in SPLITS if samples.bucket[0] not in PROTOCOLS["80/10/10"][name])
+    with pytest.raises(DataError, match=f"The {empty} split"):
         samples.split(empty)
 
 
 def test_unknown_words_are_refused(made_up):
     for wrong in ({"policy": "some"}, {"protocol": "50/50"}, {"split": "exam"}):
-        with pytest.raises(data.DataError, match="choose one of"):
-            data.load_utkface(made_up, **wrong)
+        with pytest.raises(DataError, match="choose one of"):
+            load_utkface(made_up, **wrong)
 
 
 @pytest.mark.slow
@@ -365,12 +371,12 @@ def test_an_unknown_hub_dataset(hub, tmp_path):
 
 
 def test_real_utkface(utkface):
-    samples, report = data.load_utkface(utkface)
+    samples, report = load_utkface(utkface)
     assert report.rows == 23708
     assert (report.duplicate_groups, report.duplicate_files) == (375, 390)
     assert report.rejected == {"no picture, or its file cannot be read": ["55_0_0_20170116232725357jpg"]}
     assert len(report.corrected) == 3
-    sizes = [len(samples.split(name)) for name in data.SPLITS]
+    sizes = [len(samples.split(name)) for name in SPLITS]
     assert sizes == [18495, 2295, 2303]
     assert (samples.race >= 0).all() and "24_0_1_20170116220224657" in samples.name
 
@@ -379,5 +385,5 @@ def test_greyscale_and_palette_pictures_become_rgb():
     for mode in ("L", "P", "CMYK", "LA"):
         file = io.BytesIO()
         Image.new(mode, (30, 30)).save(file, "TIFF" if mode == "CMYK" else "PNG")
-        assert data.decode_picture(file.getvalue()).shape == (200, 200, 3)
-    assert data.decode_picture(jpeg(np.full((200, 200, 3), 7, np.uint8)))[100, 100].tolist() == [7, 7, 7]
+        assert decode_picture(file.getvalue()).shape == (200, 200, 3)
+    assert decode_picture(jpeg(np.full((200, 200, 3), 7, np.uint8)))[100, 100].tolist() == [7, 7, 7]

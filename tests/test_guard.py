@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 from conftest import EXAMPLES, ROOT, App, assert_clear_error, python
-from films import moving, write_film
 from gradio_client import Client, handle_file
 from PIL import Image
+from videos import moving, write_video
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from space import guard
+from space.web import guard
 
 
 @pytest.fixture(scope="module")
@@ -384,8 +384,8 @@ def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
                     client.predict([file] if many else file, api_name=endpoint)
                     assert many
                     raise ValueError  # a picture that cannot be read is a row of the table
-        film = write_film(tmp_path / f"{secret}.mp4", moving(10))
-        client.predict(handle_file(film), api_name="/analyze_video")
+        video = write_video(tmp_path / f"{secret}.mp4", moving(10))
+        client.predict(handle_file(video), api_name="/analyze_video")
         for wrong in (
             f'[{{"path": "{secret}"}}, 0.7, false]',
             f'["{secret}", 0.7, false]',
@@ -409,9 +409,9 @@ def test_stopping_in_the_middle_of_requests_ends_within_ten_seconds(tmp_path):
     (tmp_path / "tmp").mkdir()
     running = App("--detector", "haar", env={"TMPDIR": str(tmp_path / "tmp")})
     client = running.client(tmp_path / "got")
-    film = write_film(tmp_path / "film.mp4", moving(250))
-    job = client.submit(handle_file(film), api_name="/analyze_video")
-    while not list((tmp_path / "tmp").glob("age-gender-*/**/film.mp4")):
+    video = write_video(tmp_path / "video.mp4", moving(250))
+    job = client.submit(handle_file(video), api_name="/analyze_video")
+    while not list((tmp_path / "tmp").glob("age-gender-*/**/video.mp4")):
         time.sleep(0.05)
     time.sleep(1)
     running.process.send_signal(signal.SIGTERM)

@@ -15,7 +15,8 @@ from conftest import EXAMPLES, App, assert_clear_error, python
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
 
-from space.bundle import CARD, DEFAULT, MODELS, sha256_of
+from space.bundle import CARD, DEFAULT, MODELS
+from space.download import sha256_of
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def writer(hub, tmp_path):
 
 
 def push(folder, env, *more, timeout=120):
-    return python("-m", "training.hub", "push", folder, *more, env=env, timeout=timeout)
+    return python("-m", "training.push", folder, *more, env=env, timeout=timeout)
 
 
 def files_of(folder) -> dict[str, bytes]:
@@ -218,7 +219,7 @@ def test_the_server_dies_half_way(hub, bundle, writer):
 def test_a_silent_server_is_given_up_on(hub, bundle, writer):
     hub.fail("POST .*/commit/", hang=8)
     code = (
-        "import sys, space.hub, training.hub as h; space.hub.TIMEOUT = 1.0; "
+        "import sys, space.upload, training.push as h; space.upload.TIMEOUT = 1.0; "
         f"sys.exit(h.main(['push', {str(bundle)!r}]))"
     )
     assert_clear_error(python("-c", code, env=writer, timeout=60), "cannot be reached or broke off")
@@ -261,10 +262,10 @@ def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
 
 
 def test_a_fault_on_this_side_is_not_blamed_on_the_network():
-    from space.hub import explain
+    from space.upload import to_hub_error
 
-    assert "before it reached the Hub: KeyError" in str(explain(KeyError("faces"), NAME))
-    assert "cannot be reached" in str(explain(ConnectionError("refused"), NAME))
+    assert "before it reached the Hub: KeyError" in str(to_hub_error(KeyError("faces"), NAME))
+    assert "cannot be reached" in str(to_hub_error(ConnectionError("refused"), NAME))
 
 
 # Pull
@@ -427,9 +428,9 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
 
     hub.fail("POST .*/commit/", status=500)
     failed = python(*train, "--out", tmp_path / "two", "--seed", "5", env=writer)
-    assert_clear_error(failed, "python -m training.hub push", str(tmp_path / "two" / "bundle"))
+    assert_clear_error(failed, "python -m training.push", str(tmp_path / "two" / "bundle"))
     hub.faults.clear()
-    command = next(line for line in failed.stderr.splitlines() if "training.hub push" in line).split()
+    command = next(line for line in failed.stderr.splitlines() if "training.push" in line).split()
     assert python(*command[1:], env=writer).returncode == 0
     second = repo.refs["main"]
     assert second != first

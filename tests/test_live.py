@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from conftest import CHROMIUM, ROOT, App, shared
-from films import MAN, WOMAN, moving, write_camera
 from PIL import Image
+from videos import MAN, WOMAN, moving, write_camera
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from space.live import BAD_FRAMES, MAX_BYTES, MAX_VISITORS
+from space.web.live_server import BAD_FRAMES, MAX_BYTES, MAX_VISITORS
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_a_visitor_starts_the_camera(app, camera, tmp_path):
         for _ in range(20):
             page.wait_for_timeout(500)
             seen |= {re.sub(r", \d+ %|, \d+ \(.*?\)", "", row) for row in people(page)}
-        # Ten seconds, in which a face goes and comes back and the film begins anew: the same two people.
+        # Ten seconds, in which a face goes and comes back and the video begins anew: the same two people.
         assert {row.split(":")[1].strip() for row in seen} == {"female", "male"}
         assert len({row.split(":")[0] for row in seen}) <= 4, seen
         assert rate(page) > 1

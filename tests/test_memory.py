@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus import pictures
-from films import WOMAN, moving, write_film
 from PIL import Image
+from videos import WOMAN, moving, write_video
 
 from space.photo import PhotoError, read_photo
 
@@ -124,7 +124,7 @@ def videos(count: int, seed: int, folder: Path) -> list[bytes]:
     )
     files = []
     for name, codec in kinds:
-        content = write_film(folder / name, moving(5, (WOMAN,), (96, 64), 40), codec=codec).read_bytes()
+        content = write_video(folder / name, moving(5, (WOMAN,), (96, 64), 40), codec=codec).read_bytes()
         files += [content, *mutations(content, count, generator)]
     return files
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from training import config as configs
-from training import networks, train
-from training.networks import count_parameters
+from training.fitting import plan
+from training.model import networks
+from training.model.networks import count_parameters
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def vgg16():
 
 
 def phases(*arguments: str) -> dict:
-    return {p.name: p for p in train.phases(configs.parse([*arguments, "--out", "nowhere"])[0])}
+    return {p.name: p for p in plan.phases(configs.parse([*arguments, "--out", "nowhere"])[0])}
 
 
 def test_vgg16_has_exactly_the_published_parameters(vgg16):

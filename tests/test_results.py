@@ -8,7 +8,11 @@ import pytest
 from conftest import ROOT, python, shared
 
 from space.bundle import CARD, DEFAULT, MODELS, embedded
-from training import data, evaluate, model_card
+from training.bundle import model_card
+from training.data.load import load_utkface
+from training.data.samples import SPLITS, fingerprint
+from training.evaluation.metrics import same_faces
+from training.evaluation.tables import rows
 
 NAMES = embedded()
 CARDS = {name: json.loads((MODELS / name / CARD).read_text(encoding="utf-8")) for name in NAMES}
@@ -17,7 +21,7 @@ FIGURES = {name: card["metrics"] for name, card in CARDS.items()}
 
 def figures(metrics: dict) -> list[str]:
     """The row of all faces, as the documents show it."""
-    return [cell for cell in evaluate.rows(metrics)[1] if cell != "all"]
+    return [cell for cell in rows(metrics)[1] if cell != "all"]
 
 
 def under_20(photos: dict) -> float:
@@ -66,9 +70,9 @@ def test_the_embedded_networks_are_good_enough(name):
     """On the whole clean test split, chosen on validation; the bars are a little below what was measured."""
     metrics = FIGURES[name]
     whole = {"name": "test", "protocol": "80/10/10", "policy": "clean", "limit": None, "seed": 0}
-    assert evaluate.same_faces(metrics["split"], whole) and not evaluate.same_faces(None, whole)
-    assert not evaluate.same_faces({**whole, "limit": 5}, whole)
-    assert not evaluate.same_faces({**whole, "limit": 5}, {**whole, "limit": 5, "seed": 1})
+    assert same_faces(metrics["split"], whole) and not same_faces(None, whole)
+    assert not same_faces({**whole, "limit": 5}, whole)
+    assert not same_faces({**whole, "limit": 5}, {**whole, "limit": 5, "seed": 1})
     assert metrics["age_mae"]["value"] < 4.35 and metrics["gender_accuracy"]["value"] > 0.94
     assert metrics["fairface"]["gender_accuracy"]["value"] > 0.91
     assert metrics["fairface"]["age_band_or_next"]["value"] > 0.945
@@ -83,12 +87,12 @@ def test_the_embedded_networks_are_good_enough(name):
 def test_it_was_trained_on_training_faces_only(utkface, name):
     """The bundle names its faces by content: they are the splits of the real data, which share no picture."""
     faces = CARDS[name]["provenance"]["faces"]
-    samples, _ = data.load_utkface(utkface)
-    for split in data.SPLITS:
+    samples, _ = load_utkface(utkface)
+    for split in SPLITS:
         part = samples.split(split)
-        assert faces[split] == {"n": len(part), "sha256": data.fingerprint(part)}
+        assert faces[split] == {"n": len(part), "sha256": fingerprint(part)}
     known = CARDS[name]["provenance"]["pretrain"]["train"]["n"]
-    photographs, _ = data.load_utkface(shared("data/FairFace"), split="train")
+    photographs, _ = load_utkface(shared("data/FairFace"), split="train")
     assert known <= len(photographs) < 1.02 * known  # but for those without a face
 
 

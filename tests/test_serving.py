@@ -19,17 +19,19 @@ import pytest
 from conftest import EXAMPLES, ROOT, SHARED, shared
 from PIL import Image, ImageCms
 
-from space import bundle as bundles
 from space import photo
 from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw, label
-from space.bundle import DEFAULT, MODELS, BundleError, open_bundle
+from space.bundle import CARD, DEFAULT, MODELS, open_bundle
 from space.crop import crop, load_template, similarity
 from space.detector import Haar, YuNet, load_detector, shrink, suppress
+from space.download import BundleError, sha256_of
 from space.estimator import Estimator
 from space.face import Face, whole_years
 from space.photo import MAX_PIXELS, PhotoError, open_photo, read_photo
-from space.tabs.folder import lines
+from space.web.tabs.folder import lines
+from training.data.decode import decode
+from training.data.load import load_utkface
 
 EMBEDDED = MODELS / DEFAULT
 
@@ -343,9 +345,9 @@ def test_a_face_over_the_edge_is_cropped_all_the_same():
 
 def test_chips_are_framed_alike_by_both_detectors(utkface, yunet):
     """The templates bring test chips back to themselves: the framing that the network learned."""
-    from training import data, framing
+    from training.data import framing
 
-    _, chips = data.decode(data.load_utkface(utkface, split="validation")[0].limit(60))
+    _, chips = decode(load_utkface(utkface, split="validation")[0].limit(60))
     template = load_template()
     for detector, limit in ((YuNet(yunet), 8.0), (Haar(), 16.0)):
         offsets = []
@@ -441,7 +443,7 @@ def test_drawing_leaves_the_photo_alone_and_marks_each_face(haar):
 
 def test_serving_imports_no_tensorflow_and_nothing_of_training():
     code = (
-        "import sys; import space.ui, space.analyzer; from space.analyzer import FaceAnalyzer; import numpy as np; "
+        "import sys; import space.web.page; from space.analyzer import FaceAnalyzer; import numpy as np; "
         "FaceAnalyzer.load(detector='haar').analyze(np.zeros((90, 90, 3), np.uint8)); "
         "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'keras', 'training', 'jax', 'torch')])"
     )
@@ -490,15 +492,15 @@ def test_the_embedded_bundle_is_whole_and_small():
     assert all(path.stat().st_size <= 8_500_000 for path in EMBEDDED.rglob("*.onnx"))
     assert bundle.model_path.name == "model.int8.onnx" and bundle.model_path.stat().st_size < 2_500_000
     assert set(bundle.card["files"]) == {
-        p.relative_to(EMBEDDED).as_posix() for p in EMBEDDED.rglob("*") if p.is_file() and p.name != bundles.CARD
+        p.relative_to(EMBEDDED).as_posix() for p in EMBEDDED.rglob("*") if p.is_file() and p.name != CARD
     }
     assert Estimator(bundle.model_path).size == bundle.card["input"]["size"][0] == 200
 
 
 def edit(folder, **changes) -> None:
-    card = json.loads((folder / bundles.CARD).read_text())
+    card = json.loads((folder / CARD).read_text())
     card.update(changes)
-    (folder / bundles.CARD).write_text(json.dumps(card))
+    (folder / CARD).write_text(json.dumps(card))
 
 
 @pytest.mark.parametrize(
@@ -507,9 +509,9 @@ def edit(folder, **changes) -> None:
         (lambda f: (f / "model.onnx").write_bytes(b"x" * 1000), "model.onnx is damaged"),
         (lambda f: (f / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
         (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json is damaged"),
-        (lambda f: (f / bundles.CARD).unlink(), "no model bundle"),
-        (lambda f: (f / bundles.CARD).write_text("{"), "cannot be read"),
-        (lambda f: (f / bundles.CARD).write_text("[]"), "not the card"),
+        (lambda f: (f / CARD).unlink(), "no model bundle"),
+        (lambda f: (f / CARD).write_text("{"), "cannot be read"),
+        (lambda f: (f / CARD).write_text("[]"), "not the card"),
         (lambda f: edit(f, format=99), "update the app"),
         (lambda f: edit(f, serve="other.onnx"), "does not list it"),
         (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
@@ -527,8 +529,8 @@ def test_broken_bundles_are_named(copy, breaks, words):
 
 def test_a_file_that_is_no_network_is_told(copy):
     (copy / "model.int8.onnx").write_bytes(b"garbage")
-    card = json.loads((copy / bundles.CARD).read_text())
-    card["files"]["model.int8.onnx"]["sha256"] = bundles.sha256_of(copy / "model.int8.onnx")
+    card = json.loads((copy / CARD).read_text())
+    card["files"]["model.int8.onnx"]["sha256"] = sha256_of(copy / "model.int8.onnx")
     edit(copy, files=card["files"])
     with pytest.raises(BundleError, match="cannot be opened"):
         FaceAnalyzer.load(str(copy), detector="haar")
@@ -546,8 +548,8 @@ def test_shared_is_not_needed_and_not_in_the_repository():
         pytest.skip("no git checkout")
     assert not [name for name in tracked if "yunet" in name.lower() and name.endswith(".onnx")]
     if SHARED.exists():
-        ours = {bundles.sha256_of(ROOT / n) for n in tracked if n.endswith((".jpg", ".png")) and (ROOT / n).exists()}
-        assert not ours & {bundles.sha256_of(p) for p in (SHARED / "photos").glob("*.jpg")}
+        ours = {sha256_of(ROOT / n) for n in tracked if n.endswith((".jpg", ".png")) and (ROOT / n).exists()}
+        assert not ours & {sha256_of(p) for p in (SHARED / "photos").glob("*.jpg")}
 
 
 def test_an_explanation_shows_where_the_answer_comes_from():

@@ -67,7 +67,7 @@ def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):
     assert repo.create["sdk"] == "gradio" and len(repo.commits) == 2
     assert repo.variables == {"AGE_GENDER_MODEL": f"tester/model@{sha}"} and not repo.secrets
     files = repo.commits[repo.refs["main"]]
-    assert {"app.py", "README.md", "requirements.txt", "space/ui.py"} <= set(files)
+    assert {"app.py", "README.md", "requirements.txt", "space/web/page.py"} <= set(files)
     assert not any(name.startswith("space/models") or name in deploy._TOOLS for name in files)
     assert not [name for name in files if re.search(r"^training|^tests|\.pyi$|__pycache__|space/README", name)]
     assert files["requirements.txt"] == (ROOT / "space" / "requirements.txt").read_bytes()

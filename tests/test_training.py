@@ -21,15 +21,25 @@ from conftest import ROOT, assert_clear_error, python, write_folder
 from filelock import FileLock
 from PIL import Image
 
-from space.bundle import DEFAULT, MODELS, BundleError, open_bundle
+from space.bundle import DEFAULT, MODELS, open_bundle
+from space.download import BundleError
 from space.estimator import Estimator
 from training import config as configs
-from training import data, evaluate, export, losses, networks, quantize, train
-from training import fit as fitting
+from training import train
 from training.atomic import new_folder
-from training.augment import STRENGTHS
-from training.batches import Batches, Faces
-from training.optimizers import build_optimizer
+from training.bundle import export, quantize
+from training.data.decode import decode
+from training.data.load import load_utkface
+from training.data.samples import Samples, splits_overlap
+from training.evaluation.metrics import measure
+from training.evaluation.provenance import trained_under
+from training.evaluation.tables import table
+from training.fitting import loop as fitting
+from training.fitting import plan
+from training.fitting.batches import Batches, Faces
+from training.fitting.optimizers import build_optimizer
+from training.model import losses, networks
+from training.model.augment import STRENGTHS
 
 
 def command(made_up, out, *more) -> list:
@@ -100,7 +110,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
     record = bundle.card["quantization"]
     assert {"model.onnx", bundle.card["serve"]} <= set(bundle.card["files"])
     assert bundle.card["serve"] == "model.int8.onnx" or "not faster" in record["reason"]
-    validation, images = data.decode(data.load_utkface(made_up, split="validation")[0])
+    validation, images = decode(load_utkface(made_up, split="validation")[0])
     shutil.copy(trained / "bundle" / "model.onnx", tmp_path)
 
     def attempt(times):
@@ -126,7 +136,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
 
 
 def test_onnx_equals_keras(trained, made_up):
-    _, images = data.decode(data.load_utkface(made_up, split="validation")[0])
+    _, images = decode(load_utkface(made_up, split="validation")[0])
     network = export.load_keras(trained / "bundle")
     expected = {name: np.asarray(value) for name, value in network.predict_on_batch(np.asarray(images)).items()}
     answers = Estimator(trained / "bundle" / "model.onnx").predict(images)
@@ -137,7 +147,7 @@ def test_onnx_equals_keras(trained, made_up):
 
 
 def test_the_slim_bundle_leaves_keras_out(trained, tmp_path):
-    result = python("-m", "training.export", trained / "bundle", tmp_path / "slim")
+    result = python("-m", "training.bundle.export", trained / "bundle", tmp_path / "slim")
     assert result.returncode == 0, result.stderr
     assert not any((tmp_path / "slim" / name).exists() for name in export.KERAS_FILES)
     bundle = open_bundle(str(tmp_path / "slim"))
@@ -236,13 +246,13 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(made_up, tmp_path):
 
 
 def test_measures_are_right_on_an_example_by_hand():
-    samples = data.Samples(
+    samples = Samples(
         name=np.array(["a", "b", "c", "d"]), age_range=np.array([[a, a] for a in (10, 20, 30, 40)], np.float32),
         gender=np.array([0, 0, 1, 1], np.int8), race=np.array([0, 1, 2, -1], np.int8),
         sha256=np.array(["0", "1", "2", "3"]), encoded=(b"",) * 4,
     )  # fmt: skip
     outputs = {"age": np.array([12.0, 14.0, 30.0, 46.0]), "p_female": np.array([0.2, 0.6, 0.9, 0.5])}
-    metrics = evaluate.measure(samples, outputs, median_age=25.0)
+    metrics = measure(samples, outputs, median_age=25.0)
     assert metrics["age_mae"]["value"] == pytest.approx((2 + 6 + 0 + 6) / 4)
     assert metrics["age_bias"]["value"] == pytest.approx((2 - 6 + 0 + 6) / 4)
     assert metrics["cs5"]["value"] == 0.5
@@ -251,12 +261,12 @@ def test_measures_are_right_on_an_example_by_hand():
     assert metrics["baseline"] == {"median_age": 25.0, "age_mae": 10.0, "gender_accuracy": 0.5}
     assert "interval_coverage" not in metrics
     bounds = {"age_low": np.array([9.0, 10, 31, 40]), "age_high": np.array([14.0, 19, 33, 50])}
-    both = evaluate.measure(samples, outputs | bounds, median_age=25.0)
+    both = measure(samples, outputs | bounds, median_age=25.0)
     assert both["interval_coverage"]["value"] == 0.5 and both["interval_width"]["value"] == pytest.approx(6.5)
     assert metrics["by"]["gender"]["male"]["gender_accuracy"]["value"] == 0.5
     assert metrics["by"]["age band"]["10-19"]["n"] == 1 and set(metrics["by"]["race"]) == {"White", "Black", "Asian"}
     assert metrics["age_mae"]["low"] <= metrics["age_mae"]["value"] <= metrics["age_mae"]["high"]
-    assert "baseline" in evaluate.table(metrics)
+    assert "baseline" in table(metrics)
 
 
 @pytest.mark.slow
@@ -276,7 +286,7 @@ def faces(count: int, first: int = 0) -> Faces:
 
 
 def test_losses_are_right_on_examples_by_hand():
-    from training.losses import LabelDistribution, RangeError
+    from training.model.losses import LabelDistribution, RangeError
 
     probabilities = np.zeros((2, 102), np.float32)
     probabilities[:, 30], probabilities[:, 50] = 0.75, 0.25
@@ -293,7 +303,7 @@ def test_losses_are_right_on_examples_by_hand():
 
 
 def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():
-    from training.augment import Augment, _compressed
+    from training.model.augment import Augment, _compressed
 
     chip = np.linspace(0, 255, 200 * 200 * 3).reshape(1, 200, 200, 3).astype(np.uint8).repeat(24, 0)
     layer = Augment(STRENGTHS["strong"], seed=3)
@@ -404,7 +414,7 @@ def test_rare_groups_are_sampled_more_often():
     from training.faces import sampling_weights
 
     ages = np.array([30.0] * 1600 + [1.0] * 100)
-    samples = data.Samples(
+    samples = Samples(
         name=ages.astype(str), age_range=np.stack([ages, ages], axis=1), gender=np.zeros(1700, np.int8),
         race=np.zeros(1700, np.int8), sha256=ages.astype(str), encoded=(b"",) * 1700,
     )  # fmt: skip
@@ -479,29 +489,27 @@ def test_a_run_does_not_learn_from_models_that_saw_its_test_faces(made_up, tmp_p
     for option in (["--teacher", EMBEDDED], ["--init", tmp_path / "best-001.weights.h5"]):
         refused(capsys, command(made_up, tmp_path / "run", "--protocol", "60/20/20", *option), option[0], "80/10/10")
     assert not (tmp_path / "run").exists()
-    assert not data.splits_overlap(
+    assert not splits_overlap(
         "60/20/20", "80/10/10", ["validation", "test"]
     )  # trained on buckets 0-5, chosen on 6 and 7
-    assert data.splits_overlap("60/20/20", "80/10/10", ["train"]) and data.splits_overlap(
-        "80/10/10", "60/20/20", ["test"]
-    )
-    assert not data.splits_overlap("60/20/20", "60/20/20", ["test"])
-    assert data.splits_overlap("70/15/15", "80/10/10", ["test"])  # somebody else's split
+    assert splits_overlap("60/20/20", "80/10/10", ["train"]) and splits_overlap("80/10/10", "60/20/20", ["test"])
+    assert not splits_overlap("60/20/20", "60/20/20", ["test"])
+    assert splits_overlap("70/15/15", "80/10/10", ["test"])  # somebody else's split
 
 
 def test_the_protocol_of_a_model_is_read_from_its_bundle_or_its_run(tmp_path):
-    assert evaluate.trained_under(str(EMBEDDED)) == "80/10/10"
-    assert evaluate.trained_under(DEFAULT) == "80/10/10"
+    assert trained_under(str(EMBEDDED)) == "80/10/10"
+    assert trained_under(DEFAULT) == "80/10/10"
     alone = tmp_path / "alone.weights.h5"
     alone.touch()
-    assert evaluate.trained_under(str(alone)) is None
+    assert trained_under(str(alone)) is None
     for broken in ("{", "[]", '{"network": 1}'):
         (tmp_path / "config.json").write_text(broken)
-        assert evaluate.trained_under(str(alone)) is None
+        assert trained_under(str(alone)) is None
 
 
 def vgg16_phases(*arguments: str, **options) -> list:
-    return train.phases(configs.parse([*arguments, "--out", "nowhere"])[0], **options)
+    return plan.phases(configs.parse([*arguments, "--out", "nowhere"])[0], **options)
 
 
 def test_phases_of_vgg16():

@@ -1,4 +1,4 @@
-"""Films: kinds, times, sound, rotation; who is in them; what is no film; nothing half written."""
+"""Videos: kinds, times, sound, rotation; who is in them; what is no video; nothing half written."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import av
 import numpy as np
 import pytest
 from conftest import EXAMPLES
-from films import MAN, WOMAN, moving, turned, write_film
 from PIL import Image
+from videos import MAN, WOMAN, moving, turned, write_video
 
-from space import video
 from space.analyzer import FaceAnalyzer
-from space.video import Film, Progress, VideoError, annotate_video
+from space.video import limits, reader
+from space.video.annotator import annotate_video
+from space.video.result import Progress, VideoError, VideoResult
 
 pytestmark = pytest.mark.slow
 
@@ -27,11 +28,11 @@ def analyzer():
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    return write_film(tmp_path_factory.mktemp("film") / "film.mp4", moving(45), sound="aac")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("video") / "video.mp4", moving(45), sound="aac")
 
 
-def annotate(analyzer, source, target, **options) -> Film:
+def annotate(analyzer, source, target, **options) -> VideoResult:
     *progress, result = annotate_video(analyzer, source, target, **options)
     assert all(isinstance(step, Progress) and 0 <= step.share <= 1 for step in progress)
     assert [path.name for path in target.parent.glob("*.part*")] == []
@@ -45,13 +46,13 @@ def read(path) -> tuple[list[np.ndarray], list[float], av.container.InputContain
     return [f for f, _ in frames], [t for _, t in frames], kinds
 
 
-def test_everyone_is_boxed_and_listed_and_the_sound_is_kept(analyzer, film, tmp_path):
-    result = annotate(analyzer, film, tmp_path / "out.mp4")
+def test_everyone_is_boxed_and_listed_and_the_sound_is_kept(analyzer, video, tmp_path):
+    result = annotate(analyzer, video, tmp_path / "out.mp4")
     pictures, times, kinds = read(tmp_path / "out.mp4")
-    before, old_times, _ = read(film)
+    before, old_times, _ = read(video)
     assert kinds == [("video", "h264"), ("audio", "aac")] or kinds == [("audio", "aac"), ("video", "h264")]
     assert len(pictures) == result.frames == 45 and times == pytest.approx(old_times, abs=1e-3)
-    assert result.analysed == len(result.counts) and 10 <= result.analysed <= 15
+    assert result.analyzed == len(result.counts) and 10 <= result.analyzed <= 15
     assert [person.gender for person in sorted(result.people, key=lambda person: person.id)] in (
         ["female", "male"],
         ["male", "female"],
@@ -70,41 +71,41 @@ def test_everyone_is_boxed_and_listed_and_the_sound_is_kept(analyzer, film, tmp_
     ("name", "codec", "sound", "kept"),
     [("a.webm", "libvpx", "libopus", "aac"), ("a.avi", "mpeg4", "libmp3lame", "mp3"), ("a.mov", "libx264", None, None)],
 )
-def test_other_kinds_of_film(analyzer, tmp_path, name, codec, sound, kept):
-    film = write_film(tmp_path / name, moving(20), codec=codec, sound=sound)
-    result = annotate(analyzer, film, tmp_path / "out.mp4")
+def test_other_kinds_of_video(analyzer, tmp_path, name, codec, sound, kept):
+    video = write_video(tmp_path / name, moving(20), codec=codec, sound=sound)
+    result = annotate(analyzer, video, tmp_path / "out.mp4")
     pictures, _, kinds = read(tmp_path / "out.mp4")
     assert len(pictures) == result.frames == 20 and len(result.people) == 2
     assert ("video", "h264") in kinds
     assert [codec.removesuffix("float") for kind, codec in kinds if kind == "audio"] == ([kept] if kept else [])
 
 
-def test_a_film_that_a_telephone_took_upright_is_shown_upright(analyzer, tmp_path):
-    lying = write_film(tmp_path / "lying.mp4", (np.rot90(f).copy() for f in moving(16, size=(360, 480), side=130)))
-    result = annotate(analyzer, turned(lying, tmp_path / "film.mov"), tmp_path / "out.mp4")
+def test_a_video_that_a_telephone_took_upright_is_shown_upright(analyzer, tmp_path):
+    lying = write_video(tmp_path / "lying.mp4", (np.rot90(f).copy() for f in moving(16, size=(360, 480), side=130)))
+    result = annotate(analyzer, turned(lying, tmp_path / "video.mov"), tmp_path / "out.mp4")
     pictures, _, _ = read(tmp_path / "out.mp4")
     assert pictures[0].shape == (480, 360, 3) and len(result.people) == 2
 
 
-def test_the_times_of_a_film_without_a_steady_rate_are_kept(analyzer, tmp_path):
+def test_the_times_of_a_video_without_a_steady_rate_are_kept(analyzer, tmp_path):
     times = [i / 30 if i < 15 else 0.5 + (i - 15) / 4 for i in range(25)]
-    film = write_film(tmp_path / "film.mp4", moving(25), times=times)
-    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    video = write_video(tmp_path / "video.mp4", moving(25), times=times)
+    result = annotate(analyzer, video, tmp_path / "out.mp4")
     assert read(tmp_path / "out.mp4")[1] == pytest.approx(times, abs=0.002)
     assert result.counts[-1] == (pytest.approx(times[-1], abs=0.002), 2)
 
 
 def test_odd_sizes_and_large_ones(analyzer, tmp_path):
-    odd = write_film(tmp_path / "odd.avi", moving(6, size=(321, 241), side=120), codec="ffv1")
+    odd = write_video(tmp_path / "odd.avi", moving(6, size=(321, 241), side=120), codec="ffv1")
     annotate(analyzer, odd, tmp_path / "out.mp4")
     assert read(tmp_path / "out.mp4")[0][0].shape == (240, 320, 3)
-    large = write_film(tmp_path / "large.mp4", moving(4, size=(1920, 1080), side=400))
+    large = write_video(tmp_path / "large.mp4", moving(4, size=(1920, 1080), side=400))
     annotate(analyzer, large, tmp_path / "out.mp4")
     assert read(tmp_path / "out.mp4")[0][0].shape == (720, 1280, 3)
 
 
 def test_who_leaves_is_counted_until_then_and_a_cut_brings_somebody_else(analyzer, tmp_path):
-    leaving = write_film(tmp_path / "leaving.mp4", moving(60, gone=range(30, 60)))
+    leaving = write_video(tmp_path / "leaving.mp4", moving(60, gone=range(30, 60)))
     result = annotate(analyzer, leaving, tmp_path / "out.mp4")
     assert [count for _, count in result.counts][3] == 2 and result.counts[-1][1] == 1
     long, short = result.people
@@ -116,7 +117,7 @@ def test_who_leaves_is_counted_until_then_and_a_cut_brings_somebody_else(analyze
         for picture in moving(30, names=["age-42-50-male.jpg"]):
             yield (picture * 0.5).astype(np.uint8)
 
-    result = annotate(analyzer, write_film(tmp_path / "cut.mp4", scenes()), tmp_path / "out.mp4")
+    result = annotate(analyzer, write_video(tmp_path / "cut.mp4", scenes()), tmp_path / "out.mp4")
     assert sorted(person.gender for person in result.people) == ["female", "male"]
     assert all(0.8 < person.on_screen < 1.2 for person in result.people)
 
@@ -126,7 +127,7 @@ def test_the_same_place_and_background_but_another_person(analyzer, tmp_path):
         yield from moving(45, names=[WOMAN], reach=0)
         yield from moving(45, names=[MAN], reach=0)
 
-    result = annotate(analyzer, write_film(tmp_path / "film.mp4", scenes()), tmp_path / "out.mp4")
+    result = annotate(analyzer, write_video(tmp_path / "video.mp4", scenes()), tmp_path / "out.mp4")
     assert [person.gender for person in sorted(result.people, key=lambda p: p.first)] == ["female", "male"]
 
 
@@ -135,29 +136,29 @@ def test_a_flash_makes_nobody_new(analyzer, tmp_path):
         for i, picture in enumerate(moving(40)):
             yield np.full_like(picture, 255) if i == 20 else picture
 
-    result = annotate(analyzer, write_film(tmp_path / "film.mp4", scenes()), tmp_path / "out.mp4")
+    result = annotate(analyzer, write_video(tmp_path / "video.mp4", scenes()), tmp_path / "out.mp4")
     assert len(result.people) == 2
 
 
-def test_time_on_screen_of_slow_and_short_films(analyzer, tmp_path):
+def test_time_on_screen_of_slow_and_short_videos(analyzer, tmp_path):
     for rate, frames in ((2, 10), (1, 4), (30, 30), (30, 1), (30, 4)):
-        film = write_film(tmp_path / "film.mp4", moving(frames), rate=rate)
-        result = annotate(analyzer, film, tmp_path / "out.mp4")
+        video = write_video(tmp_path / "video.mp4", moving(frames), rate=rate)
+        result = annotate(analyzer, video, tmp_path / "out.mp4")
         assert len(result.people) == 2 and result.seconds == pytest.approx(frames / rate, abs=0.05), (rate, frames)
         assert all(person.on_screen == pytest.approx(frames / rate, abs=0.15) for person in result.people)
 
 
 def test_frames_that_wait_are_bounded(analyzer, tmp_path):
     times = [i / 1000 for i in range(200)]  # all within a fifth of a second
-    film = write_film(tmp_path / "film.mp4", moving(200, size=(160, 120), side=60), times=times)
-    assert annotate(analyzer, film, tmp_path / "out.mp4").analysed >= 6
+    video = write_video(tmp_path / "video.mp4", moving(200, size=(160, 120), side=60), times=times)
+    assert annotate(analyzer, video, tmp_path / "out.mp4").analyzed >= 6
 
 
-def test_colours_of_large_films_and_the_shape_of_pixels_are_kept(analyzer, tmp_path):
+def test_colours_of_large_videos_and_the_shape_of_pixels_are_kept(analyzer, tmp_path):
     pure = np.zeros((720, 1280, 3), np.uint8)
     pure[:, :400, 0] = pure[:, 400:800, 1] = pure[:, 800:, 2] = 255
-    film = write_film(tmp_path / "film.mp4", [pure] * 5)
-    annotate(analyzer, film, tmp_path / "out.mp4")
+    video = write_video(tmp_path / "video.mp4", [pure] * 5)
+    annotate(analyzer, video, tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as out:
         context = out.streams.video[0].codec_context
         assert (context.colorspace, context.color_range) == (1, 1)  # BT.709, limited range: what players take it for
@@ -177,14 +178,14 @@ def test_colours_of_large_films_and_the_shape_of_pixels_are_kept(analyzer, tmp_p
     assert read(tmp_path / "out.mp4")[0][0].shape == (240, 640, 3)
 
 
-def test_sound_of_an_odd_rate_or_kind_does_not_cost_the_film(analyzer, tmp_path):
-    film = write_film(tmp_path / "film.mkv", moving(20), sound="pcm_s16le", sound_rate=96000)
-    annotate(analyzer, film, tmp_path / "out.mp4")
+def test_sound_of_an_odd_rate_or_kind_does_not_cost_the_video(analyzer, tmp_path):
+    video = write_video(tmp_path / "video.mkv", moving(20), sound="pcm_s16le", sound_rate=96000)
+    annotate(analyzer, video, tmp_path / "out.mp4")
     assert ("audio", "aac") in read(tmp_path / "out.mp4")[2]
 
 
-def test_faces_can_be_blurred(analyzer, film, tmp_path):
-    annotate(analyzer, film, tmp_path / "out.mp4", blurred=True)
+def test_faces_can_be_blurred(analyzer, video, tmp_path):
+    annotate(analyzer, video, tmp_path / "out.mp4", blurred=True)
     from space.detector import load_detector
 
     haar, _ = load_detector("haar")
@@ -204,8 +205,8 @@ def sound_only(path):
     return path
 
 
-def test_what_is_no_film_gets_a_sentence_and_leaves_nothing(analyzer, film, tmp_path, monkeypatch):
-    source, target = tmp_path / "film.mp4", tmp_path / "out" / "out.mp4"
+def test_what_is_no_video_gets_a_sentence_and_leaves_nothing(analyzer, video, tmp_path, monkeypatch):
+    source, target = tmp_path / "video.mp4", tmp_path / "out" / "out.mp4"
     target.parent.mkdir()
 
     def fails(words):
@@ -213,47 +214,47 @@ def test_what_is_no_film_gets_a_sentence_and_leaves_nothing(analyzer, film, tmp_
             list(annotate_video(analyzer, source, target))
         assert list(target.parent.iterdir()) == []
 
-    for content in (b"", b"no film at all", film.read_bytes()[:3000], b"\0" * 100_000):
+    for content in (b"", b"no video at all", video.read_bytes()[:3000], b"\0" * 100_000):
         source.write_bytes(content)
-        fails("no film that can be read|damaged")
+        fails("isn.t a readable video|damaged")
     # A list of other files or addresses, which FFmpeg would follow.
-    source.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{film}\n#EXT-X-ENDLIST\n")
-    fails("no film|damaged|kind")
-    source.write_text(f"ffconcat version 1.0\nfile {film}\n")
-    fails("no film|damaged|kind")
+    source.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{video}\n#EXT-X-ENDLIST\n")
+    fails("no video|damaged|kind")
+    source.write_text(f"ffconcat version 1.0\nfile {video}\n")
+    fails("no video|damaged|kind")
     sound_only(source)
-    fails("no picture")
+    fails("no video, only")
     for name in ("README.md", "examples/group.jpg"):
         shutil.copy(EXAMPLES.parent / name, source)
-        fails("no film")
-    shutil.copy(film, source)
-    monkeypatch.setattr(video, "MAX_SECONDS", 0)
+        fails("readable video")
+    shutil.copy(video, source)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0)
     fails("too long")
-    monkeypatch.setattr(video, "MAX_SECONDS", 300)
-    monkeypatch.setattr(video, "MAX_FRAMES", 5)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 300)
+    monkeypatch.setattr(limits, "MAX_FRAMES", 5)
     fails("too many frames")
-    monkeypatch.setattr(video, "MAX_FRAMES", 20000)
-    monkeypatch.setattr(video, "MAX_BYTES", 1000)
+    monkeypatch.setattr(limits, "MAX_FRAMES", 20000)
+    monkeypatch.setattr(limits, "MAX_BYTES", 1000)
     fails("too large")
-    monkeypatch.setattr(video, "MAX_BYTES", 10**9)
-    monkeypatch.setattr(video, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(limits, "MAX_BYTES", 10**9)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 1000)
     fails("too large")
 
 
 def test_titles_in_old_encodings_are_read(analyzer, tmp_path):
-    path = write_film(tmp_path / "old.avi", moving(5), codec="mpeg4", title="Gruesse")
+    path = write_video(tmp_path / "old.avi", moving(5), codec="mpeg4", title="Gruesse")
     path.write_bytes(path.read_bytes().replace(b"Gruesse", "Grüße!!".encode("latin-1")))
     assert annotate(analyzer, path, tmp_path / "out.mp4").frames == 5
 
 
-def test_a_film_damaged_in_the_middle_is_read_as_far_as_it_goes(analyzer, tmp_path):
-    film = write_film(tmp_path / "film.avi", moving(40), codec="mpeg4")
-    content = bytearray(film.read_bytes())
+def test_a_video_damaged_in_the_middle_is_read_as_far_as_it_goes(analyzer, tmp_path):
+    video = write_video(tmp_path / "video.avi", moving(40), codec="mpeg4")
+    content = bytearray(video.read_bytes())
     generator = np.random.default_rng(0)
     for place in generator.integers(len(content) // 2, len(content) * 3 // 4, 200):
         content[place] ^= 0xFF
-    film.write_bytes(content)
-    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    video.write_bytes(content)
+    result = annotate(analyzer, video, tmp_path / "out.mp4")
     assert result.frames >= 20 and len(read(tmp_path / "out.mp4")[0]) == result.frames
 
 
@@ -262,7 +263,7 @@ def test_a_film_damaged_in_the_middle_is_read_as_far_as_it_goes(analyzer, tmp_pa
     [("a.webm", "libvpx", "libopus"), ("b.mkv", "libvpx", "libopus"), ("c.avi", "mpeg4", "mp3")],
 )
 def test_a_video_with_sound_that_is_cut_off_is_incomplete(analyzer, tmp_path, name, codec, sound):
-    whole = write_film(tmp_path / name, moving(150, (WOMAN,), (160, 120), 80), codec=codec, sound=sound)
+    whole = write_video(tmp_path / name, moving(150, (WOMAN,), (160, 120), 80), codec=codec, sound=sound)
     assert not annotate(analyzer, whole, tmp_path / "whole.mp4").damaged
     cut = tmp_path / f"cut-{name}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -273,8 +274,8 @@ def test_a_video_with_sound_that_is_cut_off_is_incomplete(analyzer, tmp_path, na
 def test_frames_on_their_side_give_the_same_people(yunet, tmp_path):
     turning = FaceAnalyzer.load(detector=str(yunet))
     frames = list(moving(40))
-    upright = write_film(tmp_path / "upright.mp4", frames)
-    lying = write_film(tmp_path / "lying.mp4", [np.ascontiguousarray(np.rot90(frame)) for frame in frames])
+    upright = write_video(tmp_path / "upright.mp4", frames)
+    lying = write_video(tmp_path / "lying.mp4", [np.ascontiguousarray(np.rot90(frame)) for frame in frames])
     expected, found = (annotate(turning, path, tmp_path / "out.mp4").people for path in (upright, lying))
     assert len(expected) == len(found) == 2
     for one, other in zip(expected, found, strict=True):
@@ -282,11 +283,11 @@ def test_frames_on_their_side_give_the_same_people(yunet, tmp_path):
 
 
 def test_cancelling_leaves_nothing(analyzer, tmp_path):
-    film = write_film(tmp_path / "film.mp4", moving(120))
-    steps = annotate_video(analyzer, film, tmp_path / "out.mp4")
+    video = write_video(tmp_path / "video.mp4", moving(120))
+    steps = annotate_video(analyzer, video, tmp_path / "out.mp4")
     assert isinstance(next(steps), Progress)
     steps.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["video.mp4"]
 
 
 def webm(path, sound: int = 0, pictures: bytes = b""):
@@ -317,48 +318,48 @@ def _packet(content: bytes, stream, pts: int, base: Fraction) -> av.Packet:
     return packet
 
 
-def test_sound_ends_when_a_film_must(analyzer, tmp_path, monkeypatch):
-    film = webm(tmp_path / "hour.webm", sound=1000)
+def test_sound_ends_when_a_video_must(analyzer, tmp_path, monkeypatch):
+    video = webm(tmp_path / "hour.webm", sound=1000)
     for most, expected in ((300, 120), (6, 6)):
-        monkeypatch.setattr(video, "MAX_SECONDS", most)
-        annotate(analyzer, film, tmp_path / "out.mp4")
+        monkeypatch.setattr(limits, "MAX_SECONDS", most)
+        annotate(analyzer, video, tmp_path / "out.mp4")
         with av.open(str(tmp_path / "out.mp4")) as out:
             assert sum(f.samples / f.sample_rate for f in out.decode(audio=0)) == pytest.approx(expected, abs=1)
 
 
 @pytest.mark.parametrize("pieces", [{"sound": 2000}, {"pictures": b"\xff"}])
-def test_films_of_countless_pieces_end(analyzer, tmp_path, monkeypatch, pieces):
-    film = webm(tmp_path / "pieces.webm", **pieces)
-    monkeypatch.setattr(video, "MAX_PACKETS", 1500)
-    with pytest.raises(VideoError, match="too many pieces"):
-        annotate(analyzer, film, tmp_path / "out.mp4")
+def test_videos_of_countless_pieces_end(analyzer, tmp_path, monkeypatch, pieces):
+    video = webm(tmp_path / "pieces.webm", **pieces)
+    monkeypatch.setattr(limits, "MAX_PACKETS", 1500)
+    with pytest.raises(VideoError, match="too many packets"):
+        annotate(analyzer, video, tmp_path / "out.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pieces.webm"]
 
 
 def test_frames_that_grow_are_left_out(analyzer, tmp_path, monkeypatch):
     """A picture of 16,000 pixels square is 2 MB as a file and 2 GB as a frame."""
-    monkeypatch.setattr(video, "_SIZES", {"max_pixels": "100000"})
+    monkeypatch.setattr(reader, "SIZE_LIMIT", {"max_pixels": "100000"})
 
     def jpeg(side: int) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(buffer, "JPEG")
         return buffer.getvalue()
 
-    film = tmp_path / "grows.avi"
-    with av.open(str(film), "w") as out:
+    video = tmp_path / "grows.avi"
+    with av.open(str(video), "w") as out:
         stream = out.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
         for i in range(10):
             out.mux(_packet(jpeg(64 if i < 8 else 1000), stream, i, Fraction(1, 10)))
-    result = annotate(analyzer, film, tmp_path / "out.mp4")
+    result = annotate(analyzer, video, tmp_path / "out.mp4")
     assert result.frames == 8 and result.damaged
 
 
 def test_a_playlist_opens_no_file(analyzer, tmp_path):
     """FFmpeg would open what it names, and its message would tell whether that is there."""
     said = []
-    for name in (write_film(tmp_path / "secret.mp4", moving(5)), tmp_path / "absent.mp4"):
-        playlist = tmp_path / "film.m3u8"
+    for name in (write_video(tmp_path / "secret.mp4", moving(5)), tmp_path / "absent.mp4"):
+        playlist = tmp_path / "video.m3u8"
         playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{name}\n#EXT-X-ENDLIST\n")
         with pytest.raises(VideoError) as refused:
             annotate(analyzer, playlist, tmp_path / "out.mp4")

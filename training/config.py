@@ -10,8 +10,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import data, hub, sources
+from training import push as hub
 from training.atomic import write_beside
+from training.data import sources
+from training.data.samples import POLICIES, PROTOCOLS, positive
 
 _OURS = dict(
     age_head="distribution",
@@ -253,12 +255,10 @@ def _data_options(group) -> None:
     group.add_argument("--dataset-revision", help="branch, tag or commit of the Hub dataset")
     group.add_argument(
         "--policy",
-        choices=data.POLICIES,
+        choices=POLICIES,
         help="clean: skip copies and contradictory labels; all: every file (default: clean)",
     )
-    group.add_argument(
-        "--protocol", choices=tuple(data.PROTOCOLS), help="train/validation/test split (default: 80/10/10)"
-    )
+    group.add_argument("--protocol", choices=tuple(PROTOCOLS), help="train/validation/test split (default: 80/10/10)")
     group.add_argument(
         "--pretrain",
         metavar="DATASET",
@@ -267,9 +267,7 @@ def _data_options(group) -> None:
         "($AGE_GENDER_DETECTOR, else from the Hub)",
     )
     group.add_argument("--pretrain-revision", help="branch, tag or commit of that Hub dataset")
-    group.add_argument(
-        "--limit", type=data.positive, metavar="N", help="use at most N faces of each split, for a trial"
-    )
+    group.add_argument("--limit", type=positive, metavar="N", help="use at most N faces of each split, for a trial")
     group.add_argument(
         "--balance",
         action="store_true",
@@ -301,7 +299,7 @@ def _fit_options(group) -> None:
         metavar="MODEL",
         help="distil from these bundles (folders or Hub ids that include Keras weights)",
     )
-    group.add_argument("--batch-size", type=data.positive)
+    group.add_argument("--batch-size", type=positive)
     group.add_argument(
         "--learning-rate", type=_positive_float, help="peak rate of new layers; pretrained ones get less"
     )
@@ -316,7 +314,7 @@ def _fit_options(group) -> None:
         help="evaluate and keep a moving average of the weights (default, except for --preset published)",
     )
     group.add_argument(
-        "--patience", type=data.positive, metavar="EPOCHS", help="stop after this many without progress (default: 10)"
+        "--patience", type=positive, metavar="EPOCHS", help="stop after this many without progress (default: 10)"
     )
     group.add_argument(
         "--precision",

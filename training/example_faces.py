@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from space.bundle import BundleError
 from space.crop import load_template, similarity
+from space.download import BundleError
 from space.face import EXAMPLES
-from training import data
-from training.framing import MARGIN, need_yunet, seen
-from training.sources import DATASET
+from training.data.decode import decode
+from training.data.framing import MARGIN, need_yunet, seen
+from training.data.load import load_chips
+from training.data.samples import GENDERS, IMAGE_SIZE
+from training.data.sources import DATASET, DataError
 
 BANDS = ((4, 7), (20, 26), (42, 50), (68, 80))  # years, inclusive
 FACES = 80  # averaged into one
@@ -41,7 +43,7 @@ def average(chips: np.ndarray, detector) -> np.ndarray:
         residual = float(np.abs(points @ matrix[:, :2].T + matrix[:, 2] - target).mean())
         fits.append((residual, index, matrix))
     fits.sort(key=lambda fit: fit[0])
-    shift = (SIZE - _FACE * data.IMAGE_SIZE) / 2
+    shift = (SIZE - _FACE * IMAGE_SIZE) / 2
     total = np.zeros((SIZE, SIZE, 3))
     for _, index, matrix in fits[:FACES]:
         matrix = _FACE * matrix + [[0, 0, shift], [0, 0, shift]]
@@ -81,18 +83,18 @@ def main() -> int:
     options = parser.parse_args()
     try:
         detector = need_yunet(options.detector)
-        samples = data.load_chips(options.dataset, "train")
+        samples = load_chips(options.dataset, "train")
         options.out.mkdir(parents=True, exist_ok=True)
         faces = []
         for low, high in BANDS:
-            for gender, name in enumerate(data.GENDERS):
+            for gender, name in enumerate(GENDERS):
                 chosen = samples.take((samples.age >= low) & (samples.age <= high) & (samples.gender == gender))
-                chosen, chips = data.decode(chosen.limit(400))
+                chosen, chips = decode(chosen.limit(400))
                 faces.append(average(chips, detector))
                 Image.fromarray(faces[-1]).save(options.out / f"age-{low:02d}-{high:02d}-{name}.jpg", quality=92)
                 print(f"ages {low}-{high}, {name}: {FACES} of {len(chips)} faces averaged", flush=True)
         Image.fromarray(group(faces)).save(options.out / "group.jpg", quality=92)
-    except (BundleError, data.DataError) as error:
+    except (BundleError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

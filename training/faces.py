@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from space.bundle import open_bundle
-from training import data, evaluate
 from training.config import TrainConfig
-from training.framing import Cut, need_yunet
+from training.data.decode import decode
+from training.data.framing import Cut, need_yunet
+from training.data.load import load_utkface
+from training.data.report import Report
+from training.data.samples import AGE_BANDS, SPLITS, Samples, describe, splits_overlap
+from training.data.sources import DataError
+from training.evaluation.metrics import pose_masks
+from training.evaluation.provenance import trained_under
 
 TURNED = 1.5  # how much more often turned faces of photographs are sampled with --balance
 RARITY = 0.25  # exponent: a group of a sixteenth of the faces of another is sampled twice as often
@@ -20,9 +26,9 @@ RARITY = 0.25  # exponent: a group of a sixteenth of the faces of another is sam
 class FaceSet:
     """One split of one source."""
 
-    samples: data.Samples
+    samples: Samples
     images: np.ndarray  # uint8 [N, 200, 200, 3] RGB
-    report: data.Report
+    report: Report
 
 
 def load_faces(config: TrainConfig) -> dict[str, FaceSet]:
@@ -31,16 +37,16 @@ def load_faces(config: TrainConfig) -> dict[str, FaceSet]:
     Raises:
         DataError: the data can't be used; the message says why and what to do.
     """
-    everything, report = data.load_utkface(
+    everything, report = load_utkface(
         config.dataset, policy=config.policy, protocol=config.protocol, revision=config.dataset_revision
     )
     print(report)
     if everything.binned:
-        raise data.DataError(f"{config.dataset} has ages in ranges of years: give it as --pretrain, beside UTKFace.")
+        raise DataError(f"{config.dataset} has ages in ranges of years: give it as --pretrain, beside UTKFace.")
     sets = {}
-    for name in data.SPLITS:
-        samples, images = data.decode(everything.split(name, config.protocol).limit(config.limit, config.seed))
-        print(f"  {name}: {data.describe(samples)}")
+    for name in SPLITS:
+        samples, images = decode(everything.split(name, config.protocol).limit(config.limit, config.seed))
+        print(f"  {name}: {describe(samples)}")
         sets[name] = FaceSet(samples, images, report)
     train = sets["train"].samples
     for what, values in (("age", train.age), ("gender", train.gender)):
@@ -58,24 +64,24 @@ def load_photos(config: TrainConfig) -> dict[str, FaceSet] | None:
     """
     if not config.pretrain:
         return None
-    everything, report = data.load_utkface(
+    everything, report = load_utkface(
         config.pretrain, policy=config.policy, protocol=config.protocol, revision=config.pretrain_revision
     )
     if not everything.binned:
-        raise data.DataError(f"{config.pretrain} isn't like FairFace (ages in ranges of years): give it as --dataset.")
+        raise DataError(f"{config.pretrain} isn't like FairFace (ages in ranges of years): give it as --dataset.")
     print(report)
     cut, sets = Cut(need_yunet(None)), {}
-    for name in data.SPLITS:
-        samples, images = data.decode(everything.split(name, config.protocol).limit(config.limit, config.seed), cut)
-        print(f"  {name}: {data.describe(samples)}")
+    for name in SPLITS:
+        samples, images = decode(everything.split(name, config.protocol).limit(config.limit, config.seed), cut)
+        print(f"  {name}: {describe(samples)}")
         sets[name] = FaceSet(samples, images, report)
     return sets
 
 
 def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, FaceSet] | None):
     """What `fit` takes: training and validation faces of both sources, as `fit.FaceSets`."""
-    from training.batches import Faces
-    from training.fit import FaceSets
+    from training.fitting.batches import Faces
+    from training.fitting.loop import FaceSets
 
     def faces(face_set: FaceSet, weight: np.ndarray | None = None) -> Faces:
         samples = face_set.samples
@@ -85,7 +91,7 @@ def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, Fa
     if config.balance:
         weights["train"] = sampling_weights(sets["train"].samples)
         if photos:
-            turned = evaluate.views(photos["train"].images, need_yunet(None))["turned"]
+            turned = pose_masks(photos["train"].images, need_yunet(None))["turned"]
             weights["photos"] = sampling_weights(photos["train"].samples) * np.where(turned, TURNED, 1.0)
     return FaceSets(
         faces(sets["train"], weights.get("train")),
@@ -95,9 +101,9 @@ def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, Fa
     )
 
 
-def sampling_weights(samples: data.Samples) -> np.ndarray:
+def sampling_weights(samples: Samples) -> np.ndarray:
     """float64 [N], relative: the smaller a face's group of age band, gender and race is, the more often it is drawn."""
-    band = np.searchsorted([low for low, _ in data.AGE_BANDS], samples.age_range[:, 0], side="right")
+    band = np.searchsorted([low for low, _ in AGE_BANDS], samples.age_range[:, 0], side="right")
     group = (band * 2 + samples.gender) * (len(samples.races) + 1) + samples.race + 1
     _, member, count = np.unique(group, return_inverse=True, return_counts=True)
     return np.maximum(count[member], 10.0) ** -RARITY
@@ -109,13 +115,13 @@ def check_no_leakage(config: TrainConfig) -> None:
     if Path(config.init).is_file():
         models[f"--init {config.init}"] = config.init
     for option, model in models.items():
-        trained = evaluate.trained_under(model)
+        trained = trained_under(model)
         if trained is None:
             print(
                 f"{option} has no record of its training. If it has seen this run's test faces, figures are too good."
             )
-        if data.splits_overlap(trained, config.protocol, ("validation", "test")):
-            raise data.DataError(
+        if splits_overlap(trained, config.protocol, ("validation", "test")):
+            raise DataError(
                 f"{option} was trained under {trained}, and so on faces that {config.protocol} keeps for validation or "
                 f"test: give --protocol {trained}, or choose another model."
             )
@@ -128,13 +134,13 @@ def load_teachers(models: tuple[str, ...]) -> list:
         BundleError: a model is unavailable or has no Keras weights.
         DataError: it predicts one age, not a distribution.
     """
-    from training.export import load_keras
+    from training.bundle.export import load_keras
 
     teachers = []
     for model in models:
         bundle = open_bundle(model, keras=True)
         network = load_keras(bundle.folder)
         if "age_probs" not in network.output:
-            raise data.DataError(f"{model} predicts one age, not a distribution of ages: choose another teacher.")
+            raise DataError(f"{model} predicts one age, not a distribution of ages: choose another teacher.")
         teachers.append(network)
     return teachers

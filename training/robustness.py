@@ -18,12 +18,16 @@ if __package__ in (None, ""):  # run as a script
 import cv2
 import numpy as np
 
-from space.bundle import BundleError
 from space.crop import crop, load_template
 from space.detector import Haar
-from training import data, evaluate
-from training.framing import need_yunet
-from training.sources import DATASET
+from space.download import BundleError
+from training.data.decode import decode
+from training.data.framing import need_yunet
+from training.data.load import load_chips
+from training.data.samples import SPLITS, Samples, positive
+from training.data.sources import DATASET
+from training.evaluation.metrics import per_face
+from training.evaluation.predict import predict
 
 SCENE = 480  # pixels, height and width; larger faces get twice their size
 
@@ -114,13 +118,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python training/robustness.py", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a bundle's folder, or a Hub id with optional @revision")
     parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default {DATASET})")
-    parser.add_argument("--split", choices=data.SPLITS, default="test")
-    parser.add_argument("--limit", type=data.positive, default=500, help="at most so many faces (default 500)")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--limit", type=positive, default=500, help="at most so many faces (default 500)")
     parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
     options = parser.parse_args(arguments)
     try:
         detectors = [need_yunet(options.detector), Haar()]
-        samples, images = data.decode(data.load_chips(options.dataset, options.split).limit(options.limit))
+        samples, images = decode(load_chips(options.dataset, options.split).limit(options.limit))
         chips = np.asarray(images)
         age, right = _answers(options.model, chips, samples)
         print(
@@ -149,9 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _answers(model: str, chips: np.ndarray, samples: data.Samples) -> tuple[np.ndarray, np.ndarray]:
+def _answers(model: str, chips: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     """Years off, and whether the gender is as labelled, each [N]."""
-    values = evaluate.per_face(samples, evaluate.predict(model, chips))
+    values = per_face(samples, predict(model, chips))
     return values["age_mae"], values["gender_accuracy"]
 
 

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import sys
 from pathlib import Path
@@ -46,9 +45,10 @@ if __package__ in (None, ""):  # run as a script: import as a package, and shado
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from training import config as configs
-from training import faces, hub
+from training import faces
+from training import push as hub
 from training.config import Destination, TrainConfig
-from training.data import DataError
+from training.data.sources import DataError
 
 
 def run(config: TrainConfig, to: Destination) -> Path:
@@ -67,48 +67,23 @@ def run(config: TrainConfig, to: Destination) -> Path:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
-    from training import build, networks, plots
-    from training.augment import STRENGTHS
-    from training.fit import Recipe, fit
+    from training.bundle.build import build_bundle
+    from training.evaluation.plots import training_curves
+    from training.fitting import plan
+    from training.fitting.loop import fit
 
     keras.utils.set_random_seed(config.seed)
     precision = _precision(config.precision)
     keras.config.set_dtype_policy(precision)
-    # Without batch normalisation VGG16 hardly learns from random weights; it is folded away at the end.
-    batch_norm = config.network == "vgg16" and config.init == "none" and config.preset != "published"
-    known = config.init in ("imagenet", "none")
-    network = networks.build(
-        config.network,
-        age_head=config.age_head,
-        # A checkpoint replaces whatever a run started from.
-        init=config.init if known and not to.resume else "none",
-        dropout=config.dropout,
-        batch_norm=batch_norm,
-    )
-    whole = not known and networks.load_weights(network, config.init)
-    print(
-        f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {config.age_head} head, "
-        f"initial weights {config.init}, {precision} on {keras.backend.backend()}"
-    )
+    network, fresh_heads = _initial_network(config, resume=to.resume)
+    print(f"initial weights {config.init}, {precision} on {keras.backend.backend()}")
 
     to.out.mkdir(parents=True, exist_ok=True)
     config.save(to.out)
-    recipe = Recipe(
-        age_head=config.age_head,
-        batch_size=config.batch_size,
-        augment=STRENGTHS[config.augment],
-        optimizer=config.optimizer,
-        weight_decay=0.05 if config.optimizer == "adamw" else 0.0,
-        schedule=config.schedule,
-        average=config.average,
-        patience=config.patience,
-        seed=config.seed,
-        gender_weight=config.gender_weight,
-        teacher_weight=0.5 if config.teacher else 0.0,
-    )
+    recipe = plan.recipe(config)
     history = fit(
         network,
-        phases(config, fresh_heads=not whole),
+        plan.phases(config, fresh_heads=fresh_heads),
         recipe,
         faces.to_learn(config, sets, photos),
         to.out,
@@ -117,17 +92,10 @@ def run(config: TrainConfig, to: Destination) -> Path:
         verbose=1 if sys.stdout.isatty() else 2,
     )
     if history:
-        plots.training_curves(history, to.out / "curves.png")
+        training_curves(history, to.out / "curves.png")
 
-    # The best weights in a float32 network: what is exported, evaluated and published.
-    keras.config.set_dtype_policy("float32")
-    if batch_norm:
-        final = networks.fold_norms(network, age_head=config.age_head, mirror=config.mirror)
-    else:
-        final = networks.build(config.network, age_head=config.age_head, dropout=config.dropout, mirror=config.mirror)
-        final.set_weights(network.get_weights())
-    card = dataclasses.asdict(recipe) | {"precision": precision, "mirror": config.mirror}
-    bundle = build.build_bundle(final, config, history, sets, photos, to.out, card)
+    settings = dataclasses.asdict(recipe) | {"precision": precision, "mirror": config.mirror}
+    bundle = build_bundle(_final_network(config, network), config, history, sets, photos, to.out, settings)
     if target:
         try:
             print(f"Pushed: {hub.push(bundle, target).url}")
@@ -138,50 +106,40 @@ def run(config: TrainConfig, to: Destination) -> Path:
     return bundle
 
 
-def phases(config: TrainConfig, *, fresh_heads: bool = True) -> list:
-    """The phases of training that a config asks for; `fresh_heads`: the initial weights are those of the base alone."""
-    from training import networks
-    from training.fit import Phase
+def _initial_network(config: TrainConfig, *, resume: bool):
+    """The network to train, and whether its heads start from random weights. A checkpoint replaces the weights."""
+    from training.model import networks
 
-    def train_all(network):
-        for layer in network.layers:
-            layer.trainable = True
+    known = config.init in ("imagenet", "none")
+    network = networks.build(
+        config.network,
+        age_head=config.age_head,
+        init=config.init if known and not resume else "none",
+        dropout=config.dropout,
+        batch_norm=_needs_batch_norm(config),
+    )
+    whole = not known and networks.load_weights(network, config.init)
+    print(f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {config.age_head} head")
+    return network, not whole
 
-    def train_heads(network):
-        train_all(network)
-        for layer in networks.convolutional_base(network):
-            layer.trainable = False
 
-    def train_block5(network):
-        train_heads(network)
-        for layer in networks.convolutional_base(network, "block5"):
-            layer.trainable = True
+def _final_network(config: TrainConfig, trained):
+    """The best weights in a float32 network: what is exported, evaluated and published."""
+    import keras
 
-    rate, epochs = config.learning_rate, config.epochs
-    if config.network == "compact" or config.init == "none":
-        first = math.ceil(epochs / 3) if config.pretrain and config.init == "none" else 0
-        found = [
-            Phase("pretrain", first, rate, train_all, extra=math.inf),
-            Phase("all", epochs - first, rate, train_all),
-        ]
-    elif config.unfreeze == "none":
-        found = [Phase("heads", epochs, rate, train_heads)]
-    else:
-        half = min(config.half_size_epochs, epochs)
-        heads = min(1, epochs) if fresh_heads else 0
-        # Pretrained layers change less than new ones, the early ones least (discriminative fine-tuning; Howard & Ruder
-        # 2018, arXiv 1801.06146).
-        rates = {"block5": 0.3, "block4": 0.25, "block3": 0.225, "block2": 0.2, "block1": 0.15, "": 0.5}
-        rates = rates if config.unfreeze == "all" else {"block5": 0.1, "": 0.5} if config.preset != "published" else {}
-        prepare = train_all if config.unfreeze == "all" else train_block5
-        name = config.unfreeze
-        half_all = max(0, half - heads)
-        found = [
-            Phase("heads", heads, rate if config.preset == "published" else 2 * rate, train_heads, half_size=half > 0),
-            Phase(f"{name} at half size", half_all, rate, prepare, rates=rates, half_size=True),
-            Phase(name, epochs - heads - half_all, rate, prepare, rates=rates),
-        ]
-    return [phase for phase in found if phase.epochs]
+    from training.model import networks
+
+    keras.config.set_dtype_policy("float32")
+    if _needs_batch_norm(config):
+        return networks.fold_norms(trained, age_head=config.age_head, mirror=config.mirror)
+    final = networks.build(config.network, age_head=config.age_head, dropout=config.dropout, mirror=config.mirror)
+    final.set_weights(trained.get_weights())
+    return final
+
+
+def _needs_batch_norm(config: TrainConfig) -> bool:
+    """Without batch normalization VGG16 hardly learns from random weights; it is folded away at the end."""
+    return config.network == "vgg16" and config.init == "none" and config.preset != "published"
 
 
 def _precision(wanted: str) -> str:

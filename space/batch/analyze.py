@@ -1,0 +1,73 @@
+"""Many images → one row each, faces of several images in one batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from space.analyzer import FaceAnalyzer
+from space.batch.pictures import Picture
+from space.crop import crops
+from space.detector import THRESHOLD
+from space.estimator import BATCH
+from space.face import Face
+from space.photo import PhotoError, read_photo
+
+AHEAD = 8  # pictures that are read while others are predicted
+
+
+def analyze_pictures(
+    analyzer: FaceAnalyzer, pictures: Iterable[Picture], *, threshold: float = THRESHOLD, workers: int = 2
+) -> Iterator[dict]:
+    """Analyse pictures, faces of several in one batch; memory holds a few pictures at a time.
+
+    Yields:
+        In order, for JSON: file, width, height (None if it cannot be read), faces (as `Face.as_dict`, largest first),
+        error (None, or a sentence).
+    """
+
+    def look(picture: Picture) -> tuple[dict, list[Face], np.ndarray]:
+        row = {"file": picture.name, "width": None, "height": None, "faces": [], "error": None}
+        try:
+            rgb = read_photo(picture.read())
+        except PhotoError as error:
+            row["error"] = str(error)
+        except OSError as error:
+            row["error"] = f"The file cannot be read ({error.strerror or error})."
+        except MemoryError:
+            row["error"] = "The picture needs more memory than there is."
+        else:
+            row |= {"width": rgb.shape[1], "height": rgb.shape[0]}
+            faces = analyzer.detect(rgb, threshold=threshold)
+            return row, faces, crops(rgb, faces, analyzer.template)
+        return row, [], np.empty((0, analyzer.template.size, analyzer.template.size, 3), np.uint8)
+
+    def answered(seen: list[tuple]) -> Iterator[dict]:
+        chips = np.concatenate([chips for *_, chips in seen])
+        faces = analyzer.estimate_crops(chips, [face for _, found, _ in seen for face in found])
+        for row, found, _ in seen:
+            row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
+            yield row
+
+    running: deque = deque()
+    seen: list[tuple] = []
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for picture in pictures:
+                running.append(pool.submit(look, picture))
+                if len(running) < AHEAD:
+                    continue
+                seen.append(running.popleft().result())
+                if len(seen) >= BATCH or sum(len(faces) for _, faces, _ in seen) >= BATCH:
+                    yield from answered(seen)
+                    seen = []
+            seen += [future.result() for future in running]
+            running.clear()
+            if seen:
+                yield from answered(seen)
+        finally:
+            for future in running:
+                future.cancel()

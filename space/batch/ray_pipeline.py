@@ -1,0 +1,60 @@
+"""The batch as a Ray Data pipeline, for all cores or all machines of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from space.analyzer import FaceAnalyzer
+from space.batch.analyze import analyze_pictures
+from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
+from space.batch.tables import COLUMNS, table
+
+
+def run_with_ray(options: argparse.Namespace) -> str:
+    """The same analysis as a Ray Data pipeline, one model an actor, into a folder of Parquet files.
+
+    Raises:
+        BatchError, BundleError, OSError: the message is for the user.
+    """
+    try:
+        import pyarrow
+        import ray
+    except ImportError as error:
+        raise BatchError(f'--ray needs Ray Data ({error}): pip install "ray[data]"') from error
+    if options.parquet.exists() and any(options.parquet.iterdir()):
+        raise BatchError(f"{options.parquet} is not empty: choose another folder.")
+    if any(path.lower().endswith(".zip") for path in options.paths):
+        raise BatchError("--ray reads pictures and folders, no zips.")
+    if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
+        raise BatchError(f"There are no images in {', '.join(options.paths)}.")
+    FaceAnalyzer.load(options.model, detector=options.detector)  # what is wrong is said here, not by an actor
+    texts, numbers = {"file", "gender", "error"}, {"face": pyarrow.int32()}
+    schema = pyarrow.schema(
+        [(c, pyarrow.string() if c in texts else numbers.get(c, pyarrow.float64())) for c in COLUMNS]
+    )
+    model, detector, threshold = options.model, options.detector, options.threshold
+
+    class Analyze:
+        def __init__(self):
+            self.analyzer = FaceAnalyzer.load(model, detector=detector)
+
+        def __call__(self, batch):
+            pictures = [
+                Picture(name.as_py(), content.as_py)
+                for name, content in zip(batch["path"], batch["bytes"], strict=True)
+            ]
+            rows = analyze_pictures(self.analyzer, pictures, threshold=threshold, workers=1)
+            return pyarrow.Table.from_pylist([line for row in rows for line in table(row)], schema)
+
+    started = time.monotonic()
+    ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level="warning")
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    extensions = sorted(suffix[1:] for suffix in SUFFIXES)
+    photos = ray.data.read_binary_files(options.paths, include_paths=True, file_extensions=extensions)
+    found = photos.map_batches(Analyze, batch_size=16, batch_format="pyarrow", concurrency=max(1, cores // 2))
+    found.write_parquet(str(options.parquet.resolve()))
+    written = ray.data.read_parquet(str(options.parquet.resolve()))
+    count = written.count()
+    ray.shutdown()
+    return f"{count:,} lines in {time.monotonic() - started:.0f} s: {options.parquet}"

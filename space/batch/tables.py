@@ -1,0 +1,90 @@
+"""Rows of a batch as JSONL and CSV files that survive a stop."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+from space.analyzer import FaceAnalyzer
+from space.batch.pictures import BatchError
+
+COLUMNS = (
+    "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
+    "error",
+)  # fmt: skip
+
+
+def table(row: dict) -> list[dict]:
+    """One line a face, of COLUMNS, for one picture's row; a picture without faces has one line too, so none is lost."""
+    lines = [
+        dict(zip(("x", "y", "width", "height"), face["box"], strict=True))
+        | {"face": number}
+        | {k: v for k, v in face.items() if k in COLUMNS}
+        for number, face in enumerate(row["faces"], 1)
+    ]
+    return [dict.fromkeys(COLUMNS) | line | {"file": row["file"], "error": row["error"]} for line in lines or [{}]]
+
+
+def spreadsheet_safe(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: one that starts like a formula gets an apostrophe in front."""
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def write_csv(jsonl: Path, target: Path) -> None:
+    """The CSV of a finished JSONL; it is there whole or not at all."""
+    part = target.with_name(target.name + ".part")
+    with (
+        open(jsonl, encoding="utf-8") as rows,
+        # With a byte order mark, without which spreadsheets misread letters beyond ASCII.
+        open(part, "w", newline="", encoding="utf-8-sig", errors="backslashreplace") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            for line in table(json.loads(row)):
+                writer.writerow({k: spreadsheet_safe(v) if k == "file" else v for k, v in line.items()})
+    os.replace(part, target)
+
+
+def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
+    """What a row depends on beside its picture; stands in each line of the JSONL."""
+    card = analyzer.bundle.card
+    return {
+        "model": f"{card['network']}-{card['files'][card['serve']]['sha256'][:12]}",
+        "detector": analyzer.detector.name,
+        "threshold": threshold,
+    }
+
+
+_BEGINNING = b'{"file": '  # of each of our rows
+
+
+def finished(jsonl: Path, wanted: dict) -> set[str]:
+    """The pictures that a JSONL has; a last line that was cut off is taken away.
+
+    Raises:
+        BatchError: it was made with other settings, or is no JSONL of ours.
+    """
+    done, whole = set(), 0
+    with open(jsonl, "rb+") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n") and (whole or _BEGINNING.startswith(line[: len(_BEGINNING)])):
+                break  # cut off by a kill
+            try:
+                row = json.loads(line)
+                name, made = row["file"], {key: row[key] for key in wanted}
+            except (ValueError, KeyError, TypeError):
+                raise BatchError(
+                    f"{jsonl} is not a table of this command (line {number}): choose another file."
+                ) from None
+            if made != wanted:
+                raise BatchError(
+                    f"{jsonl} was made with {made}, this run has {wanted}: use the same or choose another file."
+                )
+            done.add(name)
+            whole += len(line)
+        if whole < file.seek(0, os.SEEK_END):
+            file.truncate(whole)
+    return done

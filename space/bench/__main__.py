@@ -1,0 +1,123 @@
+"""How fast all this is on this machine: one command, one table.
+
+    python -m space.bench                                  the embedded model
+    python -m space.bench --model runs/vgg16/bundle --model untrained/vgg16 --json bench.json
+    python -m space.bench --peers                          beside other engines and programs
+
+Every figure is a median of repeated calls after a warm-up; compare figures of one run only. Speed does not depend on
+what a network has learned, so random weights will do (`python -m training.bundle.export vgg16 untrained/vgg16`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from space.analyzer import FaceAnalyzer
+from space.bench.measure import SCENES, gflop_a_face, machine, scene, serving, start_up
+from space.bundle import CARD, Bundle, open_bundle
+from space.download import BundleError
+from space.estimator import Estimator
+
+
+def table(report: dict) -> str:
+    """The report as Markdown."""
+    about = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    lines = [
+        f"{about['processor']}, {about['cores']} cores, {about['gflops']} GFLOP/s in a float32 matrix product; Python "
+        f"{about['python']}, {versions}; detector {report['detector']}.",
+        "",
+        f"| | {' | '.join(report['models'])} |",
+        "| --- |" + " --- |" * len(report["models"]),
+    ]
+    names = dict.fromkeys(name for values in report["models"].values() for name in values)
+    for name in names:
+        cells = []
+        for values in report["models"].values():
+            value = values.get(name, "–")
+            if isinstance(value, dict):
+                value = ", ".join(f"{found} of {count}" for count, found in value.items())
+            cells.append(f"{value:.2f}" if isinstance(value, float) else "–" if value is None else str(value))
+        unit = "" if name.endswith((", s", ", MB", "%", "found")) or name.startswith("GFLOP") else ", ms"
+        lines.append(f"| {name}{unit} | {' | '.join(cells)} |")
+    if report["peers"]:
+        lines += ["", "| other programs, whole photo | ms |", "| --- | --- |"]
+        lines += [
+            f"| {name} | {f'{value:.1f}' if isinstance(value, float) else value} |"
+            for name, value in report["peers"].items()
+        ]
+    return "\n".join(lines)
+
+
+def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
+    """Name, file and bundle of each network that `--model` names: both kinds of a bundle, the served one first."""
+    path = Path(model) if model else None
+    if path and path.suffix == ".onnx":
+        return [(path.stem, path, None)]
+    if path and (path / "model.onnx").is_file() and not (path / CARD).exists():
+        bundle, name, files = None, path.name, ["model.int8.onnx", "model.onnx"]
+    else:
+        bundle = open_bundle(model)
+        path, name = bundle.folder, bundle.card["network"]
+        files = dict.fromkeys([bundle.card["serve"], "model.onnx"])
+    return [
+        (f"{name}, {'int8' if 'int8' in file else 'float32'}", path / file, bundle)
+        for file in files
+        if (path / file).is_file()
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m space.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="as for app.py, or an .onnx file or a folder with some; may be repeated (default: the embedded one)",
+    )
+    parser.add_argument("--detector", help="as for app.py")
+    parser.add_argument("--peers", action="store_true", help="other engines and programs too, where installed")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    options = parser.parse_args(arguments)
+    try:
+        report = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}
+        vgg16 = None
+        for model in options.model or [None]:
+            for name, path, bundle in _networks(model):
+                analyzer = FaceAnalyzer.load(model if bundle else None, detector=options.detector)
+                analyzer = replace(analyzer, estimator=Estimator(path))
+                report["detector"] = analyzer.detector.name
+                values = serving(analyzer)
+                work = gflop_a_face(path)
+                if work:
+                    share = 100 * work / values["prediction, 1 at once, each"] * 1000 / report["machine"]["gflops"]
+                    values |= {"GFLOP a face": work, "of the matrix product's rate, one face, %": share}
+                if bundle and path == bundle.model_path:
+                    given = [f"--{k}={v}" for k, v in (("model", model), ("detector", options.detector)) if v]
+                    values |= start_up(given)
+                if options.peers:
+                    from space.bench import peers
+
+                    values |= {f"{engine}, one face": took for engine, took in peers.engines(path).items()}
+                    vgg16 = path if "vgg16" in name else vgg16
+                report["models"][name] = values
+        if options.peers:
+            report["peers"] = peers.programs(scene(1, *SCENES[1]), scene(5, *SCENES[5]), vgg16)
+    except (BundleError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(table(report))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

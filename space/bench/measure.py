@@ -1,0 +1,152 @@
+"""What the benchmark measures: stages of serving, start-up and the machine."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from space.analyzer import FaceAnalyzer
+from space.crop import crops
+from space.live import LiveStream
+from space.timing import median_ms
+from space.web.tabs.photo import EXAMPLES
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_PACKAGES = ("onnxruntime", "opencv-python-headless", "gradio", "numpy")
+
+
+def machine() -> dict:
+    """What the figures hold for."""
+    try:
+        processor = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
+    except (OSError, TypeError):
+        processor = platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
+    return {
+        "processor": processor,
+        "cores": cores,
+        "gflops": round(2 * 2048**3 / median_ms(lambda: a @ b) / 1e6, 1),  # float32, what a matrix product reaches
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def scene(count: int, width: int, height: int, side: int) -> np.ndarray:
+    """uint8 [H, W, 3] with `count` of the example faces, `side` pixels each."""
+    pictures = sorted(EXAMPLES.glob("age-*.jpg"))
+    image = Image.new("RGB", (width, height), (128, 132, 138))
+    columns = width // side
+    for i in range(count):
+        with Image.open(pictures[i % len(pictures)]) as face:
+            image.paste(face.resize((side, side)), (i % columns * side, i // columns * side))
+    return np.asarray(image)
+
+
+SCENES = {1: (640, 480, 320), 5: (1024, 768, 256), 20: (1024, 768, 192)}
+
+
+def gflop_a_face(path: Path) -> float | None:
+    """Arithmetic of a network, a multiplication and an addition each counted as one; None without the package onnx."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    model = onnx.load(path)
+    for value in [*model.graph.input, *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in [*graph.value_info, *graph.output]}
+    shapes |= {w.name: list(w.dims) for w in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type in ("Conv", "QLinearConv"):
+            weights = shapes[node.input[1 if node.op_type == "Conv" else 3]]
+            total += 2 * np.prod(shapes[node.output[0]]) * np.prod(weights[1:])
+        elif node.op_type in ("MatMul", "Gemm") and node.input[1] in shapes:
+            total += 2 * np.prod(shapes[node.input[1]]) * np.prod(shapes[node.output[0]][:-1])
+    return float(total) / 1e9
+
+
+def serving(analyzer: FaceAnalyzer) -> dict:
+    """Milliseconds of each stage."""
+    photos = {count: scene(count, *size) for count, size in SCENES.items()}
+    found = {count: analyzer.detect(photo) for count, photo in photos.items()}
+    chips = np.repeat(crops(photos[1], found[1][:1], analyzer.template), 300, axis=0)
+    result = {"faces found": {count: len(faces) for count, faces in found.items()}}
+    for count, photo in photos.items():
+        size = f"{photo.shape[1]}x{photo.shape[0]}"
+        result[f"detection, {size}, {count} faces"] = median_ms(lambda p=photo: analyzer.detect(p))
+    result["detection, live (320)"] = median_ms(lambda: analyzer.detect(photos[1], side=320))
+    result["crop, one face"] = median_ms(lambda: crops(photos[1], found[1][:1], analyzer.template))
+    for n in (1, 4, 16, 20, 300):
+        took = median_ms(lambda n=n: analyzer.estimator.predict(chips[:n]))
+        result[f"prediction, {n} at once, each"] = took / n
+    one_by_one = median_ms(lambda: [analyzer.estimator.predict(chips[i : i + 1]) for i in range(20)])
+    result["prediction, 20 one by one, each"] = one_by_one / 20
+    for count, photo in photos.items():
+        result[f"whole photo, {count} faces"] = median_ms(lambda p=photo: analyzer.analyze(p))
+    frames, stream = [], LiveStream(analyzer)
+    for shift in range(0, 60, 4):
+        buffer = io.BytesIO()
+        Image.fromarray(np.roll(photos[1], shift, axis=1)).save(buffer, "JPEG", quality=85)
+        frames.append(buffer.getvalue())
+    frames += frames[::-1]
+    turn = iter(range(10**9))
+
+    def live():
+        i = next(turn)
+        return stream.answer(frames[i % len(frames)], i / 15)
+
+    result["live, one frame of 640x480"] = median_ms(live)
+    return result
+
+
+def start_up(options: list[str]) -> dict:
+    """Seconds from `python app.py` to the page and to the first answer, and megabytes then."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/gradio_api/call/analyze_photo"
+    photo = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "age-20-26-male.jpg").read_bytes()).decode()
+    body = json.dumps({"data": [{"url": photo, "meta": {"_type": "gradio.FileData"}}, 0.7, False]}).encode()
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port), *options], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    try:
+        while True:
+            try:
+                request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    event = json.load(answer)["event_id"]
+                break
+            except OSError:
+                if process.poll() is not None or time.perf_counter() - started > 120:
+                    raise RuntimeError("The app did not start: run python app.py to see why.") from None
+                time.sleep(0.02)
+        page = time.perf_counter() - started
+        with urllib.request.urlopen(f"{url}/{event}", timeout=60) as answer:
+            if b"gender_probability" not in answer.read():
+                raise RuntimeError("The app did not answer.")
+        first = time.perf_counter() - started
+        status = Path(f"/proc/{process.pid}/status")
+        memory = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) / 1000 if status.exists() else None
+    finally:
+        process.terminate()
+        process.wait()
+    return {"page, s": page, "first answer, s": first, "resident, MB": memory}

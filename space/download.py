@@ -1,0 +1,119 @@
+"""Files of the Hub, downloaded within bounded time and verified by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CONNECT_TIMEOUT = 3.5  # seconds to wait for a Hub that does not answer
+STALL = 5.0  # seconds without a byte after which a download is given up
+
+
+class BundleError(RuntimeError):
+    """A model cannot be had or must not be used; the message names the file and what to do."""
+
+
+def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: str | None = None) -> tuple[str, Path]:
+    """One file of a Hub model repository, from the Hub or, when that does not answer, from its cache.
+
+    An unreachable Hub costs CONNECT_TIMEOUT, one that falls silent at most STALL seconds more. A file without the
+    given hash is fetched once more, past the cache: a download damaged on its way would stay there for good.
+
+    Returns:
+        The full commit SHA and the file's path.
+
+    Raises:
+        BundleError: as `download`.
+    """
+    # Imported here: the embedded bundle needs no Hub client.
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import errors as hub
+
+    where = f"{repo}@{revision}" if revision else repo
+    if re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        cached = try_to_load_from_cache(repo, filename, revision=revision)
+        if isinstance(cached, str) and sha256 in (None, sha256_of(Path(cached))):
+            return revision, Path(cached)  # a commit never changes: nothing to ask
+    try:
+        # One bounded question instead of hf_hub_download's retries, which take 23 s on a dead server.
+        HfApi().model_info(repo, revision=revision, timeout=CONNECT_TIMEOUT)
+        # By the branch's name, not the commit that it is at: so the cache can answer for that name later.
+        path = _unless_stalled(hf_hub_download, repo, filename, revision=revision)
+        if sha256 not in (None, sha256_of(Path(path))):
+            path = _unless_stalled(hf_hub_download, repo, filename, revision=revision, force_download=True)
+        return _with_commit(path, filename)
+    except hub.GatedRepoError:
+        raise BundleError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
+    except hub.RevisionNotFoundError:
+        raise BundleError(f"{repo} has no revision {revision}: look at its branches, tags and commits.") from None
+    except hub.RepositoryNotFoundError:
+        raise BundleError(
+            f"There is no model {repo} on the Hub, or it is private: check the name, or log in with `hf auth login`."
+        ) from None
+    except hub.EntryNotFoundError as error:
+        if not isinstance(error, hub.LocalEntryNotFoundError):
+            raise BundleError(f"{where} is no model bundle: it has no {filename}.") from None
+        failure = error
+    except Exception as error:  # the client's transport has its own kinds for time-outs and refused connections
+        failure = error
+    try:
+        return _with_commit(hf_hub_download(repo, filename, revision=revision, local_files_only=True), filename)
+    except Exception:
+        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0][:200]
+        raise BundleError(
+            f"{filename} of {where} cannot be downloaded ({reason}), and no earlier copy is cached: check the network."
+        ) from failure
+
+
+def _with_commit(path: str, filename: str) -> tuple[str, Path]:
+    """The commit of a file in the Hub's cache, …/snapshots/<commit>/<filename>, and its path."""
+    cached = Path(path)
+    return cached.parts[-1 - len(Path(filename).parts)], cached
+
+
+def _unless_stalled(download: Callable, *arguments, **options) -> str:
+    """What `download` returns; TimeoutError after STALL seconds without a byte.
+
+    The client's own retries add up to minutes. A download that was given up on may still end in the background, and
+    the next start then finds it in the cache.
+    """
+    from huggingface_hub.utils import tqdm
+
+    heard = time.monotonic()
+
+    class Progress(tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            nonlocal heard
+            heard = time.monotonic()
+            return super().update(n)
+
+    answer: queue.SimpleQueue = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answer.put((download(*arguments, tqdm_class=Progress, etag_timeout=STALL, **options), None))
+        except Exception as error:
+            answer.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            path, error = answer.get(timeout=0.2)
+        except queue.Empty:
+            if time.monotonic() - heard > STALL:
+                raise TimeoutError(f"the Hub has sent nothing for {STALL:.0f} seconds") from None
+            continue
+        if error:
+            raise error
+        return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,120 @@
+"""Writing to the Hub, for models and Spaces alike: who may, what to wait for, and what went wrong, for a person."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import get_session, validate_repo_id
+
+TIMEOUT = 60.0  # seconds without a byte before a request counts as lost
+TRIES = 3  # at a commit that another one overtook, or that the server was too busy for
+PATIENCE = 30.0  # seconds, longest wait that a busy server may ask for
+
+_LOCAL = (LookupError, TypeError, ValueError, MemoryError, PermissionError, FileNotFoundError)
+
+Answer = TypeVar("Answer")
+
+
+class HubError(RuntimeError):
+    """The Hub refuses or cannot be reached; the message says why and what to do."""
+
+
+def check_write_access(repo_id: str, *, others: bool = False) -> str:
+    """Make sure that the token at hand can write to a repository; changes nothing on the Hub.
+
+    Args:
+        repo_id: `user/name`, or `name` alone: the token's user is put in.
+        others: repositories of others are fine too (for pull requests).
+
+    Returns:
+        The whole `user/name`.
+
+    Raises:
+        HubError: no token, a wrong or read-only one, a name that cannot be, no right to write there, no Hub.
+    """
+    if not get_token():
+        raise HubError(
+            "There is no Hub token: run `hf auth login`, or set HF_TOKEN to a token with write permission "
+            "(huggingface.co/settings/tokens)."
+        )
+    get_session().timeout = TIMEOUT
+    try:
+        me = HfApi().whoami()
+    except Exception as error:
+        raise to_hub_error(error, repo_id) from error
+    owner, _, name = repo_id.rpartition("/")
+    repo_id = f"{owner or me['name']}/{name}"
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise HubError(f"{repo_id!r} cannot be a repository's name: {error}") from error
+    token = (me.get("auth") or {}).get("accessToken") or {}
+    scopes = (token.get("fineGrained") or {}).get("scoped") or []
+    may_write = token.get("role") != "fineGrained" or any("repo.write" in s.get("permissions", ()) for s in scopes)
+    if token.get("role") == "read" or not may_write:
+        raise HubError(
+            f"The token of {me['name']} may only read: make one with write permission at "
+            "huggingface.co/settings/tokens, then `hf auth login` or set HF_TOKEN."
+        )
+    owners = [me["name"], *(org["name"] for org in me.get("orgs") or ())]
+    if repo_id.split("/")[0] not in owners and not others:
+        raise HubError(
+            f"{me['name']} cannot write to {repo_id}: choose a name under {' or '.join(owners)}, or, for a model, open "
+            "a pull request with --pr."
+        )
+    return repo_id
+
+
+def with_retries(attempt: Callable[[], Answer]) -> Answer:
+    """The answer of `attempt`, which is made again when somebody else committed first or the server was busy."""
+    for number in range(1, TRIES + 1):
+        try:
+            return attempt()
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if number == TRIES or status not in (409, 412, 429, 500, 502, 503, 504):
+                raise
+            if status not in (409, 412):  # those go on top of the other commit at once
+                asked = error.response.headers.get("Retry-After") or ""
+                time.sleep(min(float(asked) if asked.isdigit() else 2.0**number, PATIENCE))
+    raise AssertionError("unreachable")
+
+
+def to_hub_error(error: Exception, repo_id: str) -> HubError:
+    """What happened, for a person."""
+    if isinstance(error, HubError):
+        return error
+    # An upload's failure comes wrapped in an error that says only which file it was.
+    cause = error
+    while getattr(cause, "response", None) is None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    error = error if getattr(cause, "response", None) is None else cause
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    said = getattr(error, "server_message", None) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if status == 401:
+        text = "The Hub does not accept the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
+    elif status == 403:
+        text = (
+            f"The token may not write to {repo_id} ({said}): use one with write permission for it, or another name "
+            "with --repo-id."
+        )
+    elif status == 404 or isinstance(error, RepositoryNotFoundError):
+        text = f"The Hub has no {repo_id}, or this token may not see it: check --repo-id and the token."
+    elif status in (409, 412):
+        text = f"Others are committing to {repo_id} at the same time ({said}): try again."
+    elif status == 429:
+        text = "The Hub asks to slow down (rate limit): wait some minutes, then try again."
+    elif status and status >= 500:
+        text = f"The Hub has a fault (status {status}): look at status.huggingface.co, then try again."
+    elif status:
+        text = f"The Hub refuses {repo_id} (status {status}): {said}"
+    elif isinstance(error, _LOCAL) and not isinstance(error, HTTPError):
+        text = f"This failed before it reached the Hub: {type(error).__name__}: {said}"
+    else:  # the client's transport has many kinds, bare RuntimeErrors among them
+        text = f"The Hub cannot be reached or broke off ({said}): check the network, then try again."
+    return HubError(text)

@@ -1,0 +1,235 @@
+"""A video → the same video with everyone boxed and labelled, and a table of the people in it. By PyAV (FFmpeg).
+
+Some frames per second are analyzed; boxes in between are interpolated. Nobody is recognized: a person who comes back
+after a cut or a while (`tracker.MEMORY`) counts as a new person.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+
+from space.analyzer import SURE, FaceAnalyzer, surest
+from space.detector import MAX_SIDE, THRESHOLD
+from space.face import Face
+from space.tracker import MEMORY, Track, Tracker
+from space.video import limits
+from space.video.audio import Audio
+from space.video.reader import NOT_A_VIDEO, Clock, open_video, stream_length, upright, video_stream
+from space.video.result import DISK_ERRORS, Person, Progress, VideoError, VideoResult
+from space.video.scenes import SceneCuts
+from space.video.writer import VideoWriter
+
+RATE = 8.0  # analyzed frames per second
+UNDECIDED = 16  # analyzed frames without a sure face, after which the frames count as upright
+MIN_DETECTIONS = 3  # that make a person; fewer are mostly false
+
+
+def annotate_video(
+    analyzer: FaceAnalyzer,
+    source: str | Path,
+    target: str | Path,
+    *,
+    threshold: float = THRESHOLD,
+    rate: float = RATE,
+    blurred: bool = False,
+) -> Iterator[Progress | VideoResult]:
+    """Analyze a video and write it with everyone boxed and labelled.
+
+    The annotated video is H.264 in MP4 with the original's frame times, upright, with its audio. Nothing is left at
+    `target` when it fails or when the generator is closed before its end.
+
+    Args:
+        source: an MP4, MOV, WebM (or other Matroska) or AVI file.
+        target: the .mp4 to write.
+        threshold: the detector's score from which something counts as a face.
+        rate: analyzed frames per second.
+        blurred: also blur faces.
+
+    Yields:
+        Progress about twice a second, and at the end the VideoResult.
+
+    Raises:
+        VideoError: not a video, damaged, or beyond `limits`.
+    """
+    target = Path(target)
+    part = target.with_name(target.name + ".part.mp4")
+    if Path(source).stat().st_size > limits.MAX_BYTES:
+        raise VideoError(f"The video file is too large: at most {limits.MAX_BYTES // 1_000_000} MB.")
+    try:
+        with open_video(source) as video:
+            stream = video_stream(video)
+            with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+                result = yield from _annotate(_People(analyzer, threshold, rate), stream, out, blurred)
+        os.replace(part, target)
+    except av.error.InvalidDataError:
+        raise VideoError(NOT_A_VIDEO) from None
+    except av.error.FFmpegError as error:
+        if error.errno in DISK_ERRORS:
+            raise VideoError(f"The annotated video can't be written ({error.strerror}).") from error
+        raise VideoError(f"The video is damaged or not supported ({error.strerror}).") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    yield result
+
+
+def _annotate(people: _People, stream: av.VideoStream, out, blurred: bool) -> Iterator[Progress]:
+    """Read, analyze and write; returns the VideoResult."""
+    started = reported = time.monotonic()
+    video = stream.container
+    offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
+    audio, writer, clock = (
+        Audio(video, out, offset),
+        VideoWriter(out, stream.average_rate, offset, blurred),
+        Clock(stream),
+    )
+    length = video.duration / av.time_base if video.duration else None
+    damaged, early = False, []
+    for number, packet in enumerate(video.demux([stream, *audio.sources])):
+        if number > limits.MAX_PACKETS:  # few of which need be frames: empty ones, audio of years
+            raise VideoError("The video has too many packets. Convert it to MP4 and try again.")
+        if time.monotonic() - reported > 0.5:
+            reported = time.monotonic()
+            share = min(clock.seconds / length, 0.99) if length else 0.0
+            yield Progress(share, (reported - started) * (1 - share) / share if share > 0.02 else None)
+        if packet.stream.type == "audio":
+            early.append(packet)  # muxing writes the file's header, which must know all streams
+        else:
+            try:
+                frames = packet.decode()
+            except (av.error.InvalidDataError, av.error.ArgumentError):  # the second for a frame that is too large
+                if not clock.frames:
+                    raise
+                damaged, frames = True, []  # a stretch of it; what follows may be whole
+            for frame in frames:
+                _add_frame(people, writer, clock, frame)
+        if writer.is_open:
+            for packet in early:
+                audio.add(packet)
+            early.clear()
+    if not clock.frames:
+        raise VideoError("This file has no readable frames.")
+    people.finish(clock.seconds + clock.period, writer)
+    writer.finish()
+    audio.finish()
+    # Audio may be longer than the frames, so with audio only the frames' own stream tells that the file is cut off.
+    own = stream_length(stream) or (None if audio.sources else length)
+    return VideoResult(
+        people=people.table(),
+        counts=people.counts,
+        frames=clock.frames,
+        analyzed=len(people.counts),
+        seconds=round(clock.seconds + clock.period, 3),
+        damaged=damaged or (own is not None and own - clock.seconds > 1 + clock.period),
+        elapsed=time.monotonic() - started,
+    )
+
+
+def _add_frame(people: _People, writer: VideoWriter, clock: Clock, frame: av.VideoFrame) -> None:
+    pts = clock.tick(frame)
+    rgb = upright(frame, float(clock.stream.sample_aspect_ratio or 1))
+    if not writer.is_open:
+        writer.open(rgb, clock.base(frame))
+    people.add(writer.fitted(rgb), pts, clock.seconds, writer)
+
+
+class _People:
+    """Who is in the frames so far. Frames between two analyzed ones wait until their boxes can be interpolated."""
+
+    def __init__(self, analyzer: FaceAnalyzer, threshold: float, rate: float):
+        self._analyzer, self._threshold, self._rate = analyzer, threshold, rate
+        self._quarters: int | None = None if analyzer.detector.name == "yunet" else 0  # see `_detect`
+        self._tracker, self._cuts = Tracker(window=None, confirm=1), SceneCuts()
+        self._before_cut: list[Track] = []
+        self._tracks: dict[int, Track] = {}
+        self._on_screen: dict[int, float] = {}
+        self._waiting: list[tuple[float, int, np.ndarray]] = []
+        self._last: tuple[float, list[Face]] = (-1.0, [])  # the last analyzed frame's time and faces
+        self.counts: list[tuple[float, int]] = []
+
+    def add(self, rgb: np.ndarray, pts: int, seconds: float, writer: VideoWriter) -> None:
+        """The next frame: analyzed and written, or kept until the next analyzed one."""
+        cut = self._cuts.is_cut(rgb)
+        # A little less than the period, or rounding would let the rate fall to half.
+        soon = seconds - self._last[0] < 0.9 / self._rate and len(self._waiting) < limits.MAX_WAITING
+        if self.counts and not cut and soon:
+            self._waiting.append((seconds, pts, rgb))
+            return
+        if cut:
+            self._write_waiting(writer, None)
+            self._change_scene()
+        self._add_screen_time(seconds)
+        # Videos with few frames per second must not forget between two of them.
+        self._tracker.memory = max(MEMORY, 1.5 * (seconds - self._last[0])) if self.counts else MEMORY
+        shown = self._tracker.update(self._detect(rgb), seconds, lambda faces: self._analyzer.estimate(rgb, faces))
+        self._write_waiting(writer, (seconds, shown))
+        self._tracks |= {track.id: track for track in self._tracker.tracks}
+        self.counts.append((round(seconds, 3), len(shown)))
+        self._last = (seconds, shown)
+        writer.write(rgb, pts, shown)
+
+    def finish(self, seconds: float, writer: VideoWriter) -> None:
+        """Write the frames that wait; the video ends at `seconds`."""
+        self._add_screen_time(seconds)
+        self._write_waiting(writer, None)
+
+    def table(self) -> list[Person]:
+        """Everyone detected often enough, longest on screen first."""
+        found = []
+        for track in self._tracks.values():
+            if track.seen < min(MIN_DETECTIONS, len(self.counts)) or track.id not in self._on_screen:
+                continue
+            face = track.as_face()
+            found.append(
+                Person(
+                    track.id, track.first, track.last, self._on_screen[track.id], face.age, face.age_low, face.age_high,
+                    face.gender, face.gender_probability,
+                )
+            )  # fmt: skip
+        return sorted(found, key=lambda person: -person.on_screen)
+
+    def _detect(self, rgb: np.ndarray) -> list[Face]:
+        """The faces of an analyzed frame. The first sure face decides whether the frames lie on their side."""
+        found = self._analyzer.detect(rgb, threshold=self._threshold, side=MAX_SIDE, quarters=self._quarters)
+        if self._quarters is None and (surest(found) >= SURE or len(self.counts) >= UNDECIDED):
+            self._quarters = found[0].rotation // 90 if surest(found) >= SURE else 0
+        return found
+
+    def _add_screen_time(self, seconds: float) -> None:
+        """Who was shown in the last analyzed frame was on screen until now."""
+        start, shown = self._last
+        for face in shown:
+            self._on_screen[face.track_id] = self._on_screen.get(face.track_id, 0.0) + seconds - start
+
+    def _change_scene(self) -> None:
+        """After a cut everyone is a new person, except where it was a flash and the old scene is back."""
+        if self._cuts.is_back():
+            self._tracker.tracks = self._before_cut
+        else:
+            self._before_cut = self._tracker.tracks
+            self._tracker.cut()
+
+    def _write_waiting(self, writer: VideoWriter, following: tuple[float, list[Face]] | None) -> None:
+        """Write the frames that wait, with boxes on their way to the following analyzed frame, if there is one."""
+        t0, before = self._last
+        t1, later = following or (t0, before)
+        later = {face.track_id: face for face in later}
+        for seconds, pts, rgb in self._waiting:
+            share = (seconds - t0) / (t1 - t0) if t1 > t0 else 0.0
+            writer.write(rgb, pts, [_between(face, later.get(face.track_id), share) for face in before])
+        self._waiting.clear()
+
+
+def _between(face: Face, later: Face | None, share: float) -> Face:
+    """A face on its way to its place in the next analyzed frame."""
+    if later is None:
+        return face
+    return replace(face, box=tuple((1 - share) * a + share * b for a, b in zip(face.box, later.box, strict=True)))

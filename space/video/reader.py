@@ -1,0 +1,123 @@
+"""Opens and checks a video, and reads its frames upright with increasing times."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from space.video import limits
+from space.video.result import VideoError
+
+SIDE = 1280  # pixels, longer side of the annotated video
+NOT_A_VIDEO = "This file isn't a readable video, or is damaged. Use MP4, MOV, WebM or AVI."
+SIZE_LIMIT = {"max_pixels": str(limits.MAX_PIXELS)}  # frames may be larger than the header says, or grow on the way
+_FORMATS = "mov,mp4,matroska,webm,avi"  # FFmpeg's names; other formats don't say beforehand what they hold
+
+
+def open_video(source: str | Path) -> av.container.InputContainer:
+    """Open a video file. Raises VideoError if it isn't one."""
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_streams": str(limits.MAX_STREAMS)}
+    try:
+        return av.open(
+            str(source),
+            options=options,  # a stranger's playlist would make FFmpeg open and fetch what it names
+            stream_options=[SIZE_LIMIT] * limits.MAX_STREAMS,  # opening decodes frames, to know what they are
+            metadata_errors="replace",
+        )
+    except ValueError:  # FFmpeg's for other formats and broken files, PyAV's for a file that names no streams
+        raise VideoError(NOT_A_VIDEO) from None
+
+
+def video_stream(video: av.container.InputContainer) -> av.VideoStream:
+    """The stream of frames, ready to decode. Raises VideoError if there is none, or it exceeds the limits."""
+    frames = [s for s in video.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not frames or frames[0] is not video.streams.video[0]:  # the cover of a song is no video
+        raise VideoError("This file has no video, only audio or text.")
+    stream = video.streams.video[0]
+    if stream.codec_context is None:
+        raise VideoError("The video's codec isn't supported. Use MP4, MOV, WebM or AVI.")
+    pixels = stream.codec_context.width * stream.codec_context.height
+    if not 0 < pixels <= limits.MAX_PIXELS:  # 0 where FFmpeg was not to look at one that is larger
+        raise VideoError(
+            f"The video's frames {'' if pixels else 'are unreadable or '}are too large: at most 4096 × 2304 pixels."
+        )
+    if video.duration and video.duration / av.time_base > limits.MAX_SECONDS + 1:
+        raise VideoError(too_long(video.duration / av.time_base))
+    stream.thread_type = "AUTO"
+    stream.codec_context.options = SIZE_LIMIT
+    return stream
+
+
+def stream_length(stream: av.VideoStream) -> float | None:
+    """Seconds that a stream says it lasts, in its header or, in Matroska, in a tag; None if it doesn't."""
+    lengths = []
+    if stream.duration and stream.time_base:
+        lengths.append(float(stream.duration * stream.time_base))
+    if stream.frames and stream.average_rate:  # AVI: FFmpeg shortens the duration of a file that is cut off
+        lengths.append(float(stream.frames / stream.average_rate))
+    if lengths:
+        return max(lengths)
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else None
+
+
+def too_long(seconds: float) -> str:
+    """The message for a video of so many seconds."""
+    return (
+        f"The video is too long ({seconds:.0f} s): at most {limits.MAX_SECONDS // 60} minutes. Trim it and try again."
+    )
+
+
+def upright(frame: av.VideoFrame, aspect: float) -> np.ndarray:
+    """A frame's pixels, uint8 [H, W, 3], rotated as its file says, longer side at most SIDE.
+
+    `aspect`: a pixel's width divided by its height; the output's pixels are square.
+    """
+    width, height = frame.width * aspect, float(frame.height)
+    scale = min(1.0, SIDE / max(width, height))
+    rgb = frame.to_ndarray(format="rgb24", width=max(2, round(width * scale)), height=max(2, round(height * scale)))
+    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90) % 4))
+
+
+class Clock:
+    """Gives each frame a time later than the one before, whatever the file says."""
+
+    def __init__(self, stream: av.VideoStream):
+        self.stream = stream
+        self.frames = 0
+        self.seconds = 0.0  # of the newest frame, from the first
+        self.period = float(1 / (stream.average_rate or 25))  # seconds between the two newest frames
+        self._shift, self._first, self._last = 0, None, None
+
+    def base(self, frame: av.VideoFrame) -> Fraction:
+        """Seconds per unit of a frame's time."""
+        return frame.time_base or self.stream.time_base or Fraction(1, 1000)
+
+    def tick(self, frame: av.VideoFrame) -> int:
+        """The next frame's time in units of `base`. Raises VideoError beyond the limits of length and frames."""
+        base, pts = self.base(frame), frame.pts
+        if pts is None:  # raw streams and old AVI files have no times, only a rate
+            pts = round(self.frames / (self.stream.average_rate or 25) / base)
+        pts += self._shift
+        if self._last is not None and pts <= self._last:
+            if float((self._last - pts) * base) > 0.5:  # joined recordings start their clock anew
+                step = self._last + max(1, round(self.period / base)) - pts
+                self._shift, pts = self._shift + step, pts + step
+            else:
+                pts = self._last + 1
+        if self._last is None:
+            self._first = pts
+        else:
+            self.period = float((pts - self._last) * base)
+        self._last = pts
+        self.seconds = float((pts - self._first) * base)
+        self.frames += 1
+        if self.seconds > limits.MAX_SECONDS + 1:
+            raise VideoError(too_long(self.seconds))
+        if self.frames > limits.MAX_FRAMES:
+            raise VideoError(f"The video has too many frames: at most {limits.MAX_FRAMES:,}. Trim it and try again.")
+        return pts

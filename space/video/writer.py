@@ -1,0 +1,59 @@
+"""Writes annotated frames as H.264 in MP4."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from space.annotate import blur, draw
+from space.face import Face
+
+
+class VideoWriter:
+    """The video stream of an MP4; the first frame decides its size."""
+
+    def __init__(self, out: av.container.OutputContainer, rate: Fraction | None, offset: float, blurred: bool):
+        """`rate`: frames per second; `offset`: seconds to subtract from times; `blurred`: blur faces too."""
+        self._out, self._rate, self._offset, self._blurred = out, rate, offset, blurred
+        self._stream = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the first frame is known, and with it the file's header."""
+        return self._stream is not None
+
+    def open(self, rgb: np.ndarray, base: Fraction) -> None:
+        """Add the stream, in the size of `rgb`; times are in units of `base` seconds."""
+        height, width = (max(2, side // 2 * 2) for side in rgb.shape[:2])  # H.264 wants even sides
+        stream = self._out.add_stream("libx264", rate=self._rate or 25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": "veryfast", "crf": "23"}
+        context = stream.codec_context
+        context.time_base = base
+        # Named, since players take what is not named for BT.709 when it is large and for BT.601 when it is small.
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        self._stream = stream
+
+    def fitted(self, rgb: np.ndarray) -> np.ndarray:
+        """A frame in the stream's size: its own may be odd, or change on the way."""
+        size = (self._stream.width, self._stream.height)
+        return rgb if rgb.shape[1::-1] == size else cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+    def write(self, rgb: np.ndarray, pts: int, faces: list[Face]) -> None:
+        """Draw faces on a fitted frame and write it."""
+        if self._blurred:
+            rgb = blur(rgb, faces)
+        frame = av.VideoFrame.from_ndarray(draw(rgb, faces), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        base = self._stream.codec_context.time_base
+        frame.pts, frame.time_base = max(0, pts - round(self._offset / base)), base
+        self._out.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._out.mux(self._stream.encode())

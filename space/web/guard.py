@@ -1,0 +1,301 @@
+"""What strangers may ask of the server, checked before Gradio sees it.
+
+Gradio reads a request's JSON whole however large it is, keeps every name of a session, and fetches pictures and files
+from addresses that visitors name. Here a request has a largest size and number of values, uploads stop while the disk
+is nearly full, no address is ever fetched, and routes that this app has no use for are closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import traceback
+import types
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import gradio as gr
+from fastapi.exceptions import RequestValidationError
+from gradio import processing_utils, queueing, route_utils, routes
+from gradio.route_utils import API_PREFIX
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from space.video.limits import MAX_BYTES
+
+MAX_JSON = 70_000_000  # bytes of a call: a photo of 50 MB as a data: URL
+MAX_VALUES = 200_000  # of its JSON, each 100 bytes and more of memory while it is read; 2,000 files have 20,000
+MAX_OTHER = 1_000_000  # bytes of any other request
+MAX_UPLOAD = 10 * MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
+MAX_QUEUED_PER_ADDRESS = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
+MAX_DRAIN_BYTES = 200_000_000  # bytes of a refused request that are read before the connection ends
+MIN_FREE_BYTES = 500_000_000  # bytes that must be free where uploads go
+_OTHER_SITE = "Another site's page can't do that."
+_NO_ENDPOINT = "There is no such endpoint."
+_TOO_MANY = f"This request has too many values: at most {MAX_VALUES:,}."
+_REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
+# What Gradio would get for a visitor, or pass on to another app.
+_FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
+_JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+)/?$")
+_MCP = f"{API_PREFIX}/mcp"
+# Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
+_CLOSED = re.compile(
+    rf"({API_PREFIX})?/(api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
+    r"component_server|profiling|runs|run-history)\b"
+)
+_FILE_ROUTE = re.compile(r"/gradio_api/file=(/.+|[A-Za-z]:.+)$")
+_SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+
+
+class Guard:
+    """ASGI middleware; answers with a status and a sentence what it does not let through.
+
+    Args:
+        app: what is guarded.
+        root_path: the path, or the whole address, under which a proxy shows the app.
+        hosts: names that a `Host` header may have; None for any.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str = "", hosts: frozenset[str] | None = None):
+        self.app, self.hosts = app, hosts
+        address = urlsplit(root_path)
+        self.prefix, self.public = address.path.rstrip("/"), address.hostname
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        refused = self.foreign(scope)
+        if scope["type"] == "websocket":
+            return await (
+                send({"type": "websocket.close", "code": 1008}) if refused else self.app(scope, receive, send)
+            )
+
+        # A proxy may leave its prefix in front of the path or take it away; Gradio knows both.
+        full = unquote(scope["path"])
+        path = full.removeprefix(self.prefix) if full.startswith(f"{self.prefix}/") else full
+        uploading = path == f"{API_PREFIX}/upload"
+        joining, mcp = scope["method"] == "POST" and _JOINING.search(path), path.startswith(_MCP)
+        limit = MAX_UPLOAD if uploading else MAX_JSON if joining or mcp else MAX_OTHER
+        headers = Headers(scope=scope)
+        refusal = None
+        if _FETCHING.search(path):
+            refusal = (403, _REFUSED)
+        elif refused:
+            refusal = (403, refused)
+        elif path.startswith("/logout") and headers.get("sec-fetch-site") == "cross-site":
+            refusal = (403, _OTHER_SITE)
+        elif _CLOSED.match(path):
+            refusal = (404, "Not found.")
+        elif _declared(scope) > limit:
+            refusal = (413, _too_large(limit))
+        elif uploading and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
+            refusal = (507, "The server has no room for more files now. Try again in an hour.")
+        elif joining and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
+            refusal = (
+                503,
+                f"{MAX_QUEUED_PER_ADDRESS} of your requests are waiting already. Try again when they are answered.",
+            )
+        if refusal:
+            await _drain(receive)
+            return await _answer(*refusal)(scope, receive, send)
+
+        if mcp:  # its calls come to the queue from this machine, with these headers
+            MutableHeaders(scope=scope)["x-forwarded-for"] = _address(scope)
+        received = values = 0
+
+        async def counted() -> Message:
+            nonlocal received, values
+            message = await receive()
+            body = message.get("body", b"")
+            received += len(body)
+            values += 0 if uploading else sum(map(body.count, (b",", b"[", b"{")))
+            if received > limit or values > MAX_VALUES:  # FastAPI answers with it, from wherever the body is read
+                if message.get("more_body"):
+                    await _drain(receive)
+                raise HTTPException(413, _too_large(limit) if received > limit else _TOO_MANY)
+            return message
+
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except Exception:  # the server's own log would quote the message, and with it the visitor
+            log_traceback_without_message()
+            if not started:
+                await _answer(500, "This failed.")(scope, receive, send)
+            else:
+                with contextlib.suppress(Exception):  # it may have gone, or been answered to the end
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def foreign(self, scope: Scope) -> str | None:
+        """Why a request comes from a page that has no business here; None if it doesn't.
+
+        A browser sends a page's own address as `Origin` with what may change something and with WebSockets. An app that
+        runs on the visitor's own machine serves only its own pages: others in the same browser get nothing, also not
+        under a name that they let point to this machine (DNS rebinding).
+        """
+        headers = Headers(scope=scope)
+        host = _hostname(headers.get("host"))
+        forwarded = _hostname(headers.get("x-forwarded-host", "").split(",")[0].strip())  # each proxy may add one
+        if self.hosts is not None and host not in (self.hosts | LOOPBACK | {self.public}) - {None}:
+            return "This app doesn't serve this host name. Start it with --root-path and its public address."
+        origin = headers.get("origin")
+        if origin is None or scope.get("method") in ("GET", "HEAD"):
+            return None
+        own = LOOPBACK | {host, forwarded, self.public} - {None}
+        return _OTHER_SITE if host in LOOPBACK and _hostname(origin) not in own else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is of this machine alone."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host in LOOPBACK
+
+
+def _hostname(address: str | None) -> str | None:
+    """The host of an address or of a `Host` header, without its port; None if it has none."""
+    if not address:
+        return None
+    try:
+        return urlsplit(address if "//" in address else f"//{address}").hostname
+    except ValueError:
+        return None
+
+
+async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Answer to a request that is not of the form that its route takes; FastAPI's own would repeat all of it."""
+    return _answer(
+        422, "; ".join(f"{'.'.join(map(str, e['loc']))[:100]}: {e['msg'][:100]}" for e in error.errors()[:5])
+    )
+
+
+def tame() -> None:
+    """Make Gradio refuse addresses where files are expected, and log failures without what was sent.
+
+    It keeps names of sessions, whatever they are, and fails for functions that there are not: both are refused here.
+    """
+
+    async def refuse(url: str, cache_dir: str) -> str:
+        own = _own_file(url)  # which language models name by its address
+        if own is None:
+            raise gr.Error(_REFUSED, print_exception=False)
+        return own
+
+    processing_utils.async_ssrf_protected_download = refuse
+
+    find = route_utils.get_fn
+
+    def get_fn(blocks, api_name, body):
+        if body.session_hash and not _SESSION.fullmatch(body.session_hash):
+            raise HTTPException(422, "A session_hash has at most 64 letters, digits, _ and -.")
+        if body.fn_index is not None and body.fn_index not in blocks.fns:
+            raise HTTPException(404, _NO_ENDPOINT)
+        try:
+            return find(blocks, api_name, body)
+        except route_utils.FnIndexInferError:
+            raise HTTPException(404, _NO_ENDPOINT) from None
+
+    if find.__module__ == route_utils.__name__:  # once
+        route_utils.get_fn = get_fn
+    logging.getLogger("mcp").setLevel(logging.ERROR)  # its warnings quote callers
+    for module in (queueing, routes):
+        module.traceback = types.SimpleNamespace(print_exc=log_traceback_without_message)
+
+
+def log_traceback_without_message() -> None:
+    """Log where the current exception came from and its kind, but not its message: that quotes visitors."""
+    kind, _, place = sys.exc_info()
+    print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
+
+
+def _own_file(url: str) -> str | None:
+    """The path of a file that was uploaded to this app, from its address here; None for any other address.
+
+    Nothing is fetched: whatever host the address names, only the path of an upload counts.
+    """
+    uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
+    with contextlib.suppress(ValueError, OSError):  # no address, no path
+        match = _FILE_ROUTE.search(unquote(urlsplit(url).path))
+        path = Path(match[1]).resolve() if match else None
+        if path and path.is_relative_to(uploads) and path.is_file():
+            return str(path)
+    return None
+
+
+def signed_in(app, cookies: dict[str, str]) -> bool:
+    """Whether a request with these cookies may use the app: Gradio's own rule, for the routes that it does not know."""
+    if app.auth is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(cookies.get(name) in app.tokens for name in names)
+
+
+def credentials(text: str) -> tuple[str, str]:
+    """`user:password` → both. Raises ValueError with a sentence that does not repeat them."""
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise ValueError("must be USER:PASSWORD")
+    return user, password
+
+
+def queued_for(scope: Scope) -> int:
+    """How many requests of the same address stand in Gradio's queue."""
+    queues = scope["app"].get_blocks()._queue.event_queue_per_concurrency_id.values()
+    address = _address(scope)
+    return sum(_address(event.request.scope) == address for queue in queues for event in queue.queue)
+
+
+def _address(scope: Scope) -> str:
+    """Who asks. A proxy in the same network, as on Spaces, says for whom; what others say is not believed."""
+    host = (scope.get("client") or ("", 0))[0]
+    try:
+        near = ipaddress.ip_address(host).is_private
+    except ValueError:
+        near = False
+    if not near:
+        return host
+    # Each proxy appends whom it saw; what stands before the last one that is no proxy is the visitor's own text.
+    for entry in reversed(dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+        with contextlib.suppress(ValueError):
+            if not ipaddress.ip_address(entry.strip()).is_private:
+                return entry.strip()
+    return host
+
+
+def _declared(scope: Scope) -> int:
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+async def _drain(receive: Receive) -> None:
+    """Read what the client still sends, within reason: many look for an answer only after that."""
+    left = MAX_DRAIN_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
+
+
+def _too_large(limit: int) -> str:
+    return f"This request is too large: at most {limit // 1_000_000:,} MB."
+
+
+def _answer(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"detail": text, "error": text}, status)  # Gradio's clients look at either

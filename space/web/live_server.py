@@ -1,0 +1,114 @@
+"""The live stream's WebSocket: takes a visitor's newest camera frame and sends the faces in it.
+
+Gradio's own streaming puts every frame through its queue and cannot tell when a frame was taken; this takes the frame
+from memory, sends text that the page draws over the moving picture, and nothing touches the disk. The page's side is
+`tabs/live.js`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from space.analyzer import FaceAnalyzer
+from space.live import LiveStream, _farewell
+from space.photo import PhotoError
+from space.web.guard import signed_in
+
+PATH = "/live"
+MAX_BYTES = 1_000_000  # of a frame
+MAX_VISITORS = 8  # at once; they take turns, so that each gets a share of the frames
+BAD_FRAMES = 50  # in a row, after which a connection is closed
+IDLE_TIMEOUT = 60.0  # seconds without a frame after which a connection is closed
+_HEADER = struct.Struct("<I")  # number of the frame, then its JPEG
+log = logging.getLogger(__name__)
+
+
+class LiveServer:
+    """The WebSocket endpoint: all visitors share one analyzer and take turns frame by frame.
+
+    A message is a frame's number (uint32, little-endian) and its JPEG; the answer is `LiveStream.answer` as JSON with
+    `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analysed the newest counts.
+    """
+
+    def __init__(self, analyzer: FaceAnalyzer):
+        self._analyzer = analyzer
+        # One frame of one visitor at a time, first come first served: nobody's stream starves another's.
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="live")
+        self.visitors = 0
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One visitor, from first to last frame. `guard.Guard` has checked where the page comes from."""
+        if not signed_in(socket.app, socket.cookies):
+            await socket.close(1008)
+            return
+        await socket.accept()
+        if self.visitors >= MAX_VISITORS:
+            await _farewell(socket, f"{self.visitors} others are live now. Try again in a minute.")
+            return
+        self.visitors += 1
+        newest: list[bytes] = []
+        arrived = asyncio.Event()
+        tasks = [
+            asyncio.create_task(t)
+            for t in (self._receive(socket, newest, arrived), self._send(socket, newest, arrived))
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # Starlette's word for an answer to somebody who has gone
+        except StreamClosed as refused:
+            await _farewell(socket, str(refused))
+        finally:
+            self.visitors -= 1
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _receive(self, socket: WebSocket, newest: list[bytes], arrived: asyncio.Event) -> None:
+        while True:
+            try:
+                message = await asyncio.wait_for(socket.receive_bytes(), IDLE_TIMEOUT)
+            except TimeoutError:
+                raise StreamClosed("The camera sent nothing for a minute. Start it again.") from None
+            except KeyError:  # a text, as Starlette sees it
+                message = None
+            if not isinstance(message, bytes):
+                raise StreamClosed("A frame must be sent as bytes.")
+            if not _HEADER.size < len(message) <= MAX_BYTES:
+                raise StreamClosed(f"A frame must be a number and a JPEG of at most {MAX_BYTES // 1000:,} kB.")
+            newest[:] = [message]
+            arrived.set()
+
+    async def _send(self, socket: WebSocket, newest: list[bytes], arrived: asyncio.Event) -> None:
+        stream, bad = LiveStream(self._analyzer), 0
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            (message,) = newest
+            (number,) = _HEADER.unpack_from(message)
+            work = asyncio.get_running_loop().run_in_executor(
+                self._pool, stream.answer, message[_HEADER.size :], time.monotonic()
+            )
+            try:
+                answer = await work
+            except PhotoError as error:
+                answer = {"error": str(error)}
+            except Exception:
+                # One bad frame ends neither this stream nor another's.
+                log.exception("A live frame could not be analysed")
+                answer = {"error": "This frame could not be analysed."}
+            bad = bad + 1 if "error" in answer else 0
+            if bad >= BAD_FRAMES:
+                raise StreamClosed(f"{answer['error']} Too many such frames.")
+            await socket.send_json({"frame": number, **answer})
+
+
+class StreamClosed(Exception):
+    """The stream ends; the message is for the visitor."""

@@ -1,0 +1,41 @@
+"""A bundle's own card and figures, for the page: how good the model is, and for whom it errs."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+from space.bundle import Bundle
+from space.download import BundleError, hub_file
+
+_IMAGE = re.compile(r"!\[([\w ,]*)\]\((figures/[\w.-]+\.png)\)\n?")
+
+
+def about(bundle: Bundle) -> tuple[str, list[tuple[str, str]]]:
+    """The model card as markdown without its figures, and they as (caption, `data:` URL).
+
+    Documents of a Hub model are fetched only now; what cannot be had is left out.
+    """
+    readme = _document(bundle, "README.md")
+    if readme is None:
+        return f"{bundle.source} has no model card that can be read.", []
+    text = re.sub(r"\A---\n.*?\n---\n", "", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    figures = []
+    for caption, name in _IMAGE.findall(text):
+        path = _document(bundle, name)
+        if path:
+            figures.append((caption, "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()))
+    return _IMAGE.sub("", text), figures
+
+
+def _document(bundle: Bundle, name: str) -> Path | None:
+    entry = bundle.card["files"].get(name)
+    if (bundle.folder / name).is_file():
+        return bundle.folder / name
+    if entry is None or bundle.revision is None:
+        return None
+    try:
+        return hub_file(bundle.source, name, bundle.revision, sha256=entry["sha256"])[1]
+    except BundleError:
+        return None

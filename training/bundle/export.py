@@ -1,0 +1,242 @@
+"""From a trained network to a model bundle: ONNX, proved equal to Keras, with card and hashes.
+
+A bundle appears whole or not at all: it is written beside its place and renamed. Knows nothing of how the
+network was trained; that comes in as plain values for the card.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from space.bundle import CARD, FORMAT, verify
+from space.crop import load_template
+from space.download import BundleError, sha256_of
+from space.estimator import Estimator
+from space.face import EXAMPLES
+from training.atomic import new_folder
+from training.bundle import model_card
+
+KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")
+MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
+TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
+_ROLES = {
+    "model.onnx": "onnx-float32",
+    "model.int8.onnx": "onnx-int8",
+    "config.json": "keras-config",
+    "metadata.json": "keras-metadata",
+    "model.weights.h5": "keras-weights",
+}
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "datasets", "tf2onnx", "onnx", "onnxruntime")
+
+
+class ExportError(RuntimeError):
+    """The network cannot be exported faithfully; the message says why."""
+
+
+def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
+    """Write the Keras files and model.onnx, and prove ONNX equal to Keras.
+
+    `config.json`, `metadata.json` and `model.weights.h5` are the members of a `.keras` archive: what
+    `keras.saving.load_model("hf://user/name")` downloads from a repository.
+
+    Args:
+        network: from `networks.build`, float32 policy.
+        folder: an existing folder.
+        faces: uint8 [N, 200, 200, 3], real ones, for the proof.
+
+    Raises:
+        ExportError: the conversion failed, or an age differs by 0.01 year or more.
+    """
+    import keras
+
+    from training.model.prediction import predict
+
+    save_keras(network, folder)
+    if keras.backend.backend() == "tensorflow":
+        convert(network, folder / "model.onnx")
+    else:
+        # Only TensorFlow's converter keeps the batch dynamic without further packages.
+        result = subprocess.run(
+            [sys.executable, "-m", "training.bundle.export", str(folder), str(folder / "model.onnx")],
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+            cwd=Path(__file__).resolve().parent.parent.parent,
+            capture_output=True,
+            text=True,
+        )
+        if result.returncode:
+            raise ExportError(f"The ONNX conversion failed: {result.stderr.strip().splitlines()[-1]}")
+    keras_out = predict(network, faces)
+    onnx_out = Estimator(folder / "model.onnx").predict(np.asarray(faces))
+    difference = float(np.max(np.abs(keras_out["age"] - onnx_out["age"])))
+    if not difference < TOLERANCE:  # NaN fails too
+        raise ExportError(f"ONNX and Keras differ by {difference:.4f} years on real faces; {TOLERANCE} is allowed.")
+    gender = float(np.max(np.abs(keras_out["p_female"] - onnx_out["p_female"])))
+    print(f"ONNX equals Keras on {len(faces)} faces: ages within {difference:.6f} year, gender within {gender:.6f}")
+
+
+def save_keras(network, folder: Path) -> None:
+    """Write a network as the members of its `.keras` archive."""
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "model.keras"
+        network.save(archive)
+        with zipfile.ZipFile(archive) as members:
+            for name in KERAS_FILES:
+                members.extract(name, folder)
+
+
+def load_keras(folder: Path):
+    """The network that `save_keras` wrote; BundleError if the folder has none."""
+    import keras
+
+    folder = Path(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "model.keras"
+        try:
+            with zipfile.ZipFile(archive, "w") as members:
+                for name in KERAS_FILES:
+                    members.write(folder / name, name)
+            return keras.saving.load_model(archive, compile=False)
+        except FileNotFoundError as error:
+            raise BundleError(f"{folder} has no Keras weights ({Path(error.filename).name} is missing).") from error
+
+
+def convert(network, path: Path) -> None:
+    """Write `network` as ONNX with a dynamic batch. Needs Keras on TensorFlow."""
+    import onnx
+
+    network(np.zeros((1, *network.input.shape[1:]), np.uint8))  # export() wants a model that was called
+    network.export(path, format="onnx", verbose=False)
+    model = onnx.load(path)
+    for value in [*model.graph.input, *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def write_card(
+    folder: Path, network, age_head: str, calibration: dict | None, metrics: dict, provenance: dict, served: dict
+) -> None:
+    """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files.
+
+    `served`: what `quantize.quantize` returned.
+    """
+    from training.model import networks
+
+    card = {
+        "format": FORMAT,
+        "network": network.name,
+        "age_head": age_head,
+        "parameters": network.count_params(),
+        "input": {"name": "face", "dtype": "uint8", "size": [networks.INPUT_SIZE] * 2, "channels": "RGB"},
+        "crop": load_template().as_dict(),
+        "genders": ["male", "female"],
+        "ages": [0, networks.AGES - 1] if age_head == "distribution" else None,
+        "calibration": calibration,
+        "metrics": metrics,
+        "provenance": {
+            **provenance,
+            "date": datetime.date.today().isoformat(),
+            "python": platform.python_version(),
+            "packages": _versions(),
+        },
+        "serve": served["serve"],
+        "quantization": {name: value for name, value in served.items() if name != "serve"},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    shutil.copy(Path(__file__).with_name("predict.py"), folder / "predict.py")
+    shutil.copy(EXAMPLES / "age-20-26-female.jpg", folder / model_card.EXAMPLE)
+    _list_files(folder, card)
+
+
+def _list_files(folder: Path, card: dict) -> None:
+    """Write README.md and age_gender.json for the files that are in `folder`."""
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CARD}
+    names = sorted({*present, "README.md"})
+    readme = model_card.render({**card, "files": dict.fromkeys(names)})
+    (folder / "README.md").write_text(readme, encoding="utf-8", newline="\n")
+    files = {
+        name: {
+            "sha256": sha256_of(folder / name),
+            "bytes": (folder / name).stat().st_size,
+            "role": _ROLES.get(name, "figure" if name.startswith("figures/") else "document"),
+        }
+        for name in names
+    }
+    (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1) + "\n")
+
+
+def embed(bundle: Path, target: Path) -> None:
+    """Copy what serving needs of a bundle to `target`, without Keras files and files of more than MAX_EMBEDDED.
+
+    Raises:
+        BundleError: `bundle` is no whole bundle.
+    """
+    bundle = Path(bundle)
+    card = verify(bundle)
+    with new_folder(target) as folder:
+        for name, entry in card["files"].items():
+            if not entry["role"].startswith("keras") and entry["bytes"] <= MAX_EMBEDDED:
+                (folder / name).parent.mkdir(exist_ok=True)
+                shutil.copy(bundle / name, folder / name)
+        _list_files(folder, card)
+
+
+def untrained(name: str, target: Path) -> None:
+    """A network with random weights in all forms in `target`, for the benchmark."""
+    from training.bundle import quantize
+    from training.model import networks
+
+    noise = np.random.default_rng(0).integers(0, 256, (16, networks.INPUT_SIZE, networks.INPUT_SIZE, 3), np.uint8)
+    with new_folder(target) as folder:
+        network = networks.build(name)
+        network.save(folder / "model.keras")
+        convert(network, folder / "model.onnx")
+        quantize.convert(folder / "model.onnx", folder / "model.int8.onnx", noise)
+
+
+def current_commit() -> str | None:
+    """The full SHA of this checkout's commit, None outside of a repository."""
+    root = Path(__file__).resolve().parent.parent.parent
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        description="Convert a bundle's Keras files to ONNX, or copy what serving needs of a bundle to another folder."
+    )
+    parser.add_argument("source", type=Path, help="a bundle's folder; or vgg16 or compact for one with random weights")
+    parser.add_argument("target", type=Path, help="an .onnx file, or the folder for the copy or the random network")
+    options = parser.parse_args()
+    if str(options.source) in ("compact", "vgg16"):
+        untrained(str(options.source), options.target)
+    elif options.target.suffix == ".onnx":
+        convert(load_keras(options.source), options.target)
+    else:
+        embed(options.source, options.target)

@@ -1,0 +1,38 @@
+"""Report what a UTKFace source holds.
+
+python -m training.data SOURCE"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import numpy as np
+
+from training.data.load import load_utkface
+from training.data.samples import POLICIES, PROTOCOLS, describe
+from training.data.sources import DATASET, DataError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Report what a source holds; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.data", description="Report what a UTKFace source holds.")
+    parser.add_argument("source", nargs="?", default=DATASET)
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub dataset")
+    parser.add_argument("--policy", default="clean", choices=POLICIES)
+    options = parser.parse_args(arguments)
+    try:
+        samples, report = load_utkface(options.source, policy=options.policy, revision=options.revision)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report)
+    for name, buckets in PROTOCOLS["80/10/10"].items():
+        print(f"  {name}: {describe(samples.take(np.isin(samples.bucket, buckets)))}")
+    print(json.dumps(report.as_dict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Encoded images → one array of face crops, kept on disk."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from training.data.samples import IMAGE_SIZE, Samples
+from training.data.sources import DataError, cache_folder
+
+_IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
+
+
+def decode(
+    samples: Samples,
+    cut: Callable[[np.ndarray], np.ndarray] | None = None,
+    *,
+    cache_dir: str | os.PathLike | None = None,
+) -> tuple[Samples, np.ndarray]:
+    """Decode the pictures, in parallel, into one array that is kept on disk for the next time.
+
+    Args:
+        samples: N faces.
+        cut: makes a chip, uint8 [200, 200, 3], of a photograph, uint8 [H, W, 3]; ValueError where there is no face.
+            None: pictures of 200 x 200 pixels are face crops already; others are cropped if they aren't framed as
+            UTKFace's (`framing.Cut.crop_unless_framed`). A `cut` with a `name` is kept on disk under it, others are
+            not.
+        cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
+            `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
+
+    Returns:
+        The samples whose picture can be read (those that cannot are named on the terminal), and their
+        pictures: uint8 [M, 200, 200, 3] RGB, read-only, memory-mapped when cached.
+
+    Raises:
+        DataError: no picture can be read, or the disk has no room for the cache.
+    """
+    if len(samples) <= _IN_MEMORY or (cut and not hasattr(cut, "name")):
+        images = np.empty((len(samples), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        order = _decode_into(samples, images, cut)
+    else:
+        images, order = _decode_cached(samples, cut, cache_dir)
+    if len(order) < len(samples):
+        names = [str(name) for name in np.delete(samples.name, order)]
+        what = (
+            "Pictures without a detectable face" if cut else "Unreadable pictures, or photos without a detectable face,"
+        )
+        print(f"{what} left out: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
+        if not len(order):
+            reason = "No face was found in them." if cut else "They are damaged, or photos in which no face is found."
+            raise DataError(f"None of the pictures can be used. {reason}")
+        samples, images = samples.take(order), images[: len(order)]
+    images.flags.writeable = False
+    return samples, images
+
+
+def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.ndarray]:
+    folder = Path(cache_dir or cache_folder())
+    key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
+    key += f"-{IMAGE_SIZE}" + (f"-{cut.name}" if cut else "")
+    pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
+    shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
+    if pixels.is_file() and places.is_file():
+        images = np.load(pixels, mmap_mode="r")
+        if images.shape == shape:
+            return images, np.load(places)
+    partial = pixels.with_suffix(f".partial-{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        need, free = int(np.prod(shape)), shutil.disk_usage(folder).free
+        if free < need + (64 << 20):
+            raise DataError(
+                f"{folder} has {free / 1e9:.1f} GB free, decoded pictures need {need / 1e9:.1f} GB: make room, or set "
+                "AGE_GENDER_CACHE to a folder on a larger disk."
+            )
+        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        order = _decode_into(samples, images, cut)
+        images.flush()
+        del images
+        np.save(places, order)
+        partial.replace(pixels)
+    except OSError as error:
+        raise DataError(f"Cannot keep decoded pictures in {folder}: {error}. Set AGE_GENDER_CACHE.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return np.load(pixels, mmap_mode="r"), order
+
+
+def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
+    """Fill `images` from its beginning; returns which sample each picture is of, without those that cannot be read."""
+    photos = []
+
+    @functools.cache
+    def cropper():
+        from space.detector import load_detector
+        from training.data.framing import Cut
+
+        return Cut(load_detector()[0])
+
+    def one(i: int) -> bool:
+        try:
+            encoded = samples.encoded[i]
+            if cut:
+                images[i] = cut(decode_picture(encoded, size=None))
+            elif image_size(encoded) == (IMAGE_SIZE, IMAGE_SIZE):
+                images[i] = decode_picture(encoded)
+            else:  # perhaps a photo under the name of a face crop
+                images[i], cropped = cropper().crop_unless_framed(decode_picture(encoded, size=None))
+                photos.extend([i] * cropped)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
+            return False
+        return True
+
+    count = len(samples)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        readable = np.fromiter(
+            tqdm(pool.map(one, range(count), chunksize=64), "Decoding", count, unit=" pictures", disable=count < 1000),
+            bool,
+            count,
+        )
+    if photos:
+        print(f"{len(photos)} of {count} pictures are photos, not face crops: their faces are detected and cropped")
+    order = np.arange(count)
+    usable = int(readable.sum())
+    # Gaps are filled from the end: to leave them out by an index would copy gigabytes into memory.
+    for gap, last in zip(np.flatnonzero(~readable[:usable]), usable + np.flatnonzero(readable[usable:]), strict=True):
+        images[gap], order[gap] = images[last], last
+    return order[:usable]
+
+
+def image_size(encoded: bytes | str) -> tuple[int, int]:
+    """Width and height of a picture (bytes, or the path of a file), in pixels; its pixels are not decoded."""
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        return image.size
+
+
+def decode_picture(encoded: bytes | str, size: int | None = IMAGE_SIZE) -> np.ndarray:
+    """One picture (bytes, or the path of a file) as uint8 [size, size, 3] RGB, or in its own size for None.
+
+    OSError if it is damaged.
+    """
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        if size and image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        return np.asarray(image)

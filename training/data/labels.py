@@ -1,0 +1,89 @@
+"""Labels from columns or, failing that, from file names (age_gender_race_datetime)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from pathlib import Path
+
+from training.data.report import Report
+from training.data.samples import GENDERS, OLDEST, RACES
+
+# Three files lack the race in their name; values from the corrections published with Paplham & Franc,
+# "A Call to Reflect on Evaluation Practices for Age Estimation", CVPR 2024, arXiv 2307.04570.
+_MISSING_RACE = {
+    "39_1_20170116174525125": 1,
+    "61_1_20170109142408075": 1,
+    "61_1_20170109150557335": 3,
+}
+# Copies are named "20_0_0_2017… (1)" by Windows and "… - Copy" or "… copy" by others.
+_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)( ?\(\d+\)| - Copy( \(\d+\))?| copy( \d+)?)?")
+
+
+def race_names(names: list[str] | None) -> tuple[str, ...]:
+    """The races of a dataset that names its classes; UTKFace's if it does not, or names those."""
+    if not names or all(_index(name, RACES) >= 0 for name in names):
+        return RACES
+    return tuple(name.replace("_", " ") for name in names)
+
+
+def sha256_of_image(picture: dict | None) -> str | None:
+    if not picture or (picture["bytes"] is None and not picture["path"]):
+        return None
+    try:
+        content = picture["bytes"] if picture["bytes"] is not None else Path(picture["path"]).read_bytes()
+    except OSError:
+        return None
+    return hashlib.sha256(content).hexdigest() if content else None
+
+
+def stem(path: str) -> str:
+    name = path.replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"(\.(jpe?g|png|webp|bmp|chip))+$", "", name, flags=re.IGNORECASE).strip()
+
+
+def parse_name(name: str, report: Report) -> tuple[float, float, int, int] | None:
+    if name in _MISSING_RACE:
+        report.corrected.append(name)
+        age, gender, _ = name.split("_")
+        return int(age), int(age), int(gender), _MISSING_RACE[name]
+    match = _NAME.fullmatch(name)
+    return parse_label(*match.groups()[:3]) if match else None
+
+
+def class_name(value, class_names):
+    return class_names[value] if class_names and isinstance(value, int) and 0 <= value < len(class_names) else value
+
+
+def parse_label(age, gender, race, races: tuple[str, ...] = RACES) -> tuple[float, float, int, int] | None:
+    """Labels as numbers or words → (first year, last year, gender, race), or None if age or gender makes no sense."""
+    years, gender = _years(str(age)), _index(gender, GENDERS)
+    return (*years, gender, _index(str(race).replace("_", " "), races)) if years and gender >= 0 else None
+
+
+@functools.lru_cache(maxsize=256)
+def _years(age: str) -> tuple[float, float] | None:
+    """`31`, `30-39` or `more than 70` → first and last year; None if it is nothing of the kind or out of range."""
+    text = age.strip().lower()
+    if match := re.fullmatch(r"(\d+)\s*[-–]\s*(\d+)", text):
+        first, last = map(float, match.groups())
+    elif match := re.fullmatch(r"more than (\d+)|(\d+)\s*\+", text):
+        first, last = float(match[1] or match[2]), float(OLDEST)
+    else:
+        try:
+            first = last = float(text)
+        except ValueError:
+            return None
+    return (first, last) if 0 <= first <= last <= OLDEST else None  # NaN fails too
+
+
+@functools.lru_cache(maxsize=256)
+def _index(value, names: tuple[str, ...]) -> int:
+    """A label given as index or name (singular or plural, any case) → index, -1 if it is neither."""
+    text = str(value).strip().lower()
+    if re.fullmatch(r"\d+(\.0)?", text):
+        number = int(float(text))
+        return number if number < len(names) else -1
+    lowered = [name.lower() for name in names]
+    return next((i for i, name in enumerate(lowered) if text in (name, name + "s", name[0])), -1)

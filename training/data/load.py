@@ -1,0 +1,151 @@
+"""UTKFace and FairFace through the `datasets` library: samples with labels, hash-bucket splits, decoded pictures.
+
+Takes a Hub dataset, a folder, a tar or parquet files, in every layout UTKFace is passed around in, and
+finds labels by columns or, failing that, by file name (age_gender_race_datetime). Ages may be years or, as in
+FairFace, bins of years. Splits depend only on a picture's bytes, so they are the same in every layout that keeps
+the files.
+
+Knows nothing of networks or training.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from training.data.labels import class_name, parse_label, parse_name, race_names, sha256_of_image, stem
+from training.data.report import Report
+from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples
+from training.data.sources import DATASET, DataError, commit_of, open_source
+
+
+def load_utkface(
+    source: str | os.PathLike = DATASET,
+    *,
+    split: str = "all",
+    policy: str = "clean",
+    protocol: str = "80/10/10",
+    revision: str | None = None,
+) -> tuple[Samples, Report]:
+    """Read UTKFace.
+
+    Args:
+        source: a Hub dataset id, a folder (of pictures, tars or parquet files), a tar, a parquet file, or
+            a glob pattern of such files.
+        split: "train", "validation", "test" or "all".
+        policy: "clean" keeps one of each group of byte-identical files and leaves out groups whose age or
+            gender disagree; "all" keeps every file.
+        protocol: "80/10/10" or "60/20/20".
+        revision: branch, tag or commit of a Hub dataset.
+
+    Returns:
+        The samples and a report of what was read, rejected, corrected and dropped, and why.
+
+    Raises:
+        DataError: nothing there, nothing usable, or an unknown split, policy or protocol.
+    """
+    for value, known, what in ((policy, POLICIES, "policy"), (protocol, PROTOCOLS, "protocol")):
+        if value not in known:
+            raise DataError(f"Unknown {what} {value!r}: choose one of {', '.join(known)}.")
+    if split not in (*SPLITS, "all"):
+        raise DataError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}, all.")
+
+    report = Report(str(source), policy)
+    dataset = open_source(str(source), revision)
+    report.revision = commit_of(dataset)
+    samples = _read(dataset, report)
+    samples = _deduplicate(samples, report)
+    report.used = len(samples)
+    if not len(samples):
+        raise DataError(f"No usable picture in {source}.\n{report}")
+    return (samples if split == "all" else samples.split(split, protocol)), report
+
+
+def load_chips(source: str | os.PathLike, split: str) -> Samples:
+    """One split of UTKFace's chips; DataError for photographs such as FairFace's, whose ages are ranges."""
+    samples, _ = load_utkface(source, split=split)
+    if samples.binned:
+        raise DataError(f"{source} has photographs whose ages are ranges of years; UTKFace's chips are needed.")
+    return samples
+
+
+def _read(dataset, report: Report) -> Samples:
+    """Rows → samples; every row that cannot be used goes into the report."""
+    report.rows = len(dataset)
+    columns = {name.lower(): name for name in dataset.column_names}
+    race_column = columns.get("race") or columns.get("ethnicity")
+    labelled = "age" in columns and "gender" in columns
+    wanted = ["image"] + ([columns["__key__"]] if "__key__" in columns else [])
+    wanted += [c for c in (columns.get("age"), columns.get("gender"), race_column) if labelled and c]
+    class_names = {c: getattr(dataset.features[c], "names", None) for c in wanted}
+    texts = race_column and getattr(dataset.features[race_column], "dtype", "") == "string"
+    races = race_names(sorted(dataset.unique(race_column)) if texts else class_names.get(race_column))
+
+    names, labels, digests, encoded = [], [], [], []
+    row = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=2000):
+            batch = batch.to_pydict()
+            digest = pool.map(sha256_of_image, batch["image"], chunksize=100)
+            for i, (picture, sha) in enumerate(zip(batch["image"], digest, strict=True)):
+                key = batch["__key__"][i] if "__key__" in batch else (picture or {}).get("path")
+                name = stem(key) if key else f"row {row}"
+                row += 1
+                if sha is None:
+                    report.rejected["no picture, or its file cannot be read"].append(name)
+                    continue
+                if labelled:
+                    label = parse_label(
+                        *(
+                            class_name(batch[c][i], class_names[c]) if c else None
+                            for c in (columns["age"], columns["gender"], race_column)
+                        ),
+                        races,
+                    )
+                    reason = "age or gender is missing or out of range"
+                else:
+                    label = parse_name(name, report)
+                    reason = "the name is not age_gender_race_datetime"
+                if label is None:
+                    report.rejected[reason].append(name)
+                    continue
+                names.append(name)
+                labels.append(label)
+                digests.append(sha)
+                encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
+    first, last, gender, race = np.array(labels, np.float32).reshape(-1, 4).T
+    return Samples(
+        name=np.array(names, str),
+        age_range=np.stack([first, last], axis=1),
+        gender=gender.astype(np.int8),
+        race=race.astype(np.int8),
+        sha256=np.array(digests, str),
+        encoded=tuple(encoded),
+        races=races,
+    )
+
+
+def _deduplicate(samples: Samples, report: Report) -> Samples:
+    groups = defaultdict(list)
+    for i, digest in enumerate(samples.sha256):
+        groups[digest].append(i)
+    keep = []
+    dropped = Counter()
+    for members in groups.values():
+        if len(members) > 1:
+            report.duplicate_groups += 1
+            report.duplicate_files += len(members) - 1
+            conflict = len({(*samples.age_range[i].tolist(), int(samples.gender[i])) for i in members}) > 1
+            report.conflicting_groups += conflict
+            if conflict:
+                dropped["byte-identical pictures whose age or gender disagree"] += len(members)
+                continue
+            dropped["further copies of a byte-identical picture"] += len(members) - 1
+        keep.append(members[0])
+    if report.policy == "all":
+        return samples
+    report.dropped = dict(dropped)
+    return samples.take(np.array(sorted(keep), np.int64))

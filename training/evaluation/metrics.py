@@ -1,0 +1,169 @@
+"""Figures of one model on one set of faces, with bootstrap intervals, overall and by group."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+
+import numpy as np
+
+from training.data.framing import seen
+from training.data.samples import AGE_BANDS, GENDERS, Samples, band_name
+from training.evaluation import calibrate
+
+_RESAMPLES = 1000  # of the bootstrap
+BAND_END = 89  # years, where the open last band of FairFace is taken to end
+
+
+def measure(
+    samples: Samples,
+    outputs: dict[str, np.ndarray],
+    *,
+    median_age: float | None = None,
+    pose_masks: dict[str, np.ndarray] | None = None,
+) -> dict:
+    """Every figure of one model on one set of faces.
+
+    Args:
+        samples: N labelled faces.
+        outputs: "age" float [N] years and "p_female" float [N], in the order of `samples`; with "age_low" and
+            "age_high" the intervals are measured too.
+        median_age: years; the answer of the constant baseline, from the training split. Not for ages known as ranges.
+        pose_masks: more groups, name → bool [N].
+
+    Returns:
+        A dict of plain values, as stored in `metrics.json`: n, age_mae, cs5, gender_accuracy and so on, each
+        a value with the bounds of its 95 % bootstrap interval; `by` holds the same for each age band,
+        gender and race. Where ages are known as ranges, age_band and age_band_or_next (the share whose answer, in
+        whole years, falls into the label's band, or that or one beside it) stand for the figures of age.
+    """
+    from sklearn.metrics import roc_auc_score  # imported here: it takes a second that a model card does not need
+
+    female = samples.gender == 1
+    values = per_face(samples, outputs)
+    right = values["gender_accuracy"]
+    recalls = [float(np.mean(right[female == g])) for g in (False, True) if (female == g).any()]
+    both = female.any() and (~female).any()
+    groups = group_masks(samples) | ({"view": pose_masks} if pose_masks else {})
+    commonest = {"gender_accuracy": float(max(np.mean(female), 1 - np.mean(female)))}
+    if samples.binned:
+        counts = [int(mask.sum()) for mask in groups["age band"].values()]
+        commonest |= {
+            "age_band": list(groups["age band"])[int(np.argmax(counts))],
+            "age_band_share": max(counts) / len(right),
+        }
+    else:
+        commonest |= {"median_age": median_age, "age_mae": float(np.mean(np.abs(samples.age - median_age)))}
+    return {
+        **_figures(values, np.ones(len(samples), bool)),
+        "gender_balanced_accuracy": float(np.mean(recalls)),
+        "gender_auc": float(roc_auc_score(female, outputs["p_female"])) if both else None,
+        "gender_ece": calibrate.expected_calibration_error(outputs["p_female"], female),
+        "baseline": commonest,
+        "by": {
+            kind: {name: _figures(values, mask) for name, mask in members.items() if mask.any()}
+            for kind, members in groups.items()
+        },
+    }
+
+
+def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the figures are means of, each [N]."""
+    age, values = outputs["age"].astype(np.float64), {}
+    if samples.binned:
+        starts = np.array([low for low, _ in AGE_BANDS])
+        answered = np.searchsorted(starts, np.floor(np.maximum(age, 0) + 0.5), side="right") - 1
+        labelled = np.searchsorted(starts, samples.age_range[:, 0], side="right") - 1
+        values |= {"age_band": answered == labelled, "age_band_or_next": np.abs(answered - labelled) <= 1}
+    else:
+        error = age - samples.age
+        values |= {"age_mae": np.abs(error), "age_bias": error, "cs5": np.abs(error) <= 5}
+    values["gender_accuracy"] = (outputs["p_female"] >= 0.5) == (samples.gender == 1)
+    if "age_low" in outputs:
+        if samples.binned:
+            values["interval_coverage"] = _band_coverage(samples.age_range, outputs["age_low"], outputs["age_high"])
+        else:
+            values["interval_coverage"] = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
+        values["interval_width"] = outputs["age_high"] - outputs["age_low"]
+    return values
+
+
+def spread_ages(age_range: np.ndarray) -> np.ndarray:
+    """One age for each band [N, 2], spread evenly over it: float64 [N] years. A known age stays as it is."""
+    first, last = age_range[:, 0].astype(np.float64), np.minimum(age_range[:, 1], BAND_END)
+    return np.floor(first + np.random.default_rng(0).random(len(first)) * (last - first + 1))
+
+
+def _band_coverage(age_range: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The share of each band's years that lie in an interval: float64 [N]."""
+    first, last = age_range[:, 0], np.minimum(age_range[:, 1], BAND_END)
+    inside = np.floor(np.minimum(high, last)) - np.ceil(np.maximum(low, first)) + 1
+    return np.clip(inside, 0, None) / (last - first + 1)
+
+
+def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
+    """The groups that figures are given for: kind → name → bool [N]."""
+    first = samples.age_range[:, 0]
+    return {
+        "age band": {band_name(a, b): (first >= a) & (first <= b) for a, b in AGE_BANDS},
+        "gender": {name: samples.gender == i for i, name in enumerate(GENDERS)},
+        "race": {name: samples.race == i for i, name in enumerate(samples.races)},
+    }
+
+
+def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:
+    return {"n": int(mask.sum())} | {name: _interval(array[mask]) for name, array in values.items()}
+
+
+def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:
+    """The figures by race × gender × age band and over each of them ("all"), as CSV; 95 % bounds beside each value."""
+    values, masks = per_face(samples, outputs), group_masks(samples)
+    kinds = ("race", "gender", "age band")
+    every = np.ones(len(samples), bool)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    bounds = [f"{name}{suffix}" for name in values for suffix in ("", "_low", "_high")]
+    writer.writerow([*(kind.replace(" ", "_") for kind in kinds), "n", *bounds])
+    for names in itertools.product(*(("all", *masks[kind]) for kind in kinds)):
+        mask = every.copy()
+        for kind, name in zip(kinds, names, strict=True):
+            mask &= masks[kind].get(name, every)
+        if mask.any():
+            figures = _figures(values, mask)
+            cells = [f"{v:.4f}" for name in values for v in figures[name].values()]
+            writer.writerow([*names, figures["n"], *cells])
+    return table.getvalue()
+
+
+def _interval(values: np.ndarray) -> dict[str, float]:
+    """Mean with its 95 % percentile bootstrap interval (Efron & Tibshirani 1993); the seed is fixed."""
+    values = np.asarray(values, np.float64)
+    generator, count = np.random.default_rng(0), len(values)
+    parts = [values[generator.integers(0, count, (50, count))].mean(axis=1) for _ in range(_RESAMPLES // 50)]
+    low, high = np.percentile(np.concatenate(parts), (2.5, 97.5))
+    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+def split_record(options, split: str) -> dict:
+    """Which faces figures were measured on; equal records mean equal faces, given the same dataset."""
+    return {"name": split, **{name: getattr(options, name) for name in ("protocol", "policy", "limit", "seed")}}
+
+
+def same_faces(one: dict | None, other: dict) -> bool:
+    """Whether two metrics' `split` name the same faces; the seed matters only to a limit."""
+    ignored = () if other["limit"] else ("seed",)
+    return one is not None and all(one.get(name) == value for name, value in other.items() if name not in ignored)
+
+
+def pose_masks(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
+    """Which faces (uint8 chips [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
+    turned, found = np.zeros((2, len(chips)), bool)
+    for i, face in enumerate(seen(detector, chips, 1.0)):
+        if face:
+            found[i] = True
+            right_eye, left_eye, nose = face.landmarks[:3]
+            between = left_eye - right_eye
+            # Along the line between the eyes the nose of a face that looks ahead is halfway.
+            turned[i] = abs(np.dot(nose - right_eye, between) / max(np.dot(between, between), 1e-6) - 0.5) > 0.25
+    return {"frontal": found & ~turned, "turned": turned}

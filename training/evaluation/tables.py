@@ -1,0 +1,77 @@
+"""Figures as rows and tables of text."""
+
+from __future__ import annotations
+
+
+def rows(metrics: dict) -> list[tuple[str, ...]]:
+    """The figures as rows of text, the header first, an empty row between groups; 95 % intervals in brackets."""
+    binned = "age_band" in metrics
+
+    def cell(figure: dict, factor: float = 1.0, digits: int = 1) -> str:
+        value, low, high = (factor * figure[k] for k in ("value", "low", "high"))
+        return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    def row(name: str, group: dict) -> tuple[str, ...]:
+        gender = cell(group["gender_accuracy"], 100)
+        inside, width = group.get("interval_coverage"), group.get("interval_width")
+        held = f"{100 * inside['value']:.1f} in ± {width['value'] / 2:.1f}" if inside else "–"
+        if binned:
+            bands = (cell(group["age_band"], 100), cell(group["age_band_or_next"], 100))
+            return (name, str(group["n"]), *bands, held, gender)
+        return (
+            name,
+            str(group["n"]),
+            cell(group["age_mae"], digits=2),
+            cell(group["cs5"], 100),
+            f"{group['age_bias']['value']:+.2f}",
+            held,
+            gender,
+        )
+
+    base = metrics["baseline"]
+    commoner = f"{100 * base['gender_accuracy']:.1f}"
+    if binned:
+        header = ("", "n", "age in its band, %", "or the next, %", "% in interval", "gender, %")
+        constant = f"{100 * base['age_band_share']:.1f} (always {base['age_band']})"
+        baseline = ("baseline", "", constant, "", "", commoner)
+    else:
+        header = ("", "n", "age MAE, years", "CS@5, %", "bias, years", "% in interval", "gender, %")
+        constant = f"{base['age_mae']:.2f} (always {base['median_age']:.0f})"
+        baseline = ("baseline", "", constant, "", "", "", commoner)
+    empty = ("",) * len(header)
+    lines = [header, row("all", metrics)]
+    for members in metrics["by"].values():
+        lines += [empty] + [row(name, group) for name, group in members.items()]
+    return [*lines, empty, baseline]
+
+
+def gender_line(metrics: dict) -> str:
+    """The figures of gender that have no groups."""
+    auc = metrics["gender_auc"]
+    return (
+        f"gender: balanced accuracy {100 * metrics['gender_balanced_accuracy']:.1f} %"
+        + (f", AUC {auc:.4f}" if auc is not None else "")
+        + f", expected calibration error {100 * metrics['gender_ece']:.1f} %"
+    )
+
+
+def table(metrics: dict) -> str:
+    """The figures as a text table."""
+    lines = rows(metrics)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["  ".join(c.ljust(width) for c, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, gender_line(metrics)])
+
+
+def compare(metrics: dict, recorded: dict) -> str:
+    """One line that says whether a bundle's recorded figures are those just measured."""
+    names = {"age_mae": 0.01, "cs5": 0.001, "gender_accuracy": 0.001}
+    same = metrics["n"] == recorded["n"] and all(
+        abs(metrics[name]["value"] - recorded[name]["value"]) <= tolerance for name, tolerance in names.items()
+    )
+    if same:
+        return "The figures recorded in the bundle are the same."
+    return (
+        f"The bundle records other figures: n {recorded['n']}, age MAE {recorded['age_mae']['value']:.3f}, "
+        f"CS@5 {100 * recorded['cs5']['value']:.1f} %, gender {100 * recorded['gender_accuracy']['value']:.1f} %."
+    )

@@ -1,0 +1,19 @@
+"""A Keras network's outputs for images."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+
+def predict(network: keras.Model, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
+    """The network's outputs for uint8 images [N, H, W, 3], in float32, without keeping more than a batch."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size])
+        missing = min(batch_size, len(images)) - len(batch)
+        # The last batch is filled up: one shape, one compilation.
+        filled = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.uint8)]) if missing else batch
+        outputs = network.predict_on_batch(filled)
+        parts.append({name: np.asarray(values, np.float32)[: len(batch)] for name, values in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,187 @@
+"""A bundle to the Hub: one atomic commit, checked before hours of training and told plainly when it fails.
+
+    python -m training.push runs/compact/bundle --repo-id me/age-gender-compact
+
+Knows nothing of networks or data: a bundle goes up as it lies on disk, with a model card that names its repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import EntryNotFoundError
+
+from space.bundle import CARD, MODELS, verify
+from space.download import BundleError
+from space.upload import HubError, check_write_access, to_hub_error, with_retries
+from training.atomic import write_beside
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a bundle is pushed to."""
+
+    repo_id: str  # user/name
+    private: bool = False
+    revision: str | None = None  # branch, made if needed; None for main
+    pull_request: bool = False
+
+    @classmethod
+    def from_options(cls, options: dict, *, default: str) -> Target:
+        """Take the options of `add_options` out of `options`; `default` names the repository if none is given."""
+        return cls(
+            options.pop("repo_id", None) or default,
+            options.pop("private", False),
+            options.pop("revision", None),
+            options.pop("pr", False),
+        )
+
+    def options(self) -> list[str]:
+        """The same as words of a command line."""
+        words = ["--repo-id", self.repo_id]
+        words += ["--private"] if self.private else []
+        words += ["--revision", self.revision] if self.revision else []
+        return words + (["--pr"] if self.pull_request else [])
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push made."""
+
+    commit: str  # full SHA
+    url: str
+
+
+def check(target: Target) -> Target:
+    """Make sure, before training, that a push will be able to work; changes nothing on the Hub.
+
+    Args:
+        target: `repo_id` may lack its user: the token's is put in.
+
+    Raises:
+        HubError: no token, a wrong or read-only one, a name that cannot be, no right to write there, no Hub.
+    """
+    return replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
+
+
+def push(folder: str | Path, target: Target) -> Pushed:
+    """Upload a bundle in one commit; what the repository has already is not sent again.
+
+    Files that the bundle pushed before listed and this one does not are deleted. The commit is recorded in the
+    folder's own `age_gender.json`, under provenance, unless it is an embedded bundle.
+
+    Raises:
+        BundleError: the folder is no whole bundle.
+        HubError: what the Hub said and what to do; the folder is as it was.
+    """
+    folder = Path(folder)
+    card = verify(folder)
+    missing = [name for name in card["files"] if not (folder / name).is_file()]
+    if missing:
+        raise BundleError(f"{folder} lacks {', '.join(missing)}, which its {CARD} lists: export the bundle again.")
+    target = check(target)
+    api = HfApi()
+    try:
+        if not target.pull_request:
+            api.create_repo(target.repo_id, private=target.private or None, exist_ok=True)
+            if target.revision:
+                api.create_branch(target.repo_id, branch=target.revision, exist_ok=True)
+        info = _commit(api, target, folder, card)
+    except Exception as error:
+        raise to_hub_error(error, target.repo_id) from error
+    done = Pushed(info.oid, info.pr_url or info.commit_url)
+    if folder.resolve().is_relative_to(MODELS):  # an embedded bundle belongs to the source code
+        return done
+    pushes = card["provenance"].setdefault("pushed", [])
+    pushes.append({"repo": target.repo_id, "commit": done.commit, "url": done.url})
+    try:
+        write_beside(folder / CARD, json.dumps(card, indent=1) + "\n")
+    except OSError as error:  # the push itself went well
+        print(f"note: pushed, but {folder / CARD} cannot record it: {error}", file=sys.stderr)
+    return done
+
+
+def _commit(api: HfApi, target: Target, folder: Path, card: dict):
+    contents = _contents(folder, card, target.repo_id)
+    metrics = card["metrics"]
+
+    def attempt():
+        head = api.model_info(target.repo_id, revision=target.revision).sha
+        gone = _listed(api, target.repo_id, head) - set(contents)
+        return api.create_commit(
+            target.repo_id,
+            [CommitOperationAdd(name, content) for name, content in contents.items()]
+            + [CommitOperationDelete(name) for name in sorted(gone)],
+            commit_message=f"{card['network']}: age MAE {metrics['age_mae']['value']:.2f} years, gender "
+            f"{100 * metrics['gender_accuracy']['value']:.1f} %",
+            revision=target.revision,
+            create_pr=target.pull_request,
+            parent_commit=head,
+        )
+
+    return with_retries(attempt)
+
+
+def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
+    """What the repository shall hold: paths of files, and the two files that name the repository as bytes."""
+    from training.bundle import model_card
+
+    readme = model_card.render(card, repo_id).encode()
+    provenance = {key: value for key, value in card["provenance"].items() if key != "pushed"}
+    files = dict(card["files"])
+    files["README.md"] = {**files["README.md"], "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme)}
+    published = {**card, "provenance": provenance, "files": files}
+    contents: dict[str, str | bytes] = {name: str(folder / name) for name in card["files"]}
+    return {**contents, "README.md": readme, CARD: (json.dumps(published, indent=1) + "\n").encode()}
+
+
+def _listed(api: HfApi, repo_id: str, head: str) -> set[str]:
+    """The files that the repository's present bundle lists; none where there is no bundle yet."""
+    try:
+        path = api.hf_hub_download(repo_id, CARD, revision=head)
+        present = set(api.list_repo_files(repo_id, revision=head))
+        return present & set(json.loads(Path(path).read_text(encoding="utf-8"))["files"])
+    except (EntryNotFoundError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def command(folder: str | Path, target: Target) -> str:
+    """The command that pushes a bundle later."""
+    return shlex.join(["python", "-m", "training.push", str(folder), *target.options()])
+
+
+def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The options of a target, the same wherever a bundle can be pushed."""
+    parser.add_argument(
+        "--repo-id", metavar="USER/NAME", help="model repository on the Hub (default: you/age-gender-NETWORK)"
+    )
+    parser.add_argument("--private", action="store_true", help="create the repository as private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, created if needed (default: main)")
+    parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.push", description="Push a bundle to the Hub.")
+    parser.add_argument("folder", type=Path, help="the bundle's folder")
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    try:
+        target = Target.from_options(vars(options), default=f"age-gender-{verify(options.folder)['network']}")
+        done = push(options.folder, target)
+    except (BundleError, HubError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Pushed: {done.url}\nCommit: {done.commit}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
