@@ -128,6 +128,7 @@ def serve(options: argparse.Namespace) -> int:
             **launch_options(
                 analyzer,
                 root_path=root_path,
+                login=login is not None,
                 hosts=frozenset((host,)) if is_loopback(host) and not options.share else None,
             ),
         )

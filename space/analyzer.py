@@ -11,19 +11,22 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from space.bundle import Bundle, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
 from space.detector import THRESHOLD, Haar, YuNet, load_detector
 from space.download import BundleError
-from space.estimator import Estimator
+from space.estimator import BATCH, Estimator
 from space.face import Face
-from space.photo import read_photo
+from space.photo import read_photo, to_pixels
 
 MALE, FEMALE = "male", "female"
-SURE = 0.9  # YuNet's best score on an upright image; turned by 90°, 180° or 270° it stays below (measured: 0.88)
+# Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°
+# or 270° none does, upside down 9%.
+SURE = 0.9
+MARGIN = 0.02  # by which a turned image's sum of scores must be larger: fewer upright photos are turned by mistake
 
 
 @dataclass(frozen=True, eq=False)  # by identity: a key of a cache
@@ -110,11 +113,16 @@ class FaceAnalyzer:
         """
         rgb = _pixels(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
-            raise ValueError(f"A picture must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
+            raise ValueError(f"An image must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
+        if not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise ValueError(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
+        if quarters not in (None, 0, 1, 2, 3):
+            raise ValueError(f"quarters must be 0 to 3 or None, not {quarters!r}.")
         found = self._detect_turned(rgb, threshold, side, quarters or 0)
         if quarters is None and self.detector.name == "yunet" and surest(found) < SURE:
             turned = [self._detect_turned(rgb, threshold, side, number) for number in (1, 2, 3)]
-            found = max([found, *turned], key=lambda faces: sum(face.score for face in faces))
+            best = max(turned, key=_total)
+            found = best if _total(best) > _total(found) + MARGIN else found
         return sorted(found, key=lambda face: -face.area)
 
     def _detect_turned(self, rgb: np.ndarray, threshold: float, side: int | None, quarters: int) -> list[Face]:
@@ -122,8 +130,9 @@ class FaceAnalyzer:
         return [face.turned_back(quarters, rgb.shape[1], rgb.shape[0]) for face in faces] if quarters else faces
 
     def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
-        """The same faces with age and gender filled in, all predicted in one batch."""
-        return self.estimate_crops(crops(rgb, faces, self.template), faces)
+        """The same faces with age and gender filled in, predicted in batches."""
+        parts = [faces[i : i + BATCH] for i in range(0, len(faces), BATCH)]
+        return [face for part in parts for face in self.estimate_crops(crops(rgb, part, self.template), part)]
 
     def estimate_crops(self, chips: np.ndarray, faces: list[Face]) -> list[Face]:
         """The same faces with age and gender filled in, from their crops, uint8 [N, size, size, 3], in one batch."""
@@ -154,12 +163,16 @@ def surest(faces: list[Face]) -> float:
     return max((face.score for face in faces), default=0.0)
 
 
+def _total(faces: list[Face]) -> float:
+    return sum(face.score for face in faces)
+
+
 def _pixels(source) -> np.ndarray:
     """An array as it is; a Pillow image or a file, as `read_photo` reads it. PhotoError if that fails."""
     if isinstance(source, (str, os.PathLike)):
         return read_photo(os.fspath(source))
     if isinstance(source, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(source).convert("RGB"))
+        return to_pixels(source)
     return np.asarray(source)
 
 

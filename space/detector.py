@@ -25,6 +25,8 @@ SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 THRESHOLD = 0.7  # default score from which something counts as a face
 MAX_SIDE = 1024  # pixels, longer side at which a photo is searched
 CLOSE_UP = 320  # pixels, longer side of a second look, for faces that fill the photo
+MIN_SIDE = 10  # pixels, shorter side of an image that can hold a face
+MAX_FACES = 1000  # an image's best ones; each costs time and memory
 PANORAMA = 3.0  # ratio of the sides from which an image is searched in tiles
 NESTED = 0.65  # share of the smaller box that lies in a larger one, from which it is no face of its own
 SMALL = 24  # pixels; a photo in which a face is smaller at MAX_SIDE is searched at twice that
@@ -55,11 +57,13 @@ class YuNet:
         """Find faces in uint8 [H, W, 3]; boxes in pixels of `rgb`.
 
         The image is searched at a longer side of at most `side`; None: of MAX_SIDE, and where faces are small, or
-        there are none, of twice that too. Panoramas are searched in tiles.
+        there are none, of twice that too. Panoramas are searched in tiles. At most MAX_FACES are returned.
         """
         side, thorough = side or MAX_SIDE, side is None
         height, width = rgb.shape[:2]
         longer, shorter = max(height, width), min(height, width)
+        if shorter < MIN_SIDE:
+            return []
         if thorough and longer > PANORAMA * shorter and longer > 2 * side:
             return self._in_tiles(rgb, threshold)
         faces = self._detect_at(rgb, side, threshold)
@@ -77,7 +81,7 @@ class YuNet:
         """Faces of a panorama, from overlapping tiles along its longer side."""
         height, width = rgb.shape[:2]
         across = width > height
-        tile = round(1.5 * min(height, width))
+        tile = max(round(1.5 * min(height, width)), MAX_SIDE // 2)  # the least bounds how many there are
         step, faces = tile // 2, []
         for start in range(0, max(height, width) - tile + step, step):
             x, y = (start, 0) if across else (0, start)
@@ -208,13 +212,18 @@ def shrink(rgb: np.ndarray, side: int) -> tuple[np.ndarray, float]:
 
 def suppress(faces: list[Face], overlap: float = 0.3) -> list[Face]:
     """Keep the best of faces that overlap: by more than `overlap` (intersection over union), or one inside another."""
-    if not faces:
-        return []
-    kept: list[Face] = []
-    for i in _nms(np.array([face.box for face in faces]), np.array([face.score for face in faces]), overlap):
-        if not any(_share_inside(faces[i], better) > NESTED for better in kept):
-            kept.append(faces[i])
-    return kept
+    boxes, scores = np.array([face.box for face in faces]).reshape(-1, 4), np.array([face.score for face in faces])
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    areas = np.maximum(boxes[:, 2] * boxes[:, 3], 1e-6)
+    kept: list[int] = []
+    for i in _nms(boxes, scores, overlap):
+        sides = np.minimum(high[kept], high[i]) - np.maximum(low[kept], low[i])
+        shared = np.prod(np.clip(sides, 0, None), axis=1)
+        if not (shared > NESTED * np.minimum(areas[kept], areas[i])).any():
+            kept.append(i)
+        if len(kept) == MAX_FACES:
+            break
+    return [faces[i] for i in kept]
 
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
@@ -224,10 +233,3 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
     # As OpenCV's FaceDetectorYN does: whole pixels, at most 5,000 candidates.
     whole = [tuple(int(v) for v in box) for box in boxes]
     return [int(i) for i in np.ravel(cv2.dnn.NMSBoxes(whole, scores.tolist(), 0.0, overlap, top_k=5000))]
-
-
-def _share_inside(face: Face, other: Face) -> float:
-    """Intersection over the smaller area."""
-    low = np.maximum(face.box[:2], other.box[:2])
-    high = np.minimum(np.add(face.box[:2], face.box[2:]), np.add(other.box[:2], other.box[2:]))
-    return float(np.prod(np.clip(high - low, 0, None)) / max(1e-6, min(face.area, other.area)))

@@ -128,7 +128,12 @@ def _decode(content: bytes, most_pixels: int) -> np.ndarray:
         if image.format == "TIFF" and image.info.get("compression") not in TIFF_COMPRESSIONS:
             raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
         image.load()
-        return _to_rgb(_to_srgb(ImageOps.exif_transpose(image)))
+        return to_pixels(image)
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """A Pillow image as uint8 [H, W, 3] RGB: upright, in sRGB, transparency on white, any depth."""
+    return _to_rgb(_to_srgb(ImageOps.exif_transpose(image)))
 
 
 def _too_many_scans(content: bytes, pixels: int) -> bool:

@@ -17,3 +17,8 @@ def time_left(seconds: float | None) -> str:
         if seconds > 90
         else f", {counted(max(1, round(seconds)), 'second')} left"
     )
+
+
+def printable(text: str) -> str:
+    """A text without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

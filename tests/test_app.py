@@ -195,12 +195,15 @@ def test_language_models_find_the_tools(tmp_path):
             uploaded = f"{running.url}/gradio_api/file={upload_to(running)}"
             calls = [await session.call_tool("analyze_photo", {"photo": address}) for address in (url, uploaded)]
             elsewhere = f"{running.url}/gradio_api/file=/etc/hostname"
-            return tools, calls, await session.call_tool("analyze_photo", {"photo": elsewhere})
+            refused = await session.call_tool("analyze_photo", {"photo": elsewhere})
+            # What is not listed is not called either: nothing else would check its arguments.
+            own = {"path": str(EXAMPLES / "group.jpg"), "meta": {"_type": "gradio.FileData"}}
+            return tools, calls, refused, await session.call_tool("analyze_batch", {"files": [own]})
 
     try:
         # In a thread: the browser tests' loop runs in this one.
         with ThreadPoolExecutor(1) as pool:
-            tools, answers, refused = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
+            tools, answers, refused, unlisted = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
     finally:
         running.stop()
     assert set(tools) == {"analyze_photo", "explain_age", "analyze_video"}
@@ -209,6 +212,7 @@ def test_language_models_find_the_tools(tmp_path):
         text = " ".join(part.text for part in answer.content if part.type == "text")
         assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]
     assert refused.isError or "fetches nothing" in str(refused.content)
+    assert unlisted.isError and "Unknown tool" in str(unlisted.content)
     assert "data: URL" in str(tools["analyze_photo"].inputSchema) + tools["analyze_photo"].description
 
 

@@ -19,8 +19,10 @@ from conftest import EXAMPLES, ROOT, assert_clear_error, python
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
+from space.batch import analyze
+from space.batch.__main__ import expanded
 from space.batch.analyze import analyze_pictures
-from space.batch.pictures import MAX_MEMBERS, BatchError, find_pictures
+from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, find_pictures
 from space.batch.tables import COLUMNS, spreadsheet_safe, table
 from space.photo import PhotoError, read_photo
 
@@ -298,3 +300,49 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
         assert (line["gender"] or "") == other["gender"] and bool(line["error"]) == bool(other["error"])
         assert line["age"] is None or abs(line["age"] - float(other["age"])) < 0.11
     assert_clear_error(batch(album, "--ray", "--parquet", tmp_path / "parquet", timeout=300), "not empty")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_zipfile_would_decompress_whole_are_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "many.zip", "w", method) as archive:
+        archive.write(EXAMPLES / "group.jpg", "group.jpg")
+        archive.writestr("unnamed", (EXAMPLES / "group.jpg").read_bytes())
+    skipped: list[str] = []
+    (picture,) = find_pictures([tmp_path / "many.zip"], skipped)
+    with pytest.raises(PhotoError, match="Deflate"):
+        picture.read()
+    assert [Path(name).name for name in skipped] == ["unnamed"]
+
+
+def test_members_of_one_name_are_all_analyzed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a.jpg", b"one")
+        archive.writestr("a.jpg", b"two")
+    found = find_pictures([tmp_path / "twice.zip"])
+    assert [Path(picture.name).name for picture in found] == ["a.jpg", "a.jpg (2)"]
+    assert [picture.read() for picture in found] == [b"one", b"two"]
+
+
+def test_names_that_look_like_patterns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("[a].jpg", "a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert expanded("[a].jpg") == ["[a].jpg"]
+    assert expanded("[ab].jpg") == ["a.jpg", "b.jpg"]
+    assert expanded("none*.jpg") == ["none*.jpg"]
+    with pytest.raises(BatchError, match="empty"):
+        find_pictures([""])
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path):
+    (tmp_path / "\x1b]0;name\x07.jpg").write_bytes(b"no image")
+    shutil.copy(EXAMPLES / "age-20-26-male.jpg", tmp_path)
+    result = batch(tmp_path, "--csv", tmp_path.parent / "names.csv")
+    assert result.returncode == 0 and "\x1b" not in result.stderr and "]0;name" in result.stderr
+
+
+def test_a_crowd_is_estimated_without_keeping_its_crops(analyzer, monkeypatch):
+    monkeypatch.setattr(analyze, "BATCH", 3)
+    content = (EXAMPLES / "group.jpg").read_bytes()
+    row, other = analyze.analyze_pictures(analyzer, [Picture("a", lambda: content), Picture("b", lambda: content)])
+    assert len(row["faces"]) == 8 and row["faces"] == other["faces"]

@@ -188,12 +188,14 @@ def test_a_foreign_name_for_this_machine_is_refused(app):
     assert ask(f"{app.url}/config", headers={"Host": f"localhost:{app.port}"})[0] == 200
 
 
-def guarded(headers: dict, *, method="POST", hosts=frozenset(), root_path="", path="/gradio_api/upload") -> str | None:
+def guarded(
+    headers: dict, *, method="POST", hosts=frozenset(), root_path="", path="/gradio_api/upload", login=False
+) -> str | None:
     scope = {
         "type": "http", "method": method, "path": path,
         "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
     }  # fmt: skip
-    return guard.Guard(None, root_path, hosts).foreign(scope)
+    return guard.Guard(None, root_path, hosts, login).foreign(scope)
 
 
 def test_the_visitor_s_address_counts_behind_a_proxy():
@@ -210,6 +212,19 @@ def test_the_visitor_s_address_counts_behind_a_proxy():
     for host in ({}, {"Host": ""}, {"Host": "[bad"}):
         assert guarded({**host, "Origin": "http://evil.example"})
     assert guard.is_loopback("127.0.0.2") and guard.is_loopback("::1") and not guard.is_loopback("0.0.0.0")
+
+
+def test_addresses_that_parsers_read_differently_are_refused():
+    for host in ("x@localhost", "evil.example\\@127.0.0.1"):
+        assert guarded({"Host": host}), host
+    assert guarded({"Host": "127.0.0.1:7860", "Origin": "http://evil.example\\@127.0.0.1"})
+
+
+def test_with_a_login_no_other_site_s_page_sends_anything():
+    page = {"Host": "age.example", "Origin": "https://other.example"}
+    assert guarded(page, hosts=None) is None  # a public API
+    assert guarded(page, hosts=None, login=True)
+    assert guarded({**page, "Origin": "https://age.example"}, hosts=None, login=True) is None
 
 
 def test_only_uploads_of_this_app_are_files_of_its_own(tmp_path, monkeypatch):

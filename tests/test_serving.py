@@ -19,6 +19,7 @@ import pytest
 from conftest import EXAMPLES, ROOT, SHARED, shared
 from PIL import Image, ImageCms
 
+from space import detector as detector_module
 from space import photo
 from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw, label
@@ -278,6 +279,64 @@ def test_a_face_inside_another_is_not_a_face():
     outer, inner, beside = Face((0, 0, 100, 100), 0.9), Face((30, 10, 30, 30), 0.8), Face((90, 0, 100, 100), 0.85)
     above = Face((0, -18, 58, 70), 0.78)  # three quarters of it in `outer`
     assert suppress([inner, outer, beside, above]) == [outer, beside]
+
+
+def test_boxes_are_suppressed_as_one_by_one():
+    generator = np.random.default_rng(3)
+    faces = [
+        Face((*generator.uniform(0, 300, 2), *generator.uniform(10, 90, 2)), float(score))
+        for score in generator.uniform(0.3, 1, 200)
+    ]
+
+    def share(one, other):
+        sides = [
+            min(one.box[i] + one.box[i + 2], other.box[i] + other.box[i + 2]) - max(one.box[i], other.box[i])
+            for i in (0, 1)
+        ]
+        return max(0, sides[0]) * max(0, sides[1]) / min(one.area, other.area)
+
+    kept = suppress(faces)
+    scores = [face.score for face in kept]
+    assert scores == sorted(scores, reverse=True) and 10 < len(kept) < 200
+    for i, face in enumerate(kept):
+        assert all(share(face, better) <= 0.65 for better in kept[:i])
+
+
+def test_images_that_hold_no_face_cost_little(yunet, monkeypatch):
+    detector, runs = YuNet(yunet), []
+    run = detector._run
+    monkeypatch.setattr(detector, "_run", lambda rgb: runs.append(rgb.shape) or run(rgb))
+    for shape in ((1, 32000), (9, 5000), (32000, 2)):
+        assert detector.detect(np.zeros((*shape, 3), np.uint8)) == [] and not runs
+    detector.detect(np.zeros((12, 32000, 3), np.uint8))
+    assert len(runs) <= 130
+
+
+def test_a_wallpaper_of_faces_is_bounded(yunet, monkeypatch):
+    monkeypatch.setattr(detector_module, "MAX_FACES", 50)
+    face = Image.open(EXAMPLES / "age-20-26-male.jpg").convert("RGB").resize((48, 48))
+    wall = np.tile(np.asarray(face), (20, 20, 1))
+    assert len(YuNet(yunet).detect(wall)) == 50
+
+
+def test_what_analyze_takes_is_checked():
+    analyzer = FaceAnalyzer.load(detector="haar")
+    rgb = np.zeros((40, 40, 3), np.uint8)
+    for wrong in ({"threshold": None}, {"threshold": "high"}, {"threshold": 2}, {"threshold": float("nan")}):
+        with pytest.raises(ValueError, match="threshold"):
+            analyzer.analyze(rgb, **wrong)
+    with pytest.raises(ValueError, match="quarters"):
+        analyzer.detect(rgb, quarters=4)
+
+
+def test_pillow_images_are_read_like_files():
+    analyzer = FaceAnalyzer.load(detector="haar")
+    with Image.open(EXAMPLES / "group.jpg") as image:
+        grey = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        clear = image.convert("RGBA")
+    clear.putalpha(0)
+    assert len(analyzer.analyze(grey)) == 8
+    assert analyzer.analyze(clear) == []  # white, as the file
 
 
 def test_a_panorama_is_searched_in_tiles(yunet):

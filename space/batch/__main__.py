@@ -27,7 +27,7 @@ from space.batch.ray_pipeline import run_with_ray
 from space.batch.tables import finished, settings, write_csv
 from space.detector import THRESHOLD
 from space.download import BundleError
-from space.text import counted
+from space.text import counted, printable
 
 
 def run(options: argparse.Namespace) -> str:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> str:
                 file.flush()
                 faces, errors = faces + len(row["faces"]), errors + bool(row["error"])
                 if row["error"] and errors <= 10:
-                    bar.write(f"{row['file']}: {row['error']}", file=sys.stderr)
+                    bar.write(printable(f"{row['file']}: {row['error']}"), file=sys.stderr)
                 bar.update()
             os.fsync(file.fileno())
         if options.csv:
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.ray and (options.parquet or not (options.csv or options.jsonl)):
         parser.error("say where the results go: --csv FILE, --jsonl FILE, or both (--parquet FOLDER with --ray)")
     # Windows' shells leave *.jpg to the program.
-    options.paths = [name for path in options.paths for name in (sorted(glob.glob(path)) or [path])]
+    options.paths = [name for path in options.paths for name in expanded(path)]
     try:
         print(run_with_ray(options) if options.ray else run(options))
     except (BatchError, BundleError, OSError) as error:
@@ -131,6 +131,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def expanded(path: str) -> list[str]:
+    """A path as it is, or what it matches as a pattern if there is no such file."""
+    return [path] if os.path.lexists(path) else sorted(glob.glob(path)) or [path]
 
 
 def _share(text: str) -> float:

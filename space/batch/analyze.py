@@ -42,14 +42,18 @@ def analyze_pictures(
         else:
             row |= {"width": rgb.shape[1], "height": rgb.shape[0]}
             faces = analyzer.detect(rgb, threshold=threshold)
-            return row, faces, crops(rgb, faces, analyzer.template)
+            if len(faces) <= BATCH:
+                return row, faces, crops(rgb, faces, analyzer.template)
+            # Crops of crowds would fill the memory while they wait.
+            row["faces"] = [face.as_dict() for face in analyzer.estimate(rgb, faces)]
         return row, [], np.empty((0, analyzer.template.size, analyzer.template.size, 3), np.uint8)
 
     def answered(seen: list[tuple]) -> Iterator[dict]:
         chips = np.concatenate([chips for *_, chips in seen])
         faces = analyzer.estimate_crops(chips, [face for _, found, _ in seen for face in found])
         for row, found, _ in seen:
-            row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
+            if found:
+                row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
             yield row
 
     running: deque = deque()

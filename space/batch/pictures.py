@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,6 +20,7 @@ SUFFIXES = {
 MAX_BYTES = 100_000_000  # of a picture's file
 _TOO_LARGE = f"The image file is too large: at most {MAX_BYTES // 1_000_000} MB."
 MAX_MEMBERS = 100_000  # pictures in a zip
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses bzip2 and LZMA whole to read one byte
 MAX_DIRECTORY = 20_000_000  # bytes of a zip's list of members: Python keeps it all, at ten times the size
 
 
@@ -47,7 +49,10 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
     skipped = [] if skipped is None else skipped
     # A few zips stay open: reading a large one's list anew for each picture would take longer than the pictures.
     archive = lru_cache(maxsize=4)(zipfile.ZipFile)
-    for path in map(Path, paths):
+    for path in paths:
+        if not str(path):
+            raise BatchError("A path is empty.")
+        path = Path(path)
         if path.is_dir():
             for file in _walk(path):
                 if file.suffix.lower() == ".zip" and not file.name.startswith("."):
@@ -127,6 +132,8 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
 
     def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:
+            if member.compress_type not in BOUNDED:
+                raise PhotoError("The image is compressed in a way that isn't supported. Make the zip with Deflate.")
             try:
                 # In place, so a member's name leads nowhere; and no further than allowed, whatever its header says.
                 with archive(path).open(member) as file:
@@ -141,7 +148,14 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
 
         return read
 
-    return [Picture(f"{path.as_posix()}/{_name(m)}", reader(m)) for m in sorted(members, key=lambda m: m.filename)]
+    names: Counter[str] = Counter()
+    found = []
+    for member in sorted(members, key=lambda m: m.filename):
+        name = _name(member)
+        names[name] += 1  # a zip may hold several members of one name
+        name += f" ({names[name]})" if names[name] > 1 else ""
+        found.append(Picture(f"{path.as_posix()}/{name}", reader(member)))
+    return found
 
 
 def _hidden(member: zipfile.ZipInfo) -> bool:
@@ -150,6 +164,8 @@ def _hidden(member: zipfile.ZipInfo) -> bool:
 
 
 def _member_beginning(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.compress_type not in BOUNDED:
+        return b""
     try:
         with archive.open(member) as file:
             return file.read(32)

@@ -28,7 +28,8 @@ from space.video.scenes import SceneCuts
 from space.video.writer import VideoWriter
 
 RATE = 8.0  # analyzed frames per second
-UNDECIDED = 16  # analyzed frames without a sure face, after which the frames count as upright
+VOTES = 3  # frames with a sure face that decide whether the frames lie on their side
+UNSURE = 8  # frames with faces, none of them sure, after which that is decided anew
 MIN_DETECTIONS = 3  # that make a person; fewer are mostly false
 
 
@@ -146,7 +147,8 @@ class _People:
 
     def __init__(self, analyzer: FaceAnalyzer, threshold: float, rate: float):
         self._analyzer, self._threshold, self._rate = analyzer, threshold, rate
-        self._quarters: int | None = None if analyzer.detector.name == "yunet" else 0  # see `_detect`
+        self._votes: list[int] = []  # see `_detect`
+        self._unsure = 0
         self._tracker, self._cuts = Tracker(window=None, confirm=1), SceneCuts()
         self._before_cut: list[Track] = []
         self._tracks: dict[int, Track] = {}
@@ -197,10 +199,19 @@ class _People:
         return sorted(found, key=lambda person: -person.on_screen)
 
     def _detect(self, rgb: np.ndarray) -> list[Face]:
-        """The faces of an analyzed frame. The first sure face decides whether the frames lie on their side."""
-        found = self._analyzer.detect(rgb, threshold=self._threshold, side=MAX_SIDE, quarters=self._quarters)
-        if self._quarters is None and (surest(found) >= SURE or len(self.counts) >= UNDECIDED):
-            self._quarters = found[0].rotation // 90 if surest(found) >= SURE else 0
+        """The faces of an analyzed frame. Those with a sure face vote whether the scene's frames lie on their side."""
+        decided = len(self._votes) >= VOTES
+        quarters = max(set(self._votes), key=self._votes.count) if decided else None
+        found = self._analyzer.detect(rgb, threshold=self._threshold, side=MAX_SIDE, quarters=quarters)
+        if surest(found) >= SURE:
+            self._unsure = 0
+            if not decided:
+                self._votes.append(found[0].rotation // 90)
+        elif found or decided:
+            self._unsure += 1
+            if self._unsure >= UNSURE:
+                self._votes = [] if decided else [0] * VOTES
+                self._unsure = 0
         return found
 
     def _add_screen_time(self, seconds: float) -> None:
@@ -216,6 +227,7 @@ class _People:
         else:
             self._before_cut = self._tracker.tracks
             self._tracker.cut()
+            self._votes = []
 
     def _write_waiting(self, writer: VideoWriter, following: tuple[float, list[Face]] | None) -> None:
         """Write the frames that wait, with boxes on their way to the following analyzed frame, if there is one."""

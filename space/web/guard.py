@@ -64,10 +64,11 @@ class Guard:
         app: what is guarded.
         root_path: the path, or the whole address, under which a proxy shows the app.
         hosts: names that a `Host` header may have; None for any.
+        login: whether visitors sign in. Then no other site's page may send anything, with their cookies.
     """
 
-    def __init__(self, app: ASGIApp, root_path: str = "", hosts: frozenset[str] | None = None):
-        self.app, self.hosts = app, hosts
+    def __init__(self, app: ASGIApp, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False):
+        self.app, self.hosts, self.login = app, hosts, login
         address = urlsplit(root_path)
         self.prefix, self.public = address.path.rstrip("/"), address.hostname
 
@@ -109,7 +110,9 @@ class Guard:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
 
-        if mcp:  # its calls come to the queue from this machine, with these headers
+        if mcp:
+            hide_unlisted_tools(scope["app"].get_blocks())
+            # Its calls come to the queue from this machine, with these headers
             MutableHeaders(scope=scope)["x-forwarded-for"] = _address(scope)
         received = values = 0
 
@@ -158,7 +161,7 @@ class Guard:
         if origin is None or scope.get("method") in ("GET", "HEAD"):
             return None
         own = LOOPBACK | {host, forwarded, self.public} - {None}
-        return _OTHER_SITE if host in LOOPBACK and _hostname(origin) not in own else None
+        return _OTHER_SITE if (host in LOOPBACK or self.login) and _hostname(origin) not in own else None
 
 
 def is_loopback(host: str) -> bool:
@@ -170,7 +173,7 @@ def is_loopback(host: str) -> bool:
 
 def _hostname(address: str | None) -> str | None:
     """The host of an address or of a `Host` header, without its port; None if it has none."""
-    if not address:
+    if not address or re.search(r"[@\\\\]", address):  # which browsers never send, and parsers read differently
         return None
     try:
         return urlsplit(address if "//" in address else f"//{address}").hostname
@@ -222,6 +225,20 @@ def log_traceback_without_message() -> None:
     """Log where the current exception came from and its kind, but not its message: that quotes visitors."""
     kind, _, place = sys.exc_info()
     print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
+
+
+def hide_unlisted_tools(blocks: gr.Blocks) -> None:
+    """Take functions that are no tools out of the MCP server: it lists them to nobody, but calls them unchecked.
+
+    It would then read files of the server for a caller (`{"path": …}`), which only the schema of a listed tool refuses.
+    """
+    server = blocks.mcp_server_obj
+    if server is not None:
+        server.tool_to_endpoint = {
+            name: endpoint
+            for name, endpoint in server.tool_to_endpoint.items()
+            if getattr(server.get_block_fn_from_endpoint_name(endpoint).fn, "_mcp_type", "tool") == "tool"
+        }
 
 
 def _own_file(url: str) -> str | None:

@@ -85,8 +85,10 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     return page
 
 
-def launch_options(analyzer: FaceAnalyzer, *, root_path: str = "", hosts: frozenset[str] | None = None) -> dict:
-    """What `Blocks.launch` must be given beside address and port; `root_path` and `hosts`: as for `guard.Guard`."""
+def launch_options(
+    analyzer: FaceAnalyzer, *, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False
+) -> dict:
+    """What `Blocks.launch` must be given beside address and port; the others: as for `guard.Guard`."""
     return {
         "root_path": root_path or None,
         "theme": THEME,
@@ -101,7 +103,7 @@ def launch_options(analyzer: FaceAnalyzer, *, root_path: str = "", hosts: frozen
         "enable_monitoring": False,
         "app_kwargs": {
             "routes": [WebSocketRoute(PATH, LiveServer(analyzer).serve)],
-            "middleware": [Middleware(guard.Guard, root_path=root_path, hosts=hosts)],
+            "middleware": [Middleware(guard.Guard, root_path=root_path, hosts=hosts, login=login)],
             "exception_handlers": {RequestValidationError: guard.validation_error},
         },
     }
