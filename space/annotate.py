@@ -46,7 +46,7 @@ def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
 
 
 def blur(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
-    """A copy of uint8 [H, W, 3] in which nobody can be recognised: each face is an oval of a few soft patches."""
+    """A copy of uint8 [H, W, 3] in which nobody can be recognized: each face is an oval of a few soft patches."""
     out = rgb.copy()
     for face in faces:
         x, y, width, height = face.box

@@ -28,7 +28,7 @@ LOG_LINES = 30  # of a failed build, shown
 SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed
 POLL = 5.0  # seconds between two looks at a build
 _UNPAID = (
-    "The Hub asks for a paid plan (402): creating a Gradio Space on CPU needs PRO or a paid organisation. You can "
+    "The Hub asks for a paid plan (402): creating a Gradio Space on CPU needs PRO or a paid organization. You can "
     "subscribe at huggingface.co/pricing; or use --hardware zero-a10g, of which free accounts may host two Spaces; or "
     "give an existing Space with --space."
 )

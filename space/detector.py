@@ -120,8 +120,8 @@ def decode(
         found = np.flatnonzero(score >= threshold)
         columns = -(-shape[1] // 32) * 32 // stride
         cell = np.stack([found % columns, found // columns], axis=1).astype(np.float32)
-        centre, size = (cell + bbox[found, :2]) * stride, np.exp(bbox[found, 2:]) * stride
-        boxes.append(np.concatenate([centre - size / 2, size], axis=1))
+        center, size = (cell + bbox[found, :2]) * stride, np.exp(bbox[found, 2:]) * stride
+        boxes.append(np.concatenate([center - size / 2, size], axis=1))
         points.append((kps[found].reshape(-1, 5, 2) + cell[:, None]) * stride)
         scores.append(score[found])
     boxes, points, scores = (np.concatenate(parts) for parts in (boxes, points, scores))
@@ -152,7 +152,7 @@ class Haar:
     def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
         """Find faces in uint8 [H, W, 3], searched at a longer side of `side` (None: MAX_SIDE); best first.
 
-        A cascade gives no probability, but true faces are hit by many neighbouring windows and false ones by
+        A cascade gives no probability, but true faces are hit by many neighboring windows and false ones by
         few: the score is hits / (hits + 3), so the default threshold asks for 7.
         """
         small, factor = shrink(rgb, side or MAX_SIDE)

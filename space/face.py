@@ -55,7 +55,7 @@ class Face:
 
         corners = back(np.array([self.box[:2], np.add(self.box[:2], self.box[2:])], np.float64), width, height)
         low, high = corners.min(axis=0), corners.max(axis=0)
-        # A landmark is the centre of a pixel, a corner of a box is not.
+        # A landmark is the center of a pixel, a corner of a box is not.
         points = None if self.landmarks is None else back(self.landmarks, width - 1, height - 1).astype(np.float32)
         box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
         return replace(self, box=box, landmarks=points, rotation=90 * quarters)

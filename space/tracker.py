@@ -1,7 +1,7 @@
 """The same face over time: who is who, calm boxes, and answers smoothed over frames.
 
 Knows nothing of pictures: faces and times go in, faces come out. A person who is seen again after a cut or after MEMORY
-is a new one, since nothing here recognises anybody.
+is a new one, since nothing here recognizes anybody.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 
 def chip(seed: int, age: int, gender: int) -> bytes:
-    """A made-up chip that a network can learn from: brightness tells the age, colour the gender."""
+    """A made-up chip that a network can learn from: brightness tells the age, color the gender."""
     generator = np.random.default_rng(seed)
     base = np.full((200, 200, 3), 50 + 1.6 * age)
     base += (45, 0, -45) if gender else (-45, 0, 45)

@@ -45,7 +45,7 @@ def main(folder: Path, options: list[str]) -> None:
                     page.set_input_files("#video input[type=file]", str(video))
                     page.wait_for_timeout(1500)
                     page.locator("#video-start").click()
-                    page.get_by_text("frames analysed").wait_for(timeout=120_000)
+                    page.get_by_text("frames analyzed").wait_for(timeout=120_000)
                     page.wait_for_timeout(3000)
                     page.screenshot(path=folder / "video.jpg", full_page=True, **JPEG)
                 page.close()

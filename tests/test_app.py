@@ -59,8 +59,8 @@ def test_the_api_explains_a_face(client):
     picture, text = client.predict(photo, 2, api_name="/explain_age")
     with Image.open(picture) as explained:
         assert explained.size == (400, 200)
-        face, coloured = np.split(np.asarray(explained.convert("RGB"), int), 2, axis=1)
-    assert np.abs(face - coloured).mean() > 5
+        face, colored = np.split(np.asarray(explained.convert("RGB"), int), 2, axis=1)
+    assert np.abs(face - colored).mean() > 5
     assert text.startswith("Face 2, answer ") and "older" in text
     with pytest.raises(Exception, match="no face 9: faces 1 to 8"):
         client.predict(photo, 9, api_name="/explain_age")
@@ -99,7 +99,7 @@ def test_the_api_answers_a_video(client, video, tmp_path):
     shown, result, text = client.predict(handle_file(video), api_name="/analyze_video")
     path = shown["video"] if isinstance(shown, dict) else shown
     assert Path(path).read_bytes()[4:8] == b"ftyp"
-    keys = "people faces_over_time frames analysed seconds model detector elapsed_ms"
+    keys = "people faces_over_time frames analyzed seconds model detector elapsed_ms"
     assert list(result) == keys.split() and result["frames"] == 45 and len(result["people"]) == 2
     assert {person["gender"] for person in result["people"]} == {"female", "male"} and "2 people" in text
     (tmp_path / "video.mp4").write_bytes(b"no video")
@@ -535,7 +535,7 @@ def test_a_visitor_cancels_a_video(app, page, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     exchange(page, "#video", str(tmp_path / "bad.mp4"))
     page.locator("#video-start").click()
-    page.locator("#video-status").get_by_text("isn.t a readable video").wait_for(timeout=30_000)
+    page.locator("#video-status").get_by_text("isn't a readable video").wait_for(timeout=30_000)
     page.wait_for_selector("#persons [role=row][aria-rowindex='3']", state="detached", timeout=20_000)
 
 

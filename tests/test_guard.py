@@ -8,6 +8,7 @@ import signal
 import struct
 import threading
 import time
+import types
 import urllib.error
 import urllib.request
 import zipfile
@@ -291,8 +292,9 @@ def test_an_mcp_caller_cannot_make_up_its_address():
     async def app(scope, receive, send):
         seen.append(dict(scope["headers"])[b"x-forwarded-for"])
 
+    bare = types.SimpleNamespace(get_blocks=lambda: types.SimpleNamespace(mcp_server_obj=None))
     for client, forwarded in (("8.8.8.8", b"1.1.1.1"), ("10.0.0.1", b"9.9.9.9, 1.1.1.1")):
-        scope = {"type": "http", "path": "/gradio_api/mcp/", "method": "POST", "client": (client, 1)}
+        scope = {"type": "http", "path": "/gradio_api/mcp/", "method": "POST", "client": (client, 1), "app": bare}
         asyncio.run(guard.Guard(app)(scope | {"headers": [(b"x-forwarded-for", forwarded)]}, None, None))
     assert seen == [b"8.8.8.8", b"1.1.1.1"]
 

@@ -27,7 +27,7 @@ def app(tmp_path_factory):
     running = App("--detector", "haar", env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
     yield running
     printed = running.stop()
-    assert "Traceback" not in printed and "could not be analysed" not in printed, printed
+    assert "Traceback" not in printed and "could not be analyzed" not in printed, printed
 
 
 def visit(app):

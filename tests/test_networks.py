@@ -204,7 +204,7 @@ def test_a_mirrored_network_answers_with_the_mean_of_both_views(head, tmp_path):
         ({"network": "resnet"}, "Unknown network"),
         ({"network": "compact", "age_head": "ordinal"}, "Unknown age head"),
         ({"network": "compact", "init": "imagenet"}, "no ImageNet weights"),
-        ({"network": "vgg16", "init": "imagenet", "batch_norm": True}, "without batch normalisation"),
+        ({"network": "vgg16", "init": "imagenet", "batch_norm": True}, "without batch normalization"),
     ],
 )
 def test_impossible_wishes(arguments, words):

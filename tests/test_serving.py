@@ -612,7 +612,7 @@ def test_shared_is_not_needed_and_not_in_the_repository():
 
 
 def test_an_explanation_shows_where_the_answer_comes_from():
-    """A made-up network that looks at one corner only: nothing but that corner must be coloured."""
+    """A made-up network that looks at one corner only: nothing but that corner must be colored."""
     from space.explain import occlusion_map, overlay
 
     class Corner:
@@ -624,9 +624,9 @@ def test_an_explanation_shows_where_the_answer_comes_from():
     assert years.shape == (200, 200) and years[40, 160] > 5
     assert older >= years.max() and 0 <= younger < 1
     assert np.abs(years[120:, :100]).max() < 0.01
-    coloured = overlay(crop, years)
-    red = coloured[..., 0].astype(int) - coloured[..., 2]
-    assert coloured.dtype == np.uint8 and red[40, 160] > 60 and abs(red[150, 50]) < 3
+    colored = overlay(crop, years)
+    red = colored[..., 0].astype(int) - colored[..., 2]
+    assert colored.dtype == np.uint8 and red[40, 160] > 60 and abs(red[150, 50]) < 3
 
 
 def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():

@@ -61,7 +61,7 @@ def test_everyone_is_boxed_and_listed_and_the_sound_is_kept(analyzer, video, tmp
     for person in result.people:
         assert 1.2 < person.on_screen <= 1.51 and person.age_low <= person.age <= person.age_high
         assert person.as_dict()["on_screen"] == round(person.on_screen, 2)
-    # Something is drawn on each frame, also on those between analysed ones, and the rest is as it was.
+    # Something is drawn on each frame, also on those between analyzed ones, and the rest is as it was.
     for old, new in zip(before, pictures, strict=True):
         change = np.abs(old.astype(int) - new).max(axis=2)
         assert 0.002 < (change > 80).mean() < 0.1

@@ -64,7 +64,7 @@ CONDITIONS = {
 
 
 def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A chip, uint8 [200, 200, 3], in a scene of soft colours.
+    """A chip, uint8 [200, 200, 3], in a scene of soft colors.
 
     Returns:
         uint8 [S, S, 3], and where the chip's middle is, pixels [2].

@@ -22,7 +22,7 @@ AHEAD = 8  # pictures that are read while others are predicted
 def analyze_pictures(
     analyzer: FaceAnalyzer, pictures: Iterable[Picture], *, threshold: float = THRESHOLD, workers: int = 2
 ) -> Iterator[dict]:
-    """Analyse pictures, faces of several in one batch; memory holds a few pictures at a time.
+    """Analyze pictures, faces of several in one batch; memory holds a few pictures at a time.
 
     Yields:
         In order, for JSON: file, width, height (None if it cannot be read), faces (as `Face.as_dict`, largest first),

@@ -32,7 +32,7 @@ class LiveServer:
     """The WebSocket endpoint: all visitors share one analyzer and take turns frame by frame.
 
     A message is a frame's number (uint32, little-endian) and its JPEG; the answer is `LiveStream.answer` as JSON with
-    `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analysed the newest counts.
+    `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analyzed the newest counts.
     """
 
     def __init__(self, analyzer: FaceAnalyzer):
@@ -102,8 +102,8 @@ class LiveServer:
                 answer = {"error": str(error)}
             except Exception:
                 # One bad frame ends neither this stream nor another's.
-                log.exception("A live frame could not be analysed")
-                answer = {"error": "This frame could not be analysed."}
+                log.exception("A live frame could not be analyzed")
+                answer = {"error": "This frame could not be analyzed."}
             bad = bad + 1 if "error" in answer else 0
             if bad >= BAD_FRAMES:
                 raise StreamClosed(f"{answer['error']} Too many such frames.")

@@ -97,7 +97,7 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
         for r in masks["race"].values()
         for g in masks["gender"].values()
     ]
-    for axis, key, factor, title, colours, limits in (
+    for axis, key, factor, title, colors, limits in (
         (axes[0], "age_mae", 1, "age: years off on average", "RdYlGn_r", (0, 12)),
         (axes[1], "gender_accuracy", 100, "gender: % as labelled", "RdYlGn", (60, 100)),
     ):
@@ -105,7 +105,7 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
             [[factor * values[key][m].mean() if m.sum() >= _FEWEST else np.nan for m in row] for row in cells]
         )
         _cells(
-            axis, table, table, names, list(masks["age band"]), colours, "{:.1f}" if factor == 1 else "{:.0f}", *limits
+            axis, table, table, names, list(masks["age band"]), colors, "{:.1f}" if factor == 1 else "{:.0f}", *limits
         )
         axis.set(title=f"{title} (groups of {_FEWEST} faces and more)", xlabel="age band")
     _save(figure, path)
@@ -128,20 +128,20 @@ def worst_faces(samples, images: np.ndarray, outputs: dict[str, np.ndarray], pat
     plt.close(figure)
 
 
-def _cells(axis, colour: np.ndarray, table: np.ndarray, rows, columns, colours: str, text: str, low, high) -> None:
-    """A table whose cells are coloured by `colour` between `low` and `high`; NaN cells stay empty."""
-    shown = axis.imshow(colour, cmap=colours, vmin=low, vmax=high, aspect="auto")
+def _cells(axis, color: np.ndarray, table: np.ndarray, rows, columns, colors: str, text: str, low, high) -> None:
+    """A table whose cells are colored by `color` between `low` and `high`; NaN cells stay empty."""
+    shown = axis.imshow(color, cmap=colors, vmin=low, vmax=high, aspect="auto")
     axis.set_yticks(range(len(rows)), rows)
     axis.set_xticks(range(len(columns)), columns)
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value):
-            dark = np.dot(shown.to_rgba(np.array([colour[i, j]]))[0, :3], (0.3, 0.59, 0.11)) < 0.5
+            dark = np.dot(shown.to_rgba(np.array([color[i, j]]))[0, :3], (0.3, 0.59, 0.11)) < 0.5
             ink = "white" if dark else "black"
             axis.text(j, i, text.format(value), ha="center", va="center", fontsize=9, color=ink)
 
 
 def _save(figure, path: Path) -> None:
-    """As a PNG of 64 colours: bundles travel, and a plot needs no more."""
+    """As a PNG of 64 colors: bundles travel, and a plot needs no more."""
     file = io.BytesIO()
     figure.savefig(file, dpi=80)
     plt.close(figure)

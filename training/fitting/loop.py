@@ -27,7 +27,7 @@ from training.model.prediction import predict
 # chosen: 1 percentage point of gender counts like 0.1 year.
 GENDER_IN_YEARS = 10.0
 BAND_IN_YEARS = 5.0  # the same for the share of ages outside their band, of faces whose age is known as a band
-MEASURED = 2048  # training faces on which batch normalisations are measured again
+MEASURED = 2048  # training faces on which batch normalizations are measured again
 
 
 @dataclass(frozen=True)

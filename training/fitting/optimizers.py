@@ -16,7 +16,7 @@ def build_optimizer(
     Args:
         name: "adam" or "adamw".
         learning_rate: a number or a Keras schedule.
-        weight_decay: of adamw; biases and normalisations are exempt.
+        weight_decay: of adamw; biases and normalizations are exempt.
         ema: momentum of the averaged weights, 0 for none.
         rates: share of the learning rate by the beginning of a layer's name; the first that fits counts.
     """

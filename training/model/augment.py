@@ -25,7 +25,7 @@ class Strength:
     contrast: float  # of the deviation from the mean
     saturation: float  # of the deviation from grey
     grey: float  # share of faces turned grey, 0 to 1
-    colour: float = 0.0  # of each channel's value, as light of another colour does
+    color: float = 0.0  # of each channel's value, as light of another color does
     blur: float = 0.0  # share of faces shown as from an eighth to the half of their resolution
     jpeg: float = 0.0  # share of faces compressed
     sharpness: float = 0.0  # of the deviation from a local mean: softer or sharper
@@ -38,11 +38,11 @@ STRENGTHS = {
     "published": Strength(0.1, 0.1, 15.0, 0.2, 0.0, 0.0, 0.0),
     "mild": Strength(0.05, 0.10, 12.0, 0.25, 0.25, 0.3, 0.1),
     "medium": Strength(
-        0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, colour=0.05, blur=0.15, jpeg=0.15, sharpness=1.0, gamma=0.2, grain=6.0,
+        0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, color=0.05, blur=0.15, jpeg=0.15, sharpness=1.0, gamma=0.2, grain=6.0,
         erase=0.1,
     ),
     "strong": Strength(
-        0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, colour=0.1, blur=0.3, jpeg=0.3, sharpness=1.5, gamma=0.35, grain=12.0,
+        0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, color=0.1, blur=0.3, jpeg=0.3, sharpness=1.5, gamma=0.35, grain=12.0,
         erase=0.2,
     ),
 }  # fmt: skip
@@ -88,7 +88,7 @@ class Augment(keras.layers.Layer):
         def uniform(low, high):
             return keras.random.uniform((count,), low, high, seed=self.seed_generator)
 
-        # One affine map from output to input pixels, about the centre: a single interpolation.
+        # One affine map from output to input pixels, about the center: a single interpolation.
         angle = uniform(-1.0, 1.0) * math.radians(limit.rotation)
         scale = ops.exp(uniform(-1.0, 1.0) * math.log1p(limit.scale))
         mirror = ops.where(uniform(0.0, 1.0) < 0.5, -1.0, 1.0)
@@ -112,8 +112,8 @@ class Augment(keras.layers.Layer):
         x = mean * each(1 + uniform(-1.0, 1.0) * limit.brightness) + (x - mean) * each(
             1 + uniform(-1.0, 1.0) * limit.contrast
         )
-        if limit.colour:
-            x = x * ops.stack([each(1 + uniform(-1.0, 1.0) * limit.colour)[..., 0] for _ in range(3)], axis=-1)
+        if limit.color:
+            x = x * ops.stack([each(1 + uniform(-1.0, 1.0) * limit.color)[..., 0] for _ in range(3)], axis=-1)
         if limit.gamma:
             exponent = ops.exp(uniform(-1.0, 1.0) * math.log1p(limit.gamma))
             x = 255.0 * ops.power(ops.clip(x, 0.5, 255.0) / 255.0, each(exponent))
@@ -157,7 +157,7 @@ def _warp(x, transform):
     height, width = x.shape[1:3]
     a, b, tx, d, e, ty = (transform[:, i] for i in range(6))
     cx, cy = (width - 1) / 2, (height - 1) / 2
-    # PyTorch measures from the centre, in halves of the side.
+    # PyTorch measures from the center, in halves of the side.
     rows = [a, b * cy / cx, (a * cx + b * cy + tx - cx) / cx, d * cx / cy, e, (d * cx + e * cy + ty - cy) / cy]
     matrix = ops.reshape(ops.stack(rows, axis=-1), (-1, 2, 3))
     grid = affine_grid(matrix, (x.shape[0], 3, height, width), align_corners=True)
@@ -169,7 +169,7 @@ def _compressed(x, strength):
     """Faces as JPEG leaves them: the cosine transform of 8x8 blocks, rounded to steps.
 
     x: float [N, H, W, 3]; strength: float [N, 1, 1, 1], 1 for quality 50, 0 for none. Only the brightness is rounded:
-    what is lost of the colours is hardly seen. Sides must be multiples of 8.
+    what is lost of the colors is hardly seen. Sides must be multiples of 8.
     """
     height, width = x.shape[1:3]
     grey = ops.mean(x, axis=-1)

@@ -12,7 +12,7 @@ EPSILON = 1e-7
 class LabelDistribution(keras.losses.Loss):
     """Cross-entropy between the label and the predicted distribution of ages.
 
-    A known age is a Gaussian around it: neighbouring ages look alike, so a prediction that is one year off should not
+    A known age is a Gaussian around it: neighboring ages look alike, so a prediction that is one year off should not
     count as much as one that is twenty off (label distribution learning; Gao et al. 2018, DLDL-v2, arXiv 1807.01097).
     For an age known as a range, the loss is the negative log-likelihood of the whole range.
 

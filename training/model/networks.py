@@ -46,7 +46,7 @@ def build(
         init: "imagenet" (vgg16 only: the convolutional base from keras.applications) or "none" (random); see
             `load_weights` for files.
         dropout: rate between the layers of the heads, 0 to 1.
-        batch_norm: vgg16 only: normalise after each convolution, without which it hardly learns from random weights;
+        batch_norm: vgg16 only: normalize after each convolution, without which it hardly learns from random weights;
             `fold_norms` brings the trained network back to the published layers.
         mirror: answer with the mean of the answers for the face and for its mirror image. The same weights; twice the
             time, so not for training.
@@ -68,7 +68,7 @@ def build(
     seen = ops.concatenate([face, face[:, :, ::-1]], axis=0) if mirror else face
     if network == "vgg16":
         if batch_norm and init == "imagenet":
-            raise ValueError("ImageNet's weights are for convolutions without batch normalisation: use --init none.")
+            raise ValueError("ImageNet's weights are for convolutions without batch normalization: use --init none.")
         age, gender = _vgg16(seen, dropout, imagenet=init == "imagenet", batch_norm=batch_norm)
     else:
         age, gender = _compact(seen, dropout)
@@ -140,14 +140,14 @@ def sharpen_ages(model: keras.Model, factor: float) -> None:
 
 
 def head_norms(model: keras.Model) -> list:
-    """The batch normalisations of vgg16's heads. They follow dropout, which shifts the statistics that they keep."""
+    """The batch normalizations of vgg16's heads. They follow dropout, which shifts the statistics that they keep."""
     return [layer for layer in model.layers if layer.name in ("age_norm", "gender_norm")]
 
 
 def measure_norms(model: keras.Model, faces: np.ndarray) -> None:
     """Set the statistics of `head_norms` to those of `faces`, uint8 [N, 200, 200, 3], without dropout.
 
-    Dropout in training changes the variance that batch normalisation sees (Li et al. 2018, arXiv 1801.05134), and
+    Dropout in training changes the variance that batch normalization sees (Li et al. 2018, arXiv 1801.05134), and
     averaged weights have other statistics than the last ones.
     """
     norms = head_norms(model)
@@ -220,7 +220,7 @@ def _bgr(face):
 
 
 def _normalised_base(x):
-    """VGG16's convolutions, named as in keras.applications, with batch normalisation before each activation."""
+    """VGG16's convolutions, named as in keras.applications, with batch normalization before each activation."""
     for block, (count, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
         for conv in range(1, count + 1):
             name = f"block{block}_conv{conv}"
@@ -233,7 +233,7 @@ def _normalised_base(x):
 def fold_norms(network: keras.Model, *, age_head: str, mirror: bool = False) -> keras.Model:
     """The published VGG16 that answers as `network`, a vgg16 with `batch_norm`, does after training.
 
-    A batch normalisation that is not training is a scale and a shift for each channel, and so is part of the
+    A batch normalization that is not training is a scale and a shift for each channel, and so is part of the
     convolution before it.
     """
     plain = build(network.name, age_head=age_head, mirror=mirror)

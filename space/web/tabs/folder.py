@@ -134,7 +134,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         with gr.Column():
             threshold = threshold_slider()
             with gr.Row():
-                button = gr.Button("Analyse all", variant="primary", elem_id="batch-start")
+                button = gr.Button("Analyze all", variant="primary", elem_id="batch-start")
                 cancel = gr.Button("Cancel", elem_id="batch-cancel")
             status = gr.Markdown("Choose pictures.", elem_id="batch-status", min_height=30)
     with gr.Row():

@@ -5,7 +5,7 @@ const video = $("live-video"), overlay = $("live-overlay"), status = $("live-sta
 const rate = $("live-rate"), start = $("live-start"), mirror = $("live-mirror"), camera = $("live-camera");
 const COLORS = {female: "rgb(213, 94, 0)", male: "rgb(0, 114, 178)", uncertain: "rgb(90, 90, 90)"};
 const EVERY = 1000 / 30;   // ms between two frames at least
-const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analysed
+const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analyzed
 const SIDE = 640;          // pixels, longer side of a frame
 
 let stream = null, socket = null, timer = null;

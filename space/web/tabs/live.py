@@ -17,7 +17,7 @@ _TEMPLATE = """
   <label><input type="checkbox" class="live-mirror" checked> Mirror</label>
   <select class="live-camera" aria-label="Camera" hidden></select>
 </div>
-<p class="live-status" role="status">The camera's picture is analysed on the server and not kept.</p>
+<p class="live-status" role="status">The camera's picture is analyzed on the server and not kept.</p>
 <p class="live-rate"></p>
 <ul class="live-people" aria-label="Everyone in the picture"></ul>
 """

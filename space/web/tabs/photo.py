@@ -198,7 +198,7 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
         Args:
             photo: the image, as a data: URL, or the URL of a file uploaded to this server. Other URLs aren't fetched.
             threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
-            blur_faces: make faces unrecognisable in the image that is returned.
+            blur_faces: make faces unrecognizable in the image that is returned.
 
         Returns:
             The image with every face boxed and labelled, and a JSON object: faces (box [x, y, width, height]
@@ -220,7 +220,7 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
             threshold: as for analyze_photo.
 
         Returns:
-            A picture, the face beside itself with places coloured red that make it look older and blue that make it
+            A picture, the face beside itself with places colored red that make it look older and blue that make it
             look younger, and a line of markdown with the largest changes in years.
         """
         if photo is None:
@@ -250,7 +250,7 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
                 sources=["upload", "clipboard", "webcam"],
                 height=420,
                 elem_id="photo",
-                alt_text="The photo to analyse",
+                alt_text="The photo to analyze",
                 webcam_options=gr.WebcamOptions(mirror=False),
             )
             threshold = threshold_slider("Detection threshold (lower finds more)", elem_id="threshold")
@@ -262,7 +262,7 @@ def tab(analyzer: FaceAnalyzer, page: gr.Blocks) -> None:
                 visible=len(choices) > 1,
                 elem_id="model-choice",
             )
-            button = gr.Button("Analyse", variant="primary")
+            button = gr.Button("Analyze", variant="primary")
         with gr.Column():
             annotated = gr.Image(
                 label="Faces",

@@ -53,7 +53,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         Args:
             video: the video: MP4, MOV, WebM or AVI, of at most 5 minutes and 200 MB.
             threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
-            blur_faces: make faces unrecognisable in the video that is returned.
+            blur_faces: make faces unrecognizable in the video that is returned.
 
         Returns:
             The video with everyone boxed and labelled (MP4), a JSON object: people (id, first, last and on_screen in
@@ -95,7 +95,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
             threshold = threshold_slider()
             blurred = gr.Checkbox(False, label="Blur faces in the video that is written")
             with gr.Row():
-                button = gr.Button("Analyse the video", variant="primary", elem_id="video-start")
+                button = gr.Button("Analyze the video", variant="primary", elem_id="video-start")
                 cancel = gr.Button("Cancel", elem_id="video-cancel")
             status = gr.Markdown("Choose a video.", elem_id="video-status", min_height=30)
         with gr.Column():
