@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
@@ -114,32 +115,23 @@ def deploy(
         BundleError: the model is not to be had.
         HubError: what the Hub said and what to do.
     """
-    repo, revision, served, secret = None, None, None, False
-    if model and model not in embedded():
-        repo, _, wished = model.partition("@")
-        revision, path = hub_file(repo, CARD, wished or None)
-        served = read_card(path.parent)["serve"]
-        try:
-            secret = bool(HfApi().model_info(repo).private)
-        except Exception as error:
-            raise to_hub_error(error, repo) from error
-    serves = f"{repo}@{revision}" if repo else model  # None: the app's default
-    variables = {name: v for name, v in (("AGE_GENDER_MODEL", serves), ("GRADIO_MCP_SERVER", mcp and "true")) if v}
+    served = _resolve(model)
+    variables = {"AGE_GENDER_MODEL": served.variable, "GRADIO_MCP_SERVER": "true" if mcp else None}
+    variables = {name: value for name, value in variables.items() if value}
     if not dry_run:
         space = check_write_access(space)
-    if secret and not os.environ.get("SPACE_HF_TOKEN"):
+    if served.private and not os.environ.get("SPACE_HF_TOKEN"):
         raise HubError(
-            f"The model {repo} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
+            f"The model {served.repo} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
             "read-only one (huggingface.co/settings/tokens); it becomes the Space's secret HF_TOKEN."
         )
     # A build has no token: what is private is fetched at the start instead.
-    files = contents(space, repo or model, revision, None if secret else served, mcp=mcp)
+    preloaded = None if served.private else served.file
+    files = contents(space, served.repo or model, served.revision, preloaded, mcp=mcp)
     if dry_run:
-        for name, content in files.items():
-            size = len(content) if isinstance(content, bytes) else content.stat().st_size
-            print(f"{size:>10,}  {name}")
-        print(f"{sum(len(c) if isinstance(c, bytes) else c.stat().st_size for c in files.values()):>10,}  in all")
-        print(f"variables: {variables}; secrets: {['HF_TOKEN'] if secret else []}; hardware: {hardware or 'unchanged'}")
+        _print(files)
+        secrets = ["HF_TOKEN"] if served.private else []
+        print(f"variables: {variables}; secrets: {secrets}; hardware: {hardware or 'unchanged'}")
         return ""
     api = HfApi()
     try:
@@ -151,15 +143,7 @@ def deploy(
             private=private or None,
             exist_ok=True,
         )
-        # Before the files: the first build finds everything in place.
-        for key, value in variables.items():
-            api.add_space_variable(space, key, value)
-        for key in {"AGE_GENDER_MODEL", "GRADIO_MCP_SERVER"} & set(api.get_space_variables(space)) - set(variables):
-            api.delete_space_variable(space, key)
-        if secret:
-            api.add_space_secret(space, "HF_TOKEN", os.environ["SPACE_HF_TOKEN"])
-        elif "HF_TOKEN" in api.get_space_secrets(space):  # of a private model that it served before
-            api.delete_space_secret(space, "HF_TOKEN")
+        _configure(api, space, variables, secret=served.private)
         _commit(api, space, files)
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
             api.request_space_hardware(space, hardware)
@@ -168,6 +152,48 @@ def deploy(
             raise HubError(_UNPAID) from error
         raise to_hub_error(error, space) from error
     return str(url)
+
+
+@dataclass(frozen=True)
+class _Served:
+    """The model that a Space serves: of the Hub, pinned to a commit, or an embedded one."""
+
+    variable: str | None  # as AGE_GENDER_MODEL names it; None: the app's default
+    repo: str | None = None
+    revision: str | None = None
+    file: str | None = None  # the network
+    private: bool = False
+
+
+def _resolve(model: str | None) -> _Served:
+    if not model or model in embedded():
+        return _Served(model)
+    repo, _, wished = model.partition("@")
+    revision, path = hub_file(repo, CARD, wished or None)
+    try:
+        private = bool(HfApi().model_info(repo).private)
+    except Exception as error:
+        raise to_hub_error(error, repo) from error
+    return _Served(f"{repo}@{revision}", repo, revision, read_card(path.parent)["serve"], private)
+
+
+def _print(files: dict[str, Path | bytes]) -> None:
+    sizes = {name: len(c) if isinstance(c, bytes) else c.stat().st_size for name, c in files.items()}
+    for name, size in sizes.items():
+        print(f"{size:>10,}  {name}")
+    print(f"{sum(sizes.values()):>10,}  in all")
+
+
+def _configure(api: HfApi, space: str, variables: dict[str, str], *, secret: bool) -> None:
+    """Set variables and the secret, and delete earlier ones. Before the files: the first build needs them."""
+    for key, value in variables.items():
+        api.add_space_variable(space, key, value)
+    for key in {"AGE_GENDER_MODEL", "GRADIO_MCP_SERVER"} & set(api.get_space_variables(space)) - set(variables):
+        api.delete_space_variable(space, key)
+    if secret:
+        api.add_space_secret(space, "HF_TOKEN", os.environ["SPACE_HF_TOKEN"])
+    elif "HF_TOKEN" in api.get_space_secrets(space):  # of a private model that it served before
+        api.delete_space_secret(space, "HF_TOKEN")
 
 
 def _commit(api: HfApi, space: str, files: dict) -> None:

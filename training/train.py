@@ -95,7 +95,9 @@ def run(config: TrainConfig, to: Destination) -> Path:
         training_curves(history, to.out / "curves.png")
 
     settings = dataclasses.asdict(recipe) | {"precision": precision, "mirror": config.mirror}
-    bundle = build_bundle(_final_network(config, network), config, history, sets, photos, to.out, settings)
+    bundle = build_bundle(
+        _final_network(config, network), config, history=history, sets=sets, photos=photos, out=to.out, recipe=settings
+    )
     if target:
         try:
             print(f"Pushed: {hub.push(bundle, target).url}")

@@ -11,6 +11,7 @@ JSONL is not looked at again, and the CSV has all that the JSONL has.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
 import io
 import json
@@ -18,16 +19,26 @@ import math
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from space.analyzer import FaceAnalyzer
 from space.batch.analyze import analyze_pictures
-from space.batch.pictures import SUFFIXES, BatchError, find_pictures
+from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
 from space.batch.ray_pipeline import run_with_ray
 from space.batch.tables import finished, settings, write_csv
 from space.detector import THRESHOLD
 from space.download import BundleError
 from space.text import counted, printable
+
+
+@dataclass
+class _Counts:
+    """What a run did."""
+
+    images: int = 0
+    faces: int = 0
+    unreadable: int = 0
 
 
 def run(options: argparse.Namespace) -> str:
@@ -36,17 +47,7 @@ def run(options: argparse.Namespace) -> str:
     Raises:
         BatchError, BundleError, OSError: the message is for the user.
     """
-    from filelock import FileLock, Timeout
-    from tqdm import tqdm
-
-    targets = [path for path in (options.csv, options.jsonl) if path]
-    same = len({path.resolve() for path in targets}) < len(targets)
-    for path in targets:
-        if path.is_dir() or path.suffix.lower() in SUFFIXES | {".zip"} or same:
-            raise BatchError(f"{path} cannot be a table: give --csv and --jsonl a file each, of a name of its own.")
-    jsonl = options.jsonl or options.csv.with_name(options.csv.name + ".part.jsonl")
-    for path in targets:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    jsonl = _targets(options)
     analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
     if analyzer.note:
         print(f"note: {analyzer.note}", file=sys.stderr)
@@ -54,44 +55,76 @@ def run(options: argparse.Namespace) -> str:
     pictures = find_pictures(options.paths, skipped)
     if not pictures:
         raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.")
+    started = time.monotonic()
+    with _lock(jsonl):
+        counts = _append(analyzer, pictures, jsonl, options.threshold)
+        if options.csv:
+            write_csv(jsonl, options.csv)
+        if options.csv and not options.jsonl:
+            jsonl.unlink()
+    seconds = time.monotonic() - started
+    text = f"{counted(counts.images, 'image')}, {counted(counts.faces, 'face')}, "
+    text += f"{counted(counts.unreadable, 'unreadable image')}, in {seconds:.0f} s"
+    if counts.images > 10:
+        text += f" ({counts.images / seconds:.1f} images per second)"
+    if skipped:
+        text += f"; {counted(len(skipped), 'file')} skipped: not an image"
+    if counts.images < len(pictures):
+        text += f"; {len(pictures) - counts.images:,} were done before"
+    return f"{text}: {', '.join(str(path) for path in (options.csv, options.jsonl) if path)}"
+
+
+def _targets(options: argparse.Namespace) -> Path:
+    """Check --csv and --jsonl; returns the JSONL, which without --jsonl lies beside the CSV until the end."""
+    targets = [path for path in (options.csv, options.jsonl) if path]
+    same = len({path.resolve() for path in targets}) < len(targets)
+    for path in targets:
+        if path.is_dir() or path.suffix.lower() in SUFFIXES | {".zip"} or same:
+            raise BatchError(f"{path} can't be a table: give --csv and --jsonl a file of its own each.")
+    for path in targets:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return options.jsonl or options.csv.with_name(options.csv.name + ".part.jsonl")
+
+
+@contextlib.contextmanager
+def _lock(jsonl: Path):
+    """No other run writes the same file meanwhile."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(f"{jsonl}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise BatchError(f"Another run is writing {jsonl}: wait for it, or choose another file.") from None
-    started = time.monotonic()
-    made = settings(analyzer, options.threshold)
     try:
-        done = finished(jsonl, made) if jsonl.exists() else set()
-        left = [picture for picture in pictures if picture.name not in done]
-        faces = errors = 0
-        with (
-            open(jsonl, "a", encoding="utf-8") as file,
-            tqdm(total=len(pictures), initial=len(pictures) - len(left), unit="picture", disable=None) as bar,
-        ):
-            for row in analyze_pictures(analyzer, left, threshold=options.threshold):
-                file.write(json.dumps(row | made) + "\n")
-                file.flush()
-                faces, errors = faces + len(row["faces"]), errors + bool(row["error"])
-                if row["error"] and errors <= 10:
-                    bar.write(printable(f"{row['file']}: {row['error']}"), file=sys.stderr)
-                bar.update()
-            os.fsync(file.fileno())
-        if options.csv:
-            write_csv(jsonl, options.csv)
-        if options.csv and not options.jsonl:
-            jsonl.unlink()
+        yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
-    seconds = time.monotonic() - started
-    text = f"{counted(len(left), 'image')}, {counted(faces, 'face')}, {counted(errors, 'unreadable image')}, "
-    text += f"in {seconds:.0f} s"
-    if skipped:
-        text += f"; {counted(len(skipped), 'file')} skipped: not an image"
-    if len(left) < len(pictures):
-        text += f"; {len(pictures) - len(left):,} were done before"
-    return f"{text}: {', '.join(str(path) for path in (options.csv, options.jsonl) if path)}"
+
+
+def _append(analyzer: FaceAnalyzer, pictures: list[Picture], jsonl: Path, threshold: float) -> _Counts:
+    """Analyze what the JSONL does not have yet, a line per image."""
+    from tqdm import tqdm
+
+    made = settings(analyzer, threshold)
+    done = finished(jsonl, made) if jsonl.exists() else set()
+    left = [picture for picture in pictures if picture.name not in done]
+    counts = _Counts(len(left))
+    with (
+        open(jsonl, "a", encoding="utf-8") as file,
+        tqdm(total=len(pictures), initial=len(pictures) - len(left), unit="image", disable=None) as bar,
+    ):
+        for row in analyze_pictures(analyzer, left, threshold=threshold):
+            file.write(json.dumps(row | made) + "\n")
+            file.flush()
+            counts.faces += len(row["faces"])
+            counts.unreadable += bool(row["error"])
+            if row["error"] and counts.unreadable <= 10:
+                bar.write(printable(f"{row['file']}: {row['error']}"), file=sys.stderr)
+            bar.update()
+        os.fsync(file.fileno())
+    return counts
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -81,39 +81,42 @@ class Guard:
                 send({"type": "websocket.close", "code": 1008}) if refused else self.app(scope, receive, send)
             )
 
-        # A proxy may leave its prefix in front of the path or take it away; Gradio knows both.
-        full = unquote(scope["path"])
-        path = full.removeprefix(self.prefix) if full.startswith(f"{self.prefix}/") else full
-        uploading = path == f"{API_PREFIX}/upload"
-        joining, mcp = scope["method"] == "POST" and _JOINING.search(path), path.startswith(_MCP)
-        limit = MAX_UPLOAD if uploading else MAX_JSON if joining or mcp else MAX_OTHER
-        headers = Headers(scope=scope)
-        refusal = None
-        if _FETCHING.search(path):
-            refusal = (403, _REFUSED)
-        elif refused:
-            refusal = (403, refused)
-        elif path.startswith("/logout") and headers.get("sec-fetch-site") == "cross-site":
-            refusal = (403, _OTHER_SITE)
-        elif _CLOSED.match(path):
-            refusal = (404, "Not found.")
-        elif _declared(scope) > limit:
-            refusal = (413, _too_large(limit))
-        elif uploading and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
-            refusal = (507, "The server has no room for more files now. Try again in an hour.")
-        elif joining and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
-            refusal = (
-                503,
-                f"{MAX_QUEUED_PER_ADDRESS} of your requests are waiting already. Try again when they are answered.",
-            )
+        path = self._path(scope)
+        uploading, mcp = path == f"{API_PREFIX}/upload", path.startswith(_MCP)
+        limit = MAX_UPLOAD if uploading else MAX_JSON if mcp or _joins(scope, path) else MAX_OTHER
+        refusal = (403, refused) if refused else self._refusal(scope, path, limit)
         if refusal:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
-
         if mcp:
             hide_unlisted_tools(scope["app"].get_blocks())
-            # Its calls come to the queue from this machine, with these headers
+            # Its calls come to the queue from this machine, with these headers.
             MutableHeaders(scope=scope)["x-forwarded-for"] = _address(scope)
+        await self._pass_on(scope, receive, send, limit, uploading=uploading)
+
+    def _path(self, scope: Scope) -> str:
+        """The path without the proxy's prefix, which it may leave or take away; Gradio knows both."""
+        full = unquote(scope["path"])
+        return full.removeprefix(self.prefix) if full.startswith(f"{self.prefix}/") else full
+
+    def _refusal(self, scope: Scope, path: str, limit: int) -> tuple[int, str] | None:
+        """Status and sentence for what is not let through."""
+        if _FETCHING.search(path):
+            return 403, _REFUSED
+        if path.startswith("/logout") and Headers(scope=scope).get("sec-fetch-site") == "cross-site":
+            return 403, _OTHER_SITE
+        if _CLOSED.match(path):
+            return 404, "Not found."
+        if _declared(scope) > limit:
+            return 413, _too_large(limit)
+        if path == f"{API_PREFIX}/upload" and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
+            return 507, "The server has no room for more files now. Try again in an hour."
+        if _joins(scope, path) and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
+            return 503, f"{MAX_QUEUED_PER_ADDRESS} of your requests are waiting already. Try again later."
+        return None
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, limit: int, *, uploading: bool) -> None:
+        """Let the app answer; stop at `limit` bytes, and log a failure without what was sent."""
         received = values = 0
 
         async def counted() -> Message:
@@ -162,6 +165,11 @@ class Guard:
             return None
         own = LOOPBACK | {host, forwarded, self.public} - {None}
         return _OTHER_SITE if (host in LOOPBACK or self.login) and _hostname(origin) not in own else None
+
+
+def _joins(scope: Scope, path: str) -> bool:
+    """Whether a request calls a function."""
+    return scope["method"] == "POST" and bool(_JOINING.search(path))
 
 
 def is_loopback(host: str) -> bool:

@@ -25,6 +25,7 @@ SHARPNESS = (1.0, 1.15, 1.3, 1.45, 1.6, 1.8)  # of the age distribution, see `ne
 def build_bundle(
     network,
     config: TrainConfig,
+    *,
     history: list[dict],
     sets: dict[str, FaceSet],
     photos: dict[str, FaceSet] | None,
@@ -63,7 +64,9 @@ def build_bundle(
             metrics["fairface"] = _measure_photos(config, photos["test"], estimator, tables)
         _draw(folder, out, bool(history), test, outputs)
         provenance = _provenance(config, history, sets, photos, recipe)
-        export.write_card(folder, network, config.age_head, tables, metrics, provenance, served)
+        export.write_card(
+            folder, network, config.age_head, calibration=tables, metrics=metrics, provenance=provenance, served=served
+        )
     clear(bundle)  # of runs that were killed here
     print(table(metrics))
     print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")

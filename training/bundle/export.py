@@ -127,7 +127,7 @@ def convert(network, path: Path) -> None:
 
 
 def write_card(
-    folder: Path, network, age_head: str, calibration: dict | None, metrics: dict, provenance: dict, served: dict
+    folder: Path, network, age_head: str, *, calibration: dict | None, metrics: dict, provenance: dict, served: dict
 ) -> None:
     """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files.
 

@@ -73,50 +73,22 @@ def load_chips(source: str | os.PathLike, split: str) -> Samples:
 
 
 def _read(dataset, report: Report) -> Samples:
-    """Rows → samples; every row that cannot be used goes into the report."""
+    """Rows → samples; every row that can't be used goes into the report."""
     report.rows = len(dataset)
-    columns = {name.lower(): name for name in dataset.column_names}
-    race_column = columns.get("race") or columns.get("ethnicity")
-    labelled = "age" in columns and "gender" in columns
-    wanted = ["image"] + ([columns["__key__"]] if "__key__" in columns else [])
-    wanted += [c for c in (columns.get("age"), columns.get("gender"), race_column) if labelled and c]
-    class_names = {c: getattr(dataset.features[c], "names", None) for c in wanted}
-    texts = race_column and getattr(dataset.features[race_column], "dtype", "") == "string"
-    races = race_names(sorted(dataset.unique(race_column)) if texts else class_names.get(race_column))
-
-    names, labels, digests, encoded = [], [], [], []
-    row = 0
+    labels = _LabelReader(dataset, report)
+    names, rows, digests, encoded = [], [], [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for batch in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=2000):
+        for batch in dataset.select_columns(labels.columns).with_format("arrow").iter(batch_size=2000):
             batch = batch.to_pydict()
             digest = pool.map(sha256_of_image, batch["image"], chunksize=100)
             for i, (picture, sha) in enumerate(zip(batch["image"], digest, strict=True)):
-                key = batch["__key__"][i] if "__key__" in batch else (picture or {}).get("path")
-                name = stem(key) if key else f"row {row}"
-                row += 1
-                if sha is None:
-                    report.rejected["no picture, or its file cannot be read"].append(name)
-                    continue
-                if labelled:
-                    label = parse_label(
-                        *(
-                            class_name(batch[c][i], class_names[c]) if c else None
-                            for c in (columns["age"], columns["gender"], race_column)
-                        ),
-                        races,
-                    )
-                    reason = "age or gender is missing or out of range"
-                else:
-                    label = parse_name(name, report)
-                    reason = "the name is not age_gender_race_datetime"
-                if label is None:
-                    report.rejected[reason].append(name)
-                    continue
-                names.append(name)
-                labels.append(label)
-                digests.append(sha)
-                encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
-    first, last, gender, race = np.array(labels, np.float32).reshape(-1, 4).T
+                name, label = labels.read(batch, i, readable=sha is not None)
+                if label is not None:
+                    names.append(name)
+                    rows.append(label)
+                    digests.append(sha)
+                    encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
+    first, last, gender, race = np.array(rows, np.float32).reshape(-1, 4).T
     return Samples(
         name=np.array(names, str),
         age_range=np.stack([first, last], axis=1),
@@ -124,8 +96,39 @@ def _read(dataset, report: Report) -> Samples:
         race=race.astype(np.int8),
         sha256=np.array(digests, str),
         encoded=tuple(encoded),
-        races=races,
+        races=labels.races,
     )
+
+
+class _LabelReader:
+    """Finds a row's label: in the columns age, gender and race if there are some, else in the file name."""
+
+    def __init__(self, dataset, report: Report):
+        columns = {name.lower(): name for name in dataset.column_names}
+        race = columns.get("race") or columns.get("ethnicity")
+        self._report, self._row = report, 0
+        self._key = columns.get("__key__")
+        self._labels = (columns["age"], columns["gender"], race) if {"age", "gender"} <= set(columns) else ()
+        self.columns = ["image", *filter(None, (self._key, *self._labels))]
+        self._classes = {c: getattr(dataset.features[c], "names", None) for c in self.columns}
+        texts = race and getattr(dataset.features[race], "dtype", "") == "string"
+        self.races = race_names(sorted(dataset.unique(race)) if texts else self._classes.get(race))
+
+    def read(self, batch: dict, i: int, *, readable: bool) -> tuple[str, tuple | None]:
+        """Name and label of row `i` of a batch; None, and a line in the report, if it can't be used."""
+        key = batch[self._key][i] if self._key else (batch["image"][i] or {}).get("path")
+        name = stem(key) if key else f"row {self._row}"
+        self._row += 1
+        if not readable:
+            label, reason = None, "no picture, or its file cannot be read"
+        elif self._labels:
+            values = (class_name(batch[c][i], self._classes[c]) if c else None for c in self._labels)
+            label, reason = parse_label(*values, self.races), "age or gender is missing or out of range"
+        else:
+            label, reason = parse_name(name, self._report), "the name is not age_gender_race_datetime"
+        if label is None:
+            self._report.rejected[reason].append(name)
+        return name, label
 
 
 def _deduplicate(samples: Samples, report: Report) -> Samples:

@@ -82,7 +82,8 @@ def calibration(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
         middle.set(title="labelled ages inside the interval", ylabel="%", xlabel="age band", ylim=(0, 100))
         middle.tick_params(axis="x", labelsize=8)
     table = np.array([[np.sum((female == t) & ((p >= 0.5) == g)) for g in (False, True)] for t in (False, True)])
-    _cells(right, table / np.maximum(table.sum(1, keepdims=True), 1), table, GENDERS, GENDERS, "Blues", "{:.0f}", 0, 1)
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+    _cells(right, shares, table, GENDERS, GENDERS, colors="Blues", text="{:.0f}", low=0, high=1)
     right.set(title="gender: faces", xlabel="answer", ylabel="label")
     _save(figure, path)
 
@@ -104,9 +105,8 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
         table = np.array(
             [[factor * values[key][m].mean() if m.sum() >= _FEWEST else np.nan for m in row] for row in cells]
         )
-        _cells(
-            axis, table, table, names, list(masks["age band"]), colors, "{:.1f}" if factor == 1 else "{:.0f}", *limits
-        )
+        text, (low, high) = "{:.1f}" if factor == 1 else "{:.0f}", limits
+        _cells(axis, table, table, names, list(masks["age band"]), colors=colors, text=text, low=low, high=high)
         axis.set(title=f"{title} (groups of {_FEWEST} faces and more)", xlabel="age band")
     _save(figure, path)
 
@@ -128,7 +128,7 @@ def worst_faces(samples, images: np.ndarray, outputs: dict[str, np.ndarray], pat
     plt.close(figure)
 
 
-def _cells(axis, color: np.ndarray, table: np.ndarray, rows, columns, colors: str, text: str, low, high) -> None:
+def _cells(axis, color: np.ndarray, table: np.ndarray, rows, columns, *, colors: str, text: str, low, high) -> None:
     """A table whose cells are colored by `color` between `low` and `high`; NaN cells stay empty."""
     shown = axis.imshow(color, cmap=colors, vmin=low, vmax=high, aspect="auto")
     axis.set_yticks(range(len(rows)), rows)
