@@ -205,7 +205,7 @@ def test_foreign_files_stay_and_names_are_checked_first(album, tmp_path):
         ("--csv", album / "group.jpg"),
         ("--csv", same, "--jsonl", same),
     ):
-        assert_clear_error(batch(album, *arguments), "cannot be a table")
+        assert_clear_error(batch(album, *arguments), "can't be a table")
     assert_clear_error(batch(tmp_path / "empty", "--csv", same), "no images")
     assert not same.exists() and (album / "group.jpg").read_bytes() == (EXAMPLES / "group.jpg").read_bytes()
     os.mkfifo(tmp_path / "pipe.jpg")

@@ -251,8 +251,11 @@ def prefixed():
 
 def test_a_path_prefix_changes_no_limit_and_opens_no_route(prefixed):
     for prefix in ("", "/age"):
-        status, text = ask(f"{prefixed.url}{prefix}/gradio_api/upload", b"x" * 2_000_000)
-        assert status != 413, text
+        form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        form += b"x" * 2_000_000 + b"\r\n--b--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        status, text = ask(f"{prefixed.url}{prefix}/gradio_api/upload", form, kind)
+        assert status == 200 and "a.jpg" in text
         assert ask(f"{prefixed.url}{prefix}/monitoring")[0] == 404
         assert ask(f"{prefixed.url}{prefix}/gradio_api/deep_link")[0] == 404
 
