@@ -16,7 +16,7 @@ from PIL import Image
 from space.bundle import Bundle, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
-from space.detector import THRESHOLD, Haar, YuNet, load_detector
+from space.detector import THRESHOLD, Detector, load_detector
 from space.download import BundleError
 from space.estimator import BATCH, Estimator
 from space.face import Face
@@ -36,9 +36,8 @@ class FaceAnalyzer:
     bundle: Bundle
     template: Template
     estimator: Estimator
-    detector: YuNet | Haar
+    detector: Detector
     calibration: Calibration | None = None  # None: no intervals, probabilities as the network says them
-    note: str = ""  # when the detector is not the one wished for; see load_detector
 
     @classmethod
     def load(cls, model: str | None = None, *, detector: str | None = None) -> FaceAnalyzer:
@@ -52,11 +51,10 @@ class FaceAnalyzer:
         Raises:
             BundleError: what was asked for is not to be had, or damaged.
         """
-        found, note = load_detector(detector)
-        return cls._open(model or os.environ.get("AGE_GENDER_MODEL") or None, found, note)
+        return cls._open(model or os.environ.get("AGE_GENDER_MODEL") or None, load_detector(detector))
 
     @classmethod
-    def _open(cls, model: str | None, detector: YuNet | Haar, note: str) -> FaceAnalyzer:
+    def _open(cls, model: str | None, detector: Detector) -> FaceAnalyzer:
         bundle = open_bundle(model)
         try:
             template = Template.from_dict(bundle.card["crop"])
@@ -70,7 +68,12 @@ class FaceAnalyzer:
             raise BundleError(
                 f"The network in {bundle.folder} wants {estimator.size} pixels, its crop template has {template.size}."
             )
-        return cls(bundle, template, estimator, detector, calibration, note)
+        return cls(bundle, template, estimator, detector, calibration)
+
+    @property
+    def note(self) -> str:
+        """What to tell about the detector; see `load_detector`."""
+        return self.detector.note
 
     def with_model(self, model: str | None) -> FaceAnalyzer:
         """The same detector with another embedded model, by name; itself for its own and for None."""
@@ -178,4 +181,4 @@ def _pixels(source) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _with_model(analyzer: FaceAnalyzer, model: str) -> FaceAnalyzer:
-    return FaceAnalyzer._open(model, analyzer.detector, analyzer.note)
+    return FaceAnalyzer._open(model, analyzer.detector)

@@ -1,4 +1,4 @@
-"""Faces drawn on a picture: `(picture, faces) -> picture`."""
+"""Faces drawn on an image: `(image, faces) -> image`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from space.face import Face, apparent_gender, whole_years
 
-# Blue and orange stay apart for people who do not tell red from green.
-COLORS = {"female": (213, 94, 0), "male": (0, 114, 178)}
-GREY = (90, 90, 90)  # of faces without estimates or with an uncertain gender
+# Blue and orange stay apart for people who don't tell red from green. The page reads these as CSS variables.
+COLORS = {"female": (196, 78, 0), "male": (0, 104, 168), "uncertain": (90, 90, 90)}
 WHITE = (255, 255, 255)
 
 
@@ -22,27 +21,53 @@ def label(face: Face) -> str:
 
 
 def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
-    """A copy of uint8 [H, W, 3] with each face boxed, labelled, and numbered by its `track_id` or from 1 in order."""
+    """A copy of uint8 [H, W, 3] with each face boxed, labelled, and numbered by its `track_id` or from 1 in order.
+
+    A label covers no other face and no other label: where there is no room for it, only the number is drawn.
+    """
     image = Image.fromarray(rgb)
     canvas = ImageDraw.Draw(image)
     shorter = min(image.size)
-    # The smallest face comes first, so that larger ones stay on top and readable.
-    for number, face in sorted(enumerate(faces, 1), key=lambda item: item[1].area):
-        x, y, width, height = face.box
-        line = max(2, round(min(shorter / 250, width / 20)))
+    boxes = np.array([face.box for face in faces]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    labels = np.empty((0, 4))
+    # Larger faces choose their places first; smaller ones are drawn later, on top.
+    for i in np.argsort([-face.area for face in faces], kind="stable"):
+        face = faces[i]
+        width = face.box[2]
+        color = COLORS.get(label(face).partition(",")[0], COLORS["uncertain"])
+        canvas.rectangle(tuple(boxes[i]), outline=color, width=max(2, round(min(shorter / 250, width / 20))))
         font = ImageFont.load_default(max(12, round(min(shorter / 22, max(width / 6, shorter / 40)))))
-        color = COLORS.get(label(face).partition(",")[0], GREY)
-        canvas.rectangle((x, y, x + width, y + height), outline=color, width=line)
-        text = f"{face.track_id or number}  {label(face)}".strip()
-        left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-        pad = max(2, (bottom - top) // 4)
-        w, h = right - left + 2 * pad, bottom - top + 2 * pad
-        # Above the box where there is room, else below, else inside; never over the picture's edge.
-        ly = y - h if y - h >= 0 else (y + height if y + height + h <= image.height else max(0.0, y))
-        lx = min(max(0.0, x), max(0.0, image.width - w))
-        canvas.rectangle((lx, ly, lx + w, ly + h), fill=color)
-        canvas.text((lx + pad - left, ly + pad - top), text, font=font, fill=WHITE)
+        number = str(face.track_id or i + 1)
+        taken = np.concatenate([np.delete(boxes, i, axis=0), labels])
+        place = None
+        for text in dict.fromkeys((f"{number}  {label(face)}".strip(), number)):
+            left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
+            pad = max(2, (bottom - top) // 4)
+            size = (right - left + 2 * pad, bottom - top + 2 * pad)
+            place = _free_place(boxes[i], size, image.size, taken)
+            if place is not None:
+                break
+        if place is None:  # in a crowd: the number inside of its own box
+            place = np.array([*np.clip(boxes[i, :2], 0, None), 0, 0])
+            place[2:] = place[:2] + size
+        labels = np.concatenate([labels, place[None]])
+        canvas.rectangle(tuple(place), fill=color)
+        canvas.text((place[0] + pad - left, place[1] + pad - top), text, font=font, fill=WHITE)
     return np.asarray(image)
+
+
+def _free_place(box: np.ndarray, size: tuple[int, int], image: tuple[int, int], taken: np.ndarray) -> np.ndarray | None:
+    """Where a label of `size` is over nothing that is `taken` [N, 4], beside `box`: x0, y0, x1, y1. None: nowhere."""
+    width, height = size
+    x = np.clip(box[0], 0, max(0, image[0] - width))
+    for y in (box[1] - height, box[3], max(0, box[1])):  # above, below, inside
+        if y >= 0 and y + height <= image[1]:
+            place = np.array([x, y, x + width, y + height])
+            apart = (taken[:, 0] >= place[2]) | (taken[:, 2] <= place[0])
+            if (apart | (taken[:, 1] >= place[3]) | (taken[:, 3] <= place[1])).all():
+                return place
+    return None
 
 
 def blur(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:

@@ -5,8 +5,10 @@ Knows nothing of age, gender or where the photo came from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -25,6 +27,7 @@ SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 THRESHOLD = 0.7  # default score from which something counts as a face
 MAX_SIDE = 1024  # pixels, longer side at which a photo is searched
 CLOSE_UP = 320  # pixels, longer side of a second look, for faces that fill the photo
+RETRY = 600.0  # seconds between two tries to download YuNet
 MIN_SIDE = 10  # pixels, shorter side of an image that can hold a face
 MAX_FACES = 1000  # an image's best ones; each costs time and memory
 PANORAMA = 3.0  # ratio of the sides from which an image is searched in tiles
@@ -38,7 +41,7 @@ class YuNet:
     OpenCV's `FaceDetectorYN` gives the same faces in twice the time.
     """
 
-    name = "yunet"
+    name, note = "yunet", ""
 
     def __init__(self, path: str | Path):
         """Open the ONNX file. Raises BundleError if it isn't YuNet."""
@@ -132,7 +135,7 @@ def decode(
 class Haar:
     """Viola & Jones 2001 with the cascade that comes with OpenCV: frontal faces, no landmarks."""
 
-    name = "haar"
+    name, note = "haar", ""
 
     def __init__(self):
         """Open OpenCV's cascade. Raises BundleError if this OpenCV has none."""
@@ -167,38 +170,71 @@ class Haar:
         return sorted(faces, key=lambda face: -face.score)
 
 
-def load_detector(source: str | None = None) -> tuple[YuNet | Haar, str]:
-    """A detector, and what to tell the user about it.
+class Fallback:
+    """Haar until YuNet can be downloaded, which is tried again in the background."""
+
+    def __init__(self, reason: str):
+        self._detector: YuNet | Haar = Haar()
+        self._tried = time.monotonic()
+        self.note = (
+            "YuNet is unavailable, so the app uses OpenCV's Haar cascade, which misses profiles and small faces. It "
+            f"tries again every {RETRY / 60:.0f} minutes; or set AGE_GENDER_DETECTOR to the path of {FILE}.\n{reason}"
+        )
+
+    @property
+    def name(self) -> str:
+        """The detector in use."""
+        return self._detector.name
+
+    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
+        """As `YuNet.detect`."""
+        if self.note and time.monotonic() - self._tried > RETRY:
+            self._tried = time.monotonic()
+            threading.Thread(target=self.retry, daemon=True).start()
+        return self._detector.detect(rgb, threshold, side)
+
+    def retry(self) -> None:
+        """Use YuNet if the Hub has it now."""
+        with contextlib.suppress(BundleError):
+            self._detector = _from_hub()
+            self.note = ""
+
+
+Detector = YuNet | Haar | Fallback
+
+
+def load_detector(source: str | None = None) -> Detector:
+    """A detector: `.name`, `.detect(rgb, threshold, side)` and `.note`.
+
+    The note is empty if the detector is the one asked for. Else its first line is for visitors, and the rest, the
+    reason, for whoever runs the app.
 
     Args:
-        source: YuNet's ONNX file, "haar", or None: YuNet from the Hub, and Haar if that cannot be had.
-
-    Returns:
-        The detector (`.name`, `.detect(rgb, threshold)`) and a note, empty when all is as it should be: its first
-        line is for visitors, the rest, the reason, for whoever runs the app.
+        source: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, and Haar while that
+            is unavailable.
 
     Raises:
-        BundleError: a file was asked for and cannot be used.
+        BundleError: the file that was asked for can't be used.
     """
+    source = source or os.environ.get("AGE_GENDER_DETECTOR") or None
     if source == "haar":
-        return Haar(), ""
+        return Haar()
     if source is not None:
         path = Path(source).expanduser()
         if not path.is_file():
             raise BundleError(f"No detector at {source}: give the path of {FILE}, or haar.")
-        return YuNet(path), ""
-    if os.environ.get("AGE_GENDER_DETECTOR"):
-        return load_detector(os.environ["AGE_GENDER_DETECTOR"])
+        return YuNet(path)
     try:
-        _, path = hub_file(REPO, FILE, sha256=SHA256)
-        if sha256_of(path) != SHA256:
-            raise BundleError(f"{FILE} of {REPO} is not the file this app knows (its SHA-256 differs)")
-        return YuNet(path), ""
+        return _from_hub()
     except BundleError as error:
-        return Haar(), (
-            "Faces are found with OpenCV's Haar cascade, which misses profiles and small faces: YuNet is not "
-            f"available.\n{error}"
-        )
+        return Fallback(str(error))
+
+
+def _from_hub() -> YuNet:
+    _, path = hub_file(REPO, FILE, sha256=SHA256)
+    if sha256_of(path) != SHA256:
+        raise BundleError(f"{FILE} of {REPO} isn't the file that this app knows (its SHA-256 differs).")
+    return YuNet(path)
 
 
 def shrink(rgb: np.ndarray, side: int) -> tuple[np.ndarray, float]:

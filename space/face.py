@@ -60,13 +60,13 @@ class Face:
         box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
         return replace(self, box=box, landmarks=points, rotation=90 * quarters)
 
-    def as_dict(self) -> dict:
-        """The face as plain values, for JSON; landmarks, track and distribution are left out."""
+    def as_dict(self, *, age_probs: bool = False) -> dict:
+        """The face as plain values, for JSON, without landmarks and track; `age_probs`: with the distribution too."""
 
         def rounded(value, digits):
             return None if value is None else round(float(value), digits)
 
-        return {
+        values = {
             "box": [round(float(v), 1) for v in self.box],
             "score": rounded(self.score, 3),
             "age": rounded(self.age, 1),
@@ -75,6 +75,9 @@ class Face:
             "gender": self.gender,
             "gender_probability": rounded(self.gender_probability, 4),
         }
+        if age_probs and self.age_probs is not None:
+            values["age_probs"] = [round(float(p), 4) for p in self.age_probs]
+        return values
 
 
 def whole_years(age: float) -> str:

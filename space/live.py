@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
 from space.analyzer import FaceAnalyzer
 from space.annotate import label
+from space.detector import THRESHOLD
 from space.face import interval_years
 from space.photo import read_photo
 from space.tracker import Tracker
@@ -23,6 +22,7 @@ class LiveStream:
     def __init__(self, analyzer: FaceAnalyzer):
         self._analyzer = analyzer
         self._tracker = Tracker()
+        self.threshold = THRESHOLD  # the detector's score from which something counts as a face
 
     def answer(self, frame: bytes, seconds: float) -> dict:
         """The people in a frame.
@@ -42,7 +42,7 @@ class LiveStream:
         rgb = read_photo(frame, most_pixels=MAX_PIXELS)
         analyzer = self._analyzer
         faces = self._tracker.update(
-            analyzer.detect(rgb, side=SIDE, quarters=0),
+            analyzer.detect(rgb, threshold=self.threshold, side=SIDE, quarters=0),
             seconds,
             lambda found: analyzer.estimate(rgb, found),
             most=MAX_ESTIMATES_PER_FRAME,
@@ -58,11 +58,3 @@ class LiveStream:
                 for face in faces
             ],
         }
-
-
-async def _farewell(socket: WebSocket, text: str) -> None:
-    try:
-        await socket.send_json({"error": text})
-        await socket.close(1008)
-    except (RuntimeError, WebSocketDisconnect):
-        pass  # gone already

@@ -373,7 +373,7 @@ def test_the_app_stops_rather_than_serve_another_model(hub, reader):
 
 
 def detector(env) -> list[str]:
-    code = "from space.detector import load_detector; d, note = load_detector(); print(d.name, '|', note)"
+    code = "from space.detector import load_detector; d = load_detector(); print(d.name, '|', d.note)"
     result = python("-c", code, env=env | {"AGE_GENDER_DETECTOR": ""})
     assert result.returncode == 0, result.stderr
     return result.stdout.split("|")

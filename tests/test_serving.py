@@ -431,8 +431,8 @@ def test_the_detector_asked_for_is_used_or_refused(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(BundleError, match="not a YuNet model"):
         load_detector(str(tmp_path / "bad.onnx"))
-    detector, note = load_detector("haar")
-    assert detector.name == "haar" and note == ""
+    detector = load_detector("haar")
+    assert detector.name == "haar" and detector.note == ""
 
 
 # From photo to answer

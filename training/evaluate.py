@@ -51,12 +51,12 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     )
     samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
     if everything.binned:
-        detector, note = load_detector(options.detector)
+        detector = load_detector(options.detector)
         samples, images = decode(samples, Cut(detector))
         outputs = predict(options.model, images)
         views_ = pose_masks(images, detector) if detector.name == "yunet" else None
         metrics = measure(samples, outputs, pose_masks=views_) | {"detector": detector.name}
-        print(note or f"Faces found by {detector.name}.")
+        print(detector.note or f"Faces found by {detector.name}.")
     else:
         median = float(np.median(everything.split("train", options.protocol).age))
         samples, images = decode(samples)

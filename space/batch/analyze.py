@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 
 from space.analyzer import FaceAnalyzer
@@ -20,13 +21,18 @@ AHEAD = 8  # pictures that are read while others are predicted
 
 
 def analyze_pictures(
-    analyzer: FaceAnalyzer, pictures: Iterable[Picture], *, threshold: float = THRESHOLD, workers: int = 2
+    analyzer: FaceAnalyzer,
+    pictures: Iterable[Picture],
+    *,
+    threshold: float = THRESHOLD,
+    workers: int = 2,
+    thumbnails: bool = False,
 ) -> Iterator[dict]:
-    """Analyze pictures, faces of several in one batch; memory holds a few pictures at a time.
+    """Analyze images, faces of several in one batch; memory holds a few images at a time.
 
     Yields:
-        In order, for JSON: file, width, height (None if it cannot be read), faces (as `Face.as_dict`, largest first),
-        error (None, or a sentence).
+        In order, for JSON: file, width, height (None if it can't be read), faces (as `Face.as_dict`, largest first),
+        error (None, or a sentence). With `thumbnails` also a list of uint8 [80, 80, 3], except for crowds.
     """
 
     def look(picture: Picture) -> tuple[dict, list[Face], np.ndarray]:
@@ -36,9 +42,9 @@ def analyze_pictures(
         except PhotoError as error:
             row["error"] = str(error)
         except OSError as error:
-            row["error"] = f"The file cannot be read ({error.strerror or error})."
+            row["error"] = f"The file can't be read ({error.strerror or error})."
         except MemoryError:
-            row["error"] = "The picture needs more memory than there is."
+            row["error"] = "The image needs more memory than is available."
         else:
             row |= {"width": rgb.shape[1], "height": rgb.shape[0]}
             faces = analyzer.detect(rgb, threshold=threshold)
@@ -52,7 +58,12 @@ def analyze_pictures(
         chips = np.concatenate([chips for *_, chips in seen])
         faces = analyzer.estimate_crops(chips, [face for _, found, _ in seen for face in found])
         for row, found, _ in seen:
+            if found and thumbnails:
+                row["thumbnails"] = [
+                    cv2.resize(chip, (80, 80), interpolation=cv2.INTER_AREA) for chip in chips[: len(found)]
+                ]
             if found:
+                chips = chips[len(found) :]
                 row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
             yield row
 

@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 from space.analyzer import SURE, FaceAnalyzer, surest
+from space.crop import crop
 from space.detector import MAX_SIDE, THRESHOLD
 from space.face import Face
 from space.tracker import MEMORY, Track, Tracker
@@ -153,6 +155,7 @@ class _People:
         self._before_cut: list[Track] = []
         self._tracks: dict[int, Track] = {}
         self._on_screen: dict[int, float] = {}
+        self._thumbnails: dict[int, tuple[float, np.ndarray]] = {}
         self._waiting: list[tuple[float, int, np.ndarray]] = []
         self._last: tuple[float, list[Face]] = (-1.0, [])  # the last analyzed frame's time and faces
         self.counts: list[tuple[float, int]] = []
@@ -174,6 +177,7 @@ class _People:
         shown = self._tracker.update(self._detect(rgb), seconds, lambda faces: self._analyzer.estimate(rgb, faces))
         self._write_waiting(writer, (seconds, shown))
         self._tracks |= {track.id: track for track in self._tracker.tracks}
+        self._keep_thumbnails(rgb, shown)
         self.counts.append((round(seconds, 3), len(shown)))
         self._last = (seconds, shown)
         writer.write(rgb, pts, shown)
@@ -193,7 +197,7 @@ class _People:
             found.append(
                 Person(
                     track.id, track.first, track.last, self._on_screen[track.id], face.age, face.age_low, face.age_high,
-                    face.gender, face.gender_probability,
+                    face.gender, face.gender_probability, self._thumbnails.get(track.id, (0.0, None))[1],
                 )
             )  # fmt: skip
         return sorted(found, key=lambda person: -person.on_screen)
@@ -213,6 +217,14 @@ class _People:
                 self._votes = [] if decided else [0] * VOTES
                 self._unsure = 0
         return found
+
+    def _keep_thumbnails(self, rgb: np.ndarray, shown: list[Face]) -> None:
+        """Each person's surest and largest face so far."""
+        for face in shown:
+            quality = face.score * min(face.area, 96**2)
+            if quality > 1.1 * self._thumbnails.get(face.track_id, (0.0, None))[0]:
+                chip = cv2.resize(crop(rgb, face, self._analyzer.template), (96, 96), interpolation=cv2.INTER_AREA)
+                self._thumbnails[face.track_id] = quality, chip
 
     def _add_screen_time(self, seconds: float) -> None:
         """Who was shown in the last analyzed frame was on screen until now."""

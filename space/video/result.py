@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
@@ -25,13 +27,15 @@ class Person:
     age_high: float | None
     gender: str
     gender_probability: float
+    thumbnail: np.ndarray | None = field(default=None, repr=False, compare=False)  # uint8 [96, 96, 3], the surest face
 
     def as_dict(self) -> dict:
-        """Plain values, for JSON and CSV."""
+        """Plain values, for JSON and CSV, without the thumbnail."""
         digits = {"gender_probability": 4, "age": 1, "age_low": 1, "age_high": 1}
         return {
             name: round(value, digits.get(name, 2)) if isinstance(value, float) else value
             for name, value in vars(self).items()
+            if name != "thumbnail"
         }
 
 

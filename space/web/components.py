@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import html
+import io
 import math
+import os
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from space.detector import THRESHOLD
-from space.face import apparent_gender, interval_years, whole_years
+from space.photo import Photo as OpenedPhoto
+from space.photo import PhotoError, open_photo
 
+MAX_BYTES = 50_000_000  # of a photo's file
 # One queue for all that runs the network: two cores answer one photo faster than two halves.
 NETWORK = {"concurrency_limit": 1, "concurrency_id": "network"}
-# Films and folders take minutes: they wait for each other, and photos for none of them.
+# Videos and folders take minutes: they wait for each other, and photos for none of them.
 LONG = {"concurrency_limit": 1, "concurrency_id": "long"}
-# A text of a hidden component → a file of the visitor's, without one on the server.
-SAVE = """(text) => {
-  if (!text) return;
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob(["\\ufeff", text], {type: "text/csv"}));
-  link.download = "%s";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}"""
+PRIVATE = {"api_visibility": "private"}
 
 
 class Slider(gr.Slider):
@@ -36,16 +37,137 @@ class Slider(gr.Slider):
         return super().preprocess(payload)
 
 
-def threshold_slider(label: str = "Detection threshold", **options) -> Slider:
+def threshold_slider(**options) -> Slider:
     """The detector's score from which something counts as a face."""
-    return Slider(0.3, 0.95, THRESHOLD, step=0.05, label=label, **options)
+    return Slider(
+        0.3, 0.95, THRESHOLD, step=0.05, label="Detection threshold", info="Lower values find more faces.", **options
+    )
 
 
-def answer_cells(answer: dict) -> list[str]:
-    """Age, interval, gender and confidence of a face or person, as tables show them; from their JSON."""
+class Files(gr.File):
+    """`gr.File` that tells a visitor of a wrong kind of file, and not the log, with a traceback."""
+
+    is_template = True  # the browser shows it as the stock File
+
+    def preprocess(self, payload):
+        try:
+            return super().preprocess(payload)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+
+    def example_payload(self):
+        return [_example("photo.jpg")]
+
+    def example_value(self):
+        return ["photo.jpg"]
+
+
+class Video(gr.Video):
+    """`gr.Video` whose example in "Use via API" is a file of the reader's: this server fetches none."""
+
+    is_template = True
+
+    def example_payload(self):
+        return _example("video.mp4")
+
+    def example_value(self):
+        return "video.mp4"
+
+
+class Photo(gr.Image):
+    """`gr.Image` whose value is a `space.photo.Photo`, read and checked by this project.
+
+    The stock component fails on a file that is no image with an error that tells the visitor nothing, and
+    checks neither size nor kind of `data:` URLs.
+    """
+
+    is_template = True  # the browser shows it as the stock Image
+
+    def preprocess(self, payload) -> OpenedPhoto | None:
+        try:
+            return self.open(payload)
+        except PhotoError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def open(self, payload) -> OpenedPhoto | None:
+        """The photo of a request. Raises PhotoError."""
+        if payload is None:
+            return None
+        too_large = f"The image file is too large: at most {MAX_BYTES // 1_000_000} MB."
+        if payload.url and payload.url.startswith("data:"):
+            if len(payload.url) > MAX_BYTES * 4 / 3:
+                raise PhotoError(too_large)
+            try:
+                return open_photo(base64.b64decode(payload.url.partition(",")[2], validate=True))
+            except binascii.Error:
+                raise PhotoError("The image's data: URL isn't valid base64.") from None
+        if not payload.path:
+            raise PhotoError("The request has no image.")
+        if os.path.isfile(payload.path) and os.path.getsize(payload.path) > MAX_BYTES:
+            raise PhotoError(too_large)
+        return open_photo(payload.path)
+
+    def example_payload(self):
+        return _example("photo.jpg")
+
+    def example_value(self):
+        return "photo.jpg"
+
+
+class PagePhoto(Photo):
+    """The page's photo: its value is (file name, photo or PhotoError), so that the page says what is wrong in place."""
+
+    def get_block_name(self) -> str:
+        return "image"
+
+    def preprocess(self, payload) -> tuple[str, OpenedPhoto | PhotoError | None]:
+        name = os.path.splitext(os.path.basename((payload and payload.orig_name) or "photo"))[0] or "photo"
+        try:
+            return name, self.open(payload)
+        except PhotoError as error:
+            return name, error
+
+
+def _example(name: str) -> dict:
+    return {"path": name, "url": name, "meta": {"_type": "gradio.FileData"}}
+
+
+def download_buttons(labels: list[str], paths: list | None = None) -> list[gr.DownloadButton]:
+    """Download buttons that appear once there is something to download; `paths`: what there is from the start."""
+    values = paths or [None] * len(labels)
     return [
-        whole_years(answer["age"]),
-        interval_years(answer["age_low"], answer["age_high"]),
-        apparent_gender(answer["gender"], answer["gender_probability"]),
-        f"{100 * answer['gender_probability']:.0f} %",
+        gr.DownloadButton(label, value=path and str(path), visible=path is not None, size="sm", min_width=90, scale=0)
+        for label, path in zip(labels, values, strict=True)
     ]
+
+
+def offered(path=None) -> gr.DownloadButton:
+    """What an event returns for a download button: its file, or nothing to show."""
+    return gr.DownloadButton(value=path and str(path), visible=path is not None)
+
+
+def data_url(rgb: np.ndarray, *, side: int | None = None, quality: int = 85) -> str:
+    """uint8 [H, W, 3] as a JPEG's data: URL, longer side at most `side` pixels."""
+    image = Image.fromarray(rgb)
+    if side and max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def thumbnail(rgb: np.ndarray | None, alt: str, side: int = 96) -> str:
+    """A small image as HTML; empty for None."""
+    if rgb is None:
+        return ""
+    return f'<img src="{data_url(rgb, side=side)}" alt="{html.escape(alt)}" width="{side // 2}" height="{side // 2}">'
+
+
+def tiles(values: dict[str, str]) -> str:
+    """Figures above their names, as HTML."""
+    return (
+        '<dl class="tiles">'
+        + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in values.items())
+        + "</dl>"
+    )

@@ -7,6 +7,7 @@ from memory, sends text that the page draws over the moving picture, and nothing
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import struct
 import time
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from space.analyzer import FaceAnalyzer
-from space.live import LiveStream, _farewell
+from space.live import LiveStream
 from space.photo import PhotoError
 from space.web.guard import signed_in
 
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 class LiveServer:
     """The WebSocket endpoint: all visitors share one analyzer and take turns frame by frame.
 
-    A message is a frame's number (uint32, little-endian) and its JPEG; the answer is `LiveStream.answer` as JSON with
+    A binary message is a frame's number (uint32, little-endian) and its JPEG; a text message sets the detection
+    threshold, `{"threshold": 0.7}`. The answer to a frame is `LiveStream.answer` as JSON with
     `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analyzed the newest counts.
     """
 
@@ -48,14 +50,14 @@ class LiveServer:
             return
         await socket.accept()
         if self.visitors >= MAX_VISITORS:
-            await _farewell(socket, f"{self.visitors} others are live now. Try again in a minute.")
+            await _close_with_error(socket, f"{self.visitors} others are live now. Try again in a minute.")
             return
         self.visitors += 1
         newest: list[bytes] = []
-        arrived = asyncio.Event()
+        arrived, stream = asyncio.Event(), LiveStream(self._analyzer)
         tasks = [
             asyncio.create_task(t)
-            for t in (self._receive(socket, newest, arrived), self._send(socket, newest, arrived))
+            for t in (self._receive(socket, stream, newest, arrived), self._send(socket, stream, newest, arrived))
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -64,30 +66,34 @@ class LiveServer:
         except (WebSocketDisconnect, RuntimeError):
             pass  # Starlette's word for an answer to somebody who has gone
         except StreamClosed as refused:
-            await _farewell(socket, str(refused))
+            await _close_with_error(socket, str(refused))
         finally:
             self.visitors -= 1
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _receive(self, socket: WebSocket, newest: list[bytes], arrived: asyncio.Event) -> None:
+    async def _receive(
+        self, socket: WebSocket, stream: LiveStream, newest: list[bytes], arrived: asyncio.Event
+    ) -> None:
         while True:
             try:
-                message = await asyncio.wait_for(socket.receive_bytes(), IDLE_TIMEOUT)
+                received = await asyncio.wait_for(socket.receive(), IDLE_TIMEOUT)
             except TimeoutError:
                 raise StreamClosed("The camera sent nothing for a minute. Start it again.") from None
-            except KeyError:  # a text, as Starlette sees it
-                message = None
-            if not isinstance(message, bytes):
-                raise StreamClosed("A frame must be sent as bytes.")
+            if received["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(received.get("code", 1000))
+            message = received.get("bytes")
+            if message is None:
+                stream.threshold = _threshold(received.get("text") or "")
+                continue
             if not _HEADER.size < len(message) <= MAX_BYTES:
                 raise StreamClosed(f"A frame must be a number and a JPEG of at most {MAX_BYTES // 1000:,} kB.")
             newest[:] = [message]
             arrived.set()
 
-    async def _send(self, socket: WebSocket, newest: list[bytes], arrived: asyncio.Event) -> None:
-        stream, bad = LiveStream(self._analyzer), 0
+    async def _send(self, socket: WebSocket, stream: LiveStream, newest: list[bytes], arrived: asyncio.Event) -> None:
+        bad = 0
         while True:
             await arrived.wait()
             arrived.clear()
@@ -110,5 +116,24 @@ class LiveServer:
             await socket.send_json({"frame": number, **answer})
 
 
+def _threshold(text: str) -> float:
+    """The setting of a text message, `{"threshold": 0.7}`. Raises StreamClosed for any other."""
+    try:
+        value = json.loads(text[:100])["threshold"]
+        if isinstance(value, (int, float)) and 0.3 <= value <= 0.95:
+            return float(value)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise StreamClosed("Frames must be sent as bytes, settings as a threshold from 0.3 to 0.95.")
+
+
 class StreamClosed(Exception):
     """The stream ends; the message is for the visitor."""
+
+
+async def _close_with_error(socket: WebSocket, text: str) -> None:
+    try:
+        await socket.send_json({"error": text})
+        await socket.close(1008)
+    except (RuntimeError, WebSocketDisconnect):
+        pass  # gone already

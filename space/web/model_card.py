@@ -1,4 +1,4 @@
-"""A bundle's own card and figures, for the page: how good the model is, and for whom it errs."""
+"""A bundle's own card and figures, for the page: its accuracy, overall and by group."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ _IMAGE = re.compile(r"!\[([\w ,]*)\]\((figures/[\w.-]+\.png)\)\n?")
 def about(bundle: Bundle) -> tuple[str, list[tuple[str, str]]]:
     """The model card as markdown without its figures, and they as (caption, `data:` URL).
 
-    Documents of a Hub model are fetched only now; what cannot be had is left out.
+    Documents of a Hub model are fetched only now; what is unavailable is left out.
     """
     readme = _document(bundle, "README.md")
     if readme is None:
-        return f"{bundle.source} has no model card that can be read.", []
+        return f"{bundle.source} has no readable model card.", []
     text = re.sub(r"\A---\n.*?\n---\n", "", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    # Whoever reads this uses the model already; commands name a repository that an embedded model does not have.
+    text = re.sub(r"## Use\n.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = text.replace("USER/NAME", bundle.card["network"])
     figures = []
     for caption, name in _IMAGE.findall(text):
         path = _document(bundle, name)

@@ -105,7 +105,7 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
         from space.detector import load_detector
         from training.data.framing import Cut
 
-        return Cut(load_detector()[0])
+        return Cut(load_detector())
 
     def one(i: int) -> bool:
         try:

@@ -33,9 +33,9 @@ _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners chan
 
 def need_yunet(source: str | None) -> YuNet:
     """YuNet from its file, or from the Hub for None; BundleError where only Haar is to be had: it has no landmarks."""
-    detector, note = load_detector(source)
+    detector = load_detector(source)
     if not isinstance(detector, YuNet):
-        raise BundleError(f"YuNet is needed: give its file with --detector or in AGE_GENDER_DETECTOR. {note}")
+        raise BundleError(f"YuNet is needed: give its file with --detector or in AGE_GENDER_DETECTOR. {detector.note}")
     return detector
 
 

@@ -1,4 +1,4 @@
-"""The about tab: what answers, how good it is and for whom it errs, privacy, licence."""
+"""The about tab: the model, its accuracy and limitations, privacy, licence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ and sent nowhere else. The live camera's frames stay in memory and are deleted o
 accounts and no analytics, and the page sends requests to no other server.
 
 ### Licence
-The code is MIT. UTKFace, from which the network and the example pictures were made, is for non-commercial research
-only, and so are they; FairFace is CC BY 4.0, the face detector YuNet is MIT.
+The code is MIT. UTKFace, from which the network and the example images were made, is for non-commercial research
+only, and so are they. FairFace is CC BY 4.0, the face detector YuNet is MIT.
 """
 
 
@@ -51,7 +51,8 @@ def tab(analyzer: FaceAnalyzer, selected: gr.Tab) -> None:
     if model["revision"]:
         address = f"https://huggingface.co/{model['source']}"
         text += f" [The model on the Hub]({address}/tree/{model['revision']})."
-    gr.Markdown(f"{text}\n\n{PRIVACY}", elem_id="privacy")
-    figures = gr.HTML(elem_id="figures")
+    gr.Markdown(text)
     card = gr.Markdown(elem_id="card")
+    figures = gr.HTML(elem_id="figures")
+    gr.Markdown(PRIVACY, elem_id="privacy")
     selected.select(show, None, [figures, card], api_visibility="private")

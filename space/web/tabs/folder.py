@@ -1,49 +1,77 @@
-"""The folder tab: many pictures or a zip → tables. The same as `python -m space.batch`."""
+"""The folder tab: many images or a zip → tables. The same as `python -m space.batch`."""
 
 from __future__ import annotations
 
+import html
 import json
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from space.analyzer import FaceAnalyzer
+from space.annotate import draw
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import BatchError, Picture, find_pictures, is_image_file
 from space.batch.tables import settings, write_csv
 from space.detector import THRESHOLD
+from space.face import Face, apparent_gender, interval_years, whole_years
+from space.photo import read_photo
 from space.text import counted, time_left
-from space.web.components import LONG, answer_cells, threshold_slider
+from space.web.charts import bars
+from space.web.components import (
+    LONG,
+    PRIVATE,
+    Files,
+    download_buttons,
+    offered,
+    threshold_slider,
+    thumbnail,
+    tiles,
+)
 
 MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
-HEADERS = ["file", "face", "age", "interval", "gender", "confidence", "problem"]
-INTRO = f"""Several pictures, a folder, or a zip of at most {MAX_PICTURES:,} pictures: one table of all faces. For more,
-and with nothing to upload, `python -m space.batch` does the same on your machine. Browsers hide which folder within a
-folder a picture came from; a zip tells."""
+SIDE = 1280  # pixels, longer side of annotated images
+BANDS = (0, 10, 20, 30, 40, 50, 60, 70)
+INTRO = f"""Images, a folder, or a zip of at most {MAX_PICTURES:,} images. For more images, and to keep them on your
+machine, run `python -m space.batch`."""
 
 
-class Files(gr.File):
-    """`gr.File` that tells a visitor of a wrong kind of file, and not the log, with a traceback."""
+@dataclass
+class Found:
+    """What a run has found so far."""
 
-    is_template = True  # the browser shows it as the stock File
+    images: int
+    rows: list[dict] = field(default_factory=list)  # the first ones, for the table
+    lines: int = 0
+    faces: int = 0
+    unreadable: int = 0
+    ages: list[float] = field(default_factory=list)
+    genders: list[str] = field(default_factory=list)
 
-    def preprocess(self, payload):
-        try:
-            return super().preprocess(payload)
-        except gr.Error as error:
-            error.print_exception = False
-            raise
+    def add(self, row: dict) -> None:
+        """Count an image's row of `analyze_pictures`."""
+        if self.lines < SHOWN:
+            self.rows.append(row)
+        self.lines += max(1, len(row["faces"]))
+        self.faces += len(row["faces"])
+        self.unreadable += bool(row["error"])
+        self.ages += [face["age"] for face in row["faces"]]
+        self.genders += [apparent_gender(face["gender"], face["gender_probability"]) for face in row["faces"]]
 
 
 def named(files: list[str], skipped: list[str]) -> list[Picture]:
     """The images among uploaded files and zips, called as their owner calls them; other files go to `skipped`.
 
     Raises:
-        BatchError: a zip that cannot be opened, or more than MAX_PICTURES.
+        BatchError: a zip that can't be opened, or more than MAX_PICTURES.
     """
     pictures, names = [], set()
     for path in dict.fromkeys(files):
@@ -59,92 +87,178 @@ def named(files: list[str], skipped: list[str]) -> list[Picture]:
             names.add(name)
             pictures.append(Picture(name, picture.read))
         if len(pictures) > MAX_PICTURES:
-            raise BatchError(f"These are more than {MAX_PICTURES:,} pictures: send fewer at once.")
+            raise BatchError(f"These are more than {MAX_PICTURES:,} images: send fewer at once.")
     return pictures
 
 
-def lines(row: dict) -> list[list]:
-    """The page's table for one picture's row of `analyze_pictures`."""
-    found = [[row["file"], number, *answer_cells(face), ""] for number, face in enumerate(row["faces"], 1)]
-    return found or [[row["file"], "–", "", "", "", "", row["error"] or "no face found"]]
+def cells(row: dict) -> list[list[str]]:
+    """The table's lines for an image's row of `analyze_pictures`: file, face, age, interval, gender, confidence."""
+    lines = [
+        [
+            row["file"],
+            str(number),
+            whole_years(face["age"]),
+            interval_years(face["age_low"], face["age_high"]),
+            apparent_gender(face["gender"], face["gender_probability"]),
+            f"{100 * face['gender_probability']:.0f}%",
+        ]
+        for number, face in enumerate(row["faces"], 1)
+    ]
+    return lines or [[row["file"], "–", "", "", row["error"] or "no face found", ""]]
+
+
+def report(found: Found) -> str:
+    """What the page says of a folder: figures, charts and the table, as HTML."""
+    names = ["", "File", "Face", "Age", "Interval", "Gender", "Confidence"]
+    lines = []
+    for row in found.rows:
+        pictures = row.get("thumbnails") or []
+        for i, line in enumerate(cells(row)):
+            image = thumbnail(pictures[i] if i < len(pictures) else None, f"Face {i + 1} of {row['file']}", side=80)
+            lines.append(f"<tr><td>{image}</td>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    ends = [*BANDS[1:], None]
+    ages = {
+        f"{low}–{high - 1}" if high else f"{low}+": sum(low <= age < (high or np.inf) for age in found.ages)
+        for low, high in zip(BANDS, ends, strict=True)
+    }
+    genders = {name: found.genders.count(name) for name in ("female", "male", "uncertain")}
+    charts = f'<div class="charts">{bars(ages, "Age, years")}{bars(genders, "Gender")}</div>' if found.faces else ""
+    figures = tiles({"Images": f"{found.images:,}", "Faces": f"{found.faces:,}", "Unreadable": f"{found.unreadable:,}"})
+    return (
+        f'{figures}{charts}<div class="scroll" tabindex="0" id="batch-table"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines[:SHOWN])}</tbody></table></div>"
+    )
+
+
+def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
+    """A zip of the images with faces boxed and labelled, longer side at most SIDE pixels, from a finished JSONL."""
+    reads = {picture.name: picture.read for picture in pictures}
+    with zipfile.ZipFile(target, "w") as archive, open(jsonl, encoding="utf-8") as rows:
+        for row in map(json.loads, rows):
+            if not row["faces"]:
+                continue
+            image = Image.fromarray(draw(read_photo(reads[row["file"]]()), [_face(face) for face in row["faces"]]))
+            image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+            name = row["file"].replace("\\", "/").lstrip("/").replace("../", "")
+            with archive.open(f"{name}.faces.jpg", "w") as file:
+                image.save(file, "JPEG", quality=85)
+
+
+def _face(values: dict) -> Face:
+    return Face(**{**values, "box": tuple(values["box"])})
 
 
 def tab(analyzer: FaceAnalyzer) -> None:
     """Build the tab."""
 
+    def analyze(files, threshold, folder: str, *, thumbnails: bool) -> Iterator[str | Found]:
+        """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
+        pictures = named(files, skipped := [])
+        if not pictures:
+            raise BatchError("There are no images in what you sent.")
+        started = reported = time.monotonic()
+        found, made = Found(len(pictures)), settings(analyzer, threshold)
+        jsonl = Path(folder) / "faces.jsonl"
+        yield f"0 of {len(pictures):,} images"
+        with open(jsonl, "w", encoding="utf-8") as file:
+            rows = analyze_pictures(analyzer, pictures, threshold=threshold, thumbnails=thumbnails)
+            for count, row in enumerate(rows, 1):
+                found.add(row)
+                file.write(json.dumps({k: v for k, v in row.items() if k != "thumbnails"} | made) + "\n")
+                now = time.monotonic()
+                if now - reported > 0.5:
+                    reported, left = now, (now - started) / count * (len(pictures) - count)
+                    yield f"{count:,} of {len(pictures):,} images{time_left(left)}"
+        write_csv(jsonl, jsonl.with_suffix(".csv"))
+        text = f"**{counted(found.faces, 'face')}** in {counted(len(pictures), 'image')}, "
+        text += f"in {counted(round(time.monotonic() - started), 'second')}."
+        if found.unreadable:
+            text += f" {counted(found.unreadable, 'image')} could not be read; the table says why."
+        if skipped:
+            text += f" {counted(len(skipped), 'file')} skipped: not an image."
+        if found.lines > SHOWN:
+            text += f" The table shows the first {SHOWN} lines; the files have all."
+        yield text
+        yield found
+
     def analyze_batch(files, threshold=THRESHOLD) -> Iterator[tuple]:
-        """Find every face in many pictures and estimate their apparent age and gender.
+        """Find every face in many images and estimate their apparent age and gender.
 
         Args:
-            files: pictures, and zips of pictures.
+            files: images, and zips of images.
             threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
 
         Returns:
-            A CSV file with one line a face, a JSONL file with one line a picture, a line of text, and the first lines
+            A CSV file with one line per face, a JSONL file with one line per image, a line of text, and the first lines
             as a table.
         """
         if not files:
-            raise gr.Error("Choose pictures or a zip first.", print_exception=False)
-        try:
-            pictures = named(files, skipped := [])
-            if not pictures:
-                raise BatchError("There are no images in what you sent.")
-        except BatchError as error:
-            yield None, None, str(error), None  # what was said of the pictures before goes
-            raise gr.Error(str(error), print_exception=False) from None
-        started = reported = time.monotonic()
-        table, faces, errors = [], 0, 0
-        made = settings(analyzer, threshold)
+            raise gr.Error("Choose images or a zip first.", print_exception=False)
         # The folder goes when this ends, also when it is cancelled; by then Gradio has its own copies.
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
-            jsonl, spreadsheet = Path(folder) / "faces.jsonl", Path(folder) / "faces.csv"
-            yield None, None, f"0 of {len(pictures):,} pictures", None
-            with open(jsonl, "w", encoding="utf-8") as file:
-                for count, row in enumerate(analyze_pictures(analyzer, pictures, threshold=threshold), 1):
-                    file.write(json.dumps(row | made) + "\n")
-                    faces, errors = faces + len(row["faces"]), errors + bool(row["error"])
-                    table += lines(row)[: SHOWN - len(table)]
-                    now = time.monotonic()
-                    if now - reported > 0.5:
-                        reported, left = now, (now - started) / count * (len(pictures) - count)
-                        yield None, None, f"{count:,} of {len(pictures):,} pictures{time_left(left)}", table
-            write_csv(jsonl, spreadsheet)
-            text = f"**{counted(faces, 'face')}** in {counted(len(pictures), 'picture')}, "
-            text += f"in {time.monotonic() - started:.0f} seconds."
-            if errors:
-                text += f" {errors:,} could not be read; the table says why."
-            if skipped:
-                text += f" {counted(len(skipped), 'file')} skipped: not an image."
-            if len(table) == SHOWN:
-                text += f" The first {SHOWN} lines are shown; the files have all."
-            yield str(spreadsheet), str(jsonl), text, table
+            text = ""
+            try:
+                for step in analyze(files, threshold, folder, thumbnails=False):
+                    if isinstance(step, str):
+                        text = step
+                        yield None, None, text, None
+                    else:
+                        table = [line for row in step.rows for line in cells(row)][:SHOWN]
+                        jsonl = Path(folder) / "faces.jsonl"
+                        yield str(jsonl.with_suffix(".csv")), str(jsonl), text, table
+            except BatchError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+
+    def show(files, threshold, annotate):
+        nothing = ("", *[offered()] * 3)
+        if not files:
+            yield "Choose images or a zip first.", *nothing
+            return
+        with tempfile.TemporaryDirectory(prefix="batch-") as folder:
+            text, jsonl, archive = "", Path(folder) / "faces.jsonl", None
+            try:
+                for step in analyze(files, threshold, folder, thumbnails=True):
+                    if isinstance(step, str):
+                        text = step
+                        yield text, *nothing
+                        continue
+                    if annotate and step.faces:
+                        yield "Writing annotated images…", *nothing
+                        archive = jsonl.with_name("annotated.zip")
+                        write_annotated(named(files, []), jsonl, archive)
+                    yield text, report(step), offered(jsonl.with_suffix(".csv")), offered(jsonl), offered(archive)
+            except BatchError as error:  # the page says it in place
+                yield f"⚠️ {error}", *nothing
 
     # Gradio's MCP server cannot pass on a list of files: no tool rather than one that always fails.
     analyze_batch._mcp_type = "none"
     gr.Markdown(INTRO)
-    with gr.Row():
-        with gr.Column():
-            files = Files(
-                label="Pictures or zips",
-                file_count="multiple",
-                height=220,
-                elem_id="files",
-            )
-            directory = gr.UploadButton("Choose a whole folder", file_count="directory", elem_id="directory")
-        with gr.Column():
-            threshold = threshold_slider()
+    with gr.Row(elem_classes="split"):
+        with gr.Column(scale=1, min_width=280, elem_classes="side"):
+            files = Files(label="Images or zips", file_count="multiple", height=200, elem_id="files")
+            directory = gr.UploadButton("Choose a folder", file_count="directory", size="sm", elem_id="directory")
             with gr.Row():
-                button = gr.Button("Analyze all", variant="primary", elem_id="batch-start")
+                button = gr.Button("Analyze", variant="primary", elem_id="batch-start")
                 cancel = gr.Button("Cancel", elem_id="batch-cancel")
-            status = gr.Markdown("Choose pictures.", elem_id="batch-status", min_height=30)
-    with gr.Row():
-        spreadsheet = gr.File(label="CSV: a line a face", interactive=False, elem_id="batch-csv")
-        jsonl = gr.File(label="JSONL: a line a picture", interactive=False, elem_id="batch-jsonl")
-    table = gr.Dataframe(headers=HEADERS, label="Faces", interactive=False, elem_id="batch-table")
+            status = gr.Markdown(elem_id="batch-status", min_height=30)
+            with gr.Accordion("Settings", open=False):
+                threshold = threshold_slider()
+                annotate = gr.Checkbox(False, label="Also make a zip of annotated images", elem_id="annotate")
+        with gr.Column(scale=2, min_width=320):
+            out = gr.HTML(elem_id="batch-report", apply_default_css=False)
+            with gr.Row(elem_classes="downloads"):
+                buttons = download_buttons(["⬇ CSV", "⬇ JSONL", "⬇ Annotated images"])
 
-    directory.upload(lambda found: found, directory, files, api_visibility="private")
+    directory.upload(lambda found: found, directory, files, **PRIVATE)
     running = button.click(
-        analyze_batch, [files, threshold], [spreadsheet, jsonl, status, table], api_name="analyze_batch",
-        show_progress="hidden", **LONG,
-    )  # fmt: skip
-    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)
+        show, [files, threshold, annotate], [status, out, *buttons], show_progress="hidden", **PRIVATE, **LONG
+    )
+    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], queue=False, **PRIVATE)
+    with gr.Row(visible=False):
+        api_files, api_threshold = Files(label="files", file_count="multiple"), threshold_slider()
+        csv, jsonl, text = gr.File(label="csv"), gr.File(label="jsonl"), gr.Markdown(label="summary")
+        table = gr.Dataframe(headers=["file", "face", "age", "interval", "gender", "confidence"], label="table")
+        gr.Button().click(
+            analyze_batch, [api_files, api_threshold], [csv, jsonl, text, table], api_name="analyze_batch", **LONG
+        )

@@ -3,7 +3,10 @@
 const $ = (name) => element.querySelector("." + name);
 const video = $("live-video"), overlay = $("live-overlay"), status = $("live-status"), people = $("live-people");
 const rate = $("live-rate"), start = $("live-start"), mirror = $("live-mirror"), camera = $("live-camera");
-const COLORS = {female: "rgb(213, 94, 0)", male: "rgb(0, 114, 178)", uncertain: "rgb(90, 90, 90)"};
+const stage = $("live-stage"), intro = $("live-intro"), stop = $("live-stop"), snapshot = $("live-snapshot");
+const full = $("live-full"), hide = $("live-blur"), threshold = $("live-threshold");
+const styles = getComputedStyle(document.documentElement);
+const COLORS = Object.fromEntries(["female", "male", "uncertain"].map((name) => [name, styles.getPropertyValue(`--${name}`)]));
 const EVERY = 1000 / 30;   // ms between two frames at least
 const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analyzed
 const SIDE = 640;          // pixels, longer side of a frame
@@ -22,18 +25,18 @@ function say(text, alarm = false) {
 
 function explain(error) {
   if (!window.isSecureContext)
-    return "Browsers open the camera only over https or on this very machine (http://127.0.0.1 or localhost). " +
-      "This page came over plain http: ask for an https address, or open it on the machine it runs on.";
+    return "Browsers open the camera only over https or on this machine (http://127.0.0.1 or localhost). " +
+      "This page uses http: ask for an https address, or open it on the machine that runs the app.";
   switch (error?.name) {
     case "NotAllowedError": case "SecurityError":
-      return "The camera was not allowed. Allow it for this page (the camera sign beside the address), then start again.";
+      return "The browser blocks the camera. Allow it for this page (the camera icon in the address bar), then start again.";
     case "NotFoundError": case "OverconstrainedError": case "DevicesNotFoundError":
-      return "No camera was found. Connect one, or use the photo tab.";
+      return "No camera found. Connect one, or use the Photo tab.";
     case "NotReadableError": case "AbortError": case "TrackStartError":
-      return "The camera is there but cannot be opened: another program may be using it.";
+      return "The camera can't be opened: another program may be using it.";
   }
-  return navigator.mediaDevices ? "The camera cannot be opened: " + (error?.message || error)
-    : "This browser gives pages no camera. Use the photo tab.";
+  return navigator.mediaDevices ? "The camera can't be opened: " + (error?.message || error)
+    : "This browser has no camera access. Use the Photo tab.";
 }
 
 function address() {
@@ -68,7 +71,10 @@ function connect() {
   let refused = "";
   mine.binaryType = "arraybuffer";
   mine.onopen = () => {
-    start.disabled = false; start.textContent = "Stop"; camera.disabled = false;
+    start.disabled = false; camera.disabled = false; intro.hidden = true;
+    for (const button of [stop, snapshot]) button.hidden = false;
+    full.hidden = !stage.requestFullscreen;
+    if (threshold.value !== threshold.defaultValue) tune();
     say("Looking for faces…");
     timer = setInterval(send, 8);
   };
@@ -81,7 +87,7 @@ function connect() {
     marks.push([now, now - (taken.get(answer.frame) ?? now)]);
     for (const number of taken.keys()) if (number <= answered) taken.delete(number);
     if (answer.error) say(answer.error, true);
-    else { if (!latest || status.classList.contains("live-alarm")) say("Live."); latest = answer; draw(); }
+    else { if (!latest || status.classList.contains("live-alarm")) say("Live"); latest = answer; draw(); }
   };
   mine.onclose = () => {
     if (mine !== socket) return;
@@ -113,7 +119,44 @@ function send() {
   }, "image/jpeg", 0.85);
 }
 
-// Boxes are mirrored with the picture; text never is.
+function tune() {
+  if (socket?.readyState === 1) socket.send(JSON.stringify({threshold: Number(threshold.value)}));
+}
+
+// What is on screen, as a file of the visitor's.
+function save() {
+  if (!video.videoWidth) return;
+  const picture = document.createElement("canvas");
+  [picture.width, picture.height] = [overlay.width, overlay.height];
+  const pen = picture.getContext("2d");
+  const scale = Math.min(picture.width / video.videoWidth, picture.height / video.videoHeight);
+  const [w, h] = [video.videoWidth * scale, video.videoHeight * scale];
+  pen.fillRect(0, 0, picture.width, picture.height);
+  if (mirror.checked) { pen.translate(picture.width, 0); pen.scale(-1, 1); }
+  pen.drawImage(video, (picture.width - w) / 2, (picture.height - h) / 2, w, h);
+  pen.setTransform(1, 0, 0, 1, 0, 0);
+  pen.drawImage(overlay, 0, 0);
+  const link = document.createElement("a");
+  link.href = picture.toDataURL("image/jpeg", 0.92);
+  link.download = "live-faces.jpg";
+  link.click();
+}
+
+// A face's place in the video as an oval of a few soft patches, drawn over it.
+function cover(pen, box, place) {
+  const [x, y, w, h] = [box[0] - 0.15 * box[2], box[1] - 0.2 * box[3], 1.3 * box[2], 1.35 * box[3]];
+  const scale = video.videoWidth / latest.width, patch = new OffscreenCanvas(6, 6);
+  patch.getContext("2d").drawImage(video, x * scale, y * scale, w * scale, h * scale, 0, 0, 6, 6);
+  const [px, py, pw, ph] = [place[0] - 0.15 * place[2], place[1] - 0.2 * place[3], 1.3 * place[2], 1.35 * place[3]];
+  pen.save();
+  pen.beginPath();
+  pen.ellipse(px + pw / 2, py + ph / 2, pw / 2, ph / 2, 0, 0, 2 * Math.PI);
+  pen.clip();
+  pen.drawImage(patch, px, py, pw, ph);
+  pen.restore();
+}
+
+// Boxes are mirrored with the video; text never is.
 function draw() {
   const ratio = window.devicePixelRatio || 1, width = overlay.clientWidth, height = overlay.clientHeight;
   if (overlay.width !== Math.round(width * ratio) || overlay.height !== Math.round(height * ratio)) {
@@ -123,25 +166,35 @@ function draw() {
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
   if (!latest) return;
-  // The picture keeps its shape inside of the frame (object-fit: contain).
+  // The video keeps its shape inside of the stage (object-fit: contain).
   const scale = Math.min(width / latest.width, height / latest.height);
   const left = (width - latest.width * scale) / 2, top = (height - latest.height * scale) / 2;
   const size = Math.max(13, Math.min(20, width / 34));
   pen.font = `600 ${size}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
-  for (const face of latest.faces) {
-    let [x, y, w, h] = face.box.map((v) => v * scale);
-    if (mirror.checked) x = latest.width * scale - x - w;
-    x += left; y += top;
+  const places = latest.faces.map((face) => {
+    const [x, y, w, h] = face.box.map((v) => v * scale);
+    return [left + (mirror.checked ? latest.width * scale - x - w : x), top + y, w, h];
+  });
+  const free = (x, y, w, h, own) => places.every((p, i) => i === own || p[0] >= x + w || p[0] + p[2] <= x || p[1] >= y + h ||
+    p[1] + p[3] <= y);
+  for (const [i, face] of latest.faces.entries()) {
+    const [x, y, w, h] = places[i];
+    if (hide.checked) cover(pen, face.box, places[i]);
     const color = COLORS[face.label.split(",")[0]] || COLORS.uncertain;
     pen.strokeStyle = pen.fillStyle = color;
     pen.lineWidth = 3;
     pen.strokeRect(x, y, w, h);
-    const text = `${face.id}  ${face.label}`, wide = pen.measureText(text).width + 12, high = size * 1.5;
-    const tx = Math.max(0, Math.min(x, width - wide)), ty = y - high >= 0 ? y - high : Math.min(y + h, height - high);
-    pen.fillRect(tx, ty, wide, high);
-    pen.fillStyle = "white";
-    pen.fillText(text, tx + 6, ty + high / 2);
+    const high = size * 1.5;
+    for (const text of [`${face.id}  ${face.label}`, String(face.id)]) {
+      const wide = pen.measureText(text).width + 12;
+      const tx = Math.max(0, Math.min(x, width - wide)), ty = y - high >= 0 ? y - high : Math.min(y + h, height - high);
+      if (!free(tx, ty, wide, high, i) && text !== String(face.id)) continue;  // in a crowd the number alone
+      pen.fillRect(tx, ty, wide, high);
+      pen.fillStyle = "white";
+      pen.fillText(text, tx + 6, ty + high / 2);
+      break;
+    }
   }
 }
 
@@ -154,11 +207,11 @@ function report() {
   if (!marks.length) return;
   const latencies = marks.map(([, ms]) => ms).sort((a, b) => a - b);
   const span = Math.max(500, now - marks[0][0]);
-  rate.textContent = `${(1000 * marks.length / span).toFixed(1)} frames a second, ${Math.round(latencies[latencies.length >> 1])} ms from camera to answer`;
+  rate.textContent = `${(1000 * marks.length / span).toFixed(1)} frames per second, ${Math.round(latencies[latencies.length >> 1])} ms latency`;
   const rows = latest.faces.map((face) => {
     const row = document.createElement("li");
     const interval = face.age_low === null ? "" : ` (${face.interval} years)`;
-    row.textContent = `${face.id}: ${face.label}${interval}, ${Math.round(100 * face.gender_probability)} %`;
+    row.textContent = `${face.id}: ${face.label}${interval}, ${Math.round(100 * face.gender_probability)}%`;
     row.dataset.id = face.id;
     return row;
   });
@@ -175,7 +228,8 @@ function end(text, alarm = false) {
   people.replaceChildren();
   rate.textContent = "";
   draw();
-  start.disabled = false; start.textContent = "Start the camera"; camera.disabled = false;
+  start.disabled = false; camera.disabled = false; intro.hidden = false;
+  for (const button of [stop, snapshot, full]) button.hidden = true;
   say(text, alarm);
 }
 
@@ -187,7 +241,12 @@ async function list() {
   camera.hidden = false;
 }
 
-start.addEventListener("click", () => socket || stream ? end("Stopped.") : begin());
+start.addEventListener("click", begin);
+stop.addEventListener("click", () => { if (document.fullscreenElement) document.exitFullscreen(); end("Stopped."); });
+snapshot.addEventListener("click", save);
+full.addEventListener("click", () => stage.requestFullscreen());
+threshold.addEventListener("change", tune);
+hide.addEventListener("change", draw);
 mirror.addEventListener("change", () => { video.classList.toggle("live-mirrored", mirror.checked); draw(); });
 camera.addEventListener("change", () => { if (stream) { end(""); begin(); } });
 new ResizeObserver(draw).observe(overlay);

@@ -3,35 +3,70 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import json
 import tempfile
 from pathlib import Path
 
 import gradio as gr
-import pandas
 
 from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD
+from space.face import EXAMPLES, apparent_gender, interval_years, whole_years
 from space.text import counted, time_left
 from space.video.annotator import annotate_video
 from space.video.limits import MAX_BYTES, MAX_FRAMES, MAX_SECONDS
 from space.video.result import Progress, VideoError, VideoResult
-from space.web.components import LONG, SAVE, answer_cells, threshold_slider
+from space.web.charts import steps
+from space.web.components import LONG, PRIVATE, Video, download_buttons, offered, threshold_slider, thumbnail, tiles
 
 LIMITS = (
     f"MP4, MOV, WebM or AVI of at most {MAX_SECONDS // 60} minutes, {MAX_FRAMES:,} frames and "
-    f"{MAX_BYTES // 1_000_000} MB. Everyone is followed from frame to frame; who is away for longer than a moment, or "
-    "is seen again after a cut, counts as somebody else."
+    f"{MAX_BYTES // 1_000_000} MB. Each person is tracked from frame to frame. Anyone who leaves the frame or "
+    "reappears after a cut counts as a new person."
 )
-HEADERS = ["person", "age", "interval", "gender", "confidence", "on screen, s", "from, s", "to, s"]
+EXAMPLE = EXAMPLES / "two-people.mp4"
 
 
-def rows(result: dict | None) -> list[list]:
-    """The table of the people, for the API's JSON."""
-    return [
-        [person["id"], *answer_cells(person), *(f"{person[key]:.1f}" for key in ("on_screen", "first", "last"))]
-        for person in (result or {}).get("people", [])
-    ]
+def report(result: VideoResult, *, blurred: bool) -> str:
+    """What the page says of a video: figures, a table of the people and faces over time, as HTML."""
+    length = f"{result.seconds:.1f} s"
+    figures = tiles(
+        {
+            "People": f"{len(result.people)}",
+            "Length": length,
+            "Frames": f"{result.frames:,}",
+            "Analyzed": f"{result.analyzed:,} in {result.elapsed:.0f} s",
+        }
+    )
+    note = "<p>The video is damaged: parts of it could not be read.</p>" if result.damaged else ""
+    if not result.people:
+        return figures + note + "<p>No people found. Try a video with larger faces, or a lower threshold.</p>"
+    names = ["", "Person", "Age", "Interval", "Gender", "Confidence", "On screen", "From", "To"]
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{cell}</td>"
+            for cell in (
+                "" if blurred else thumbnail(person.thumbnail, f"Person {person.id}"),
+                person.id,
+                whole_years(person.age),
+                interval_years(person.age_low, person.age_high),
+                apparent_gender(person.gender, person.gender_probability),
+                f"{100 * person.gender_probability:.0f}%",
+                *(f"{seconds:.1f} s" for seconds in (person.on_screen, person.first, person.last)),
+            )
+        )
+        + "</tr>"
+        for person in result.people
+    )
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
+    return (
+        f'{figures}{note}<div class="scroll" tabindex="0" id="persons"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        + steps(result.counts, result.seconds, "Faces over time")
+    )
 
 
 def as_csv(result: dict) -> str:
@@ -47,11 +82,20 @@ def as_csv(result: dict) -> str:
 def tab(analyzer: FaceAnalyzer) -> None:
     """Build the tab."""
 
+    def analyze(video, threshold, blurred, folder):
+        """Progress as text, then the VideoResult and the annotated video's path. Raises gr.Error."""
+        target = Path(folder) / f"{Path(video).stem}-faces.mp4"
+        try:
+            for step in annotate_video(analyzer, video, target, threshold=threshold, blurred=blurred):
+                yield f"{100 * step.share:.0f}%{time_left(step.seconds_left)}" if isinstance(step, Progress) else step
+        except VideoError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
     def analyze_video(video, threshold=THRESHOLD, blur_faces=False):
-        """Follow everyone through a video and estimate their apparent age and gender.
+        """Track everyone through a video and estimate their apparent age and gender.
 
         Args:
-            video: the video: MP4, MOV, WebM or AVI, of at most 5 minutes and 200 MB.
+            video: MP4, MOV, WebM or AVI, of at most 5 minutes and 200 MB.
             threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
             blur_faces: make faces unrecognizable in the video that is returned.
 
@@ -64,82 +108,88 @@ def tab(analyzer: FaceAnalyzer) -> None:
             raise gr.Error("Choose a video first.", print_exception=False)
         # The folder goes when this ends, also when it is cancelled; by then Gradio has its own copy.
         with tempfile.TemporaryDirectory(prefix="video-") as folder:
-            target = Path(folder) / "annotated.mp4"
             yield None, None, "Reading the video…"
-            try:
-                for step in annotate_video(analyzer, video, target, threshold=threshold, blurred=blur_faces):
-                    if isinstance(step, Progress):
-                        yield None, None, f"{100 * step.share:.0f} %{time_left(step.seconds_left)}"
-                    else:
-                        yield str(target), _as_json(analyzer, step), _summary(step)
-            except VideoError as error:
-                yield None, None, str(error)  # what was said of the video before goes
-                raise gr.Error(str(error), print_exception=False) from None
+            for step in analyze(video, threshold, blur_faces, folder):
+                if isinstance(step, str):
+                    yield None, None, step
+                else:
+                    yield str(next(Path(folder).iterdir())), _as_json(analyzer, step), _summary(step)
 
-    def show(result):
-        result = result or {}
-        points = result.get("faces_over_time") or []
-        return (
-            gr.Dataframe(rows(result)),
-            gr.LinePlot(
-                pandas.DataFrame(points, columns=["second", "faces"]),
-                y_lim=[0, max((count for _, count in points), default=0) + 1],
-            ),
-            as_csv(result) if result else "",
-        )
+    def show(video, threshold, blur_faces):
+        nothing = (gr.Video(visible=False), "", None, *[offered()] * 2)
+        if not video:
+            yield "Choose a video first.", *nothing
+            return
+        with tempfile.TemporaryDirectory(prefix="video-") as folder:
+            yield "Reading the video…", *nothing
+            try:
+                for step in analyze(video, threshold, blur_faces, folder):
+                    if isinstance(step, str):
+                        yield step, *nothing
+                        continue
+                    result, target = _as_json(analyzer, step), next(Path(folder).iterdir())
+                    table, data = (target.with_suffix(suffix) for suffix in (".csv", ".json"))
+                    table.write_text(as_csv(result), encoding="utf-8-sig", newline="")
+                    data.write_text(json.dumps(result, indent=1), encoding="utf-8")
+                    annotated = gr.Video(str(target), visible=True)
+                    page = report(step, blurred=blur_faces)
+                    yield _summary(step), annotated, page, result, offered(table), offered(data)
+            except gr.Error as error:  # the page says it in place
+                yield f"⚠️ {error.message}", *nothing
 
     gr.Markdown(LIMITS)
-    with gr.Row():
-        with gr.Column():
-            video = gr.Video(label="VideoResult", sources=["upload"], height=360, elem_id="video")
-            threshold = threshold_slider()
-            blurred = gr.Checkbox(False, label="Blur faces in the video that is written")
+    with gr.Row(elem_classes="split"):
+        with gr.Column(scale=1, min_width=280, elem_classes="side"):
+            video = Video(label="Video", sources=["upload"], height=240, elem_id="video")
+            if EXAMPLE.exists():
+                gr.Examples([[str(EXAMPLE)]], inputs=video, cache_examples=False, label="Example")
             with gr.Row():
-                button = gr.Button("Analyze the video", variant="primary", elem_id="video-start")
+                button = gr.Button("Analyze", variant="primary", elem_id="video-start")
                 cancel = gr.Button("Cancel", elem_id="video-cancel")
-            status = gr.Markdown("Choose a video.", elem_id="video-status", min_height=30)
-        with gr.Column():
+            status = gr.Markdown(elem_id="video-status", min_height=30)
+            with gr.Accordion("Settings", open=False):
+                threshold = threshold_slider()
+                blurred = gr.Checkbox(False, label="Blur faces in the result")
+        with gr.Column(scale=2, min_width=320):
             annotated = gr.Video(
-                label="The video with everyone labelled", interactive=False, height=360, elem_id="video-out",
-                buttons=["download"],
+                label="Annotated video", interactive=False, height=420, elem_id="video-out", buttons=["download"],
+                visible=False,
             )  # fmt: skip
-    table = gr.Dataframe(headers=HEADERS, label="People, longest on screen first", interactive=False, elem_id="persons")
-    plot = gr.LinePlot(
-        x="second", y="faces", x_title="seconds", title="Faces over time", height=300, elem_id="faces-over-time"
-    )
-    save = gr.Button("Download CSV", elem_id="video-csv")
-    text = gr.Textbox(visible="hidden")
-    with gr.Accordion("JSON", open=False):
-        result = gr.JSON(label="Answer of the API endpoint /analyze_video")
+            out = gr.HTML(elem_id="video-report", apply_default_css=False)
+            with gr.Row(elem_classes="downloads"):
+                files = download_buttons(["⬇ CSV", "⬇ JSON"])
+            with gr.Accordion("JSON", open=False):
+                data = gr.JSON(label="Output of the API endpoint /analyze_video")
 
-    running = button.click(
-        analyze_video, [video, threshold, blurred], [annotated, result, status], api_name="analyze_video",
-        show_progress="hidden", **LONG,
-    )  # fmt: skip
-    # Also when it was cancelled. What was said of the video before goes.
-    running.failure(lambda: show(None), None, [table, plot, text], api_visibility="private", show_progress="hidden")
-    running.success(show, result, [table, plot, text], api_visibility="private", show_progress="hidden")
-    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], api_visibility="private", queue=False)
-    save.click(None, text, None, js=SAVE % "people.csv", api_visibility="private")
+    outputs = [status, annotated, out, data, *files]
+    running = button.click(show, [video, threshold, blurred], outputs, show_progress="hidden", **PRIVATE, **LONG)
+    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], queue=False, **PRIVATE)
+    with gr.Row(visible=False):
+        api_video, api_blur, api_threshold = Video(label="video"), gr.Checkbox(label="blur_faces"), threshold_slider()
+        returned, api_json, text = gr.Video(label="annotated"), gr.JSON(label="result"), gr.Markdown(label="summary")
+        gr.Button().click(
+            analyze_video, [api_video, api_threshold, api_blur], [returned, api_json, text], api_name="analyze_video",
+            **LONG,
+        )  # fmt: skip
 
 
-def _as_json(analyzer: FaceAnalyzer, video: VideoResult) -> dict:
+def _as_json(analyzer: FaceAnalyzer, result: VideoResult) -> dict:
     return {
-        "people": [person.as_dict() for person in video.people],
-        "faces_over_time": video.counts,
-        "frames": video.frames,
-        "analyzed": video.analyzed,
-        "seconds": video.seconds,
+        "people": [person.as_dict() for person in result.people],
+        "faces_over_time": result.counts,
+        "frames": result.frames,
+        "analyzed": result.analyzed,
+        "seconds": result.seconds,
         "model": analyzer.bundle.as_dict(),
         "detector": analyzer.detector.name,
-        "elapsed_ms": round(1000 * video.elapsed, 1),
+        "elapsed_ms": round(1000 * result.elapsed, 1),
     }
 
 
-def _summary(video: VideoResult) -> str:
-    people = counted(len(video.people), "person", "people") if video.people else "Nobody was found"
+def _summary(result: VideoResult) -> str:
+    people = counted(len(result.people), "person", "people") if result.people else "No people"
     text = (
-        f"**{people}** in {video.seconds:.1f} seconds; {video.analyzed} of {video.frames} frames analyzed in "
-        f"{video.elapsed:.0f} seconds."
+        f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed} of {result.frames} frames analyzed in "
+        f"{counted(round(result.elapsed), 'second')}."
     )
-    return text + " The video is damaged: not all of it could be read." if video.damaged else text
+    return text + " The video is damaged: parts of it could not be read." if result.damaged else text
