@@ -51,7 +51,7 @@ class Tally:
 def photo() -> dict:
     content = (EXAMPLES / "group.jpg").read_bytes()
     url = "data:image/jpeg;base64," + base64.b64encode(content).decode()
-    return {"data": [{"url": url, "meta": {"_type": "gradio.FileData"}}, 0.7, False]}
+    return {"data": [{"url": url, "meta": {"_type": "gradio.FileData"}}, 0.7, False, False]}
 
 
 async def one_photo(http: httpx.AsyncClient, url: str, tally: Tally, body: dict) -> None:

@@ -46,9 +46,9 @@ def main(seconds: float, options: list[str]) -> None:
                     readings.append([float(value) for value in re.findall(r"[\d.]+", text)])
                     labels |= {row.split(" (")[0] for row in people(page)}
                 rates, latencies = zip(*readings, strict=True)
-                print(f"frames a second: median {statistics.median(rates):.1f}, least {min(rates):.1f}")
+                print(f"frames per second: median {statistics.median(rates):.1f}, least {min(rates):.1f}")
                 late = sorted(latencies)[int(0.95 * len(latencies))]
-                print(f"latency, ms: median {statistics.median(latencies):.0f}, 95 % within {late:.0f}")
+                print(f"latency, ms: median {statistics.median(latencies):.0f}, 95% within {late:.0f}")
                 print(f"labels: {sorted(labels)}; first {first}; last {held()}")
         finally:
             running.stop()

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conftest import CHROMIUM, EXAMPLES, ROOT, App
+from conftest import CHROMIUM, ROOT, App
 from playwright.sync_api import sync_playwright
 from videos import moving, write_camera, write_video
 
@@ -31,15 +31,14 @@ def main(folder: Path, options: list[str]) -> None:
                 page.context.grant_permissions(["camera"])
                 page.goto(running.url)
                 page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
-                page.set_input_files("#photo input[type=file]", str(EXAMPLES / "group.jpg"))
-                page.wait_for_selector("#people .person", timeout=60_000)
+                page.wait_for_selector("#result .person", timeout=60_000)
                 page.wait_for_timeout(2000)
-                page.screenshot(path=folder / f"photo{name}.jpg", full_page=not name, **JPEG)
+                page.screenshot(path=folder / f"photo{name}.jpg", **JPEG)
                 page.get_by_role("tab", name="Live").click()
                 page.locator(".live-start").click()
                 page.wait_for_timeout(10_000)
                 page.screenshot(path=folder / f"live{name}.jpg", **JPEG)
-                page.locator(".live-start").click()
+                page.locator(".live-stop").click()
                 if not name:
                     page.get_by_role("tab", name="Video").click()
                     page.set_input_files("#video input[type=file]", str(video))

@@ -43,7 +43,7 @@ def ask(url: str, body: bytes | None = None, headers: dict | None = None) -> tup
         return error.code, error.read().decode(errors="replace")
 
 
-REST = {"analyze_photo": [0.7, False], "analyze_batch": [0.7]}  # what follows the file
+REST = {"analyze_photo": [0.7, False, False], "analyze_batch": [0.7]}  # what follows the file
 
 
 def call(app, endpoint: str, file) -> str:
@@ -273,7 +273,7 @@ def test_an_endpoint_that_is_none(app):
 
 def test_nothing_runs_beside_the_queue(app):
     for path in ("run/analyze_photo", "api/analyze_photo"):
-        status, text = ask(f"{app.url}/gradio_api/{path}", b'{"data": [null, 0.7, false]}')
+        status, text = ask(f"{app.url}/gradio_api/{path}", b'{"data": [null, 0.7, false, false]}')
         assert status in (401, 404) and "Choose a photo" not in text
 
 
@@ -407,8 +407,8 @@ def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
         video = write_video(tmp_path / f"{secret}.mp4", moving(10))
         client.predict(handle_file(video), api_name="/analyze_video")
         for wrong in (
-            f'[{{"path": "{secret}"}}, 0.7, false]',
-            f'["{secret}", 0.7, false]',
+            f'[{{"path": "{secret}"}}, 0.7, false, false]',
+            f'["{secret}", 0.7, false, false]',
             f'["{secret}"]',
             "[null, NaN, false]",
         ):

@@ -22,5 +22,10 @@
     input.dispatchEvent(new Event("change", {bubbles: true}));
   });
   // Gradio leaves the examples without a name for those who don't see them.
-  document.querySelectorAll(".gallery-item").forEach((item, number) => { item.ariaLabel = `Example ${number + 1}`; });
+  const label = () => {
+    for (const gallery of document.querySelectorAll(".gallery"))
+      [...gallery.querySelectorAll(".gallery-item")].forEach((item, number) => { item.ariaLabel ??= `Example ${number + 1}`; });
+  };
+  label();
+  new MutationObserver(label).observe(document.body, {childList: true, subtree: true});
 }

@@ -43,7 +43,7 @@ def tab(analyzer: FaceAnalyzer, selected: gr.Tab) -> None:
 
     def show():
         text, figures = about(analyzer.bundle)
-        pictures = (f'<img src="{url}" alt="{caption}" loading="lazy">' for caption, url in figures)
+        pictures = (f'<img src="{url}" alt="{caption}">' for caption, url in figures)
         return f'<div class="figures">{"".join(pictures)}</div>', text
 
     model = analyzer.bundle.as_dict()
