@@ -30,7 +30,7 @@ from space.download import BundleError, sha256_of
 from space.estimator import Estimator
 from space.face import Face, whole_years
 from space.photo import MAX_PIXELS, PhotoError, open_photo, read_photo
-from space.web.tabs.folder import lines
+from space.web.tabs.folder import cells
 from training.data.decode import decode
 from training.data.load import load_utkface
 
@@ -522,7 +522,7 @@ def test_picture_and_table_show_the_same_age():
         face = Face(
             (0.0, 0.0, 9.0, 9.0), 1.0, age=age, age_low=1.0, age_high=9.0, gender="male", gender_probability=0.9
         )
-        assert label(face) == f"male, {lines({'file': '', 'faces': [face.as_dict()]})[0][2]}"
+        assert label(face) == f"male, {cells({'file': '', 'faces': [face.as_dict()]})[0][2]}"
         assert abs(int(label(face).split()[1]) - age) <= 0.55
     assert [whole_years(age) for age in (2.5, 3.5, 18.54, 0.0, 61.44)] == ["3", "4", "19", "0", "61"]
 
