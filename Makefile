@@ -2,7 +2,7 @@
 python = .venv/bin/python
 
 style:
-	$(python) -m ruff check . && $(python) -m ruff format --check .
+	$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
 
 test:
 	$(python) -m pytest

@@ -74,7 +74,7 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
     try:
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
     except FileNotFoundError:
-        raise PhotoError(f"There is no file {source}.") from None
+        raise PhotoError(f"There is no file {source!s}.") from None
     except OSError as error:
         raise PhotoError(f"The file can't be read ({error.strerror}).") from None
     try:

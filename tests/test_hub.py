@@ -84,9 +84,9 @@ def test_keras_loads_a_pushed_network_without_the_kit(hub, bundle, writer, tmp_p
         "-c",
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from training import export, networks\n"
+        "from training.model import files, networks\n"
         "network = networks.build('compact', dropout=0.0)\n"
-        "export.save_keras(network, Path(sys.argv[1]))\n"
+        "files.save_keras(network, Path(sys.argv[1]))\n"
         "print(network(np.full((1, 200, 200, 3), 90, np.uint8))['age'].numpy().item())",
         bundle,
     )

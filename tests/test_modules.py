@@ -29,3 +29,9 @@ def test_the_commands_need_no_page():
     result = python("-c", program)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]", result.stdout
+
+
+def test_imports_go_downwards():
+    """The contracts of pyproject.toml: who may import whom."""
+    result = python("-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())")
+    assert result.returncode == 0, result.stdout

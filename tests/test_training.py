@@ -27,7 +27,7 @@ from space.estimator import Estimator
 from training import config as configs
 from training import train
 from training.atomic import new_folder
-from training.bundle import export, quantize
+from training.bundle import quantize
 from training.data.decode import decode
 from training.data.load import load_utkface
 from training.data.samples import Samples, splits_overlap
@@ -38,7 +38,7 @@ from training.fitting import loop as fitting
 from training.fitting import plan
 from training.fitting.batches import Batches, Faces
 from training.fitting.optimizers import build_optimizer
-from training.model import losses, networks
+from training.model import files, losses, networks
 from training.model.augment import STRENGTHS
 
 
@@ -68,7 +68,7 @@ def test_a_run_ends_with_a_valid_bundle(trained):
     bundle = open_bundle(str(trained / "bundle"))
     card = bundle.card
     assert card["network"] == "compact" and card["genders"] == ["male", "female"] and card["ages"] == [0, 101]
-    assert {"model.onnx", *export.KERAS_FILES, "metrics.json", "figures/ages.png"} <= set(card["files"])
+    assert {"model.onnx", *files.KERAS_FILES, "metrics.json", "figures/ages.png"} <= set(card["files"])
     assert card["provenance"]["epochs_run"] == 6 and "--epochs 6" in card["provenance"]["command"]
     assert card["calibration"]["age"]["coverage"] == 0.8 and card["metrics"]["interval_coverage"]["value"] > 0.5
     assert json.loads((trained / "bundle" / "metrics.json").read_text()) == card["metrics"]
@@ -137,7 +137,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
 
 def test_onnx_equals_keras(trained, made_up):
     _, images = decode(load_utkface(made_up, split="validation")[0])
-    network = export.load_keras(trained / "bundle")
+    network = files.load_keras(trained / "bundle")
     expected = {name: np.asarray(value) for name, value in network.predict_on_batch(np.asarray(images)).items()}
     answers = Estimator(trained / "bundle" / "model.onnx").predict(images)
     assert set(answers) == {"age", "p_female", "age_probs"}
@@ -149,7 +149,7 @@ def test_onnx_equals_keras(trained, made_up):
 def test_the_slim_bundle_leaves_keras_out(trained, tmp_path):
     result = python("-m", "training.bundle.export", trained / "bundle", tmp_path / "slim")
     assert result.returncode == 0, result.stderr
-    assert not any((tmp_path / "slim" / name).exists() for name in export.KERAS_FILES)
+    assert not any((tmp_path / "slim" / name).exists() for name in files.KERAS_FILES)
     bundle = open_bundle(str(tmp_path / "slim"))
     assert bundle.card["metrics"] == open_bundle(str(trained / "bundle")).card["metrics"]
     assert all((tmp_path / "slim" / name).is_file() for name in bundle.card["files"])
@@ -479,7 +479,7 @@ def test_a_distilled_network_follows_its_teacher(tmp_path):
 def test_teachers_need_a_distribution_and_keras_weights(made_up, tmp_path, capsys):
     refused(capsys, command(made_up, tmp_path / "a", "--teacher", "x", "--age-head", "regression"), "--teacher")
     with pytest.raises(BundleError, match="no Keras weights"):
-        export.load_keras(EMBEDDED)
+        files.load_keras(EMBEDDED)
 
 
 def test_a_run_does_not_learn_from_models_that_saw_its_test_faces(made_up, tmp_path, capsys):
@@ -539,7 +539,7 @@ def test_vgg16_trains_from_a_base_file_at_both_sizes(made_up, tmp_path):
     assert result == 0
     history = json.loads((tmp_path / "run" / "state.json").read_text())["history"]
     assert [row["phase"] for row in history] == ["heads", "all at half size", "all"]
-    trained = export.load_keras(tmp_path / "run" / "bundle")
+    trained = files.load_keras(tmp_path / "run" / "bundle")
     for name in ("block1_conv1", "block5_conv3"):
         before, after = (model.get_layer(name).get_weights()[0] for model in (base, trained))
         assert 0 < np.abs(before - after).max() < 0.05

@@ -54,8 +54,8 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
         detector = load_detector(options.detector)
         samples, images = decode(samples, Cut(detector))
         outputs = predict(options.model, images)
-        views_ = pose_masks(images, detector) if detector.name == "yunet" else None
-        metrics = measure(samples, outputs, pose_masks=views_) | {"detector": detector.name}
+        poses = pose_masks(images, detector) if detector.name == "yunet" else None
+        metrics = measure(samples, outputs, poses=poses) | {"detector": detector.name}
         print(detector.note or f"Faces found by {detector.name}.")
     else:
         median = float(np.median(everything.split("train", options.protocol).age))

@@ -134,7 +134,7 @@ def load_teachers(models: tuple[str, ...]) -> list:
         BundleError: a model is unavailable or has no Keras weights.
         DataError: it predicts one age, not a distribution.
     """
-    from training.bundle.export import load_keras
+    from training.model.files import load_keras
 
     teachers = []
     for model in models:

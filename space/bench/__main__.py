@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from space.analyzer import FaceAnalyzer
-from space.bench.measure import SCENES, gflop_a_face, machine, scene, serving, start_up
+from space.bench.measure import SCENES, machine, scene, serving, start_up
 from space.bundle import CARD, Bundle, open_bundle
 from space.download import BundleError
 from space.estimator import Estimator
@@ -43,7 +43,7 @@ def table(report: dict) -> str:
             if isinstance(value, dict):
                 value = ", ".join(f"{found} of {count}" for count, found in value.items())
             cells.append(f"{value:.2f}" if isinstance(value, float) else "–" if value is None else str(value))
-        unit = "" if name.endswith((", s", ", MB", "%", "found")) or name.startswith("GFLOP") else ", ms"
+        unit = "" if name.endswith((", s", ", MB", "found")) else ", ms"
         lines.append(f"| {name}{unit} | {' | '.join(cells)} |")
     if report["peers"]:
         lines += ["", "| other programs, whole photo | ms |", "| --- | --- |"]
@@ -95,10 +95,6 @@ def main(arguments: list[str] | None = None) -> int:
                 analyzer = replace(analyzer, estimator=Estimator(path))
                 report["detector"] = analyzer.detector.name
                 values = serving(analyzer)
-                work = gflop_a_face(path)
-                if work:
-                    share = 100 * work / values["prediction, 1 at once, each"] * 1000 / report["machine"]["gflops"]
-                    values |= {"GFLOP a face": work, "of the matrix product's rate, one face, %": share}
                 if bundle and path == bundle.model_path:
                     given = [f"--{k}={v}" for k, v in (("model", model), ("detector", options.detector)) if v]
                     values |= start_up(given)

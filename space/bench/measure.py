@@ -60,28 +60,6 @@ def scene(count: int, width: int, height: int, side: int) -> np.ndarray:
 SCENES = {1: (640, 480, 320), 5: (1024, 768, 256), 20: (1024, 768, 192)}
 
 
-def gflop_a_face(path: Path) -> float | None:
-    """Arithmetic of a network, a multiplication and an addition each counted as one; None without the package onnx."""
-    try:
-        import onnx
-    except ImportError:
-        return None
-    model = onnx.load(path)
-    for value in [*model.graph.input, *model.graph.output]:
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in [*graph.value_info, *graph.output]}
-    shapes |= {w.name: list(w.dims) for w in graph.initializer}
-    total = 0
-    for node in graph.node:
-        if node.op_type in ("Conv", "QLinearConv"):
-            weights = shapes[node.input[1 if node.op_type == "Conv" else 3]]
-            total += 2 * np.prod(shapes[node.output[0]]) * np.prod(weights[1:])
-        elif node.op_type in ("MatMul", "Gemm") and node.input[1] in shapes:
-            total += 2 * np.prod(shapes[node.input[1]]) * np.prod(shapes[node.output[0]][:-1])
-    return float(total) / 1e9
-
-
 def serving(analyzer: FaceAnalyzer) -> dict:
     """Milliseconds of each stage."""
     photos = {count: scene(count, *size) for count, size in SCENES.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +84,7 @@ def annotate_video(
     yield result
 
 
-def _annotate(people: _People, stream: av.VideoStream, out, blurred: bool) -> Iterator[Progress]:
+def _annotate(people: _People, stream: av.VideoStream, out, blurred: bool) -> Generator[Progress, None, VideoResult]:
     """Read, analyze and write; returns the VideoResult."""
     started = reported = time.monotonic()
     video = stream.container

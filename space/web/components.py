@@ -8,6 +8,7 @@ import html
 import io
 import math
 import os
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -19,10 +20,10 @@ from space.photo import PhotoError, open_photo
 
 MAX_BYTES = 50_000_000  # of a photo's file
 # One queue for all that runs the network: two cores answer one photo faster than two halves.
-NETWORK = {"concurrency_limit": 1, "concurrency_id": "network"}
+NETWORK: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "network"}
 # Videos and folders take minutes: they wait for each other, and photos for none of them.
-LONG = {"concurrency_limit": 1, "concurrency_id": "long"}
-PRIVATE = {"api_visibility": "private"}
+LONG: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "long"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 
 class Slider(gr.Slider):

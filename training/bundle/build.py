@@ -106,11 +106,11 @@ def calibration_tables(estimator: Estimator, validation: FaceSet, photos: FaceSe
 
 def _measure_photos(config: TrainConfig, photos: FaceSet, estimator: Estimator, tables: dict) -> dict:
     outputs = calibrate.apply(tables, estimator.predict(photos.images))
-    views = pose_masks(photos.images, need_yunet(None))
+    poses = pose_masks(photos.images, need_yunet(None))
     return {
         "dataset": public_name(config.pretrain),
         "split": split_record(config, "test"),
-        **measure(photos.samples, outputs, views=views),
+        **measure(photos.samples, outputs, poses=poses),
     }
 
 

@@ -14,8 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
-import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -23,13 +21,13 @@ import numpy as np
 
 from space.bundle import CARD, FORMAT, verify
 from space.crop import load_template
-from space.download import BundleError, sha256_of
+from space.download import sha256_of
 from space.estimator import Estimator
 from space.face import EXAMPLES
 from training.atomic import new_folder
 from training.bundle import model_card
+from training.model.files import load_keras, save_keras
 
-KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")
 MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
 TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
 _ROLES = {
@@ -85,32 +83,6 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
         raise ExportError(f"ONNX and Keras differ by {difference:.4f} years on real faces; {TOLERANCE} is allowed.")
     gender = float(np.max(np.abs(keras_out["p_female"] - onnx_out["p_female"])))
     print(f"ONNX equals Keras on {len(faces)} faces: ages within {difference:.6f} year, gender within {gender:.6f}")
-
-
-def save_keras(network, folder: Path) -> None:
-    """Write a network as the members of its `.keras` archive."""
-    with tempfile.TemporaryDirectory() as scratch:
-        archive = Path(scratch) / "model.keras"
-        network.save(archive)
-        with zipfile.ZipFile(archive) as members:
-            for name in KERAS_FILES:
-                members.extract(name, folder)
-
-
-def load_keras(folder: Path):
-    """The network that `save_keras` wrote; BundleError if the folder has none."""
-    import keras
-
-    folder = Path(folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        archive = Path(scratch) / "model.keras"
-        try:
-            with zipfile.ZipFile(archive, "w") as members:
-                for name in KERAS_FILES:
-                    members.write(folder / name, name)
-            return keras.saving.load_model(archive, compile=False)
-        except FileNotFoundError as error:
-            raise BundleError(f"{folder} has no Keras weights ({Path(error.filename).name} is missing).") from error
 
 
 def convert(network, path: Path) -> None:

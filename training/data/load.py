@@ -122,8 +122,8 @@ class _LabelReader:
         if not readable:
             label, reason = None, "no picture, or its file cannot be read"
         elif self._labels:
-            values = (class_name(batch[c][i], self._classes[c]) if c else None for c in self._labels)
-            label, reason = parse_label(*values, self.races), "age or gender is missing or out of range"
+            age, gender, race = (class_name(batch[c][i], self._classes[c]) if c else None for c in self._labels)
+            label, reason = parse_label(age, gender, race, self.races), "age or gender is missing or out of range"
         else:
             label, reason = parse_name(name, self._report), "the name is not age_gender_race_datetime"
         if label is None:

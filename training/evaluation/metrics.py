@@ -21,7 +21,7 @@ def measure(
     outputs: dict[str, np.ndarray],
     *,
     median_age: float | None = None,
-    pose_masks: dict[str, np.ndarray] | None = None,
+    poses: dict[str, np.ndarray] | None = None,
 ) -> dict:
     """Every figure of one model on one set of faces.
 
@@ -30,7 +30,7 @@ def measure(
         outputs: "age" float [N] years and "p_female" float [N], in the order of `samples`; with "age_low" and
             "age_high" the intervals are measured too.
         median_age: years; the answer of the constant baseline, from the training split. Not for ages known as ranges.
-        pose_masks: more groups, name → bool [N].
+        poses: more groups, name → bool [N].
 
     Returns:
         A dict of plain values, as stored in `metrics.json`: n, age_mae, cs5, gender_accuracy and so on, each
@@ -45,7 +45,7 @@ def measure(
     right = values["gender_accuracy"]
     recalls = [float(np.mean(right[female == g])) for g in (False, True) if (female == g).any()]
     both = female.any() and (~female).any()
-    groups = group_masks(samples) | ({"view": pose_masks} if pose_masks else {})
+    groups = group_masks(samples) | ({"view": poses} if poses else {})
     commonest = {"gender_accuracy": float(max(np.mean(female), 1 - np.mean(female)))}
     if samples.binned:
         counts = [int(mask.sum()) for mask in groups["age band"].values()]
