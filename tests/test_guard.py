@@ -441,3 +441,20 @@ def test_stopping_in_the_middle_of_requests_ends_within_ten_seconds(tmp_path):
     with pytest.raises(Exception):  # noqa: B017 the client is told, in words of its own
         job.result(timeout=30)
     assert not list((tmp_path / "tmp").glob("age-gender-*"))
+
+
+def test_gradio_still_has_what_the_guard_replaces():
+    """What has no setting is replaced by name: a Gradio that works another way must be looked at anew."""
+    import inspect
+
+    from gradio import blocks, mcp, queueing, route_utils, routes
+
+    move = inspect.getsource(blocks.Block.async_move_resource_to_block_cache)
+    assert "processing_utils.async_ssrf_protected_download" in move
+    for module in (queueing, routes):
+        source = inspect.getsource(module)
+        assert "route_utils.get_fn(" in source and "traceback.print_exc()" in source
+        assert "format_exc" not in source and "print_exception(" not in source
+    assert set(inspect.signature(route_utils.get_fn).parameters) == {"blocks", "api_name", "body"}
+    call = inspect.getsource(mcp.GradioMCPServer._prepare_tool_call_args)
+    assert "self.tool_to_endpoint.get(name)" in call and "Unknown tool" in call
