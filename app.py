@@ -1,4 +1,4 @@
-"""Apparent age and gender of faces in photos, live and in videos: a page in the browser, and an API."""
+"""Estimate the apparent age and gender of faces in photos, live video and videos, with a web page and an API."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE|haar",
         help="YuNet's .onnx file, or haar (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub, else haar)",
     )
-    parser.add_argument("--host", help="address to listen on (default 127.0.0.1; 0.0.0.0 for the whole network)")
-    parser.add_argument("--port", type=_port, help="(default: the first free one from 7860)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all interfaces)")
+    parser.add_argument("--port", type=_port, help="port to listen on (default: the first free port from 7860)")
     parser.add_argument(
         "--root-path",
         metavar="PATH|URL",
-        help="path or, better, full address under which a reverse proxy shows the app (default: $GRADIO_ROOT_PATH)",
+        help="path or, preferably, full URL at which a reverse proxy serves the app (default: $GRADIO_ROOT_PATH)",
     )
-    parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers, for 72 hours")
+    parser.add_argument("--share", action="store_true", help="public link through Gradio's servers, valid for 72 hours")
     parser.add_argument(
-        "--mcp", action="store_true", help='be an MCP server too (pip install "gradio[mcp]"), for language models'
+        "--mcp", action="store_true", help='also run an MCP server, for language models (pip install "gradio[mcp]")'
     )
     parser.add_argument(
         "--auth",
         metavar="USER:PASSWORD",
-        help="let only this user in (default: $AGE_GENDER_AUTH, which other users of the machine cannot read)",
+        help="require this login (default: $AGE_GENDER_AUTH, which other users of the machine cannot read)",
     )
     options = parser.parse_args(arguments)
     options.mcp = options.mcp or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
     if options.mcp and importlib.util.find_spec("mcp") is None:
-        parser.error('--mcp needs more than the app alone: pip install "gradio[mcp]"')
+        parser.error('--mcp needs an extra package: pip install "gradio[mcp]"')
 
     if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU stops a Space that declares no GPU function; this one needs none
         import spaces
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folder = temporary_folder()
     except OSError as error:
-        print(f"error: There is no folder for temporary files ({error}): set TMPDIR to one.", file=sys.stderr)
+        print(f"error: No usable folder for temporary files ({error}): set TMPDIR.", file=sys.stderr)
         return 1
     try:
         return serve(options)
@@ -104,7 +104,7 @@ def serve(options: argparse.Namespace) -> int:
         print(f"error: --auth and AGE_GENDER_AUTH {error}.", file=sys.stderr)
         return 1
     if login and options.mcp:  # Gradio's MCP server lists its tools to everybody and can call none of them then
-        print("error: --mcp has no login: leave out --auth and AGE_GENDER_AUTH, or --mcp.", file=sys.stderr)
+        print("error: --mcp doesn't support login: remove --auth and AGE_GENDER_AUTH, or --mcp.", file=sys.stderr)
         return 1
     try:
         analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
@@ -137,8 +137,8 @@ def serve(options: argparse.Namespace) -> int:
     except (BundleError, OSError) as error:
         if "empty port" in str(error):  # Gradio's text names its own functions
             error = (
-                f"Port {options.port or '7860 and those after it'} of {options.host or '127.0.0.1'} is unavailable. "
-                "Choose another with --port, or an address of this machine with --host."
+                f"Port {options.port or '7860 (or the next ones)'} on {options.host or '127.0.0.1'} is unavailable. "
+                "Choose another port with --port, or another address of this machine with --host."
             )
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The public call: a picture in, faces with age and gender out.
+"""The public API: takes an image, returns faces with age and gender.
 
 from space.analyzer import FaceAnalyzer
 faces = FaceAnalyzer.load().analyze(rgb)
@@ -49,7 +49,7 @@ class FaceAnalyzer:
             detector: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, else Haar.
 
         Raises:
-            BundleError: what was asked for is not to be had, or damaged.
+            BundleError: the model or detector is unavailable or damaged.
         """
         return cls._open(model or os.environ.get("AGE_GENDER_MODEL") or None, load_detector(detector))
 
@@ -66,7 +66,7 @@ class FaceAnalyzer:
         estimator = Estimator(bundle.model_path)
         if estimator.size != template.size:
             raise BundleError(
-                f"The network in {bundle.folder} wants {estimator.size} pixels, its crop template has {template.size}."
+                f"The network in {bundle.folder} needs {estimator.size} pixels, its crop template has {template.size}."
             )
         return cls(bundle, template, estimator, detector, calibration)
 
@@ -85,11 +85,11 @@ class FaceAnalyzer:
         self.estimator.predict(np.zeros((1, self.estimator.size, self.estimator.size, 3), np.uint8))
 
     def analyze(self, rgb: np.ndarray, *, threshold: float = THRESHOLD) -> list[Face]:
-        """Every face of a picture with apparent age and gender, largest first; all predicted in one batch.
+        """Every face in an image with apparent age and gender, largest first; all predicted in one batch.
 
         Args:
             rgb: uint8 [H, W, 3] in RGB order, upright or turned by quarters; or a Pillow image, or the path of a file.
-                Images read by OpenCV are BGR, which can't be noticed: convert them first.
+                Images read by OpenCV are BGR, which can't be detected: convert them first.
             threshold: detector's score from which something counts as a face, 0 to 1.
 
         Raises:

@@ -65,7 +65,7 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
     match = _HUB_ID.fullmatch(model)
     if path.exists() or not match:
         raise BundleError(
-            f"No model at {model}: give a bundle's folder, or a Hub id such as user/name or user/name@revision."
+            f"No model at {model}: give {' or '.join(embedded())}, a bundle's folder, or a Hub id such as user/name."
         )
     folder, revision = download(match["repo"], match["revision"], keras=keras)
     return Bundle(folder, verify(folder), match["repo"], revision)
@@ -82,12 +82,12 @@ def verify(folder: Path) -> dict:
     for name, entry in card["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
-            raise BundleError(f"{folder / CARD} lists {name}, which lies outside of the bundle.")
+            raise BundleError(f"{folder / CARD} lists {name}, which is outside the bundle.")
         if path.is_file():
             if sha256_of(path) != entry["sha256"]:
-                raise BundleError(f"{path} is damaged (its SHA-256 is not the one in {CARD}): get the bundle again.")
+                raise BundleError(f"{path} is damaged (its SHA-256 differs from {CARD}): download or export it again.")
         elif name == card["serve"]:
-            raise BundleError(f"{path} is missing: get the bundle again.")
+            raise BundleError(f"{path} is missing: download or export the bundle again.")
     return card
 
 
@@ -101,26 +101,26 @@ def read_card(folder: Path) -> dict:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"{folder} is no model bundle: it has no {CARD}.") from None
+        raise BundleError(f"{folder} isn't a model bundle: it has no {CARD}.") from None
     except (ValueError, OSError) as error:
-        raise BundleError(f"{path} cannot be read ({error}): get the bundle again.") from error
+        raise BundleError(f"{path} cannot be read ({error}): download or export it again.") from error
     version = card.get("format") if isinstance(card, dict) else None
     if not isinstance(version, int):
         raise BundleError(f"{path} is not the card of a model bundle.")
     if version > FORMAT:
         raise BundleError(
-            f"The bundle in {folder} has format {version}, this app reads up to {FORMAT}: update the app."
+            f"The bundle in {folder} has format {version}, but this app reads up to {FORMAT}: update the app."
         )
     try:
         network, crop, served = card["network"], card["crop"], card["serve"]
         hashes = {name: entry["sha256"] for name, entry in card["files"].items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path} lacks {error}: get the bundle again.") from error
+        raise BundleError(f"{path} is missing {error}: download or export it again.") from error
     texts = (network, served, *hashes, *hashes.values())
     if not all(isinstance(text, str) and "\0" not in text for text in texts) or not isinstance(crop, dict):
-        raise BundleError(f"{path} is not the card of a model bundle: something in it is of the wrong kind.")
+        raise BundleError(f"{path} is not the card of a model bundle: a value has the wrong type.")
     if served not in hashes:
-        raise BundleError(f"{path} names {served} to serve but does not list it: get the bundle again.")
+        raise BundleError(f"{path} serves {served} but does not list it: download or export it again.")
     return card
 
 

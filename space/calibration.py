@@ -1,6 +1,6 @@
-"""How sure an answer is: an interval for the age and an honest probability for the gender, from a bundle's tables.
+"""Calibrated uncertainty: an interval for the age and a probability for the gender, from a bundle's tables.
 
-The tables are fitted by `training/calibrate.py` on validation faces. Knows nothing of networks or pictures.
+The tables are fitted by `training/evaluation/calibrate.py` on validation faces. Knows nothing of networks or pictures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A face in a photo → a 200x200 crop framed like the UTKFace chips that the networks learned from.
 
-The framing comes from `crop_template.json`, which `training/framing.py` derives from the training chips;
+The framing comes from `crop_template.json`, which `training/data/framing.py` derives from the training chips;
 bundles carry a copy. Knows nothing of detectors beyond their landmarks and boxes.
 """
 
@@ -48,7 +48,7 @@ def load_template() -> Template:
 
 
 def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
-    """Cut one face out, upright and in the template's framing.
+    """Crop one face, upright and in the template's framing.
 
     With landmarks the crop is the least-squares similarity transform onto the template's points, without
     them it is the box. Pixels beyond the photo repeat its border.
@@ -69,7 +69,7 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
             width, height = (max(1, round(2 * scale * side)) for side in (x1 - x0, y1 - y0))
             rgb = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)
             fx, fy = (x1 - x0) / width, (y1 - y0) / height
-            # Pixel centres: resized u is original x0 + (u + 0.5) * fx - 0.5.
+            # Pixel centers: resized u is original x0 + (u + 0.5) * fx - 0.5.
             back = np.array([[fx, 0, x0 + 0.5 * fx - 0.5], [0, fy, y0 + 0.5 * fy - 0.5], [0, 0, 1]])
             matrix = matrix @ back
     return cv2.warpAffine(

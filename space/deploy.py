@@ -29,9 +29,9 @@ LOG_LINES = 30  # of a failed build, shown
 SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed
 POLL = 5.0  # seconds between two looks at a build
 _UNPAID = (
-    "The Hub asks for a paid plan (402): creating a Gradio Space on CPU needs PRO or a paid organization. You can "
-    "subscribe at huggingface.co/pricing; or use --hardware zero-a10g, of which free accounts may host two Spaces; or "
-    "give an existing Space with --space."
+    "The Hub requires a paid plan (402): creating a Gradio Space on CPU needs PRO or a paid organization. Subscribe at "
+    "huggingface.co/pricing, use --hardware zero-a10g (free accounts can host two such Spaces), or give an existing "
+    "Space with --space."
 )
 # What the app itself has no use for.
 _TOOLS = ("space/bench/", "space/timing.py", "space/deploy.py", "space/upload.py", "space/BENCHMARKS.md")
@@ -112,7 +112,7 @@ def deploy(
         dry_run: only print what would be sent.
 
     Raises:
-        BundleError: the model is not to be had.
+        BundleError: the model is unavailable.
         HubError: what the Hub said and what to do.
     """
     served = _resolve(model)
@@ -123,7 +123,7 @@ def deploy(
     if served.private and not os.environ.get("SPACE_HF_TOKEN"):
         raise HubError(
             f"The model {served.repo} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
-            "read-only one (huggingface.co/settings/tokens); it becomes the Space's secret HF_TOKEN."
+            "read-only token (huggingface.co/settings/tokens); it becomes the Space's secret HF_TOKEN."
         )
     # A build has no token: what is private is fetched at the start instead.
     preloaded = None if served.private else served.file
@@ -181,7 +181,7 @@ def _print(files: dict[str, Path | bytes]) -> None:
     sizes = {name: len(c) if isinstance(c, bytes) else c.stat().st_size for name, c in files.items()}
     for name, size in sizes.items():
         print(f"{size:>10,}  {name}")
-    print(f"{sum(sizes.values()):>10,}  in all")
+    print(f"{sum(sizes.values()):>10,}  total")
 
 
 def _configure(api: HfApi, space: str, variables: dict[str, str], *, secret: bool) -> None:
@@ -230,9 +230,9 @@ def wait(space: str, *, limit: float = 900.0) -> None:
         if stage == "RUNNING" and (built == newest or (built is None and time.monotonic() > started + SETTLE)):
             return
         if stage in _FAILED and built in (None, newest):
-            raise HubError(f"The Space is at {stage}. The end of its log:\n{_log(api, space, stage)}")
+            raise HubError(f"The Space is in state {stage}. The end of its log:\n{_log(api, space, stage)}")
         time.sleep(POLL)
-    raise HubError(f"The Space did not start within {limit / 60:.0f} minutes: look at its page.")
+    raise HubError(f"The Space did not start within {limit / 60:.0f} minutes: check its page.")
 
 
 def _log(api: HfApi, space: str, stage: str) -> str:
@@ -246,17 +246,17 @@ def _log(api: HfApi, space: str, stage: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m space.deploy", description="Publish the app as a Space.")
-    parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space, made if it is not there")
+    parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space, created if needed")
     parser.add_argument(
         "--model",
         metavar="NAME|USER/NAME[@REVISION]",
         help="the model to serve: on the Hub, or embedded (default: compact)",
     )
-    parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: as it is)")
-    parser.add_argument("--private", action="store_true", help="create it as a private one")
-    parser.add_argument("--mcp", action="store_true", help="make the Space an MCP server too")
-    parser.add_argument("--dry-run", action="store_true", help="only list what would be sent")
-    parser.add_argument("--wait", action="store_true", help="wait until it runs, and show the log if it fails")
+    parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: unchanged)")
+    parser.add_argument("--private", action="store_true", help="create the Space as private")
+    parser.add_argument("--mcp", action="store_true", help="also run an MCP server in the Space")
+    parser.add_argument("--dry-run", action="store_true", help="list the files to upload, without uploading")
+    parser.add_argument("--wait", action="store_true", help="wait until the Space runs; show the log if it fails")
     options = parser.parse_args(arguments)
     try:
         url = deploy(
@@ -271,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"Space: {url}", flush=True)
             if options.wait:
                 wait(url.split("/spaces/")[-1])
-                print("It runs.")
+                print("The Space is running.")
     except (BundleError, HubError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""A photo → its faces: YuNet, or OpenCV's Haar cascade where YuNet cannot be had.
+"""Face detection in a photo: YuNet, or OpenCV's Haar cascade if YuNet is unavailable.
 
 Knows nothing of age, gender or where the photo came from.
 """
@@ -145,7 +145,7 @@ class Haar:
             storage = cv2.FileStorage(path.read_text(encoding="utf-8"), flags)
             self._cascade = cv2.CascadeClassifier()
             if not self._cascade.read(storage.getFirstTopLevelNode()):
-                raise BundleError(f"{path} is no cascade.")
+                raise BundleError(f"{path} isn't a Haar cascade.")
         except (OSError, cv2.error, AttributeError) as error:
             raise BundleError(
                 f"OpenCV {cv2.__version__} has no Haar cascade ({error}): install opencv-python-headless below 5."
@@ -176,9 +176,11 @@ class Fallback:
     def __init__(self, reason: str):
         self._detector: YuNet | Haar = Haar()
         self._tried = time.monotonic()
+        # The first line is for visitors.
         self.note = (
-            "YuNet is unavailable, so the app uses OpenCV's Haar cascade, which misses profiles and small faces. It "
-            f"tries again every {RETRY / 60:.0f} minutes; or set AGE_GENDER_DETECTOR to the path of {FILE}.\n{reason}"
+            "The face detector YuNet is unavailable. Until it is downloaded, profiles and small faces are missed.\n"
+            f"The app uses OpenCV's Haar cascade and tries again every {RETRY / 60:.0f} minutes. You can also set "
+            f"AGE_GENDER_DETECTOR to the path of {FILE}. {reason}"
         )
 
     @property
@@ -233,7 +235,7 @@ def load_detector(source: str | None = None) -> Detector:
 def _from_hub() -> YuNet:
     _, path = hub_file(REPO, FILE, sha256=SHA256)
     if sha256_of(path) != SHA256:
-        raise BundleError(f"{FILE} of {REPO} isn't the file that this app knows (its SHA-256 differs).")
+        raise BundleError(f"{FILE} of {REPO} isn't the expected version (its SHA-256 differs).")
     return YuNet(path)
 
 

@@ -15,7 +15,7 @@ STALL = 5.0  # seconds without a byte after which a download is given up
 
 
 class BundleError(RuntimeError):
-    """A model cannot be had or must not be used; the message names the file and what to do."""
+    """A model is unavailable or must not be used; the message names the file and what to do."""
 
 
 def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: str | None = None) -> tuple[str, Path]:
@@ -50,14 +50,14 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
     except hub.GatedRepoError:
         raise BundleError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
     except hub.RevisionNotFoundError:
-        raise BundleError(f"{repo} has no revision {revision}: look at its branches, tags and commits.") from None
+        raise BundleError(f"{repo} has no revision {revision}: check its branches, tags and commits.") from None
     except hub.RepositoryNotFoundError:
         raise BundleError(
             f"There is no model {repo} on the Hub, or it is private: check the name, or log in with `hf auth login`."
         ) from None
     except hub.EntryNotFoundError as error:
         if not isinstance(error, hub.LocalEntryNotFoundError):
-            raise BundleError(f"{where} is no model bundle: it has no {filename}.") from None
+            raise BundleError(f"{where} isn't a model bundle: it has no {filename}.") from None
         failure = error
     except Exception as error:  # the client's transport has its own kinds for time-outs and refused connections
         failure = error
@@ -106,7 +106,7 @@ def _unless_stalled(download: Callable, *arguments, **options) -> str:
             path, error = answer.get(timeout=0.2)
         except queue.Empty:
             if time.monotonic() - heard > STALL:
-                raise TimeoutError(f"the Hub has sent nothing for {STALL:.0f} seconds") from None
+                raise TimeoutError(f"the Hub sent no data for {STALL:.0f} seconds") from None
             continue
         if error:
             raise error

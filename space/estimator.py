@@ -58,7 +58,7 @@ class Estimator:
             or not {"age", "p_female"} <= set(self.outputs)
         ):
             raise BundleError(
-                f"{path} is no age and gender network: expected a uint8 picture in, age and p_female out."
+                f"{path} isn't an age and gender network: expected a uint8 image input and outputs age, p_female."
             )
         self._input = face.name
         self.size = shape[1]  # pixels, height and width of a crop

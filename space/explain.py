@@ -1,6 +1,6 @@
-"""What an age answer rests on: cover a part of the face, and see how far the answer moves.
+"""Explain an age estimate: cover parts of the face and measure how the estimate changes.
 
-Needs nothing but the answers of the network, so it works on what is served.
+Needs only the model's outputs, so it works with the served model.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class LiveStream:
             height], label, interval (text) and what `Face.as_dict` has, smoothed over frames.
 
         Raises:
-            PhotoError: the frame is no picture, or a too large one.
+            PhotoError: the frame isn't a readable image, or is too large.
         """
         started = time.perf_counter()
         rgb = read_photo(frame, most_pixels=MAX_PIXELS)

@@ -91,8 +91,8 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
                 return Photo(_decode(repaired, most_pixels), incomplete)
     except Image.DecompressionBombError:
         raise PhotoError(
-            f"The image is too large: at most {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels a side. "
-            "Make it smaller and try again."
+            f"The image is too large: at most {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels per side. "
+            "Resize it and try again."
         ) from None
     except PhotoError:
         raise
@@ -101,7 +101,7 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
             raise PhotoError("HEIC images aren't supported on this machine. HEIC: export as JPEG.") from None
         raise PhotoError("This file isn't a readable image. Use JPEG, PNG, WebP or HEIC.") from None
     except MemoryError:
-        raise PhotoError("The image needs more memory than is available. Make it smaller and try again.") from None
+        raise PhotoError("The image needs more memory than is available. Resize it and try again.") from None
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
         raise PhotoError(f"The image is damaged and can't be read ({error}). Save it again or use another.") from error
 

@@ -1,4 +1,4 @@
-"""Writing to the Hub, for models and Spaces alike: who may, what to wait for, and what went wrong, for a person."""
+"""Writing to the Hub, for models and Spaces: access checks, retries and readable error messages."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def check_write_access(repo_id: str, *, others: bool = False) -> str:
         The whole `user/name`.
 
     Raises:
-        HubError: no token, a wrong or read-only one, a name that cannot be, no right to write there, no Hub.
+        HubError: no token, an invalid or read-only token, an invalid name, no write access, or no connection.
     """
     if not get_token():
         raise HubError(
-            "There is no Hub token: run `hf auth login`, or set HF_TOKEN to a token with write permission "
+            "No Hub token found: run `hf auth login`, or set HF_TOKEN to a token with write permission "
             "(huggingface.co/settings/tokens)."
         )
     get_session().timeout = TIMEOUT
@@ -51,14 +51,14 @@ def check_write_access(repo_id: str, *, others: bool = False) -> str:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise HubError(f"{repo_id!r} cannot be a repository's name: {error}") from error
+        raise HubError(f"{repo_id!r} isn't a valid repository name: {error}") from error
     token = (me.get("auth") or {}).get("accessToken") or {}
     scopes = (token.get("fineGrained") or {}).get("scoped") or []
     may_write = token.get("role") != "fineGrained" or any("repo.write" in s.get("permissions", ()) for s in scopes)
     if token.get("role") == "read" or not may_write:
         raise HubError(
-            f"The token of {me['name']} may only read: make one with write permission at "
-            "huggingface.co/settings/tokens, then `hf auth login` or set HF_TOKEN."
+            f"The token of {me['name']} is read-only: create one with write permission at "
+            "huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
         )
     owners = [me["name"], *(org["name"] for org in me.get("orgs") or ())]
     if repo_id.split("/")[0] not in owners and not others:
@@ -97,24 +97,24 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
     status = getattr(response, "status_code", None)
     said = getattr(error, "server_message", None) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     if status == 401:
-        text = "The Hub does not accept the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
+        text = "The Hub rejected the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
     elif status == 403:
         text = (
-            f"The token may not write to {repo_id} ({said}): use one with write permission for it, or another name "
+            f"The token can't write to {repo_id} ({said}): use a token with write permission, or choose another name "
             "with --repo-id."
         )
     elif status == 404 or isinstance(error, RepositoryNotFoundError):
-        text = f"The Hub has no {repo_id}, or this token may not see it: check --repo-id and the token."
+        text = f"{repo_id} doesn't exist, or this token has no access to it: check the name and the token."
     elif status in (409, 412):
-        text = f"Others are committing to {repo_id} at the same time ({said}): try again."
+        text = f"Someone else is committing to {repo_id} at the same time ({said}): try again."
     elif status == 429:
-        text = "The Hub asks to slow down (rate limit): wait some minutes, then try again."
+        text = "The Hub's rate limit was reached: wait a few minutes, then try again."
     elif status and status >= 500:
-        text = f"The Hub has a fault (status {status}): look at status.huggingface.co, then try again."
+        text = f"The Hub returned a server error (status {status}): check status.huggingface.co and try again."
     elif status:
-        text = f"The Hub refuses {repo_id} (status {status}): {said}"
+        text = f"The Hub rejected the request for {repo_id} (status {status}): {said}"
     elif isinstance(error, _LOCAL) and not isinstance(error, HTTPError):
-        text = f"This failed before it reached the Hub: {type(error).__name__}: {said}"
+        text = f"The request failed before it reached the Hub: {type(error).__name__}: {said}"
     else:  # the client's transport has many kinds, bare RuntimeErrors among them
-        text = f"The Hub cannot be reached or broke off ({said}): check the network, then try again."
+        text = f"The Hub can't be reached or closed the connection ({said}): check the network and try again."
     return HubError(text)

@@ -200,7 +200,7 @@ def test_language_models_find_the_tools(tmp_path):
     for answer in answers:
         text = " ".join(part.text for part in answer.content if part.type == "text")
         assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]
-    assert refused.isError or "fetches nothing" in str(refused.content)
+    assert refused.isError or "fetch files from URLs" in str(refused.content)
     assert unlisted.isError and "Unknown tool" in str(unlisted.content)
     assert "data: URL" in str(tools["analyze_photo"].inputSchema) + tools["analyze_photo"].description
 
@@ -222,7 +222,7 @@ def test_a_machine_without_a_temporary_folder_is_told(monkeypatch, capsys):
     monkeypatch.setattr(entry.signal, "signal", lambda *_: None)
     entry.temporary_folder.cache_clear()
     assert entry.main([]) == 1
-    assert "error: There is no folder for temporary files" in capsys.readouterr().err
+    assert "error: No usable folder for temporary files" in capsys.readouterr().err
 
 
 NOTEBOOK = """
@@ -334,7 +334,7 @@ def test_yunet_from_a_file_and_from_the_hub(yunet, hub, tmp_path):
 @pytest.mark.slow
 def test_start_up_errors_are_a_sentence(tmp_path):
     assert_clear_error(python("app.py", "--model", tmp_path / "gone"), "No model at", "gone")
-    assert_clear_error(python("app.py", "--model", tmp_path), "no model bundle")
+    assert_clear_error(python("app.py", "--model", tmp_path), "a model bundle")
     assert_clear_error(python("app.py", "--detector", tmp_path / "gone.onnx"), "No detector at")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -88,7 +88,7 @@ def test_oddities_of_the_real_files(tmp_path):
     }
     assert report.rows == 15 and len(report.corrected) == 2
     assert sum(map(len, report.rejected.values())) == 5
-    assert "holiday" in str(report) and "no picture" in str(report)
+    assert "holiday" in str(report) and "unreadable image" in str(report)
     assert len(str(report).splitlines()) < 25
 
 
@@ -211,9 +211,9 @@ def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
     ("make", "words"),
     [
         (lambda p: p / "nowhere", "No dataset at"),
-        (lambda p: write_folder({}, p / "empty"), "holds no pictures"),
-        (lambda p: write_folder({"notes.txt": b"x"}, p / "text"), "holds no pictures"),
-        (lambda p: write_folder({"cat.jpg": chip(1, 1, 1)}, p / "cats"), "No usable picture"),
+        (lambda p: write_folder({}, p / "empty"), "contains no images"),
+        (lambda p: write_folder({"notes.txt": b"x"}, p / "text"), "contains no images"),
+        (lambda p: write_folder({"cat.jpg": chip(1, 1, 1)}, p / "cats"), "No usable image"),
         (lambda p: write_folder({"x.tar.gz": b"no tar"}, p / "bad") / "x.tar.gz", "Cannot read the dataset"),
     ],
 )
@@ -278,7 +278,7 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
         files[names[i]] = jpeg(np.asarray(scene))
     files |= dict(list(chips(8).items())[6:])
     samples, images = decode(load_utkface(write_folder(files, tmp_path))[0])
-    assert "6 of 8 pictures are photos" in capsys.readouterr().out and len(images) == 8
+    assert "6 of 8 images are photos" in capsys.readouterr().out and len(images) == 8
     cropped = images[[name + ".jpg.chip.jpg" in names[:6] for name in samples.name]]
     assert len(cropped) == 6
     for image in cropped:  # the scene's grey is gone but for a border
@@ -298,7 +298,7 @@ def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, 
         files[name + ".jpg.chip.jpg"] = jpeg(np.asarray(large))
     capsys.readouterr()
     samples, images = decode(load_utkface(write_folder(files, tmp_path / "square"))[0])
-    assert "10 of 20 pictures are photos" in capsys.readouterr().out
+    assert "10 of 20 images are photos" in capsys.readouterr().out
     originals = originals[[list(faces.name).index(name) for name in samples.name]].astype(int)
     scenes = np.array([list(faces.name).index(name) < 10 for name in samples.name])
     assert np.abs(images[~scenes] - originals[~scenes]).mean() < 4
@@ -374,7 +374,7 @@ def test_real_utkface(utkface):
     samples, report = load_utkface(utkface)
     assert report.rows == 23708
     assert (report.duplicate_groups, report.duplicate_files) == (375, 390)
-    assert report.rejected == {"no picture, or its file cannot be read": ["55_0_0_20170116232725357jpg"]}
+    assert report.rejected == {"missing or unreadable image": ["55_0_0_20170116232725357jpg"]}
     assert len(report.corrected) == 3
     sizes = [len(samples.split(name)) for name in SPLITS]
     assert sizes == [18495, 2295, 2303]

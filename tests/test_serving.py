@@ -187,7 +187,7 @@ def test_a_jpeg_that_repeats_itself_is_refused_before_it_is_decoded():
 
 
 def test_one_long_side_is_refused_too():
-    with pytest.raises(PhotoError, match="a side"):
+    with pytest.raises(PhotoError, match="per side"):
         read_photo(encode(Image.new("1", (40_000, 10))))
 
 
@@ -568,14 +568,14 @@ def edit(folder, **changes) -> None:
         (lambda f: (f / "model.onnx").write_bytes(b"x" * 1000), "model.onnx is damaged"),
         (lambda f: (f / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
         (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json is damaged"),
-        (lambda f: (f / CARD).unlink(), "no model bundle"),
+        (lambda f: (f / CARD).unlink(), "a model bundle"),
         (lambda f: (f / CARD).write_text("{"), "cannot be read"),
         (lambda f: (f / CARD).write_text("[]"), "not the card"),
         (lambda f: edit(f, format=99), "update the app"),
         (lambda f: edit(f, serve="other.onnx"), "does not list it"),
         (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
-        (lambda f: edit(f, serve=["a"]), "wrong kind"),
-        (lambda f: edit(f, files={"a\0b": {"sha256": "0"}}), "wrong kind"),
+        (lambda f: edit(f, serve=["a"]), "wrong type"),
+        (lambda f: edit(f, files={"a\0b": {"sha256": "0"}}), "wrong type"),
         (lambda f: edit(f, crop={"size": 200}), "crop template"),
         (lambda f: edit(f, calibration={"age": {}}), "calibration"),
     ],

@@ -60,7 +60,7 @@ def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):
     sha = add_model(hub)
     result = publish(writer, "--model", "tester/model", "--hardware", "cpu-basic", "--wait")
     assert result.returncode == 0, result.stderr
-    assert f"{hub.url}/spaces/{SPACE}" in result.stdout and "It runs" in result.stdout
+    assert f"{hub.url}/spaces/{SPACE}" in result.stdout and "is running" in result.stdout
     # The first look sees the build before this commit.
     assert sum(request.startswith("GET ") and request.endswith("/runtime") for request in hub.requests) >= 2
     repo = hub.repos["space", SPACE]
@@ -121,8 +121,8 @@ def test_a_dry_run_sends_nothing(hub, writer):
     ("pattern", "status", "words"),
     [
         ("POST /api/repos/create", 402, "paid plan"),
-        ("POST /api/repos/create", 403, "may not write"),
-        ("POST .*/variables", 500, "has a fault"),
+        ("POST /api/repos/create", 403, "can't write"),
+        ("POST .*/variables", 500, "server error"),
         ("POST .*/commit/", 412, "at the same time"),
         ("POST .*/commit/", 429, "rate limit"),
     ],
@@ -135,7 +135,7 @@ def test_refusals_are_explained(hub, writer, pattern, status, words):
 
 def test_a_missing_model_or_token_stops_before_anything_is_made(hub, writer):
     assert_clear_error(publish(writer, "--model", "tester/gone"), "There is no model tester/gone")
-    assert_clear_error(publish(writer | {"HF_TOKEN": "hf_reader"}), "may only read")
+    assert_clear_error(publish(writer | {"HF_TOKEN": "hf_reader"}), "is read-only")
     assert not hub.repos
 
 

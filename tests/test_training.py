@@ -94,7 +94,7 @@ def row_of_all(table: str) -> list[str]:
 def test_evaluate_reprints_what_the_bundle_records(trained, made_up):
     result = python("training/evaluate.py", "--model", trained / "bundle", "--dataset", made_up)
     assert result.returncode == 0, result.stderr
-    assert "The figures recorded in the bundle are the same." in result.stdout
+    assert "match those recorded in the bu" in result.stdout
     expected = row_of_all((trained / "output.txt").read_text())
     assert row_of_all(result.stdout) == expected
     plain = python("training/evaluate.py", "--model", trained / "bundle" / "model.onnx", "--dataset", made_up)
@@ -195,7 +195,7 @@ def test_a_killed_run_resumes_exactly(made_up, tmp_path):
 
 def test_two_trainings_do_not_write_to_one_folder(made_up, tmp_path, capsys):
     with FileLock(tmp_path / ".run.lock"):  # as a training holds it while it runs
-        refused(capsys, command(made_up, tmp_path / "run"), "Another training is writing to", "--out")
+        refused(capsys, command(made_up, tmp_path / "run"), "Another training run is writing to", "--out")
     assert not (tmp_path / "run").exists()
 
 
@@ -549,11 +549,11 @@ def test_settings_that_do_not_fit_are_explained(made_up, trained, tmp_path, caps
     refused(capsys, ["", "--network", "compact", "--dataset", tmp_path / "gone"], "No dataset at", "gone")
     refused(capsys, ["", "--network", "compact", "--dataset", made_up, "--out", trained], "--resume")
     other = ["", "--network", "compact", "--out", trained, "--resume", "--batch-size", "7"]
-    refused(capsys, other, "--batch-size", "Leave it out")
+    refused(capsys, other, "--batch-size", "Omit")
     refused(capsys, command(made_up, tmp_path / "x", "--init", "imagenet"), "no ImageNet weights", "--init none")
     refused(capsys, command(made_up, tmp_path / "x", "--half-size-epochs", "2"), "vgg16")
     frozen = ["", "--init", "none", "--unfreeze", "block5", "--dataset", made_up]
-    refused(capsys, frozen, "--unfreeze block5", "Leave it out")
+    refused(capsys, frozen, "--unfreeze block5", "Omit")
     few = write_folder({p.name: p.read_bytes() for p in list(made_up.iterdir())[:1]}, tmp_path / "one")
     refused(capsys, ["", "--network", "compact", "--dataset", few, "--out", tmp_path / "y"], "split", "is empty")
     assert not (tmp_path / "x" / "bundle").exists()

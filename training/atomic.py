@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, however a program ends."""
+"""Atomic writes of files and folders."""
 
 from __future__ import annotations
 

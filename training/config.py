@@ -59,7 +59,7 @@ CONFIG = "config.json"
 
 
 class ConfigError(ValueError):
-    """Settings that do not go together; the message says what to do."""
+    """Incompatible settings; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class TrainConfig:
             values = json.loads(path.read_text())
             return cls(**{**values, "teacher": tuple(values["teacher"])})
         except FileNotFoundError:
-            raise ConfigError(f"{out} has no {CONFIG}, so the run can't continue: train into a new --out.") from None
+            raise ConfigError(f"{out} has no {CONFIG}, so the run can't continue: choose a new --out.") from None
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{path} is damaged ({error}): train into a new --out.") from error
+            raise ConfigError(f"{path} is damaged ({error}): choose a new --out.") from error
 
     def to_command(self) -> str:
         """The command that repeats the run. Local paths are cut to their last part."""
@@ -162,21 +162,21 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[TrainConfi
             if value not in ((), getattr(config, name)):
                 raise ConfigError(
                     f"--{name.replace('_', '-')} is {value}, but the run in {out} was started with "
-                    f"{getattr(config, name)}. Leave it out to resume, or choose another --out."
+                    f"{getattr(config, name)}. Omit the option to resume, or choose another --out."
                 )
         return config, destination
     if (out / "state.json").exists():
-        raise ConfigError(f"{out} already holds a run. Continue it with --resume, or choose another --out.")
+        raise ConfigError(f"{out} already contains a run. Continue it with --resume, or choose another --out.")
     given.setdefault("init", "imagenet" if network == "vgg16" else "none")
     if given["init"] == "none" and given.get("unfreeze", "all") != "all":
         raise ConfigError(
-            f"--unfreeze {given['unfreeze']} with --init none keeps convolutions at random values. Leave it out, or "
-            "start from imagenet or a file."
+            f"--unfreeze {given['unfreeze']} with --init none keeps convolutions at random values. Omit it, or "
+            "use --init imagenet or --init FILE."
         )
     values = PRESETS[network, preset] | ({"unfreeze": "all"} if given["init"] == "none" else {}) | given
     config = TrainConfig(**values)
     if config.teacher and config.age_head != "distribution":
-        raise ConfigError("--teacher needs a network that predicts a distribution: leave out --age-head.")
+        raise ConfigError("--teacher needs a network that predicts a distribution: use --age-head distribution.")
     if config.network != "vgg16" and config.half_size_epochs:
         raise ConfigError("--half-size-epochs is for vgg16 only.")
     return config, destination
@@ -231,12 +231,12 @@ def _network_options(group) -> None:
     group.add_argument(
         "--age-head",
         choices=("distribution", "regression"),
-        help="distribution: a probability for each age from 0 to 101 and their expected value; regression: one number",
+        help="distribution: a probability for each age from 0 to 101 and the expected value; regression: one number",
     )
     group.add_argument(
         "--unfreeze",
         choices=("all", "block5", "none"),
-        help="vgg16: which convolutions train after the first epoch, which trains the heads alone (default: all)",
+        help="vgg16: convolutions to train after the first epoch, which trains only the heads (default: all)",
     )
     group.add_argument("--dropout", type=float, help="dropout rate in the heads")
     group.add_argument(
@@ -256,40 +256,40 @@ def _data_options(group) -> None:
     group.add_argument(
         "--policy",
         choices=POLICIES,
-        help="clean: skip copies and contradictory labels; all: every file (default: clean)",
+        help="clean: skip duplicates and contradictory labels; all: use every file (default: clean)",
     )
     group.add_argument("--protocol", choices=tuple(PROTOCOLS), help="train/validation/test split (default: 80/10/10)")
     group.add_argument(
         "--pretrain",
         metavar="DATASET",
-        help=f"also train on the photos of {sources.FAIRFACE} (Hub id or folder). With --init none they all take part "
-        "in the first third of the epochs; otherwise each epoch uses as many of them as of UTKFace. YuNet finds faces "
+        help=f"also train on the photos of {sources.FAIRFACE} (Hub id or folder). With --init none, the first third of "
+        "the epochs uses all of them; otherwise each epoch uses as many of them as of UTKFace. YuNet detects the faces "
         "($AGE_GENDER_DETECTOR, else from the Hub)",
     )
     group.add_argument("--pretrain-revision", help="branch, tag or commit of that Hub dataset")
-    group.add_argument("--limit", type=positive, metavar="N", help="use at most N faces of each split, for a trial")
+    group.add_argument("--limit", type=positive, metavar="N", help="use at most N faces per split, for a quick test")
     group.add_argument(
         "--balance",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="sample rare combinations of gender, age and race more often, and turned faces of photos",
+        help="oversample rare combinations of gender, age and race, and turned faces in photos",
     )
 
 
 def _fit_options(group) -> None:
     group.add_argument(
-        "--epochs", type=_count, help="number of epochs; 0 exports and evaluates the weights of --init as they are"
+        "--epochs", type=_count, help="number of epochs; 0 exports and evaluates the --init weights unchanged"
     )
     group.add_argument(
         "--half-size-epochs",
         type=_count,
         metavar="N",
-        help="vgg16: how many of the epochs use faces of 100 instead of 200 pixels, a quarter of the time (default: 6)",
+        help="vgg16: epochs with faces of 100 instead of 200 pixels, in a quarter of the time (default: 6)",
     )
     group.add_argument(
         "--augment",
         choices=("published", "mild", "medium", "strong"),
-        help="augmentation strength; medium and strong also blur, compress, sharpen, add noise and cover faces",
+        help="augmentation strength; medium and strong also blur, compress, sharpen, add noise and partly cover faces",
     )
     group.add_argument("--gender-weight", type=_positive_float, help="weight of the gender loss (default: 1; vgg16: 2)")
     group.add_argument(
@@ -297,16 +297,16 @@ def _fit_options(group) -> None:
         nargs="+",
         action="extend",
         metavar="MODEL",
-        help="distil from these bundles (folders or Hub ids that include Keras weights)",
+        help="distill from these bundles (folders or Hub ids that include Keras weights)",
     )
     group.add_argument("--batch-size", type=positive)
     group.add_argument(
-        "--learning-rate", type=_positive_float, help="peak rate of new layers; pretrained ones get less"
+        "--learning-rate", type=_positive_float, help="peak learning rate of new layers; pretrained layers use less"
     )
     group.add_argument(
         "--schedule",
         choices=("cosine", "constant"),
-        help="learning rate schedule: warm-up and half a cosine, or constant",
+        help="learning rate schedule: cosine decay with warm-up, or constant",
     )
     group.add_argument(
         "--average",
@@ -314,7 +314,7 @@ def _fit_options(group) -> None:
         help="evaluate and keep a moving average of the weights (default, except for --preset published)",
     )
     group.add_argument(
-        "--patience", type=positive, metavar="EPOCHS", help="stop after this many without progress (default: 10)"
+        "--patience", type=positive, metavar="EPOCHS", help="stop after this many without improvement (default: 10)"
     )
     group.add_argument(
         "--precision",
@@ -327,7 +327,7 @@ def _fit_options(group) -> None:
 def _output_options(group) -> None:
     group.add_argument("--out", type=Path, help="the run's folder (default: runs/NETWORK)")
     group.add_argument(
-        "--resume", action="store_true", default=False, help="continue the run in --out with its own settings"
+        "--resume", action="store_true", default=False, help="continue the run in --out with its saved settings"
     )
     group.add_argument("--push", action="store_true", default=False, help="upload the bundle to the Hub")
     hub.add_options(group)

@@ -1,10 +1,10 @@
-"""How good a model is on one split: the table of figures, with intervals, by group and beside baselines.
+"""Evaluate a model on one split: metrics with confidence intervals, by group and against baselines.
 
     python training/evaluate.py --model space/models/compact --dataset py97/UTKFace-Cropped
     python training/evaluate.py --model space/models/compact --dataset HuggingFaceM4/FairFace
 
-UTKFace's chips are scored as they are. FairFace's photographs go the way of a user's: a detector finds the face and
-it is cut out; their ages are known as ranges of years only. Knows nothing of training; scores what is served, an
+UTKFace's chips are scored as they are. FairFace's photos are processed like a user's: a detector finds the face, and it
+is cropped. Their ages are known only as ranges. Knows nothing of training; scores what is served, an
 `.onnx` or `.keras` file alone, or the mean of several bundles.
 """
 
@@ -56,7 +56,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
         outputs = predict(options.model, images)
         poses = pose_masks(images, detector) if detector.name == "yunet" else None
         metrics = measure(samples, outputs, poses=poses) | {"detector": detector.name}
-        print(detector.note or f"Faces found by {detector.name}.")
+        print(detector.note or f"Faces detected by {detector.name}.")
     else:
         median = float(np.median(everything.split("train", options.protocol).age))
         samples, images = decode(samples)
@@ -83,14 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--policy", choices=POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="80/10/10")
-    parser.add_argument("--limit", type=positive, help="at most so many faces")
-    parser.add_argument("--seed", type=int, default=0, help="which faces --limit draws")
+    parser.add_argument("--limit", type=positive, help="use at most this many faces")
+    parser.add_argument("--seed", type=int, default=0, help="random seed for --limit")
     parser.add_argument(
         "--detector",
-        help="what finds the faces of photographs: YuNet's ONNX file or haar (default: YuNet from the Hub)",
+        help="face detector for photos: YuNet's ONNX file or haar (default: YuNet from the Hub)",
     )
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--csv", type=Path, help="write the figures by race, gender and age band here")
+    parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
+    parser.add_argument("--csv", type=Path, help="write the results by race, gender and age band to this CSV file")
     options = parser.parse_args(arguments)
     try:
         trained = trained_under(options.model)
@@ -103,8 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if not _is_held_out(options, trained):
             print(
-                "Nothing shows that this model was trained without these faces (no record, or another --protocol): its "
-                "figures may be too good."
+                "This model may have been trained on these faces (no record, or another --protocol): its results may "
+                "be too optimistic."
             )
         if options.json:
             write_beside(options.json, json.dumps(metrics, indent=1))

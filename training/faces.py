@@ -42,7 +42,7 @@ def load_faces(config: TrainConfig) -> dict[str, FaceSet]:
     )
     print(report)
     if everything.binned:
-        raise DataError(f"{config.dataset} has ages in ranges of years: give it as --pretrain, beside UTKFace.")
+        raise DataError(f"{config.dataset} has age ranges, not exact ages: use it with --pretrain.")
     sets = {}
     for name in SPLITS:
         samples, images = decode(everything.split(name, config.protocol).limit(config.limit, config.seed))
@@ -68,7 +68,7 @@ def load_photos(config: TrainConfig) -> dict[str, FaceSet] | None:
         config.pretrain, policy=config.policy, protocol=config.protocol, revision=config.pretrain_revision
     )
     if not everything.binned:
-        raise DataError(f"{config.pretrain} isn't like FairFace (ages in ranges of years): give it as --dataset.")
+        raise DataError(f"{config.pretrain} has no age ranges, unlike FairFace: use it with --dataset.")
     print(report)
     cut, sets = Cut(need_yunet(None)), {}
     for name in SPLITS:
@@ -117,13 +117,11 @@ def check_no_leakage(config: TrainConfig) -> None:
     for option, model in models.items():
         trained = trained_under(model)
         if trained is None:
-            print(
-                f"{option} has no record of its training. If it has seen this run's test faces, figures are too good."
-            )
+            print(f"{option} has no training record. If it was trained on this run's test faces, results are too good.")
         if splits_overlap(trained, config.protocol, ("validation", "test")):
             raise DataError(
-                f"{option} was trained under {trained}, and so on faces that {config.protocol} keeps for validation or "
-                f"test: give --protocol {trained}, or choose another model."
+                f"{option} was trained with {trained}, so on faces that {config.protocol} has for validation or "
+                f"test: use --protocol {trained}, or choose another model."
             )
 
 
@@ -141,6 +139,6 @@ def load_teachers(models: tuple[str, ...]) -> list:
         bundle = open_bundle(model, keras=True)
         network = load_keras(bundle.folder)
         if "age_probs" not in network.output:
-            raise DataError(f"{model} predicts one age, not a distribution of ages: choose another teacher.")
+            raise DataError(f"{model} predicts a single age, not a distribution: choose another teacher.")
         teachers.append(network)
     return teachers

@@ -1,8 +1,8 @@
-"""A bundle to the Hub: one atomic commit, checked before hours of training and told plainly when it fails.
+"""Push a bundle to the Hub in one atomic commit. Access is checked before training; errors say what to do.
 
     python -m training.push runs/compact/bundle --repo-id me/age-gender-compact
 
-Knows nothing of networks or data: a bundle goes up as it lies on disk, with a model card that names its repository.
+Knows nothing of networks or data: a bundle is uploaded as it is on disk, with a model card that names its repository.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Target:
 
     repo_id: str  # user/name
     private: bool = False
-    revision: str | None = None  # branch, made if needed; None for main
+    revision: str | None = None  # branch, created if needed; None for main
     pull_request: bool = False
 
     @classmethod
@@ -66,7 +66,7 @@ def check(target: Target) -> Target:
         target: `repo_id` may lack its user: the token's is put in.
 
     Raises:
-        HubError: no token, a wrong or read-only one, a name that cannot be, no right to write there, no Hub.
+        HubError: no token, an invalid or read-only token, an invalid name, no write access, or no connection.
     """
     return replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
 
@@ -78,14 +78,14 @@ def push(folder: str | Path, target: Target) -> Pushed:
     folder's own `age_gender.json`, under provenance, unless it is an embedded bundle.
 
     Raises:
-        BundleError: the folder is no whole bundle.
+        BundleError: the folder isn't a complete bundle.
         HubError: what the Hub said and what to do; the folder is as it was.
     """
     folder = Path(folder)
     card = verify(folder)
     missing = [name for name in card["files"] if not (folder / name).is_file()]
     if missing:
-        raise BundleError(f"{folder} lacks {', '.join(missing)}, which its {CARD} lists: export the bundle again.")
+        raise BundleError(f"{folder} is missing {', '.join(missing)}, which its {CARD} lists: export it again.")
     target = check(target)
     api = HfApi()
     try:
@@ -104,7 +104,7 @@ def push(folder: str | Path, target: Target) -> Pushed:
     try:
         write_beside(folder / CARD, json.dumps(card, indent=1) + "\n")
     except OSError as error:  # the push itself went well
-        print(f"note: pushed, but {folder / CARD} cannot record it: {error}", file=sys.stderr)
+        print(f"note: pushed, but the push can't be recorded in {folder / CARD}: {error}", file=sys.stderr)
     return done
 
 
@@ -120,7 +120,7 @@ def _commit(api: HfApi, target: Target, folder: Path, card: dict):
             [CommitOperationAdd(name, content) for name, content in contents.items()]
             + [CommitOperationDelete(name) for name in sorted(gone)],
             commit_message=f"{card['network']}: age MAE {metrics['age_mae']['value']:.2f} years, gender "
-            f"{100 * metrics['gender_accuracy']['value']:.1f} %",
+            f"{100 * metrics['gender_accuracy']['value']:.1f}%",
             revision=target.revision,
             create_pr=target.pull_request,
             parent_commit=head,
@@ -130,7 +130,7 @@ def _commit(api: HfApi, target: Target, folder: Path, card: dict):
 
 
 def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
-    """What the repository shall hold: paths of files, and the two files that name the repository as bytes."""
+    """The repository's target content: paths of files, and the two files that name the repository as bytes."""
     from training.bundle import model_card
 
     readme = model_card.render(card, repo_id).encode()

@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="a bundle's folder, or a Hub id with optional @revision")
     parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default {DATASET})")
     parser.add_argument("--split", choices=SPLITS, default="test")
-    parser.add_argument("--limit", type=positive, default=500, help="at most so many faces (default 500)")
+    parser.add_argument("--limit", type=positive, default=500, help="use at most this many faces (default: 500)")
     parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
     options = parser.parse_args(arguments)
     try:

@@ -28,7 +28,7 @@
 Steps: load the data, fit, export to ONNX, calibrate on the validation split, evaluate once on the test split, plot,
 write the bundle, push. Continue a stopped run with --resume.
 
-The block above this text lets `hf jobs uv run` train on the Hub's machines; training/README.md has the command.
+To train with Hugging Face Jobs, see training/README.md.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def run(config: TrainConfig, to: Destination) -> Path:
     precision = _precision(config.precision)
     keras.config.set_dtype_policy(precision)
     network, fresh_heads = _initial_network(config, resume=to.resume)
-    print(f"initial weights {config.init}, {precision} on {keras.backend.backend()}")
+    print(f"Initial weights: {config.init}, precision: {precision}, backend: {keras.backend.backend()}")
 
     to.out.mkdir(parents=True, exist_ok=True)
     config.save(to.out)
@@ -164,7 +164,7 @@ def run_lock(out: Path):
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
             yield
     except Timeout:
-        raise DataError(f"Another training is writing to {out}. Wait for it, or choose another --out.") from None
+        raise DataError(f"Another training run is writing to {out}. Wait for it, or choose another --out.") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         with run_lock(to.out):
             run(config, to)
     except KeyboardInterrupt:
-        print("\nStopped. Continue from the last finished epoch with the same command and --resume.", file=sys.stderr)
+        print("\nStopped. To continue from the last finished epoch, add --resume to the same command.", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""Many pictures → one table, from the command line or from the page's folder tab.
+"""Analyze many images and write the results as tables.
 
     python -m space.batch PHOTOS... --csv faces.csv --jsonl faces.jsonl
-    python -m space.batch PHOTOS... --ray --parquet FOLDER        on all cores, or all machines of a Ray cluster
+    python -m space.batch PHOTOS... --ray --parquet FOLDER        on all cores, or on a Ray cluster
 
-PHOTOS are pictures, zips, and folders, which are searched whole. JSONL has one line a picture, CSV one a face. A run
-that was stopped, even killed, goes on where it was when the same command is given again; a picture that stands in the
-JSONL is not looked at again, and the CSV has all that the JSONL has.
+PHOTOS are images, zips and folders. Folders are searched recursively. The JSONL has one line per image, the CSV one
+line per face. To resume a stopped or killed run, run the same command again. It skips images already in the JSONL.
+The CSV is written from the complete JSONL.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> str:
     if counts.images > 10:
         text += f" ({counts.images / seconds:.1f} images per second)"
     if skipped:
-        text += f"; {counted(len(skipped), 'file')} skipped: not an image"
+        text += f"; {counted(len(skipped), 'file')} skipped (not a supported image format)"
     if counts.images < len(pictures):
-        text += f"; {len(pictures) - counts.images:,} were done before"
+        text += f"; {len(pictures) - counts.images:,} were already done"
     return f"{text}: {', '.join(str(path) for path in (options.csv, options.jsonl) if path)}"
 
 
@@ -80,7 +80,7 @@ def _targets(options: argparse.Namespace) -> Path:
     same = len({path.resolve() for path in targets}) < len(targets)
     for path in targets:
         if path.is_dir() or path.suffix.lower() in SUFFIXES | {".zip"} or same:
-            raise BatchError(f"{path} can't be a table: give --csv and --jsonl a file of its own each.")
+            raise BatchError(f"{path} can't be an output file: give --csv and --jsonl two different files.")
     for path in targets:
         path.parent.mkdir(parents=True, exist_ok=True)
     return options.jsonl or options.csv.with_name(options.csv.name + ".part.jsonl")
@@ -132,19 +132,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m space.batch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder or a zip")
-    parser.add_argument("--csv", type=Path, help="a table with a line a face")
-    parser.add_argument("--jsonl", type=Path, help="a line of JSON a picture; also what a stopped run goes on from")
-    parser.add_argument("--model", help="as for app.py: a bundle's folder or user/name[@revision]")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, a folder or a zip")
+    parser.add_argument("--csv", type=Path, help="CSV file, one line per face")
+    parser.add_argument("--jsonl", type=Path, help="JSONL file, one line per image; a stopped run resumes from it")
+    parser.add_argument("--model", help="compact, vgg16, a bundle's folder or a Hub model, as for app.py")
     parser.add_argument("--detector", help="as for app.py: YuNet's .onnx file, or haar")
     parser.add_argument(
         "--threshold",
         type=_share,
         default=THRESHOLD,
-        help=f"the detector's score from which a face counts, 0 to 1 (default {THRESHOLD})",
+        help=f"minimum detection score for a face, 0 to 1 (default: {THRESHOLD})",
     )
-    parser.add_argument("--ray", action="store_true", help='as a Ray Data pipeline (pip install "ray[data]")')
-    parser.add_argument("--parquet", type=Path, metavar="FOLDER", help="where --ray writes")
+    parser.add_argument("--ray", action="store_true", help='run as a Ray Data pipeline (pip install "ray[data]")')
+    parser.add_argument("--parquet", type=Path, metavar="FOLDER", help="output folder for --ray")
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a Windows console has not every letter of a file's name
         if isinstance(stream, io.TextIOWrapper):
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.ray and (options.csv or options.jsonl or not options.parquet):
         parser.error("--ray writes Parquet: give --parquet FOLDER, and neither --csv nor --jsonl")
     if not options.ray and (options.parquet or not (options.csv or options.jsonl)):
-        parser.error("say where the results go: --csv FILE, --jsonl FILE, or both (--parquet FOLDER with --ray)")
+        parser.error("specify an output: --csv FILE, --jsonl FILE, or both (--parquet FOLDER with --ray)")
     # Windows' shells leave *.jpg to the program.
     options.paths = [name for path in options.paths for name in expanded(path)]
     try:
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        print("\nStopped. Run the same command again to resume.", file=sys.stderr)
         return 130
     return 0
 

@@ -32,7 +32,7 @@ def analyze_pictures(
 
     Yields:
         In order, for JSON: file, width, height (None if it can't be read), faces (as `Face.as_dict`, largest first),
-        error (None, or a sentence). With `thumbnails` also a list of uint8 [80, 80, 3], except for crowds.
+        error (None, or a sentence). With `thumbnails` also a list of uint8 [80, 80, 3], of a crowd only the largest.
     """
 
     def look(picture: Picture) -> tuple[dict, list[Face], np.ndarray]:
@@ -52,6 +52,8 @@ def analyze_pictures(
                 return row, faces, crops(rgb, faces, analyzer.template)
             # Crops of crowds would fill the memory while they wait.
             row["faces"] = [face.as_dict() for face in analyzer.estimate(rgb, faces)]
+            if thumbnails:
+                row["thumbnails"] = [_thumbnail(chip) for chip in crops(rgb, faces[:BATCH], analyzer.template)]
         return row, [], np.empty((0, analyzer.template.size, analyzer.template.size, 3), np.uint8)
 
     def answered(seen: list[tuple]) -> Iterator[dict]:
@@ -59,9 +61,7 @@ def analyze_pictures(
         faces = analyzer.estimate_crops(chips, [face for _, found, _ in seen for face in found])
         for row, found, _ in seen:
             if found and thumbnails:
-                row["thumbnails"] = [
-                    cv2.resize(chip, (80, 80), interpolation=cv2.INTER_AREA) for chip in chips[: len(found)]
-                ]
+                row["thumbnails"] = [_thumbnail(chip) for chip in chips[: len(found)]]
             if found:
                 chips = chips[len(found) :]
                 row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
@@ -86,3 +86,7 @@ def analyze_pictures(
         finally:
             for future in running:
                 future.cancel()
+
+
+def _thumbnail(chip: np.ndarray) -> np.ndarray:
+    return cv2.resize(chip, (80, 80), interpolation=cv2.INTER_AREA)

@@ -25,7 +25,7 @@ MAX_DIRECTORY = 20_000_000  # bytes of a zip's list of members: Python keeps it 
 
 
 class BatchError(ValueError):
-    """The run can't start or go on; the message is for the user."""
+    """The run can't start or continue; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
                 else:
                     skipped.append(file.as_posix())
         elif not path.is_file():
-            raise BatchError(f"{path} isn't a readable file." if path.exists() else f"There is no {path}.")
+            raise BatchError(f"{path} isn't a readable file." if path.exists() else f"{path} doesn't exist.")
         else:
             found += _zip(path, archive, skipped) if path.suffix.lower() == ".zip" else [_file(path)]
     return list({picture.name: picture for picture in found}.values())
@@ -114,7 +114,7 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
             # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
             end = zipfile._EndRecData(file)
         if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
-            raise BatchError(f"{path.name} has too long a list of files: at most {MAX_MEMBERS:,} in one zip.")
+            raise BatchError(f"{path.name} lists too many files: at most {MAX_MEMBERS:,} in one zip.")
         members = archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BatchError(f"{path.name} is not a readable zip ({error}).") from error
@@ -133,13 +133,13 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
     def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:
             if member.compress_type not in BOUNDED:
-                raise PhotoError("The image is compressed in a way that isn't supported. Make the zip with Deflate.")
+                raise PhotoError("The zip's compression method isn't supported. Create it with Deflate.")
             try:
                 # In place, so a member's name leads nowhere; and no further than allowed, whatever its header says.
                 with archive(path).open(member) as file:
                     content = file.read(MAX_BYTES + 1)
-            except RuntimeError:  # zipfile's word for a password
-                raise PhotoError("The image is locked by a password.") from None
+            except RuntimeError:  # zipfile raises it for encrypted members
+                raise PhotoError("The image is password-protected.") from None
             except Exception as error:  # a damaged archive makes the decompressors raise almost anything
                 raise PhotoError(f"The image can't be read from its zip ({error}).") from error
             if len(content) > MAX_BYTES:

@@ -12,7 +12,7 @@ from space.batch.tables import COLUMNS, table
 
 
 def run_with_ray(options: argparse.Namespace) -> str:
-    """The same analysis as a Ray Data pipeline, one model an actor, into a folder of Parquet files.
+    """The same analysis as a Ray Data pipeline, one model per actor, into a folder of Parquet files.
 
     Raises:
         BatchError, BundleError, OSError: the message is for the user.
@@ -25,7 +25,7 @@ def run_with_ray(options: argparse.Namespace) -> str:
     if options.parquet.exists() and any(options.parquet.iterdir()):
         raise BatchError(f"{options.parquet} is not empty: choose another folder.")
     if any(path.lower().endswith(".zip") for path in options.paths):
-        raise BatchError("--ray reads pictures and folders, no zips.")
+        raise BatchError("--ray reads images and folders, but not zips.")
     if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
         raise BatchError(f"There are no images in {', '.join(options.paths)}.")
     FaceAnalyzer.load(options.model, detector=options.detector)  # what is wrong is said here, not by an actor
@@ -57,4 +57,4 @@ def run_with_ray(options: argparse.Namespace) -> str:
     written = ray.data.read_parquet(str(options.parquet.resolve()))
     count = written.count()
     ray.shutdown()
-    return f"{count:,} lines in {time.monotonic() - started:.0f} s: {options.parquet}"
+    return f"{count:,} rows in {time.monotonic() - started:.0f} s: {options.parquet}"

@@ -1,4 +1,4 @@
-"""Rows of a batch as JSONL and CSV files that survive a stop."""
+"""Rows of a batch as JSONL and CSV files, with resume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def table(row: dict) -> list[dict]:
-    """One line a face, of COLUMNS, for one picture's row; a picture without faces has one line too, so none is lost."""
+    """One line per face, with COLUMNS, for one image's row; an image without faces also has one line."""
     lines = [
         dict(zip(("x", "y", "width", "height"), face["box"], strict=True))
         | {"face": number}
@@ -49,7 +49,7 @@ def write_csv(jsonl: Path, target: Path) -> None:
 
 
 def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
-    """What a row depends on beside its picture; stands in each line of the JSONL."""
+    """What a row depends on besides its image; included in each line of the JSONL."""
     card = analyzer.bundle.card
     return {
         "model": f"{card['network']}-{card['files'][card['serve']]['sha256'][:12]}",
@@ -65,7 +65,7 @@ def finished(jsonl: Path, wanted: dict) -> set[str]:
     """The pictures that a JSONL has; a last line that was cut off is taken away.
 
     Raises:
-        BatchError: it was made with other settings, or is no JSONL of ours.
+        BatchError: it was made with other settings, or wasn't written by this command.
     """
     done, whole = set(), 0
     with open(jsonl, "rb+") as file:
@@ -77,11 +77,11 @@ def finished(jsonl: Path, wanted: dict) -> set[str]:
                 name, made = row["file"], {key: row[key] for key in wanted}
             except (ValueError, KeyError, TypeError):
                 raise BatchError(
-                    f"{jsonl} is not a table of this command (line {number}): choose another file."
+                    f"{jsonl} wasn't written by this command (line {number}): choose another file."
                 ) from None
             if made != wanted:
                 raise BatchError(
-                    f"{jsonl} was made with {made}, this run has {wanted}: use the same or choose another file."
+                    f"{jsonl} was made with {made}, but this run uses {wanted}: use the same settings or another file."
                 )
             done.add(name)
             whole += len(line)

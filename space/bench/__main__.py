@@ -80,11 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         action="append",
-        help="as for app.py, or an .onnx file or a folder with some; may be repeated (default: the embedded one)",
+        help="as for app.py, or an .onnx file or a folder of .onnx files; can be repeated (default: the embedded one)",
     )
     parser.add_argument("--detector", help="as for app.py")
-    parser.add_argument("--peers", action="store_true", help="other engines and programs too, where installed")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--peers", action="store_true", help="also benchmark other engines and projects, if installed")
+    parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
     options = parser.parse_args(arguments)
     try:
         report = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}

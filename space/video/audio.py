@@ -10,7 +10,7 @@ from space.video import limits
 from space.video.result import DISK_ERRORS
 
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
-_COPIED = {"aac", "mp3", "mp3float"}  # codecs that MP4 takes and browsers play; others become AAC
+_COPIED = {"aac", "mp3", "mp3float"}  # codecs that MP4 supports and browsers play; others become AAC
 
 
 class Audio:

@@ -41,7 +41,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the analysis is."""
+    """Progress of the analysis."""
 
     share: float  # 0 to 1
     seconds_left: float | None  # None: not known yet

@@ -33,7 +33,7 @@ def result(analyzer: FaceAnalyzer, rgb: np.ndarray, faces: list[Face], answer: d
     )
     return (
         f'<p class="summary" role="status">{summary(answer)}</p><div class="stage"><div class="fit">'
-        f'<img src="{shown}" width="{width}" height="{height}" alt="The photo with every face boxed and labelled">'
+        f'<img src="{shown}" width="{width}" height="{height}" alt="The photo with a box and a label for every face">'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">{boxes}</svg></div></div>'
         f'<ol class="people" aria-label="Faces, by size">{people}</ol>'
     )
@@ -47,16 +47,16 @@ def annotated(rgb: np.ndarray, faces: list[Face], *, blurred: bool) -> np.ndarra
 def summary(answer: dict) -> str:
     """One line above the image."""
     count = len(answer["faces"])
+    incomplete = " The image file is incomplete: parts of it are missing." if answer["incomplete"] else ""
     if not count:
         return (
             "<strong>No face found.</strong> Try a photo with larger or sharper faces, or lower the detection "
-            "threshold in Settings."
+            f"threshold in Settings.{incomplete}"
         )
     text = f"<strong>{counted(count, 'face')}</strong> in {answer['elapsed_ms']:.0f} ms, numbered by size."
     if answer["rotation"]:
-        text += f" Found turned by {answer['rotation']}°."
-    if answer["incomplete"]:
-        text += " The image file is incomplete: parts of it are missing."
+        text += f" The image was rotated by {answer['rotation']}° to find them."
+    text += incomplete
     if count == MAX_FACES:
         text += f" There may be more: at most {MAX_FACES:,} are returned."
     return text if count <= MAX_CARDS else f"{text} The {MAX_CARDS} largest are shown below."
@@ -74,7 +74,8 @@ def _card(analyzer: FaceAnalyzer, rgb: np.ndarray, face: Face, number: int, *, b
     details = f"{width:.0f} × {height:.0f} pixels at ({x:.0f}, {y:.0f}), detection score {face.score:.2f}, "
     details += f"{face.gender} {percent:.1f}%"
     return (
-        f'<li class="person" data-n="{number}" tabindex="0">{photo}<div class="about-face"><span class="number" '
+        f'<li class="person" data-n="{number}" tabindex="0" aria-label="Face {number}: {whole_years(face.age)} years, '
+        f'{gender.lower()} {percent:.0f}%">{photo}<div class="about-face"><span class="number" '
         f'aria-label="Face {number}">{number}</span><strong class="age">{whole_years(face.age)}</strong>'
         f'<span class="likely">{likely}</span>'
         f'<span class="gender {gender.lower()}">{gender} · {percent:.0f}%</span></div>'

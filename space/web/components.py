@@ -79,7 +79,7 @@ class Video(gr.Video):
 class Photo(gr.Image):
     """`gr.Image` whose value is a `space.photo.Photo`, read and checked by this project.
 
-    The stock component fails on a file that is no image with an error that tells the visitor nothing, and
+    The stock component fails on non-image files with an unhelpful error, and
     checks neither size nor kind of `data:` URLs.
     """
 
@@ -104,7 +104,7 @@ class Photo(gr.Image):
             except binascii.Error:
                 raise PhotoError("The image's data: URL isn't valid base64.") from None
         if not payload.path:
-            raise PhotoError("The request has no image.")
+            raise PhotoError("The request contains no image.")
         if os.path.isfile(payload.path) and os.path.getsize(payload.path) > MAX_BYTES:
             raise PhotoError(too_large)
         return open_photo(payload.path)

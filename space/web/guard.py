@@ -1,4 +1,4 @@
-"""What strangers may ask of the server, checked before Gradio sees it.
+"""Validates requests before Gradio sees them.
 
 Gradio reads a request's JSON whole however large it is, keeps every name of a session, and fetches pictures and files
 from addresses that visitors name. Here a request has a largest size and number of values, uploads stop while the disk
@@ -46,10 +46,10 @@ MAX_UPLOAD = 10 * MAX_BYTES  # bytes of an upload, which may have many files; on
 MAX_QUEUED_PER_ADDRESS = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
 MAX_DRAIN_BYTES = 200_000_000  # bytes of a refused request that are read before the connection ends
 MIN_FREE_BYTES = 500_000_000  # bytes that must be free where uploads go
-_OTHER_SITE = "Another site's page can't do that."
+_OTHER_SITE = "Requests from other sites aren't allowed."
 _NO_ENDPOINT = "There is no such endpoint."
 _TOO_MANY = f"This request has too many values: at most {MAX_VALUES:,}."
-_REFUSED = "This server fetches nothing from other servers: send the file itself, not its address."
+_REFUSED = "This server doesn't fetch files from URLs: upload the file itself."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
 _JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+)/?$")
@@ -65,7 +65,7 @@ LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Guard:
-    """ASGI middleware; answers with a status and a sentence what it does not let through.
+    """ASGI middleware; rejects requests with a status and a message.
 
     Args:
         app: what is guarded.
@@ -117,9 +117,9 @@ class Guard:
         if _declared(scope) > limit:
             return 413, _too_large(limit)
         if path == f"{API_PREFIX}/upload" and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
-            return 507, "The server has no room for more files now. Try again in an hour."
+            return 507, "The server is out of disk space. Try again in an hour."
         if _joins(scope, path) and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
-            return 503, f"{MAX_QUEUED_PER_ADDRESS} of your requests are waiting already. Try again later."
+            return 503, f"You already have {MAX_QUEUED_PER_ADDRESS} requests in the queue. Try again later."
         return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, limit: int, *, uploading: bool) -> None:
@@ -150,13 +150,13 @@ class Guard:
         except Exception:  # the server's own log would quote the message, and with it the visitor
             log_traceback_without_message()
             if not started:
-                await _answer(500, "This failed.")(scope, receive, send)
+                await _answer(500, "Internal server error.")(scope, receive, send)
             else:
                 with contextlib.suppress(Exception):  # it may have gone, or been answered to the end
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def foreign(self, scope: Scope) -> str | None:
-        """Why a request comes from a page that has no business here; None if it doesn't.
+        """Why a request is rejected because of the page that sent it; None if it is allowed.
 
         A browser sends a page's own address as `Origin` with what may change something and with WebSockets. An app that
         runs on the visitor's own machine serves only its own pages: others in the same browser get nothing, also not
@@ -166,7 +166,7 @@ class Guard:
         host = _hostname(headers.get("host"))
         forwarded = _hostname(headers.get("x-forwarded-host", "").split(",")[0].strip())  # each proxy may add one
         if self.hosts is not None and host not in (self.hosts | LOOPBACK | {self.public}) - {None}:
-            return "This app doesn't serve this host name. Start it with --root-path and its public address."
+            return "This app doesn't accept this host name. Start it with --root-path set to its public URL."
         origin = headers.get("origin")
         if origin is None or scope.get("method") in ("GET", "HEAD"):
             return None
@@ -221,7 +221,7 @@ def tame() -> None:
 
     def get_fn(blocks, api_name, body):
         if body.session_hash and not _SESSION.fullmatch(body.session_hash):
-            raise HTTPException(422, "A session_hash has at most 64 letters, digits, _ and -.")
+            raise HTTPException(422, "A session_hash must have at most 64 characters: letters, digits, _ and -.")
         if body.fn_index is not None and body.fn_index not in blocks.fns:
             raise HTTPException(404, _NO_ENDPOINT)
         try:
@@ -294,7 +294,7 @@ def queued_for(scope: Scope) -> int:
 
 
 def _address(scope: Scope) -> str:
-    """Who asks. A proxy in the same network, as on Spaces, says for whom; what others say is not believed."""
+    """The client's address. X-Forwarded-For is trusted only from a proxy in the same network, as on Spaces."""
     host = (scope.get("client") or ("", 0))[0]
     try:
         near = ipaddress.ip_address(host).is_private

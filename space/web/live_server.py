@@ -39,7 +39,7 @@ class LiveServer:
 
     def __init__(self, analyzer: FaceAnalyzer):
         self._analyzer = analyzer
-        # One frame of one visitor at a time, first come first served: nobody's stream starves another's.
+        # One frame of one visitor at a time, first come, first served: no stream starves another.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="live")
         self.visitors = 0
 
@@ -50,7 +50,7 @@ class LiveServer:
             return
         await socket.accept()
         if self.visitors >= MAX_VISITORS:
-            await _close_with_error(socket, f"{self.visitors} others are live now. Try again in a minute.")
+            await _close_with_error(socket, f"{self.visitors} others are using Live. Try again in a minute.")
             return
         self.visitors += 1
         newest: list[bytes] = []
@@ -64,7 +64,7 @@ class LiveServer:
             for task in done:
                 task.result()
         except (WebSocketDisconnect, RuntimeError):
-            pass  # Starlette's word for an answer to somebody who has gone
+            pass  # Starlette raises it when the client has disconnected
         except StreamClosed as refused:
             await _close_with_error(socket, str(refused))
         finally:
@@ -80,7 +80,7 @@ class LiveServer:
             try:
                 received = await asyncio.wait_for(socket.receive(), IDLE_TIMEOUT)
             except TimeoutError:
-                raise StreamClosed("The camera sent nothing for a minute. Start it again.") from None
+                raise StreamClosed("No frames arrived for a minute. Start the camera again.") from None
             if received["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(received.get("code", 1000))
             message = received.get("bytes")
@@ -88,7 +88,7 @@ class LiveServer:
                 stream.threshold = _threshold(received.get("text") or "")
                 continue
             if not _HEADER.size < len(message) <= MAX_BYTES:
-                raise StreamClosed(f"A frame must be a number and a JPEG of at most {MAX_BYTES // 1000:,} kB.")
+                raise StreamClosed(f"A frame must be a number followed by a JPEG of at most {MAX_BYTES // 1000:,} kB.")
             newest[:] = [message]
             arrived.set()
 
@@ -112,7 +112,7 @@ class LiveServer:
                 answer = {"error": "This frame could not be analyzed."}
             bad = bad + 1 if "error" in answer else 0
             if bad >= BAD_FRAMES:
-                raise StreamClosed(f"{answer['error']} Too many such frames.")
+                raise StreamClosed(f"{answer['error']} Too many bad frames in a row.")
             await socket.send_json({"frame": number, **answer})
 
 
@@ -124,7 +124,7 @@ def _threshold(text: str) -> float:
             return float(value)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise StreamClosed("Frames must be sent as bytes, settings as a threshold from 0.3 to 0.95.")
+    raise StreamClosed("Send frames as binary messages, and settings as a threshold from 0.3 to 0.95.")
 
 
 class StreamClosed(Exception):

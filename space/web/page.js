@@ -2,7 +2,7 @@
 () => {
   const tabs = () => [...document.querySelectorAll('[role="tab"]')].filter((tab) => tab.offsetParent);
   const name = (tab) => tab.textContent.trim().toLowerCase();
-  const wanted = new URLSearchParams(location.search).get("tab");
+  const wanted = new URLSearchParams(location.search).get("tab")?.toLowerCase();
   tabs().find((tab) => name(tab) === wanted)?.click();
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.('[role="tab"]');
@@ -11,15 +11,26 @@
     address.searchParams.set("tab", name(tab));
     history.replaceState(null, "", address);
   });
-  document.addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
+  // Paste or drop a photo anywhere on the Photo tab.
+  const take = (event, files) => {
     const input = document.querySelector("#photo input[type=file]");
-    if (!file || !input || event.target.closest?.("input[type=text], textarea")) return;
+    const file = [...(files ?? [])].find((one) => one.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(one.name));
+    if (!file || !input?.closest('[role="tabpanel"]')?.offsetParent) return;
     event.preventDefault();
-    const files = new DataTransfer();
-    files.items.add(file);
-    input.files = files.files;
+    const chosen = new DataTransfer();
+    chosen.items.add(file);
+    input.files = chosen.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
+  };
+  document.addEventListener("paste", (event) => {
+    if (!event.target.closest?.("input[type=text], textarea")) take(event, event.clipboardData?.files);
+  });
+  // A browser would open a file that is dropped beside a drop zone.
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    if (event.defaultPrevented || event.target.closest?.("#photo, #video, #files")) return;
+    event.preventDefault();
+    take(event, event.dataTransfer?.files);
   });
   // Gradio leaves the examples without a name for those who don't see them.
   const label = () => {

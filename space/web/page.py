@@ -17,10 +17,10 @@ from space.web.live_server import PATH, LiveServer
 from space.web.tabs import about, api, folder, live, photo, video
 
 TITLE = "Apparent age and gender"
-DESCRIPTION = "Estimate the apparent age and gender of every face in a photo, a live camera, a video or a folder."
-CAUTION = """These are a neural network's estimates from appearance alone, trained on labels that are themselves
-estimates. They are often wrong. Do not use them to make decisions about people. What you send is analyzed on this
-server, deleted after about an hour or when it stops, and sent nowhere else."""
+DESCRIPTION = "Estimate the apparent age and gender of every face in photos, live camera streams, videos and folders."
+CAUTION = """A neural network estimates age and gender from appearance alone. Its training labels are themselves
+estimates, and its results are often wrong. Do not use them to make decisions about people. Uploads are analyzed on this
+server, deleted after about an hour or when it stops, and not sent anywhere else."""
 HEAD = f"""<meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">
 <meta property="og:type" content="website"><meta name="twitter:card" content="summary">"""

@@ -1,6 +1,6 @@
-"""From a trained network to a model bundle: ONNX, proved equal to Keras, with card and hashes.
+"""Export a trained network as a model bundle: ONNX, verified against Keras, with card and hashes.
 
-A bundle appears whole or not at all: it is written beside its place and renamed. Knows nothing of how the
+A bundle is written atomically: into a temporary folder that is then renamed. Knows nothing of how the
 network was trained; that comes in as plain values for the card.
 """
 
@@ -80,9 +80,9 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
     onnx_out = Estimator(folder / "model.onnx").predict(np.asarray(faces))
     difference = float(np.max(np.abs(keras_out["age"] - onnx_out["age"])))
     if not difference < TOLERANCE:  # NaN fails too
-        raise ExportError(f"ONNX and Keras differ by {difference:.4f} years on real faces; {TOLERANCE} is allowed.")
+        raise ExportError(f"ONNX and Keras differ by {difference:.4f} years on real faces; the limit is {TOLERANCE}.")
     gender = float(np.max(np.abs(keras_out["p_female"] - onnx_out["p_female"])))
-    print(f"ONNX equals Keras on {len(faces)} faces: ages within {difference:.6f} year, gender within {gender:.6f}")
+    print(f"ONNX matches Keras on {len(faces)} faces: ages within {difference:.6f} years, gender within {gender:.6f}")
 
 
 def convert(network, path: Path) -> None:
@@ -154,7 +154,7 @@ def embed(bundle: Path, target: Path) -> None:
     """Copy what serving needs of a bundle to `target`, without Keras files and files of more than MAX_EMBEDDED.
 
     Raises:
-        BundleError: `bundle` is no whole bundle.
+        BundleError: `bundle` isn't a complete bundle.
     """
     bundle = Path(bundle)
     card = verify(bundle)
@@ -201,10 +201,10 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(
-        description="Convert a bundle's Keras files to ONNX, or copy what serving needs of a bundle to another folder."
+        description="Convert a bundle's Keras files to ONNX, or copy the files needed for serving to another folder."
     )
-    parser.add_argument("source", type=Path, help="a bundle's folder; or vgg16 or compact for one with random weights")
-    parser.add_argument("target", type=Path, help="an .onnx file, or the folder for the copy or the random network")
+    parser.add_argument("source", type=Path, help="a bundle's folder; vgg16 or compact: one with random weights")
+    parser.add_argument("target", type=Path, help="output .onnx file or folder")
     options = parser.parse_args()
     if str(options.source) in ("compact", "vgg16"):
         untrained(str(options.source), options.target)

@@ -21,17 +21,17 @@ _ARCHITECTURES = {
 [arXiv 1409.1556](https://arxiv.org/abs/1409.1556)). Its output, 6 × 6 × 512, is flattened and feeds two branches, age and
 gender, each with fully connected layers of 512, 512 and 32 units, dropout and one batch normalization.""",
     "compact": """Two convolutions of stride 2, then a small residual network (He et al. 2015,
-[arXiv 1512.03385](https://arxiv.org/abs/1512.03385)). A learned weight per position sums its last feature map, since faces
+[arXiv 1512.03385](https://arxiv.org/abs/1512.03385)). A learned weight per position pools its last feature map, as faces
 are aligned (Chen et al. 2018, [arXiv 1804.07573](https://arxiv.org/abs/1804.07573)). Age and gender share the features.""",
 }
 _HEADS = {
-    "distribution": "a probability for each age from 0 to 101 years, and their expected value",
+    "distribution": "a probability for each age from 0 to 101 years; the estimate is the expected value",
     "regression": "one linear unit, trained with the mean absolute error",
 }
 
 
 _KERAS = """
-The same network for Keras 3, from `config.json`, `metadata.json` and `model.weights.h5`:
+To load the same model in Keras 3 (from `config.json`, `metadata.json` and `model.weights.h5`):
 
 ```python
 import keras
@@ -106,7 +106,7 @@ def _eval_results(card: dict) -> list[EvalResult]:
 def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
     split, report, second = metrics["split"], provenance["data_report"], provenance.get("pretrain")
-    dropped = (f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items())
+    dropped = (f"{count} ({reason})" for reason, count in {**report["rejected"], **report["dropped"]}.items())
     ran = provenance["epochs_run"]
     return _TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
@@ -127,17 +127,17 @@ def _body(card: dict, name: str) -> str:
         gender_line=gender_line(metrics),
         evaluation=_evaluation(card, name),
         figures=_figures(card, ("ages", "Errors by age"), ("groups", "By race, gender and age band")),
-        groups="`groups.csv` has these figures by race × gender × age band." if "groups.csv" in card["files"] else "",
+        groups="`groups.csv` has these figures by race, gender and age band." if "groups.csv" in card["files"] else "",
         fairface=_fairface(card, name),
         calibration=_calibration(card),
         architecture=_ARCHITECTURES[card["network"]],
         parameters=card["parameters"],
         age_head=_HEADS[card["age_head"]],
-        mirror=" and the mean over a face and its mirror image" if provenance["recipe"].get("mirror") else "",
+        mirror=" and averaging over a face and its mirror image" if provenance["recipe"].get("mirror") else "",
         served=_served(card),
         epochs=f"{ran} epoch{'s' * (ran != 1)}"
         if ran
-        else "The command exports weights that were trained before (training/RESULTS.md)",
+        else "The command exports previously trained weights (see training/RESULTS.md)",
         faces=", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items()),
         dataset=_dataset(card),
         rows=report["rows"],
@@ -156,8 +156,8 @@ def _body(card: dict, name: str) -> str:
         date=provenance["date"],
         python=provenance["python"],
         packages=", ".join(f"{package} {version}" for package, version in provenance["packages"].items()),
-        second_licence=" They also derive from FairFace (Kärkkäinen & Joo 2021, "
-        "[arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is CC BY 4.0."
+        second_licence=" They are also derived from FairFace (Kärkkäinen & Joo 2021, "
+        "[arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is licensed under CC BY 4.0."
         if second
         else "",
     )
@@ -175,23 +175,23 @@ def _calibration(card: dict) -> str:
     elsewhere = ""
     if "interval_coverage" in photos:
         elsewhere = (
-            f" On FairFace's it is {100 * photos['interval_coverage']['value']:.1f}%, with the age of a band spread "
-            "evenly over it."
+            f" On FairFace test faces it is {100 * photos['interval_coverage']['value']:.1f}%, assuming that ages are "
+            "uniform within each band."
         )
-    return f"""Fitted on {tables["faces"]:,} validation faces. The interval targets {100 * tables["age"]["coverage"]:.0f}% of labelled
-ages (split conformal prediction per band of true ages, in units of the distribution's spread). On UTKFace's test faces
-{100 * metrics["interval_coverage"]["value"]:.1f}% of labelled ages fell inside it.{elsewhere} Its mean width is
-{metrics["interval_width"]["value"]:.1f} years. On other collections fewer ages may fall inside.
+    return f"""Fitted on {tables["faces"]:,} validation faces. The interval targets {100 * tables["age"]["coverage"]:.0f}%
+coverage (split conformal prediction by true age band, scaled by the spread of the predicted distribution). On UTKFace
+test faces the coverage is {100 * metrics["interval_coverage"]["value"]:.1f}%.{elsewhere} The mean interval width is
+{metrics["interval_width"]["value"]:.1f} years. On other data the coverage may be lower.
 
-The gender logit is divided by {tables["gender"]["temperature"]:.3f}. The expected calibration error on test is
-{100 * metrics["gender_ece"]:.1f}%.
+Gender is calibrated by temperature scaling (temperature {tables["gender"]["temperature"]:.3f}). The
+expected calibration error on the test split is {100 * metrics["gender_ece"]:.1f}%.
 
 {_figures(card, ("calibration", "Calibration"))}"""
 
 
 def _settings(recipe: dict) -> dict:
     """The recipe as rows of a table."""
-    shares = {"grey": "turned grey", "blur": "blurred", "jpeg": "compressed", "erase": "covered in part"}
+    shares = {"grey": "in grayscale", "blur": "blurred", "jpeg": "compressed", "erase": "partly covered"}
     rows = {
         name: f"{value:.4g}" if isinstance(value, float) else value
         for name, value in recipe.items()
@@ -208,11 +208,11 @@ def _served(card: dict) -> str:
     """Which file is served, and what quantization costs."""
     record = card["quantization"]
     before, after = record["float32"], record["int8"]
-    kept = f", {len(record['kept_float'])} layers in float32" if record["kept_float"] else ""
+    kept = f"; {len(record['kept_float'])} layers stay in float32" if record["kept_float"] else ""
     gender = " → ".join(f"{100 * scores['gender_accuracy']:.2f}" for scores in (before, after))
     return f"""The app serves `{card["serve"]}`: {record["reason"]}. Quantization is static and per channel, with ranges
 from {record["faces"]} training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: age MAE
-{before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%. On the machine that exported it, one face takes
+{before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%. On the export machine, one face takes
 {before["ms"]:.1f} → {after["ms"]:.1f} ms."""
 
 
@@ -235,9 +235,9 @@ def _fairface(card: dict, name: str) -> str:
     return f"""
 ### FairFace
 
-Photos of FairFace (split `{split["name"]}` of {split["protocol"]} by content hash{_limit(split)}; not used for training).
-YuNet detects the faces, as in the app. The labels are bands of ages. Splits depend on the files' bytes: a copy of FairFace
-with another size or compression has other faces in this split, and some of them may have been used for training.
+FairFace photos (split `{split["name"]}` of {split["protocol"]} by content hash{_limit(split)}; not used for training).
+YuNet detects the faces, as in the app. The labels are age bands. Splits depend on the bytes of the files: a copy of
+FairFace with another image size or compression has other faces in this split, and some may have been used for training.
 
 {_table(figures)}
 
@@ -272,8 +272,8 @@ def _failures(metrics: dict) -> str:
             age = max(sizable, key=lambda name: sizable[name]["age_mae"]["value"])
             gender = min(sizable, key=lambda name: sizable[name]["gender_accuracy"]["value"])
             lines.append(
-                f"- By {kind}: age is least accurate for {age} (MAE {sizable[age]['age_mae']['value']:.1f} years), gender "
-                f"for {gender} ({100 * sizable[gender]['gender_accuracy']['value']:.1f}%)."
+                f"- By {kind}: age error is largest for {age} (MAE {sizable[age]['age_mae']['value']:.1f} years), "
+                f"gender accuracy is lowest for {gender} ({100 * sizable[gender]['gender_accuracy']['value']:.1f}%)."
             )
     return "\n".join(lines) or "- Too few test faces to compare groups."
 

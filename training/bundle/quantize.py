@@ -54,8 +54,8 @@ class Quantizer:
     def write(self, target: Path, layers: list[str]) -> None:
         """Write the network with `layers` in int8.
 
-        Per channel, weights of 7 bits: with 8, processors without VNNI saturate sums of two products and answer
-        something else (documented for ONNX Runtime as `reduce_range`).
+        Per channel, weights of 7 bits: with 8, processors without VNNI saturate sums of two products and give
+        wrong results (documented for ONNX Runtime as `reduce_range`).
         """
         import onnx
         from onnxruntime.quantization import QuantType
@@ -120,7 +120,7 @@ def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarra
                 break
         if good and got["ms"] < limit["ms"]:
             shutil.copy(target, folder / "model.int8.onnx")
-            reason = f"as accurate on {len(screened[0])} validation faces, and faster"
+            reason = f"it is as accurate on {len(screened[0])} validation faces and faster"
             return record | {"serve": "model.int8.onnx", "reason": reason}
     return record | {"serve": "model.onnx", "reason": "int8 is less accurate" if not good else "int8 is not faster"}
 

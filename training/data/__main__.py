@@ -17,7 +17,7 @@ from training.data.sources import DATASET, DataError
 
 def main(arguments: list[str] | None = None) -> int:
     """Report what a source holds; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training.data", description="Report what a UTKFace source holds.")
+    parser = argparse.ArgumentParser(prog="python -m training.data", description="Summarize a UTKFace dataset.")
     parser.add_argument("source", nargs="?", default=DATASET)
     parser.add_argument("--revision", help="branch, tag or commit of a Hub dataset")
     parser.add_argument("--policy", default="clean", choices=POLICIES)

@@ -52,13 +52,11 @@ def decode(
         images, order = _decode_cached(samples, cut, cache_dir)
     if len(order) < len(samples):
         names = [str(name) for name in np.delete(samples.name, order)]
-        what = (
-            "Pictures without a detectable face" if cut else "Unreadable pictures, or photos without a detectable face,"
-        )
-        print(f"{what} left out: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
+        what = "Images without a detectable face" if cut else "Unreadable images or photos without a detectable face"
+        print(f"{what}, skipped: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
         if not len(order):
-            reason = "No face was found in them." if cut else "They are damaged, or photos in which no face is found."
-            raise DataError(f"None of the pictures can be used. {reason}")
+            reason = "No face was found in them." if cut else "They are damaged, or no face was found in them."
+            raise DataError(f"There are no usable images. {reason}")
         samples, images = samples.take(order), images[: len(order)]
     images.flags.writeable = False
     return samples, images
@@ -80,7 +78,7 @@ def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.nda
         need, free = int(np.prod(shape)), shutil.disk_usage(folder).free
         if free < need + (64 << 20):
             raise DataError(
-                f"{folder} has {free / 1e9:.1f} GB free, decoded pictures need {need / 1e9:.1f} GB: make room, or set "
+                f"{folder} has {free / 1e9:.1f} GB free, decoded images need {need / 1e9:.1f} GB: free space, or set "
                 "AGE_GENDER_CACHE to a folder on a larger disk."
             )
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
@@ -90,7 +88,7 @@ def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.nda
         np.save(places, order)
         partial.replace(pixels)
     except OSError as error:
-        raise DataError(f"Cannot keep decoded pictures in {folder}: {error}. Set AGE_GENDER_CACHE.") from error
+        raise DataError(f"Can't store decoded images in {folder}: {error}. Set AGE_GENDER_CACHE.") from error
     finally:
         partial.unlink(missing_ok=True)
     return np.load(pixels, mmap_mode="r"), order
@@ -124,15 +122,15 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
     count = len(samples)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         readable = np.fromiter(
-            tqdm(pool.map(one, range(count), chunksize=64), "Decoding", count, unit=" pictures", disable=count < 1000),
+            tqdm(pool.map(one, range(count), chunksize=64), "Decoding", count, unit=" images", disable=count < 1000),
             bool,
             count,
         )
     if photos:
-        print(f"{len(photos)} of {count} pictures are photos, not face crops: their faces are detected and cropped")
+        print(f"{len(photos)} of {count} images are photos, not face crops: their faces are detected and cropped")
     order = np.arange(count)
     usable = int(readable.sum())
-    # Gaps are filled from the end: to leave them out by an index would copy gigabytes into memory.
+    # Gaps are filled from the end, because removing them by index would copy gigabytes into memory.
     for gap, last in zip(np.flatnonzero(~readable[:usable]), usable + np.flatnonzero(readable[usable:]), strict=True):
         images[gap], order[gap] = images[last], last
     return order[:usable]

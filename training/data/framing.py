@@ -1,8 +1,8 @@
-"""UTKFace's framing: derives `space/crop_template.json` from its chips, and cuts faces of photographs in it.
+"""Derive the crop template `space/crop_template.json` from UTKFace's face crops, and crop photos with it.
 
     python -m training.data.framing --dataset py97/UTKFace-Cropped --detector face_detection_yunet_2023mar.onnx
 
-Only training chips are looked at. They are laid on a wider canvas and shown at several sizes, as in photos.
+Uses training chips only. They are padded and resized to several sizes, as faces appear in photos.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners chan
 
 
 def need_yunet(source: str | None) -> YuNet:
-    """YuNet from its file, or from the Hub for None; BundleError where only Haar is to be had: it has no landmarks."""
+    """YuNet from its file, or from the Hub for None; BundleError if only Haar is available: it has no landmarks."""
     detector = load_detector(source)
     if not isinstance(detector, YuNet):
-        raise BundleError(f"YuNet is needed: give its file with --detector or in AGE_GENDER_DETECTOR. {detector.note}")
+        raise BundleError(f"YuNet is required: set its path with --detector or AGE_GENDER_DETECTOR. {detector.note}")
     return detector
 
 
 class Cut:
-    """Cuts the face in the middle of a photograph, as the app does with every face; for `data.decode`."""
+    """Crops the face nearest to the center of a photo, as the app does with every face; for `data.decode`."""
 
     def __init__(self, detector: YuNet | Haar):
         self.detector, self.template = detector, load_template()
@@ -115,8 +115,7 @@ def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
         points.append(np.concatenate([here, flipped]))
         spread = np.percentile(points[-1], 75, axis=0) - np.percentile(points[-1], 25, axis=0)
         lines.append(
-            f"yunet at {scale:g}: {len(faces)} of {len(chips)} found, "
-            f"spread of a point {spread.mean():.1f} px (25-75 %)"
+            f"yunet at {scale:g}: {len(faces)} of {len(chips)} found, spread of a point {spread.mean():.1f} px (25-75%)"
         )
     landmarks = np.median(np.concatenate(points), axis=0)
     faces = [face for face in seen(haar, chips, 1.0) if face]
@@ -137,7 +136,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.data.framing", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default=DATASET)
     parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
-    parser.add_argument("--chips", type=int, default=4000, help="how many training chips to look at")
+    parser.add_argument("--chips", type=int, default=4000, help="number of training face crops to use")
     parser.add_argument("--out", type=Path, default=TEMPLATE_FILE)
     options = parser.parse_args()
     try:

@@ -1,6 +1,6 @@
 """UTKFace and FairFace through the `datasets` library: samples with labels, hash-bucket splits, decoded pictures.
 
-Takes a Hub dataset, a folder, a tar or parquet files, in every layout UTKFace is passed around in, and
+Takes a Hub dataset, a folder, a tar or parquet files, in every common UTKFace layout, and
 finds labels by columns or, failing that, by file name (age_gender_race_datetime). Ages may be years or, as in
 FairFace, bins of years. Splits depend only on a picture's bytes, so they are the same in every layout that keeps
 the files.
@@ -60,7 +60,7 @@ def load_utkface(
     samples = _deduplicate(samples, report)
     report.used = len(samples)
     if not len(samples):
-        raise DataError(f"No usable picture in {source}.\n{report}")
+        raise DataError(f"No usable image in {source}.\n{report}")
     return (samples if split == "all" else samples.split(split, protocol)), report
 
 
@@ -68,7 +68,7 @@ def load_chips(source: str | os.PathLike, split: str) -> Samples:
     """One split of UTKFace's chips; DataError for photographs such as FairFace's, whose ages are ranges."""
     samples, _ = load_utkface(source, split=split)
     if samples.binned:
-        raise DataError(f"{source} has photographs whose ages are ranges of years; UTKFace's chips are needed.")
+        raise DataError(f"{source} has photos with age ranges, but UTKFace's face crops are needed.")
     return samples
 
 
@@ -120,12 +120,12 @@ class _LabelReader:
         name = stem(key) if key else f"row {self._row}"
         self._row += 1
         if not readable:
-            label, reason = None, "no picture, or its file cannot be read"
+            label, reason = None, "missing or unreadable image"
         elif self._labels:
             age, gender, race = (class_name(batch[c][i], self._classes[c]) if c else None for c in self._labels)
             label, reason = parse_label(age, gender, race, self.races), "age or gender is missing or out of range"
         else:
-            label, reason = parse_name(name, self._report), "the name is not age_gender_race_datetime"
+            label, reason = parse_name(name, self._report), "the file name isn't age_gender_race_datetime"
         if label is None:
             self._report.rejected[reason].append(name)
         return name, label
@@ -144,9 +144,9 @@ def _deduplicate(samples: Samples, report: Report) -> Samples:
             conflict = len({(*samples.age_range[i].tolist(), int(samples.gender[i])) for i in members}) > 1
             report.conflicting_groups += conflict
             if conflict:
-                dropped["byte-identical pictures whose age or gender disagree"] += len(members)
+                dropped["byte-identical images with contradictory age or gender"] += len(members)
                 continue
-            dropped["further copies of a byte-identical picture"] += len(members) - 1
+            dropped["byte-identical duplicates"] += len(members) - 1
         keep.append(members[0])
     if report.policy == "all":
         return samples

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Report:
-    """What became of the rows of a source."""
+    """How many rows of a source were used, rejected or dropped, and why."""
 
     source: str
     policy: str

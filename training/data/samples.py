@@ -67,8 +67,8 @@ class Samples:
         chosen = self.take(np.isin(self.bucket, PROTOCOLS[protocol][split]))
         if not len(chosen):
             raise DataError(
-                f"The {split} split of {protocol} is empty: the source has only {len(self)} usable pictures, "
-                "none in its buckets. Give the whole dataset."
+                f"The {split} split of {protocol} is empty: the source has only {len(self)} usable images, "
+                "none of them in this split. Use the whole dataset."
             )
         return chosen
 
@@ -119,5 +119,5 @@ def describe(samples: Samples) -> str:
         low, high = samples.age_range.min(), samples.age_range.max()
     return (
         f"{len(samples)} faces, ages {low:.0f} to {high:.0f} (median {median:.0f}), "
-        f"{100 * np.mean(samples.gender):.0f} % female"
+        f"{100 * np.mean(samples.gender):.0f}% female"
     )

@@ -121,7 +121,7 @@ def _load_files(source: str, files: list[str]):
             escaped = [glob.escape(f) for f in chosen]  # `datasets` takes them for patterns
             return datasets.load_dataset(loader, data_files={"train": escaped}, **extra)
     raise DataError(
-        f"{source} holds no pictures, archives or parquet files. Expected UTKFace's *.jpg.chip.jpg files, a .tar, "
+        f"{source} contains no images, archives or parquet files. Expected UTKFace's *.jpg.chip.jpg files, a .tar, "
         ".tar.gz or .zip of them, images with a metadata.csv, or .parquet files with image, age and gender columns."
     )
 

@@ -79,7 +79,7 @@ def calibration(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
         bands = {name: values["interval_coverage"][mask] for name, mask in masks["age band"].items() if mask.any()}
         middle.bar(list(bands), [100 * held.mean() for held in bands.values()], color="tab:blue")
         middle.axhline(100 * COVERAGE, color="red", linewidth=1)
-        middle.set(title="labelled ages inside the interval", ylabel="%", xlabel="age band", ylim=(0, 100))
+        middle.set(title="interval coverage", ylabel="%", xlabel="age band", ylim=(0, 100))
         middle.tick_params(axis="x", labelsize=8)
     table = np.array([[np.sum((female == t) & ((p >= 0.5) == g)) for g in (False, True)] for t in (False, True)])
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
@@ -100,7 +100,7 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     ]
     for axis, key, factor, title, colors, limits in (
         (axes[0], "age_mae", 1, "age: years off on average", "RdYlGn_r", (0, 12)),
-        (axes[1], "gender_accuracy", 100, "gender: % as labelled", "RdYlGn", (60, 100)),
+        (axes[1], "gender_accuracy", 100, "gender accuracy, %", "RdYlGn", (60, 100)),
     ):
         table = np.array(
             [[factor * values[key][m].mean() if m.sum() >= _FEWEST else np.nan for m in row] for row in cells]

@@ -49,9 +49,9 @@ def gender_line(metrics: dict) -> str:
     """The figures of gender that have no groups."""
     auc = metrics["gender_auc"]
     return (
-        f"gender: balanced accuracy {100 * metrics['gender_balanced_accuracy']:.1f} %"
+        f"Gender: balanced accuracy {100 * metrics['gender_balanced_accuracy']:.1f}%"
         + (f", AUC {auc:.4f}" if auc is not None else "")
-        + f", expected calibration error {100 * metrics['gender_ece']:.1f} %"
+        + f", expected calibration error {100 * metrics['gender_ece']:.1f}%"
     )
 
 
@@ -70,8 +70,8 @@ def compare(metrics: dict, recorded: dict) -> str:
         abs(metrics[name]["value"] - recorded[name]["value"]) <= tolerance for name, tolerance in names.items()
     )
     if same:
-        return "The figures recorded in the bundle are the same."
+        return "The results match those recorded in the bundle."
     return (
-        f"The bundle records other figures: n {recorded['n']}, age MAE {recorded['age_mae']['value']:.3f}, "
-        f"CS@5 {100 * recorded['cs5']['value']:.1f} %, gender {100 * recorded['gender_accuracy']['value']:.1f} %."
+        f"The bundle records different results: n {recorded['n']}, age MAE {recorded['age_mae']['value']:.3f}, "
+        f"CS@5 {100 * recorded['cs5']['value']:.1f}%, gender {100 * recorded['gender_accuracy']['value']:.1f}%."
     )

@@ -1,6 +1,6 @@
 """A run's folder: `state.json`, which names the whole checkpoint beside it and is replaced last.
 
-A run killed at any moment goes on from its last finished epoch.
+A run killed at any moment resumes from its last finished epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.atomic import write_beside
 
 
 class FitError(RuntimeError):
-    """Training cannot go on; the message says why and what to do."""
+    """Training cannot continue; the message says why and what to do."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ def read_state(out: Path) -> RunState | None:
     try:
         return RunState(**json.loads(path.read_text()))
     except (ValueError, TypeError, OSError) as error:
-        raise FitError(f"{path} is damaged ({error}): train into a new --out.") from error
+        raise FitError(f"{path} is damaged ({error}): choose a new --out.") from error
 
 
 def load(model: keras.Model, path: Path, what: str) -> None:
@@ -63,6 +63,6 @@ def load(model: keras.Model, path: Path, what: str) -> None:
         model.load_weights(path)
     except Exception as error:  # h5py and Keras raise a dozen kinds for a damaged file
         raise FitError(
-            f"The {what} {path} cannot be loaded ({str(error).splitlines()[0][:200]}). It is damaged or of another "
-            "run: train into a new --out."
+            f"The {what} {path} can't be loaded ({str(error).splitlines()[0][:200]}). It is damaged or from "
+            "another run: choose a new --out."
         ) from error

@@ -86,15 +86,15 @@ def fit(
     Args:
         network: from `networks.build`.
         faces: what to learn from and to choose on.
-        out: the run's folder, made if needed.
+        out: the run's folder, created if needed.
         teachers: trained networks with a distribution head. They answer the same augmented view that the network sees
             (Beyer et al. 2021, arXiv 2106.05237), and their mean is part of its target (knowledge distillation; Hinton
             et al. 2015, arXiv 1503.02531).
-        resume: go on from the checkpoint in `out`, if there is one.
-        verbose: Keras's: 0 silent, 1 progress bar, 2 a line an epoch.
+        resume: continue from the checkpoint in `out`, if there is one.
+        verbose: as in Keras: 0 silent, 1 progress bar, 2 one line per epoch.
 
     Returns:
-        One dict an epoch: phase, epoch, seconds, losses, val_age_mae (years), val_gender_accuracy, …
+        One dict per epoch: phase, epoch, seconds, losses, val_age_mae (years), val_gender_accuracy, …
 
     Raises:
         FitError: the checkpoint is damaged or of another run, the loss is no longer a number, or the device has too
@@ -214,7 +214,7 @@ def _schedule(name: str, phase: Phase, steps: int):
 
 
 class _EpochCheckpoint(keras.callbacks.Callback):
-    """After each epoch: score the averaged weights, keep the best, save everything needed to go on."""
+    """After each epoch: score the averaged weights, keep the best, save everything needed to resume."""
 
     def __init__(self, run: _Run, number: int, phase: Phase):
         super().__init__()
@@ -236,7 +236,7 @@ class _EpochCheckpoint(keras.callbacks.Callback):
         logs = {k: float(v) for k, v in (logs or {}).items()}
         if not all(math.isfinite(v) for v in logs.values()):
             raise FitError(
-                f"The loss is no longer a number in epoch {epoch + 1} of phase {self.phase.name}: "
+                f"The loss became NaN or infinite in epoch {epoch + 1} of phase {self.phase.name}: "
                 "lower --learning-rate."
             )
         run, state, number = self.run, self.run.state, len(self.run.state.history) + 1
@@ -271,7 +271,7 @@ class _EpochCheckpoint(keras.callbacks.Callback):
         )
         since = number - max(state.best["epoch"], number - epoch - 1)
         if run.recipe.patience and since >= run.recipe.patience:
-            print(f"  no better score for {since} epochs: phase {self.phase.name} ends", flush=True)
+            print(f"  no improvement for {since} epochs: ending phase {self.phase.name}", flush=True)
             self.model.stop_training = True
 
     def _is_best(self, score: float) -> bool:

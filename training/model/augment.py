@@ -65,7 +65,7 @@ _STEPS = np.array([[10 + 7 * (i + j) for j in range(_BLOCK)] for i in range(_BLO
 
 
 class Augment(keras.layers.Layer):
-    """Flip, move, scale, turn, recolour, blur, sharpen, compress and cover faces; the identity outside of training.
+    """Flip, move, scale, turn, recolor, blur, sharpen, compress and cover faces; the identity outside of training.
 
     Input and output: uint8 [N, H, W, 3] RGB. Pixels from outside the picture repeat its border.
     """

@@ -1,4 +1,4 @@
-"""Estimate the apparent age and gender of every face in a photo, with nothing but this file's folder.
+"""Estimate the apparent age and gender of every face in a photo, using only the files in this folder.
 
     python predict.py photo.jpg
 
@@ -73,7 +73,7 @@ class Predictor:
             shrunk = 2 * scale
             rgb = cv2.resize(rgb, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
         shift = target.mean() - a * source.mean()
-        half = a / shrunk * (0.5 * shrunk - 0.5) * (1 + 1j)  # pixel centres move when an image is resized
+        half = a / shrunk * (0.5 * shrunk - 0.5) * (1 + 1j)  # pixel centers move when an image is resized
         a, shift = a / shrunk, shift - half
         matrix = np.array([[a.real, -a.imag, shift.real], [a.imag, a.real, shift.imag]])
         return cv2.warpAffine(rgb, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -9,13 +9,13 @@ from space.face import UNCERTAIN
 from space.web.model_card import about
 
 PRIVACY = """### Privacy
-Photos, videos and folders are analyzed on this server, deleted with their results after about an hour or when it stops,
-and sent nowhere else. The live camera's frames stay in memory and are deleted once they are analyzed. There are no
-accounts and no analytics, and the page sends requests to no other server.
+Photos, videos and folders are analyzed on this server. They and their results are deleted after about an hour or when
+the server stops, and are not sent anywhere else. Live camera frames stay in memory and are deleted after analysis. The
+app has no user accounts and no analytics, and the page sends no requests to other servers.
 
-### Licence
-The code is MIT. UTKFace, from which the network and the example images were made, is for non-commercial research
-only, and so are they. FairFace is CC BY 4.0, the face detector YuNet is MIT.
+### License
+The code is released under the MIT license. The models and the example images are derived from UTKFace and, like
+UTKFace, are for non-commercial research only. FairFace is licensed under CC BY 4.0, the YuNet face detector under MIT.
 """
 
 
@@ -26,15 +26,16 @@ def describe(analyzer: FaceAnalyzer) -> str:
     text = f"Model `{model['name']}` ({model['source']}{revision}), detector `{analyzer.detector.name}`."
     if metrics.get("n"):
         text += (
-            f" On {metrics['n']} UTKFace test faces: mean absolute error of age {metrics['age_mae']['value']:.1f} "
-            f"years, gender accuracy {100 * metrics['gender_accuracy']['value']:.1f}%."
+            f" On {metrics['n']:,} UTKFace test faces, the mean absolute error for age is "
+            f"{metrics['age_mae']['value']:.1f} years and the gender accuracy is "
+            f"{100 * metrics['gender_accuracy']['value']:.1f}%."
         )
     if metrics.get("interval_coverage"):
         text += (
-            f" {100 * metrics['interval_coverage']['value']:.0f}% of labelled ages fell inside the predicted "
-            f"interval, which is {metrics['interval_width']['value']:.0f} years wide on average."
+            f" The predicted interval contains the labeled age of {100 * metrics['interval_coverage']['value']:.0f}% "
+            f"of these faces and is {metrics['interval_width']['value']:.0f} years wide on average."
         )
-    text += f" Below {100 * UNCERTAIN:.0f}% confidence the page shows “uncertain”."
+    text += f" Gender is shown as “uncertain” below {100 * UNCERTAIN:.0f}% confidence."
     return text
 
 

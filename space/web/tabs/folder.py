@@ -40,8 +40,8 @@ MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
 SIDE = 1280  # pixels, longer side of annotated images
 BANDS = (0, 10, 20, 30, 40, 50, 60, 70)
-INTRO = f"""Images, a folder, or a zip of at most {MAX_PICTURES:,} images. For more images, and to keep them on your
-machine, run `python -m space.batch`."""
+INTRO = f"""Upload images, a folder or zips, up to {MAX_PICTURES:,} images in total. For more images, or to keep them on
+your machine, run `python -m space.batch`."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ def named(files: list[str], skipped: list[str]) -> list[Picture]:
             names.add(name)
             pictures.append(Picture(name, picture.read))
         if len(pictures) > MAX_PICTURES:
-            raise BatchError(f"These are more than {MAX_PICTURES:,} images: send fewer at once.")
+            raise BatchError(f"There are more than {MAX_PICTURES:,} images. Upload fewer at a time.")
     return pictures
 
 
@@ -156,7 +156,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
         pictures = named(files, skipped := [])
         if not pictures:
-            raise BatchError("There are no images in what you sent.")
+            raise BatchError("The upload contains no images.")
         started = reported = time.monotonic()
         found, made = Found(len(pictures)), settings(analyzer, threshold)
         jsonl = Path(folder) / "faces.jsonl"
@@ -174,11 +174,11 @@ def tab(analyzer: FaceAnalyzer) -> None:
         text = f"**{counted(found.faces, 'face')}** in {counted(len(pictures), 'image')}, "
         text += f"in {counted(round(time.monotonic() - started), 'second')}."
         if found.unreadable:
-            text += f" {counted(found.unreadable, 'image')} could not be read; the table says why."
+            text += f" {counted(found.unreadable, 'image')} could not be read. The table gives the reason."
         if skipped:
-            text += f" {counted(len(skipped), 'file')} skipped: not an image."
+            text += f" {counted(len(skipped), 'file')} skipped (not a supported image format)."
         if found.lines > SHOWN:
-            text += f" The table shows the first {SHOWN} lines; the files have all."
+            text += f" The table shows the first {SHOWN} rows. The downloads contain all rows."
         yield text
         yield found
 
@@ -186,11 +186,11 @@ def tab(analyzer: FaceAnalyzer) -> None:
         """Find every face in many images and estimate their apparent age and gender.
 
         Args:
-            files: images, and zips of images.
-            threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
+            files: images and zips of images.
+            threshold: minimum detection score for a face, 0.3 to 0.95.
 
         Returns:
-            A CSV file with one line per face, a JSONL file with one line per image, a line of text, and the first lines
+            A CSV file with one line per face, a JSONL file with one line per image, a line of text, and the first rows
             as a table.
         """
         if not files:
@@ -213,7 +213,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
     def show(files, threshold, annotate):
         nothing = ("", *[offered()] * 3)
         if not files:
-            yield "Choose images or a zip first.", *nothing
+            yield "⚠️ Choose images or a zip first.", *nothing
             return
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
             text, jsonl, archive = "", Path(folder) / "faces.jsonl", None
@@ -244,7 +244,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
             status = gr.Markdown(elem_id="batch-status", min_height=30)
             with gr.Accordion("Settings", open=False):
                 threshold = threshold_slider()
-                annotate = gr.Checkbox(False, label="Also make a zip of annotated images", elem_id="annotate")
+                annotate = gr.Checkbox(False, label="Also create a zip of annotated images", elem_id="annotate")
         with gr.Column(scale=2, min_width=320):
             out = gr.HTML(elem_id="batch-report", apply_default_css=False)
             with gr.Row(elem_classes="downloads"):
@@ -254,7 +254,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
     running = button.click(
         show, [files, threshold, annotate], [status, out, *buttons], show_progress="hidden", **PRIVATE, **LONG
     )
-    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], queue=False, **PRIVATE)
+    cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
     with gr.Row(visible=False):
         api_files, api_threshold = Files(label="files", file_count="multiple"), threshold_slider()
         csv, jsonl, text = gr.File(label="csv"), gr.File(label="jsonl"), gr.Markdown(label="summary")

@@ -1,4 +1,4 @@
-// The page's side of the live stream (space/live.py): camera → frames over a WebSocket → boxes drawn over the picture.
+// The page's side of the live stream (space/live.py): camera → frames over a WebSocket → boxes drawn over the video.
 // Runs as `js_on_load` of a gr.HTML, which gives `element`.
 const $ = (name) => element.querySelector("." + name);
 const video = $("live-video"), overlay = $("live-overlay"), status = $("live-status"), people = $("live-people");
@@ -25,18 +25,18 @@ function say(text, alarm = false) {
 
 function explain(error) {
   if (!window.isSecureContext)
-    return "Browsers open the camera only over https or on this machine (http://127.0.0.1 or localhost). " +
-      "This page uses http: ask for an https address, or open it on the machine that runs the app.";
+    return "Browsers allow camera access only over HTTPS or on localhost. " +
+      "This page uses HTTP. Open it over HTTPS, or on the machine that runs the app.";
   switch (error?.name) {
     case "NotAllowedError": case "SecurityError":
-      return "The browser blocks the camera. Allow it for this page (the camera icon in the address bar), then start again.";
+      return "The browser blocked camera access. Allow it with the camera icon in the address bar, then start again.";
     case "NotFoundError": case "OverconstrainedError": case "DevicesNotFoundError":
       return "No camera found. Connect one, or use the Photo tab.";
     case "NotReadableError": case "AbortError": case "TrackStartError":
-      return "The camera can't be opened: another program may be using it.";
+      return "The camera can't be opened: another application may be using it.";
   }
   return navigator.mediaDevices ? "The camera can't be opened: " + (error?.message || error)
-    : "This browser has no camera access. Use the Photo tab.";
+    : "This browser doesn't support camera access. Use the Photo tab.";
 }
 
 function address() {
@@ -73,7 +73,7 @@ function connect() {
   mine.onopen = () => {
     start.disabled = false; camera.disabled = false; intro.hidden = true;
     for (const button of [stop, snapshot]) button.hidden = false;
-    full.hidden = !stage.requestFullscreen;
+    full.hidden = !element.requestFullscreen;
     if (threshold.value !== threshold.defaultValue) tune();
     say("Looking for faces…");
     timer = setInterval(send, 8);
@@ -216,6 +216,7 @@ function report() {
     return row;
   });
   people.replaceChildren(...rows);
+  if (!status.classList.contains("live-alarm")) say(rows.length ? "Live" : "No face found");
 }
 
 function end(text, alarm = false) {
@@ -244,8 +245,10 @@ async function list() {
 start.addEventListener("click", begin);
 stop.addEventListener("click", () => { if (document.fullscreenElement) document.exitFullscreen(); end("Stopped."); });
 snapshot.addEventListener("click", save);
-full.addEventListener("click", () => stage.requestFullscreen());
+full.addEventListener("click", () => document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen());
+document.addEventListener("fullscreenchange", () => { full.textContent = document.fullscreenElement ? "Exit full screen" : "Full screen"; });
 threshold.addEventListener("change", tune);
+threshold.addEventListener("input", () => { $("live-value").textContent = Number(threshold.value).toFixed(2); });
 hide.addEventListener("change", draw);
 mirror.addEventListener("change", () => { video.classList.toggle("live-mirrored", mirror.checked); draw(); });
 camera.addEventListener("change", () => { if (stream) { end(""); begin(); } });

@@ -41,7 +41,8 @@ _TO_RESULT = """() => { if (innerWidth < 800)
   setTimeout(() => document.querySelector("#result").scrollIntoView({behavior: "smooth"}), 300); }"""
 
 
-_TO_REASON = '() => document.querySelector("#reason").scrollIntoView({behavior: "smooth", block: "center"})'
+_CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
+element.addEventListener("keydown", (event) => { if (event.key === "Escape") props.value = ""; });"""
 
 
 def answer(
@@ -82,14 +83,15 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
     """
     faces = analyzer.analyze(rgb, threshold=threshold)
     if not 1 <= number <= len(faces):
-        count = f"faces 1 to {len(faces)}" if len(faces) > 1 else "one face" if faces else "no face"
+        count = f"faces 1 to {len(faces)} were" if len(faces) > 1 else "one face was" if faces else "no face was"
         raise ValueError(f"There is no face {number}: {count} found in this photo.")
     face = faces[number - 1]
     chip = crop(rgb, face, analyzer.template)
     years, older, younger = occlusion_map(analyzer.estimator, chip)
     text = (
         f"Face {number}, estimated age {whole_years(face.age)}. **Red** areas make it look older, **blue** areas "
-        f"younger: covering a fifth of the width lowers the age by up to {older:.1f} years or raises it by up to "
+        f"younger: covering a patch a fifth as wide as the crop lowers the age by up to "
+        f"{older:.1f} years or raises it by up to "
         f"{younger:.1f}."
     )
     return np.concatenate([chip, overlay(chip, years)], axis=1), text
@@ -123,15 +125,15 @@ def tab(analyzer: FaceAnalyzer) -> None:
 
         Args:
             photo: the image, as a data: URL, or the URL of a file uploaded to this server. Other URLs aren't fetched.
-            threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
-            blur_faces: make faces unrecognizable in the image that is returned.
-            age_probs: add each face's probability for every year from 0 to 101, for models that have it.
+            threshold: minimum detection score for a face, 0.3 to 0.95.
+            blur_faces: blur the faces in the returned image.
+            age_probs: include each face's probability for every age from 0 to 101, if the model predicts it.
 
         Returns:
-            The image with every face boxed and labelled, and a JSON object: faces (box [x, y, width, height] in
-            pixels of the upright image, which may begin left of or above it with negative numbers, score, age, age_low,
-            age_high, gender, gender_probability; largest first), rotation (degrees by which the image was turned to
-            find them), incomplete, model, detector, elapsed_ms.
+            The annotated image, and a JSON object: faces (box [x, y, width, height] in pixels of the upright image,
+            which may extend beyond its edges, score, age, age_low, age_high, gender, gender_probability; largest
+            first), rotation (degrees counterclockwise by which the image was rotated to find them), incomplete,
+            model, detector, elapsed_ms.
         """
         if photo is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
@@ -139,16 +141,16 @@ def tab(analyzer: FaceAnalyzer) -> None:
         return cards.annotated(photo.rgb, faces, blurred=blur_faces), result
 
     def explain_age(photo, number=1, threshold=THRESHOLD):
-        """Show which parts of a face its estimated age depends on, by covering them one after another.
+        """Show which parts of a face influence its estimated age, by covering one patch at a time.
 
         Args:
             photo: the image, as for analyze_photo.
-            number: which face, from 1, in the order of analyze_photo.
+            number: index of the face, starting at 1, in the order of analyze_photo.
             threshold: as for analyze_photo.
 
         Returns:
-            An image, the face beside itself with the places that make it look older in red and younger in blue, and a
-            line of Markdown with the largest changes in years.
+            An image of the face next to a copy in which areas that make it look older are red and areas that make it
+            look younger are blue, and a line of Markdown with the largest changes in years.
         """
         if photo is None:
             raise gr.Error("Choose a photo first.", print_exception=False)
@@ -181,7 +183,8 @@ def tab(analyzer: FaceAnalyzer) -> None:
         except (ValueError, AttributeError, TypeError) as error:
             raise gr.Error(str(error), print_exception=False) from None
         text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
-        return f'<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
+        close = '<button type="button" class="close" aria-label="Close">×</button>'
+        return f'{close}<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
 
     choices = model_choices(analyzer)
     # What is analyzed. The drop zone hands its photo on and is free for the next one.
@@ -190,7 +193,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"), key=lambda path: path != FIRST)],
         inputs=current,
         cache_examples=False,
-        label="Examples (averages of many faces, no real person)",
+        label="Examples (averages of many faces; no real people)",
         elem_id="examples",
     )
     with tempfile.TemporaryDirectory(prefix="photo-") as folder:
@@ -205,26 +208,29 @@ def tab(analyzer: FaceAnalyzer) -> None:
                     height=210,
                     elem_id="photo",
                     alt_text="The photo to analyze",
-                    placeholder="# Drop a photo here\nor click to choose one, or paste it anywhere",
+                    placeholder="# Drop a photo here\nor click to choose one, or paste it anywhere on the page",
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
                 message = gr.Markdown(visible=False, elem_id="photo-error", elem_classes="error")
                 with gr.Accordion("Settings", open=False, elem_id="settings"):
                     threshold = threshold_slider(elem_id="threshold")
-                    blurred = gr.Checkbox(False, label="Blur faces in the result", elem_id="blur")
+                    blurred = gr.Checkbox(
+                        False, label="Blur faces in the result", info="Only detected faces are blurred.", elem_id="blur"
+                    )
                     value = analyzer.bundle.card["network"] if choices else None
                     model = gr.Radio(
-                        choices, value=value, label="Model", visible=len(choices) > 1, elem_id="model-choice"
+                        choices, value=value, label="Model for photos", visible=len(choices) > 1, elem_id="model-choice"
                     )
             with gr.Column(scale=3, min_width=320):
                 out = gr.HTML(html, js_on_load=_SCRIPT, elem_id="result", apply_default_css=False)
                 with gr.Row(elem_classes="downloads"):
                     files = download_buttons(["⬇ Image", "⬇ CSV", "⬇ JSON"], paths)
-                reason = gr.HTML(elem_id="reason", apply_default_css=False)
+                reason = gr.HTML(elem_id="reason", apply_default_css=False, js_on_load=_CLOSE)
                 with gr.Accordion("JSON", open=False, elem_id="data"):
                     data = gr.JSON(result, label="Output of the API endpoint /analyze_photo", elem_id="json")
 
-    drop.input(None, drop, [current, drop], js="(photo) => [photo, null]", **PRIVATE)
+    # Without a photo (a change of source) what is there stays.
+    drop.input(None, [drop, current], [current, drop], js="(photo, before) => [photo ?? before, null]", **PRIVATE)
     outputs = [out, message, data, reason, *files]
     for event in (current.change, threshold.change, blurred.change, model.change):
         event(
@@ -232,12 +238,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
             show_progress_on=out, **PRIVATE, **NETWORK,
         )  # fmt: skip
     current.change(None, None, None, js=_TO_RESULT, **PRIVATE)
-    out.why(why, [current, threshold, model], reason, show_progress_on=reason, **PRIVATE, **NETWORK).then(
-        None,
-        None,
-        None,
-        js='() => document.querySelector("#reason").scrollIntoView({behavior: "smooth", block: "center"})',
-    )
+    out.why(why, [current, threshold, model], reason, show_progress_on=reason, **PRIVATE, **NETWORK)
     # The page's own events return more than programs want.
     with gr.Row(visible=False):
         photo = Photo(label="photo")

@@ -22,9 +22,9 @@ from space.web.charts import steps
 from space.web.components import LONG, PRIVATE, Video, download_buttons, offered, threshold_slider, thumbnail, tiles
 
 LIMITS = (
-    f"MP4, MOV, WebM or AVI of at most {MAX_SECONDS // 60} minutes, {MAX_FRAMES:,} frames and "
-    f"{MAX_BYTES // 1_000_000} MB. Each person is tracked from frame to frame. Anyone who leaves the frame or "
-    "reappears after a cut counts as a new person."
+    f"MP4, MOV, WebM or AVI, up to {MAX_SECONDS // 60} minutes, {MAX_FRAMES:,} frames and "
+    f"{MAX_BYTES // 1_000_000} MB. Each person is tracked from frame to frame. Anyone who leaves the frame and "
+    "returns, or reappears after a cut, counts as a new person."
 )
 EXAMPLE = EXAMPLES / "two-people.mp4"
 
@@ -92,15 +92,15 @@ def tab(analyzer: FaceAnalyzer) -> None:
             raise gr.Error(str(error), print_exception=False) from None
 
     def analyze_video(video, threshold=THRESHOLD, blur_faces=False):
-        """Track everyone through a video and estimate their apparent age and gender.
+        """Track every person in a video and estimate their apparent age and gender.
 
         Args:
-            video: MP4, MOV, WebM or AVI, of at most 5 minutes and 200 MB.
-            threshold: the detector's score from which something counts as a face, 0.3 to 0.95.
-            blur_faces: make faces unrecognizable in the video that is returned.
+            video: MP4, MOV, WebM or AVI, up to 5 minutes and 200 MB.
+            threshold: minimum detection score for a face, 0.3 to 0.95.
+            blur_faces: blur the faces in the returned video.
 
         Returns:
-            The video with everyone boxed and labelled (MP4), a JSON object: people (id, first, last and on_screen in
+            The annotated video (MP4), a JSON object: people (id, first, last and on_screen in
             seconds, age, age_low, age_high, gender, gender_probability; longest on screen first), faces_over_time
             ([seconds, faces shown]), frames, analyzed, seconds, model, detector, elapsed_ms; and a line of text.
         """
@@ -118,7 +118,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
     def show(video, threshold, blur_faces):
         nothing = (gr.Video(visible=False), "", None, *[offered()] * 2)
         if not video:
-            yield "Choose a video first.", *nothing
+            yield "⚠️ Choose a video first.", *nothing
             return
         with tempfile.TemporaryDirectory(prefix="video-") as folder:
             yield "Reading the video…", *nothing
@@ -142,7 +142,12 @@ def tab(analyzer: FaceAnalyzer) -> None:
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
             video = Video(label="Video", sources=["upload"], height=240, elem_id="video")
             if EXAMPLE.exists():
-                gr.Examples([[str(EXAMPLE)]], inputs=video, cache_examples=False, label="Example")
+                gr.Examples(
+                    [[str(EXAMPLE)]],
+                    inputs=video,
+                    cache_examples=False,
+                    label="Example: two people, one leaves and returns",
+                )
             with gr.Row():
                 button = gr.Button("Analyze", variant="primary", elem_id="video-start")
                 cancel = gr.Button("Cancel", elem_id="video-cancel")
@@ -163,7 +168,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
 
     outputs = [status, annotated, out, data, *files]
     running = button.click(show, [video, threshold, blurred], outputs, show_progress="hidden", **PRIVATE, **LONG)
-    cancel.click(lambda: "Cancelled.", None, status, cancels=[running], queue=False, **PRIVATE)
+    cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
     with gr.Row(visible=False):
         api_video, api_blur, api_threshold = Video(label="video"), gr.Checkbox(label="blur_faces"), threshold_slider()
         returned, api_json, text = gr.Video(label="annotated"), gr.JSON(label="result"), gr.Markdown(label="summary")
