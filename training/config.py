@@ -52,7 +52,7 @@ PRESETS = {
     | dict(
         epochs=24, half_size_epochs=0, batch_size=64, learning_rate=1.5e-3, augment="mild", dropout=0.3, mirror=True
     ),
-    ("vgg16", "published"): _PUBLISHED | dict(learning_rate=1e-4),
+    ("vgg16", "published"): _PUBLISHED | dict(learning_rate=1e-3),
     ("compact", "published"): _PUBLISHED | dict(learning_rate=1e-3, dropout=0.3),
 }
 CONFIG = "config.json"
