@@ -112,6 +112,10 @@ def report(found: Found) -> str:
     names = ["", "File", "Face", "Age", "Interval", "Gender", "Confidence"]
     lines = []
     for row in found.rows:
+        if not row["faces"]:
+            file, why = html.escape(row["file"]), html.escape(row["error"] or "no face found")
+            lines.append(f'<tr><td></td><td>{file}</td><td colspan="5" class="why-not">{why}</td></tr>')
+            continue
         pictures = row.get("thumbnails") or []
         for i, line in enumerate(cells(row)):
             image = thumbnail(pictures[i] if i < len(pictures) else None, f"Face {i + 1} of {row['file']}", side=80)
