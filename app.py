@@ -1,4 +1,4 @@
-"""Estimate the apparent age and gender of faces in photos, live video and videos, with a web page and an API."""
+"""Web page and API that estimate the apparent age and gender of faces in photos, live camera streams and videos."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         metavar="NAME|FOLDER|USER/NAME[@REVISION]",
-        help="an embedded model (compact, vgg16), a bundle's folder or a Hub model (default: $AGE_GENDER_MODEL, else "
+        help="an embedded model (compact, vgg16), a bundle folder or a Hub model (default: $AGE_GENDER_MODEL, else "
         "compact)",
     )
     parser.add_argument(
         "--detector",
         metavar="FILE|haar",
-        help="YuNet's .onnx file, or haar (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub, else haar)",
+        help="a YuNet .onnx file, or haar (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub, else haar)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all interfaces)")
     parser.add_argument("--port", type=_port, help="port to listen on (default: the first free port from 7860)")
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PATH|URL",
         help="path or, preferably, full URL at which a reverse proxy serves the app (default: $GRADIO_ROOT_PATH)",
     )
-    parser.add_argument("--share", action="store_true", help="public link through Gradio's servers, valid for 72 hours")
+    parser.add_argument("--share", action="store_true", help="public link through Gradio's servers, for up to 1 week")
     parser.add_argument(
         "--mcp", action="store_true", help='also run an MCP server, for language models (pip install "gradio[mcp]")'
     )
@@ -137,7 +137,7 @@ def serve(options: argparse.Namespace) -> int:
     except (BundleError, OSError) as error:
         if "empty port" in str(error):  # Gradio's text names its own functions
             error = (
-                f"Port {options.port or '7860 (or the next ones)'} on {options.host or '127.0.0.1'} is unavailable. "
+                f"Port {options.port or '7860 (and later ports)'} on {options.host or '127.0.0.1'} is unavailable. "
                 "Choose another port with --port, or another address of this machine with --host."
             )
         print(f"error: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Publish the app as a Hugging Face Space: one atomic commit, the model pinned to a commit.
 
-    python -m space.deploy --space me/age-gender --model me/age-gender-compact --wait
-    python -m space.deploy --space me/age-gender --dry-run
+    python -m space.deploy --space you/age-gender --model you/age-gender-compact --wait
+    python -m space.deploy --space you/age-gender --dry-run
 
 Without --model the Space serves the default embedded bundle.
 """
@@ -29,8 +29,8 @@ LOG_LINES = 30  # of a failed build, shown
 SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed
 POLL = 5.0  # seconds between two looks at a build
 _UNPAID = (
-    "The Hub requires a paid plan (402): creating a Gradio Space on CPU needs PRO or a paid organization. Subscribe at "
-    "huggingface.co/pricing, use --hardware zero-a10g (free accounts can host two such Spaces), or give an existing "
+    "The Hub requires a paid plan (402): creating a Gradio Space on CPU needs PRO, Team or Enterprise. Subscribe at "
+    "huggingface.co/pricing, use --hardware zero-a10g (free accounts can host two such Spaces), or specify an existing "
     "Space with --space."
 )
 # What the app itself has no use for.

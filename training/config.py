@@ -262,11 +262,11 @@ def _data_options(group) -> None:
     group.add_argument(
         "--pretrain",
         metavar="DATASET",
-        help=f"also train on the photos of {sources.FAIRFACE} (Hub id or folder). With --init none, the first third of "
-        "the epochs uses all of them; otherwise each epoch uses as many of them as of UTKFace. YuNet detects the faces "
+        help=f"also train on the photos of {sources.FAIRFACE} (Hub id or folder). Each epoch uses as many of its faces "
+        "as UTKFace faces; with --init none, the first third of the epochs uses all of them. YuNet detects the faces "
         "($AGE_GENDER_DETECTOR, else from the Hub)",
     )
-    group.add_argument("--pretrain-revision", help="branch, tag or commit of that Hub dataset")
+    group.add_argument("--pretrain-revision", help="branch, tag or commit of the --pretrain Hub dataset")
     group.add_argument("--limit", type=positive, metavar="N", help="use at most N faces per split, for a quick test")
     group.add_argument(
         "--balance",
@@ -284,7 +284,7 @@ def _fit_options(group) -> None:
         "--half-size-epochs",
         type=_count,
         metavar="N",
-        help="vgg16: epochs with faces of 100 instead of 200 pixels, in a quarter of the time (default: 6)",
+        help="vgg16: epochs at 100 x 100 instead of 200 x 200 pixels, in a quarter of the time (default: 6)",
     )
     group.add_argument(
         "--augment",
@@ -297,9 +297,9 @@ def _fit_options(group) -> None:
         nargs="+",
         action="extend",
         metavar="MODEL",
-        help="distill from these bundles (folders or Hub ids that include Keras weights)",
+        help="distill from these bundles with Keras weights (folders or Hub ids)",
     )
-    group.add_argument("--batch-size", type=positive)
+    group.add_argument("--batch-size", type=positive, help="faces per training step")
     group.add_argument(
         "--learning-rate", type=_positive_float, help="peak learning rate of new layers; pretrained layers use less"
     )
@@ -314,7 +314,10 @@ def _fit_options(group) -> None:
         help="evaluate and keep a moving average of the weights (default, except for --preset published)",
     )
     group.add_argument(
-        "--patience", type=positive, metavar="EPOCHS", help="stop after this many without improvement (default: 10)"
+        "--patience",
+        type=positive,
+        metavar="EPOCHS",
+        help="stop after this many epochs without improvement (default: 10)",
     )
     group.add_argument(
         "--precision",
@@ -325,7 +328,7 @@ def _fit_options(group) -> None:
 
 
 def _output_options(group) -> None:
-    group.add_argument("--out", type=Path, help="the run's folder (default: runs/NETWORK)")
+    group.add_argument("--out", type=Path, help="run folder (default: runs/NETWORK)")
     group.add_argument(
         "--resume", action="store_true", default=False, help="continue the run in --out with its saved settings"
     )

@@ -72,12 +72,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         required=True,
-        help="a bundle's folder, a Hub id with optional @revision, vgg16, compact, or an .onnx file",
+        help="a bundle folder, a Hub id with optional @revision, vgg16, compact, or an .onnx file",
     )
     parser.add_argument(
         "--dataset",
         default=sources.DATASET,
-        help=f"as for train.py, or {sources.FAIRFACE} or a folder of it (default {sources.DATASET})",
+        help=f"as for train.py, or {sources.FAIRFACE} or a local copy of it (default: {sources.DATASET})",
     )
     parser.add_argument("--dataset-revision")
     parser.add_argument("--split", choices=SPLITS, default="test")
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="random seed for --limit")
     parser.add_argument(
         "--detector",
-        help="face detector for photos: YuNet's ONNX file or haar (default: YuNet from the Hub)",
+        help="face detector for photos: a YuNet .onnx file, or haar (default: YuNet from the Hub)",
     )
     parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
     parser.add_argument("--csv", type=Path, help="write the results by race, gender and age band to this CSV file")
@@ -103,8 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if not _is_held_out(options, trained):
             print(
-                "This model may have been trained on these faces (no record, or another --protocol): its results may "
-                "be too optimistic."
+                "This model may have been trained on these faces (no training record, another --protocol, or --split "
+                "train). The results may be too optimistic."
             )
         if options.json:
             write_beside(options.json, json.dumps(metrics, indent=1))

@@ -1,6 +1,6 @@
 """Push a bundle to the Hub in one atomic commit. Access is checked before training; errors say what to do.
 
-    python -m training.push runs/compact/bundle --repo-id me/age-gender-compact
+    python -m training.push runs/compact/bundle --repo-id you/age-gender-compact
 
 Knows nothing of networks or data: a bundle is uploaded as it is on disk, with a model card that names its repository.
 """
@@ -170,7 +170,7 @@ def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.push", description="Push a bundle to the Hub.")
-    parser.add_argument("folder", type=Path, help="the bundle's folder")
+    parser.add_argument("folder", type=Path, help="the bundle folder")
     add_options(parser)
     options = parser.parse_args(arguments)
     try:

@@ -23,7 +23,7 @@
     python training/train.py                              VGG16 with ImageNet weights, our recipe
     python training/train.py --preset published           VGG16 as published: MAE + BCE, Adam, batch size 32, 200 epochs
     python training/train.py --network compact            the small network, for machines without a GPU
-    python training/train.py ... --push --repo-id me/age  the same, and push the bundle to the Hub
+    python training/train.py ... --push                   the same, and push the bundle to the Hub
 
 Steps: load the data, fit, export to ONNX, calibrate on the validation split, evaluate once on the test split, plot,
 write the bundle, push. Continue a stopped run with --resume.
@@ -164,7 +164,9 @@ def run_lock(out: Path):
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
             yield
     except Timeout:
-        raise DataError(f"Another training run is writing to {out}. Wait for it, or choose another --out.") from None
+        raise DataError(
+            f"Another training run is writing to {out}. Wait for it to finish, or choose another --out."
+        ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:

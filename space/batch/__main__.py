@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> str:
     if skipped:
         text += f"; {counted(len(skipped), 'file')} skipped (not a supported image format)"
     if counts.images < len(pictures):
-        text += f"; {len(pictures) - counts.images:,} were already done"
+        text += f"; {len(pictures) - counts.images:,} already done"
     return f"{text}: {', '.join(str(path) for path in (options.csv, options.jsonl) if path)}"
 
 
@@ -80,7 +80,10 @@ def _targets(options: argparse.Namespace) -> Path:
     same = len({path.resolve() for path in targets}) < len(targets)
     for path in targets:
         if path.is_dir() or path.suffix.lower() in SUFFIXES | {".zip"} or same:
-            raise BatchError(f"{path} can't be an output file: give --csv and --jsonl two different files.")
+            raise BatchError(
+                f"{path} can't be an output file: use two different files "
+                "for --csv and --jsonl, not a folder, image or zip."
+            )
     for path in targets:
         path.parent.mkdir(parents=True, exist_ok=True)
     return options.jsonl or options.csv.with_name(options.csv.name + ".part.jsonl")
@@ -95,7 +98,7 @@ def _lock(jsonl: Path):
     try:
         lock.acquire()
     except Timeout:
-        raise BatchError(f"Another run is writing {jsonl}: wait for it, or choose another file.") from None
+        raise BatchError(f"Another run is writing to {jsonl}: wait for it to finish, or choose another file.") from None
     try:
         yield
     finally:
@@ -132,11 +135,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m space.batch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, a folder or a zip")
+    parser.add_argument("paths", nargs="+", metavar="PHOTOS", help="an image, a folder or a zip")
     parser.add_argument("--csv", type=Path, help="CSV file, one line per face")
     parser.add_argument("--jsonl", type=Path, help="JSONL file, one line per image; a stopped run resumes from it")
-    parser.add_argument("--model", help="compact, vgg16, a bundle's folder or a Hub model, as for app.py")
-    parser.add_argument("--detector", help="as for app.py: YuNet's .onnx file, or haar")
+    parser.add_argument("--model", help="compact, vgg16, a bundle folder or a Hub model, as for app.py")
+    parser.add_argument("--detector", help="as for app.py: a YuNet .onnx file, or haar")
     parser.add_argument(
         "--threshold",
         type=_share,
@@ -150,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if options.ray and (options.csv or options.jsonl or not options.parquet):
-        parser.error("--ray writes Parquet: give --parquet FOLDER, and neither --csv nor --jsonl")
+        parser.error("--ray writes Parquet: use --parquet FOLDER instead of --csv and --jsonl")
     if not options.ray and (options.parquet or not (options.csv or options.jsonl)):
         parser.error("specify an output: --csv FILE, --jsonl FILE, or both (--parquet FOLDER with --ray)")
     # Windows' shells leave *.jpg to the program.

@@ -55,7 +55,7 @@ def summary(answer: dict) -> str:
         )
     text = f"<strong>{counted(count, 'face')}</strong> in {answer['elapsed_ms']:.0f} ms, numbered by size."
     if answer["rotation"]:
-        text += f" The image was rotated by {answer['rotation']}° to find them."
+        text += f" The image was rotated by {answer['rotation']}° to detect faces."
     text += incomplete
     if count == MAX_FACES:
         text += f" There may be more: at most {MAX_FACES:,} are returned."

@@ -17,7 +17,9 @@ from space.web.live_server import PATH, LiveServer
 from space.web.tabs import about, api, folder, live, photo, video
 
 TITLE = "Apparent age and gender"
-DESCRIPTION = "Estimate the apparent age and gender of every face in photos, live camera streams, videos and folders."
+DESCRIPTION = (
+    "Estimate the apparent age and gender of every face in photos, live camera streams, videos and folders of images."
+)
 CAUTION = """A neural network estimates age and gender from appearance alone. Its training labels are themselves
 estimates, and its results are often wrong. Do not use them to make decisions about people. Uploads are analyzed on this
 server, deleted after about an hour or when it stops, and not sent anywhere else."""

@@ -21,7 +21,8 @@ _ARCHITECTURES = {
 [arXiv 1409.1556](https://arxiv.org/abs/1409.1556)). Its output, 6 × 6 × 512, is flattened and feeds two branches, age and
 gender, each with fully connected layers of 512, 512 and 32 units, dropout and one batch normalization.""",
     "compact": """Two convolutions of stride 2, then a small residual network (He et al. 2015,
-[arXiv 1512.03385](https://arxiv.org/abs/1512.03385)). A learned weight per position pools its last feature map, as faces
+[arXiv 1512.03385](https://arxiv.org/abs/1512.03385)). Its last feature map is pooled with one
+learned weight per position, because faces
 are aligned (Chen et al. 2018, [arXiv 1804.07573](https://arxiv.org/abs/1804.07573)). Age and gender share the features.""",
 }
 _HEADS = {
@@ -142,7 +143,8 @@ def _body(card: dict, name: str) -> str:
         dataset=_dataset(card),
         rows=report["rows"],
         dropped=", ".join(dropped) or "none",
-        second=f" Also {second['train']['n']:,} training faces of {FAIRFACE} ({second['data_report']['rows']:,} rows), "
+        second=f" Also {second['train']['n']:,} training faces "
+        f"from {FAIRFACE} ({second['data_report']['rows']:,} rows), "
         "cropped from photos."
         if second
         else "",
@@ -178,7 +180,8 @@ def _calibration(card: dict) -> str:
             f" On FairFace test faces it is {100 * photos['interval_coverage']['value']:.1f}%, assuming that ages are "
             "uniform within each band."
         )
-    return f"""Fitted on {tables["faces"]:,} validation faces. The interval targets {100 * tables["age"]["coverage"]:.0f}%
+    return f"""Fitted on {tables["faces"]:,} validation faces{" from UTKFace and FairFace" if photos else ""}.
+The interval targets {100 * tables["age"]["coverage"]:.0f}%
 coverage (split conformal prediction by true age band, scaled by the spread of the predicted distribution). On UTKFace
 test faces the coverage is {100 * metrics["interval_coverage"]["value"]:.1f}%.{elsewhere} The mean interval width is
 {metrics["interval_width"]["value"]:.1f} years. On other data the coverage may be lower.
@@ -237,7 +240,8 @@ def _fairface(card: dict, name: str) -> str:
 
 FairFace photos (split `{split["name"]}` of {split["protocol"]} by content hash{_limit(split)}; not used for training).
 YuNet detects the faces, as in the app. The labels are age bands. Splits depend on the bytes of the files: a copy of
-FairFace with another image size or compression has other faces in this split, and some may have been used for training.
+FairFace with a different image size or compression has different faces in this split, some of
+which may have been used for training.
 
 {_table(figures)}
 
@@ -272,8 +276,10 @@ def _failures(metrics: dict) -> str:
             age = max(sizable, key=lambda name: sizable[name]["age_mae"]["value"])
             gender = min(sizable, key=lambda name: sizable[name]["gender_accuracy"]["value"])
             lines.append(
-                f"- By {kind}: age error is largest for {age} (MAE {sizable[age]['age_mae']['value']:.1f} years), "
-                f"gender accuracy is lowest for {gender} ({100 * sizable[gender]['gender_accuracy']['value']:.1f}%)."
+                f"- By {kind}: the age error is largest for `{age}` (MAE "
+                f"{sizable[age]['age_mae']['value']:.1f} years), and "
+                f"the gender accuracy is lowest for `{gender}` "
+                f"({100 * sizable[gender]['gender_accuracy']['value']:.1f}%)."
             )
     return "\n".join(lines) or "- Too few test faces to compare groups."
 

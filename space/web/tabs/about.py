@@ -1,4 +1,4 @@
-"""The about tab: the model, its accuracy and limitations, privacy, licence."""
+"""The about tab: the model, its accuracy and limitations, privacy, license."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from space.face import UNCERTAIN
 from space.web.model_card import about
 
 PRIVACY = """### Privacy
-Photos, videos and folders are analyzed on this server. They and their results are deleted after about an hour or when
+Photos, videos and folders are analyzed on this server. Uploads and results are deleted after about an hour or when
 the server stops, and are not sent anywhere else. Live camera frames stay in memory and are deleted after analysis. The
 app has no user accounts and no analytics, and the page sends no requests to other servers.
 
@@ -32,7 +32,7 @@ def describe(analyzer: FaceAnalyzer) -> str:
         )
     if metrics.get("interval_coverage"):
         text += (
-            f" The predicted interval contains the labeled age of {100 * metrics['interval_coverage']['value']:.0f}% "
+            f" The predicted interval contains the labeled age for {100 * metrics['interval_coverage']['value']:.0f}% "
             f"of these faces and is {metrics['interval_width']['value']:.0f} years wide on average."
         )
     text += f" Gender is shown as “uncertain” below {100 * UNCERTAIN:.0f}% confidence."

@@ -136,7 +136,7 @@ def report(found: Found) -> str:
 
 
 def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
-    """A zip of the images with faces boxed and labelled, longer side at most SIDE pixels, from a finished JSONL."""
+    """A zip of the images with faces boxed and labeled, longer side at most SIDE pixels, from a finished JSONL."""
     reads = {picture.name: picture.read for picture in pictures}
     with zipfile.ZipFile(target, "w") as archive, open(jsonl, encoding="utf-8") as rows:
         for row in map(json.loads, rows):
@@ -199,7 +199,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         """
         if not files:
             raise gr.Error("Choose images or a zip first.", print_exception=False)
-        # The folder goes when this ends, also when it is cancelled; by then Gradio has its own copies.
+        # The folder goes when this ends, also when it is canceled; by then Gradio has its own copies.
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
             text = ""
             try:

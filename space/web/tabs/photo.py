@@ -71,7 +71,7 @@ def model_choices(analyzer: FaceAnalyzer) -> list[tuple[str, str]]:
         card = read_card(MODELS / name)
         speed = card["quantization"]["int8" if "int8" in card["serve"] else "float32"]["ms"]
         mae = card["metrics"]["age_mae"]["value"]
-        choices.append((f"{name}: {mae:.2f} years MAE, {speed:.0f} ms per face", name))
+        choices.append((f"{name}: MAE {mae:.2f} years, {speed:.0f} ms per face", name))
     return choices
 
 
@@ -131,7 +131,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
 
         Returns:
             The annotated image, and a JSON object: faces (box [x, y, width, height] in pixels of the upright image,
-            which may extend beyond its edges, score, age, age_low, age_high, gender, gender_probability; largest
+            possibly extending beyond its edges, score, age, age_low, age_high, gender, gender_probability; largest
             first), rotation (degrees counterclockwise by which the image was rotated to find them), incomplete,
             model, detector, elapsed_ms.
         """

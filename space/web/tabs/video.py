@@ -1,4 +1,4 @@
-"""The video tab: a video, everyone in it labelled, and a table of them."""
+"""The video tab: a video, everyone in it labeled, and a table of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def report(result: VideoResult, *, blurred: bool) -> str:
     )
     note = "<p>The video is damaged: parts of it could not be read.</p>" if result.damaged else ""
     if not result.people:
-        return figures + note + "<p>No people found. Try a video with larger faces, or a lower threshold.</p>"
+        return figures + note + "<p>No people found. Try a video with larger faces, or lower the threshold.</p>"
     names = ["", "Person", "Age", "Interval", "Gender", "Confidence", "On screen", "From", "To"]
     rows = "".join(
         "<tr>"
@@ -106,7 +106,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         """
         if not video:
             raise gr.Error("Choose a video first.", print_exception=False)
-        # The folder goes when this ends, also when it is cancelled; by then Gradio has its own copy.
+        # The folder goes when this ends, also when it is canceled; by then Gradio has its own copy.
         with tempfile.TemporaryDirectory(prefix="video-") as folder:
             yield None, None, "Reading the video…"
             for step in analyze(video, threshold, blur_faces, folder):
@@ -146,7 +146,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
                     [[str(EXAMPLE)]],
                     inputs=video,
                     cache_examples=False,
-                    label="Example: two people, one leaves and returns",
+                    label="Example: two people, one of whom leaves and returns",
                 )
             with gr.Row():
                 button = gr.Button("Analyze", variant="primary", elem_id="video-start")
@@ -194,7 +194,7 @@ def _as_json(analyzer: FaceAnalyzer, result: VideoResult) -> dict:
 def _summary(result: VideoResult) -> str:
     people = counted(len(result.people), "person", "people") if result.people else "No people"
     text = (
-        f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed} of {result.frames} frames analyzed in "
+        f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed:,} of {result.frames:,} frames analyzed in "
         f"{counted(round(result.elapsed), 'second')}."
     )
     return text + " The video is damaged: parts of it could not be read." if result.damaged else text
