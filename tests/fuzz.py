@@ -21,13 +21,6 @@ from pathlib import Path
 
 import atheris
 
-from space.batch.tables import spreadsheet_safe
-from space.bundle import CARD, DEFAULT, MODELS, read_card, verify
-from space.download import BundleError, sha256_of
-from space.live import LiveStream
-from space.video.annotator import annotate_video
-from space.video.result import VideoError
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
@@ -38,7 +31,13 @@ with atheris.instrument_imports(include=["space", "PIL"]):
 
     from space import calibration, crop, photo
     from space.batch import pictures as pictures_
+    from space.batch.tables import spreadsheet_safe
+    from space.bundle import CARD, DEFAULT, MODELS, read_card, verify
+    from space.download import BundleError, sha256_of
     from space.face import Face
+    from space.live import LiveStream
+    from space.video.annotator import annotate_video
+    from space.video.result import VideoError
 
 SECONDS, MEGABYTES = 5, 1000
 SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))

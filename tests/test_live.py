@@ -321,7 +321,7 @@ def test_a_camera_that_is_denied_or_not_there_is_explained(app, camera):
     with chromium(FAKE, f"--use-file-for-fake-video-capture={camera}") as browser:
         page = open_live(browser, app.url, allowed=False)
         page.locator(".live-start").click()
-        page.get_by_text("The browser blocks the camera").wait_for(timeout=20_000)
+        page.get_by_text("The browser blocked camera access").wait_for(timeout=20_000)
         assert page.locator(".live-start").is_enabled()
     with chromium() as browser:
         page = open_live(browser, app.url)
@@ -340,9 +340,9 @@ def test_plain_http_from_another_machine_is_explained():
     try:
         with chromium(FAKE) as browser:
             page = open_live(browser, f"http://{address}:{running.port}", allowed=False)
-            page.get_by_text("only over https or on this machine").wait_for(timeout=20_000)
+            page.get_by_text("only over HTTPS or on localhost").wait_for(timeout=20_000)
             page.locator(".live-start").click()
-            page.get_by_text("only over https or on this machine").wait_for(timeout=20_000)
+            page.get_by_text("only over HTTPS or on localhost").wait_for(timeout=20_000)
     finally:
         running.stop()
 
