@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from conftest import python
@@ -24,7 +26,8 @@ def test_broken_bytes_end_in_a_sentence(target, inputs):
     pytest.importorskip("atheris", reason="needs atheris, which is there for Linux only")
     result = python("tests/fuzz.py", target, "--inputs", inputs, "--seed", 7)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert f"Done {inputs} runs" in result.stderr
+    # It may try a few more, from its seeds.
+    assert int(re.search(r"Done (\d+) runs", result.stderr)[1]) >= inputs
 
 
 @pytest.fixture(scope="module")

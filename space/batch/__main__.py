@@ -29,6 +29,7 @@ from space.batch.ray_pipeline import run_with_ray
 from space.batch.tables import finished, settings, write_csv
 from space.detector import THRESHOLD
 from space.download import BundleError
+from space.estimator import cpus
 from space.text import counted, printable
 
 
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> str:
     pictures = find_pictures(options.paths, skipped)
     if not pictures:
         raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.")
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     with _lock(jsonl):
         counts = _append(analyzer, pictures, jsonl, options.threshold)
         if options.csv:
@@ -66,7 +67,8 @@ def run(options: argparse.Namespace) -> str:
     text = f"{counted(counts.images, 'image')}, {counted(counts.faces, 'face')}, "
     text += f"{counted(counts.unreadable, 'unreadable image')}, in {seconds:.0f} s"
     if counts.images > 10:
-        text += f" ({counts.images / seconds:.1f} images per second)"
+        busy = (time.process_time() - worked) / seconds / cpus()
+        text += f" ({counts.images / seconds:.1f} images per second, CPUs {100 * min(busy, 1):.0f}% busy)"
     if skipped:
         text += f"; {counted(len(skipped), 'file')} skipped (not a supported image format)"
     if counts.images < len(pictures):
