@@ -225,8 +225,8 @@ def _network_options(group) -> None:
     group.add_argument(
         "--init",
         metavar="imagenet|none|FILE",
-        help="initial weights: ImageNet (vgg16's default), random, or a weights file of the same network. For vgg16 it "
-        "may also be a file of the convolutional base alone, such as Keras's vgg16_..._notop.h5",
+        help="initial weights: ImageNet (vgg16's default), random, or a weights file for the same network. For "
+        "vgg16, it may also be a weights file for the convolutional base only, such as Keras's vgg16_..._notop.h5",
     )
     group.add_argument(
         "--age-head",
@@ -262,7 +262,7 @@ def _data_options(group) -> None:
     group.add_argument(
         "--pretrain",
         metavar="DATASET",
-        help=f"also train on the photos of {sources.FAIRFACE} (Hub id or folder). Each epoch uses as many of its faces "
+        help=f"also train on photos from {sources.FAIRFACE} (Hub id or folder). Each epoch uses as many of its faces "
         "as UTKFace faces; with --init none, the first third of the epochs uses all of them. YuNet detects the faces "
         "($AGE_GENDER_DETECTOR, else from the Hub)",
     )
@@ -272,7 +272,7 @@ def _data_options(group) -> None:
         "--balance",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="oversample rare combinations of gender, age and race, and turned faces in photos",
+        help="oversample rare combinations of gender, age and race, and non-frontal faces in photos",
     )
 
 
@@ -301,7 +301,9 @@ def _fit_options(group) -> None:
     )
     group.add_argument("--batch-size", type=positive, help="faces per training step")
     group.add_argument(
-        "--learning-rate", type=_positive_float, help="peak learning rate of new layers; pretrained layers use less"
+        "--learning-rate",
+        type=_positive_float,
+        help="peak learning rate of new layers; pretrained layers use a lower rate",
     )
     group.add_argument(
         "--schedule",

@@ -74,8 +74,8 @@ def _card(analyzer: FaceAnalyzer, rgb: np.ndarray, face: Face, number: int, *, b
     details = f"{width:.0f} × {height:.0f} pixels at ({x:.0f}, {y:.0f}), detection score {face.score:.2f}, "
     details += f"{face.gender} {percent:.1f}%"
     return (
-        f'<li class="person" data-n="{number}" tabindex="0" aria-label="Face {number}: {whole_years(face.age)} years, '
-        f'{gender.lower()} {percent:.0f}%">{photo}<div class="about-face"><span class="number" '
+        f'<li class="person" data-n="{number}" tabindex="0" aria-label="Face {number}: age {whole_years(face.age)}, '
+        f'{gender.lower()}, {percent:.0f}% confidence">{photo}<div class="about-face"><span class="number" '
         f'aria-label="Face {number}">{number}</span><strong class="age">{whole_years(face.age)}</strong>'
         f'<span class="likely">{likely}</span>'
         f'<span class="gender {gender.lower()}">{gender} · {percent:.0f}%</span></div>'

@@ -178,7 +178,7 @@ def _calibration(card: dict) -> str:
     if "interval_coverage" in photos:
         elsewhere = (
             f" On FairFace test faces it is {100 * photos['interval_coverage']['value']:.1f}%, assuming that ages are "
-            "uniform within each band."
+            "uniformly distributed within each band."
         )
     return f"""Fitted on {tables["faces"]:,} validation faces{" from UTKFace and FairFace" if photos else ""}.
 The interval targets {100 * tables["age"]["coverage"]:.0f}%
@@ -238,7 +238,7 @@ def _fairface(card: dict, name: str) -> str:
     return f"""
 ### FairFace
 
-FairFace photos (split `{split["name"]}` of {split["protocol"]} by content hash{_limit(split)}; not used for training).
+FairFace photos (`{split["name"]}` split, {split["protocol"]} by content hash{_limit(split)}; not used for training).
 YuNet detects the faces, as in the app. The labels are age bands. Splits depend on the bytes of the files: a copy of
 FairFace with a different image size or compression has different faces in this split, some of
 which may have been used for training.

@@ -83,7 +83,7 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
     """
     faces = analyzer.analyze(rgb, threshold=threshold)
     if not 1 <= number <= len(faces):
-        count = f"faces 1 to {len(faces)} were" if len(faces) > 1 else "one face was" if faces else "no face was"
+        count = f"{len(faces)} faces were" if len(faces) > 1 else "one face was" if faces else "no faces were"
         raise ValueError(f"There is no face {number}: {count} found in this photo.")
     face = faces[number - 1]
     chip = crop(rgb, face, analyzer.template)
