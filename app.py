@@ -14,10 +14,12 @@ import tempfile
 import threading
 
 import space  # noqa: F401  switches off what libraries report, before they are imported
+from space.text import tolerate_console
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the app until it is stopped; returns the exit status."""
+    tolerate_console()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--model",

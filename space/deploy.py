@@ -22,6 +22,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from space.bundle import CARD, embedded, open_bundle, read_card
 from space.download import BundleError, hub_file
+from space.text import tolerate_console
 from space.upload import HubError, check_write_access, to_hub_error, with_retries
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,6 +246,7 @@ def _log(api: HfApi, space: str, stage: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    tolerate_console()
     parser = argparse.ArgumentParser(prog="python -m space.deploy", description="Publish the app as a Space.")
     parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space, created if needed")
     parser.add_argument(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 face`, `2 faces`, `3 people`."""
@@ -22,3 +25,10 @@ def time_left(seconds: float | None) -> str:
 def printable(text: str) -> str:
     """A text without control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def tolerate_console() -> None:
+    """Print characters that a console lacks as escapes: a Windows console in cp1252 has no arrows, for example."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

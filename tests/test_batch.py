@@ -346,3 +346,9 @@ def test_a_crowd_is_estimated_without_keeping_its_crops(analyzer, monkeypatch):
     content = (EXAMPLES / "group.jpg").read_bytes()
     row, other = analyze.analyze_pictures(analyzer, [Picture("a", lambda: content), Picture("b", lambda: content)])
     assert len(row["faces"]) == 8 and row["faces"] == other["faces"]
+
+
+def test_a_console_without_all_letters_is_no_reason_to_fail():
+    code = "from space.text import tolerate_console; tolerate_console(); print('4.29 \u2192 4.24 \U0001f44b')"
+    result = python("-c", code, env={"PYTHONIOENCODING": "cp1252"})
+    assert result.returncode == 0 and "4.29 \\u2192 4.24" in result.stdout, result.stderr

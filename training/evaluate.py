@@ -22,6 +22,7 @@ import numpy as np
 
 from space.bundle import open_bundle
 from space.detector import load_detector
+from space.text import tolerate_console
 from training.atomic import write_beside
 from training.data import sources
 from training.data.decode import decode
@@ -66,6 +67,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    tolerate_console()
     parser = argparse.ArgumentParser(
         prog="python training/evaluate.py", description="Score a model on UTKFace or FairFace."
     )

@@ -20,6 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from space.bundle import CARD, MODELS, verify
 from space.download import BundleError
+from space.text import tolerate_console
 from space.upload import HubError, check_write_access, to_hub_error, with_retries
 from training.atomic import write_beside
 
@@ -169,6 +170,7 @@ def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    tolerate_console()
     parser = argparse.ArgumentParser(prog="python -m training.push", description="Push a bundle to the Hub.")
     parser.add_argument("folder", type=Path, help="the bundle folder")
     add_options(parser)

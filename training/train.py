@@ -44,6 +44,7 @@ from filelock import FileLock, Timeout
 if __package__ in (None, ""):  # run as a script: import as a package, and shadow nobody's `data` or `evaluate`
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from space.text import tolerate_console
 from training import config as configs
 from training import faces
 from training import push as hub
@@ -171,6 +172,7 @@ def run_lock(out: Path):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    tolerate_console()
     try:
         config, to = configs.parse(arguments, __doc__)
         with run_lock(to.out):

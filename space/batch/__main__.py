@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
-import io
 import json
 import math
 import os
@@ -30,7 +29,7 @@ from space.batch.tables import finished, settings, write_csv
 from space.detector import THRESHOLD
 from space.download import BundleError
 from space.estimator import cpus
-from space.text import counted, printable
+from space.text import counted, printable, tolerate_console
 
 
 @dataclass
@@ -151,9 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ray", action="store_true", help='run as a Ray Data pipeline (pip install "ray[data]")')
     parser.add_argument("--parquet", type=Path, metavar="FOLDER", help="output folder for --ray")
     options = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a Windows console has not every letter of a file's name
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    tolerate_console()
     if options.ray and (options.csv or options.jsonl or not options.parquet):
         parser.error("--ray writes Parquet: use --parquet FOLDER instead of --csv and --jsonl")
     if not options.ray and (options.parquet or not (options.csv or options.jsonl)):
