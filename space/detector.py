@@ -31,7 +31,7 @@ RETRY = 600.0  # seconds between two tries to download YuNet
 MIN_SIDE = 10  # pixels, shorter side of an image that can hold a face
 MAX_FACES = 1000  # an image's best ones; each costs time and memory
 PANORAMA = 3.0  # ratio of the sides from which an image is searched in tiles
-NESTED = 0.65  # share of the smaller box that lies in a larger one, from which it is no face of its own
+NESTED = 0.65  # share of the smaller box inside a better one, from which it is dropped
 SMALL = 24  # pixels; a photo in which a face is smaller at MAX_SIDE is searched at twice that
 
 

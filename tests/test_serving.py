@@ -665,3 +665,9 @@ def test_a_pillow_image_and_a_path_are_analyzed_like_an_array(haar):
         assert [face.as_dict() for face in haar.analyze(source)] == expected
     with pytest.raises(PhotoError, match="There is no file"):
         haar.analyze("gone.jpg")
+
+
+def test_a_photo_s_table_holds_no_formula():
+    from space.web.tabs.photo import as_csv
+
+    assert "'=HYPERLINK" in as_csv({"faces": []}, "=HYPERLINK(1)")

@@ -55,12 +55,14 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
         path = Path(path)
         if path.is_dir():
             for file in _walk(path):
-                if file.suffix.lower() == ".zip" and not file.name.startswith("."):
+                if file.name.startswith("."):
+                    skipped.append(file.as_posix())
+                elif file.suffix.lower() == ".zip":
                     try:
                         found += _zip(file, archive, skipped)
                     except BatchError as error:
                         found.append(Picture(file.as_posix(), partial(_fail, str(error))))
-                elif not file.name.startswith(".") and is_image_file(file):
+                elif is_image_file(file):
                     found.append(_file(file))
                 else:
                     skipped.append(file.as_posix())

@@ -32,6 +32,11 @@ def spreadsheet_safe(text: str) -> str:
     return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
+def csv_lines(row: dict) -> list[dict]:
+    """`table` for a CSV file, whose file names no spreadsheet takes for formulas."""
+    return [line | {"file": spreadsheet_safe(line["file"])} for line in table(row)]
+
+
 def write_csv(jsonl: Path, target: Path) -> None:
     """The CSV of a finished JSONL; it is there whole or not at all."""
     part = target.with_name(target.name + ".part")
@@ -43,8 +48,7 @@ def write_csv(jsonl: Path, target: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in rows:
-            for line in table(json.loads(row)):
-                writer.writerow({k: spreadsheet_safe(v) if k == "file" else v for k, v in line.items()})
+            writer.writerows(csv_lines(json.loads(row)))
     os.replace(part, target)
 
 

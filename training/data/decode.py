@@ -31,7 +31,7 @@ def decode(
 
     Args:
         samples: N faces.
-        cut: makes a chip, uint8 [200, 200, 3], of a photograph, uint8 [H, W, 3]; ValueError where there is no face.
+        cut: crops the face of a photo, uint8 [H, W, 3] → uint8 [200, 200, 3]; raises ValueError if it finds no face.
             None: pictures of 200 x 200 pixels are face crops already; others are cropped if they aren't framed as
             UTKFace's (`framing.Cut.crop_unless_framed`). A `cut` with a `name` is kept on disk under it, others are
             not.

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
-from space.batch.tables import COLUMNS, table
+from space.batch.tables import COLUMNS, csv_lines
 from space.bundle import MODELS, embedded, read_card
 from space.crop import crop
 from space.detector import THRESHOLD
@@ -102,7 +102,7 @@ def as_csv(result: dict, name: str = "photo") -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS)
     writer.writeheader()
-    writer.writerows(table({"file": name, "faces": result["faces"], "error": None}))
+    writer.writerows(csv_lines({"file": name, "faces": result["faces"], "error": None}))
     return buffer.getvalue()
 
 
