@@ -2,8 +2,11 @@
 
     python -m space.deploy --space you/age-gender --model you/age-gender-compact --wait
     python -m space.deploy --space you/age-gender --dry-run
+    python -m space.deploy --static --space you/age-gender-live
+    python -m space.deploy --static --out site
 
-Without --model the Space serves the default embedded bundle.
+Without --model the Space serves the default embedded bundle. A static Space, which runs in visitors' browsers, offers
+all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
 from huggingface_hub.errors import HfHubHTTPError
 
+from space import static
 from space.bundle import CARD, embedded, open_bundle, read_card
 from space.download import BundleError, hub_file
+from space.static import Files
 from space.text import tolerate_console
 from space.upload import HubError, check_write_access, to_hub_error, with_retries
 
@@ -35,7 +40,14 @@ _UNPAID = (
     "Space with --space."
 )
 # What the app itself has no use for.
-_TOOLS = ("space/bench/", "space/timing.py", "space/deploy.py", "space/upload.py", "space/BENCHMARKS.md")
+_TOOLS = (
+    "space/bench/",
+    "space/timing.py",
+    "space/deploy.py",
+    "space/static.py",
+    "space/upload.py",
+    "space/BENCHMARKS.md",
+)
 _FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
 
 
@@ -46,7 +58,7 @@ def contents(
     served: str | None = None,
     *,
     mcp: bool = False,
-) -> dict:
+) -> Files:
     """What the Space's repository holds: path → file or bytes.
 
     The card and the requirements lie at the root, where Spaces look for them. Only what serving the chosen model needs
@@ -66,7 +78,7 @@ def contents(
         # Baked into the image: the Space then starts without the network's help.
         card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}", *card.data.preload_from_hub]
     card.text = card.text.replace("USER/NAME", space)
-    files: dict[str, Path | bytes] = {
+    files: Files = {
         "README.md": str(card).encode(),
         "requirements.txt": _requirements(mcp),
         "app.py": ROOT / "app.py",
@@ -145,12 +157,27 @@ def deploy(
             exist_ok=True,
         )
         _configure(api, space, variables, secret=served.private)
-        _commit(api, space, files)
+        _commit(api, space, files, ours=re.compile(r"space/|app\.py$"))
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
             api.request_space_hardware(space, hardware)
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 402:
             raise HubError(_UNPAID) from error
+        raise to_hub_error(error, space) from error
+    return str(url)
+
+
+def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
+    """Create or update a static Space from `static.contents`; returns its page's address.
+
+    Raises:
+        HubError: what the Hub said and what to do.
+    """
+    space, api = check_write_access(space), HfApi()
+    try:
+        url = api.create_repo(space, repo_type="space", space_sdk="static", private=private or None, exist_ok=True)
+        _commit(api, space, files, ours=re.compile(r"(?!\.gitattributes$|README\.md$)"))
+    except Exception as error:
         raise to_hub_error(error, space) from error
     return str(url)
 
@@ -178,7 +205,7 @@ def _resolve(model: str | None) -> _Served:
     return _Served(f"{repo}@{revision}", repo, revision, read_card(path.parent)["serve"], private)
 
 
-def _print(files: dict[str, Path | bytes]) -> None:
+def _print(files: Files) -> None:
     sizes = {name: len(c) if isinstance(c, bytes) else c.stat().st_size for name, c in files.items()}
     for name, size in sizes.items():
         print(f"{size:>10,}  {name}")
@@ -197,10 +224,11 @@ def _configure(api: HfApi, space: str, variables: dict[str, str], *, secret: boo
         api.delete_space_secret(space, "HF_TOKEN")
 
 
-def _commit(api: HfApi, space: str, files: dict) -> None:
+def _commit(api: HfApi, space: str, files: Files, ours: re.Pattern) -> None:
+    """One commit of `files`; what an earlier deployment left under names of `ours`, and this one lacks, goes."""
+
     def attempt():
         head = api.space_info(space).sha
-        ours = re.compile(r"space/|app\.py$")  # what an earlier deployment left and this one lacks goes
         gone = [n for n in api.list_repo_files(space, repo_type="space") if ours.match(n) and n not in files]
         return api.create_commit(
             space,
@@ -247,28 +275,16 @@ def _log(api: HfApi, space: str, stage: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     tolerate_console()
-    parser = argparse.ArgumentParser(prog="python -m space.deploy", description="Publish the app as a Space.")
-    parser.add_argument("--space", required=True, metavar="USER/NAME", help="the Space, created if needed")
-    parser.add_argument(
-        "--model",
-        metavar="NAME|USER/NAME[@REVISION]",
-        help="the model to serve: on the Hub, or embedded (default: compact)",
-    )
-    parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: unchanged)")
-    parser.add_argument("--private", action="store_true", help="create the Space as private")
-    parser.add_argument("--mcp", action="store_true", help="also run an MCP server in the Space")
-    parser.add_argument("--dry-run", action="store_true", help="list the files to upload, without uploading")
-    parser.add_argument("--wait", action="store_true", help="wait until the Space runs; show the log if it fails")
+    parser = _parser()
     options = parser.parse_args(arguments)
+    if options.out and not options.static:
+        parser.error("--out is for static Spaces: add --static")
+    if options.static and (options.hardware or options.mcp or options.wait):
+        parser.error("--hardware, --mcp and --wait don't apply to a static Space, which has no server")
+    if not (options.space or options.out):
+        parser.error("give --space USER/NAME, or with --static --out FOLDER")
     try:
-        url = deploy(
-            options.space,
-            model=options.model,
-            hardware=options.hardware,
-            private=options.private,
-            mcp=options.mcp,
-            dry_run=options.dry_run,
-        )
+        url = _static(options) if options.static else _gradio(options)
         if url:
             print(f"Space: {url}", flush=True)
             if options.wait:
@@ -278,6 +294,48 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m space.deploy", description="Publish the app as a Space.")
+    parser.add_argument("--space", metavar="USER/NAME", help="the Space, created if needed")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|USER/NAME[@REVISION]",
+        help="the model to serve: on the Hub, or embedded (default: compact; with --static: a choice of all embedded)",
+    )
+    parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: unchanged)")
+    parser.add_argument("--private", action="store_true", help="create the Space as private")
+    parser.add_argument("--mcp", action="store_true", help="also run an MCP server in the Space")
+    parser.add_argument("--dry-run", action="store_true", help="list the files to upload, without uploading")
+    parser.add_argument("--wait", action="store_true", help="wait until the Space runs; show the log if it fails")
+    group = parser.add_argument_group("static Space, which analyzes in the visitor's browser and needs no server")
+    group.add_argument("--static", action="store_true", help="publish the static Space")
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="write the files for any web server, don't upload")
+    return parser
+
+
+def _gradio(options: argparse.Namespace) -> str:
+    return deploy(
+        options.space,
+        model=options.model,
+        hardware=options.hardware,
+        private=options.private,
+        mcp=options.mcp,
+        dry_run=options.dry_run,
+    )
+
+
+def _static(options: argparse.Namespace) -> str:
+    files = static.contents(options.space or "USER/NAME", options.model)
+    if options.dry_run:
+        _print(files)
+        return ""
+    if options.out:
+        static.write(files, options.out)
+        print(f"Try it: python -m http.server --directory {options.out} 8000, then open http://localhost:8000")
+        return ""
+    return deploy_static(options.space, files, private=options.private)
 
 
 if __name__ == "__main__":

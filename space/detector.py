@@ -31,6 +31,8 @@ RETRY = 600.0  # seconds between two tries to download YuNet
 MIN_SIDE = 10  # pixels, shorter side of an image that can hold a face
 MAX_FACES = 1000  # an image's best ones; each costs time and memory
 PANORAMA = 3.0  # ratio of the sides from which an image is searched in tiles
+OVERLAP = 0.3  # intersection over union with a better box, from which one is dropped
+CANDIDATES = 5000  # an image's best boxes, among which the best faces are looked for
 NESTED = 0.65  # share of the smaller box inside a better one, from which it is dropped
 SMALL = 24  # pixels; a photo in which a face is smaller at MAX_SIDE is searched at twice that
 
@@ -47,7 +49,7 @@ class YuNet:
         """Open the ONNX file. Raises BundleError if it isn't YuNet."""
         content = Path(path).read_bytes()
         try:
-            self._session = open_session(content.replace(_FIXED_SIDE, _FREE_SIDE))
+            self._session = open_session(resizable(content))
             shapes = [value.shape for value in self._session.get_inputs()]
             if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:
                 raise ValueError(f"its inputs are {shapes}")
@@ -102,7 +104,7 @@ class YuNet:
         small, factor = shrink(rgb, side)
         boxes, points, scores = decode(self._run(small), small.shape[:2], threshold)
         faces = []
-        for i in _nms(boxes, scores, 0.3):
+        for i in _nms(boxes, scores):
             if boxes[i, 2:].min() >= 1:
                 box = tuple(float(v) * factor for v in boxes[i])
                 faces.append(Face(box, float(scores[i]), (points[i] * factor).astype(np.float32)))
@@ -198,7 +200,7 @@ class Fallback:
     def retry(self) -> None:
         """Use YuNet if the Hub has it now."""
         with contextlib.suppress(BundleError):
-            self._detector = _from_hub()
+            self._detector = YuNet(_from_hub())
             self.note = ""
 
 
@@ -227,16 +229,27 @@ def load_detector(source: str | None = None) -> Detector:
             raise BundleError(f"No detector at {source}: give the path of {FILE}, or haar.")
         return YuNet(path)
     try:
-        return _from_hub()
+        return YuNet(_from_hub())
     except BundleError as error:
         return Fallback(str(error))
 
 
-def _from_hub() -> YuNet:
+def yunet_file() -> Path:
+    """YuNet's ONNX file: `$AGE_GENDER_DETECTOR`, else from the Hub. Raises BundleError if it is unavailable."""
+    chosen = os.environ.get("AGE_GENDER_DETECTOR")
+    return Path(chosen).expanduser() if chosen and chosen != "haar" else _from_hub()
+
+
+def resizable(content: bytes) -> bytes:
+    """YuNet's ONNX file for images of any size, with sides that are multiples of 32."""
+    return content.replace(_FIXED_SIDE, _FREE_SIDE)
+
+
+def _from_hub() -> Path:
     _, path = hub_file(REPO, FILE, sha256=SHA256)
     if sha256_of(path) != SHA256:
         raise BundleError(f"{FILE} of {REPO} isn't the expected version (its SHA-256 differs).")
-    return YuNet(path)
+    return path
 
 
 def shrink(rgb: np.ndarray, side: int) -> tuple[np.ndarray, float]:
@@ -248,13 +261,13 @@ def shrink(rgb: np.ndarray, side: int) -> tuple[np.ndarray, float]:
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), factor
 
 
-def suppress(faces: list[Face], overlap: float = 0.3) -> list[Face]:
-    """Keep the best of faces that overlap: by more than `overlap` (intersection over union), or one inside another."""
+def suppress(faces: list[Face]) -> list[Face]:
+    """Keep the best of faces that overlap by more than OVERLAP, or of which one is inside another."""
     boxes, scores = np.array([face.box for face in faces]).reshape(-1, 4), np.array([face.score for face in faces])
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     areas = np.maximum(boxes[:, 2] * boxes[:, 3], 1e-6)
     kept: list[int] = []
-    for i in _nms(boxes, scores, overlap):
+    for i in _nms(boxes, scores):
         sides = np.minimum(high[kept], high[i]) - np.maximum(low[kept], low[i])
         shared = np.prod(np.clip(sides, 0, None), axis=1)
         if not (shared > NESTED * np.minimum(areas[kept], areas[i])).any():
@@ -264,10 +277,10 @@ def suppress(faces: list[Face], overlap: float = 0.3) -> list[Face]:
     return [faces[i] for i in kept]
 
 
-def _nms(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
+def _nms(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
     """Indices of boxes [N, 4] that non-maximum suppression keeps, best first."""
     if not len(boxes):
         return []
-    # As OpenCV's FaceDetectorYN does: whole pixels, at most 5,000 candidates.
+    # In whole pixels, as OpenCV's FaceDetectorYN does.
     whole = [tuple(int(v) for v in box) for box in boxes]
-    return [int(i) for i in np.ravel(cv2.dnn.NMSBoxes(whole, scores.tolist(), 0.0, overlap, top_k=5000))]
+    return [int(i) for i in np.ravel(cv2.dnn.NMSBoxes(whole, scores.tolist(), 0.0, OVERLAP, top_k=CANDIDATES))]

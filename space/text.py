@@ -1,9 +1,15 @@
-"""Numbers and times as people read them."""
+"""Words that every page of the kit shares, and numbers and times as people read them."""
 
 from __future__ import annotations
 
 import io
 import sys
+
+TITLE = "Apparent age and gender"
+CAUTION = (
+    "A neural network estimates age and gender from appearance alone. Its training labels are themselves estimates, "
+    "and its results are often wrong. Do not use them to make decisions about people."
+)
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 EXAMPLES = ROOT / "space" / "examples"
 CHROMIUM = Path("/usr/bin/chromium")
+FAKE_CAMERA = "--use-fake-device-for-media-stream"
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -49,6 +50,22 @@ def shared(path: str) -> Path:
     if not (SHARED / path).exists():
         pytest.skip(f"needs ../shared/{path}, which is not on this machine")
     return SHARED / path
+
+
+@contextlib.contextmanager
+def chromium(*flags: str):
+    """Debian's Chromium, driven by Playwright; without it the test is skipped."""
+    if not CHROMIUM.exists():
+        pytest.skip("needs /usr/bin/chromium (Debian's package chromium)")
+    from playwright.sync_api import sync_playwright
+
+    common = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*common.split(), *flags])
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 def pytest_collection_modifyitems(items) -> None:

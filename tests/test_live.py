@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import CHROMIUM, ROOT, App, shared
+from conftest import FAKE_CAMERA as FAKE
+from conftest import ROOT, App, chromium, shared
 from PIL import Image
 from videos import MAN, WOMAN, moving, write_camera
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -170,24 +171,6 @@ def test_frames_leave_no_trace(app):
 def camera(tmp_path_factory):
     """Eight seconds: a woman, and a man who is away for the sixth."""
     return write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", moving(240, gone=range(150, 165)))
-
-
-@contextmanager
-def chromium(*flags: str):
-    if not CHROMIUM.exists():
-        pytest.skip("needs /usr/bin/chromium (Debian's package chromium)")
-    from playwright.sync_api import sync_playwright
-
-    common = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*common.split(), *flags])
-        try:
-            yield running
-        finally:
-            running.close()
-
-
-FAKE = "--use-fake-device-for-media-stream"
 
 
 def open_live(browser, url, *, allowed=True, **options):

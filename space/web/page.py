@@ -11,18 +11,18 @@ from starlette.routing import WebSocketRoute
 
 from space.analyzer import FaceAnalyzer
 from space.annotate import COLORS
+from space.text import CAUTION, TITLE
 from space.video.limits import MAX_BYTES
 from space.web import guard
 from space.web.live_server import PATH, LiveServer
 from space.web.tabs import about, api, folder, live, photo, video
 
-TITLE = "Apparent age and gender"
 DESCRIPTION = (
     "Estimate the apparent age and gender of every face in photos, live camera streams, videos and folders of images."
 )
-CAUTION = """A neural network estimates age and gender from appearance alone. Its training labels are themselves
-estimates, and its results are often wrong. Do not use them to make decisions about people. Uploads are analyzed on this
-server, deleted after about an hour or when it stops, and not sent anywhere else."""
+UPLOADS = (
+    "Uploads are analyzed on this server, deleted after about an hour or when it stops, and not sent anywhere else."
+)
 HEAD = f"""<meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">
 <meta property="og:type" content="website"><meta name="twitter:card" content="summary">"""
@@ -63,7 +63,9 @@ THEME = gr.themes.Soft(
 )
 _HERE = Path(__file__).resolve().parent
 _VARIABLES = " ".join(f"--{name}: rgb{color};" for name, color in COLORS.items())
-CSS = f":root {{{_VARIABLES}}}\n" + (_HERE / "page.css").read_text(encoding="utf-8")
+CSS = f":root {{{_VARIABLES}}}\n" + "".join(
+    (_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "results.css")
+)
 SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 
 
@@ -87,7 +89,7 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
                 api.tab(page)
             with gr.Tab("About") as selected:
                 about.tab(analyzer, selected)
-        gr.Markdown(CAUTION, elem_classes="caution")
+        gr.Markdown(f"{CAUTION} {UPLOADS}", elem_classes="caution")
         gr.Markdown(about.describe(analyzer), elem_classes="caution", elem_id="model")
         page.load(None, None, None, js=SCRIPT, api_visibility="private")
         # At each visit: the detector may have come since the start.

@@ -1,5 +1,5 @@
-// The page's side of the live stream (space/live.py): camera → frames over a WebSocket → boxes drawn over the video.
-// Runs as `js_on_load` of a gr.HTML, which gives `element`.
+// The page's side of the live stream (space/live.py): camera → frames through a channel → boxes drawn over the video.
+// Runs as `js_on_load` of a gr.HTML, which gives `element`. The static Space (browser/) sets `element.openChannel`.
 const $ = (name) => element.querySelector("." + name);
 const video = $("live-video"), overlay = $("live-overlay"), status = $("live-status"), people = $("live-people");
 const rate = $("live-rate"), start = $("live-start"), mirror = $("live-mirror"), camera = $("live-camera");
@@ -11,7 +11,7 @@ const EVERY = 1000 / 30;   // ms between two frames at least
 const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analyzed
 const SIDE = 640;          // pixels, longer side of a frame
 
-let stream = null, socket = null, timer = null;
+let stream = null, channel = null, timer = null;
 let sent = 0, answered = 0, lastSent = 0, encoding = false;
 let latest = null;                      // the last answer
 const taken = new Map();                // number of a frame → when it was taken
@@ -65,62 +65,80 @@ async function begin() {
   connect();
 }
 
+// The server's channel: numbered JPEG frames over a WebSocket. `told`: open(), answer(object), close(reason).
+function openSocket(told) {
+  const socket = new WebSocket(address());
+  let refused = "";
+  socket.binaryType = "arraybuffer";
+  socket.onopen = told.open;
+  socket.onmessage = (event) => {
+    const answer = JSON.parse(event.data);
+    if (answer.frame === undefined) refused = answer.error; else told.answer(answer);
+  };
+  socket.onclose = () => told.close(refused || "The connection to the server was lost. Start again.");
+  return {
+    get busy() { return socket.readyState !== 1 || socket.bufferedAmount > 300000; },
+    // Resolves once the frame has left, with whether it has.
+    async send(number, frame) {
+      const blob = await new Promise((done) => frame.toBlob(done, "image/jpeg", 0.85));
+      const bytes = blob && await blob.arrayBuffer();
+      if (!bytes || socket.readyState !== 1) return false;
+      const message = new Uint8Array(4 + bytes.byteLength);
+      new DataView(message.buffer).setUint32(0, number, true);
+      message.set(new Uint8Array(bytes), 4);
+      socket.send(message);
+      return true;
+    },
+    tune(threshold) { if (socket.readyState === 1) socket.send(JSON.stringify({threshold})); },
+    close() { socket.close(); },
+  };
+}
+
 function connect() {
   sent = answered = 0; taken.clear(); marks = []; latest = null; encoding = false;
-  const mine = socket = new WebSocket(address());
-  let refused = "";
-  mine.binaryType = "arraybuffer";
-  mine.onopen = () => {
-    start.disabled = false; camera.disabled = false; intro.hidden = true;
-    for (const button of [stop, snapshot]) button.hidden = false;
-    full.hidden = !element.requestFullscreen;
-    if (threshold.value !== threshold.defaultValue) tune();
-    say("Looking for faces…");
-    timer = setInterval(send, 8);
-  };
-  mine.onmessage = (event) => {
-    if (mine !== socket) return;
-    const answer = JSON.parse(event.data);
-    if (answer.frame === undefined) { refused = answer.error; return; }
-    const now = performance.now();
-    answered = answer.frame;
-    marks.push([now, now - (taken.get(answer.frame) ?? now)]);
-    for (const number of taken.keys()) if (number <= answered) taken.delete(number);
-    if (answer.error) say(answer.error, true);
-    else { if (!latest || status.classList.contains("live-alarm")) say("Live"); latest = answer; draw(); }
-  };
-  mine.onclose = () => {
-    if (mine !== socket) return;
-    end(refused || "The connection to the server was lost. Start again.", true);
-  };
+  const mine = channel = (element.openChannel ?? openSocket)({
+    open() {
+      if (mine !== channel) return;
+      start.disabled = false; camera.disabled = false; intro.hidden = true;
+      for (const button of [stop, snapshot]) button.hidden = false;
+      full.hidden = !element.requestFullscreen;
+      if (threshold.value !== threshold.defaultValue) tune();
+      say("Looking for faces…");
+      timer = setInterval(send, 8);
+    },
+    answer(answer) {
+      if (mine !== channel) return;
+      const now = performance.now();
+      answered = answer.frame;
+      marks.push([now, now - (taken.get(answer.frame) ?? now)]);
+      for (const number of taken.keys()) if (number <= answered) taken.delete(number);
+      if (answer.error) say(answer.error, true);
+      else { if (!latest || status.classList.contains("live-alarm")) say("Live"); latest = answer; draw(); }
+    },
+    close(reason) { if (mine === channel) end(reason, true); },
+  });
 }
 
 function send() {
   const now = performance.now();
   // Hidden, in another tab of the page or of the browser: nothing is sent.
-  if (!socket || socket.readyState !== 1 || encoding || !video.videoWidth || !element.offsetParent || document.hidden) return;
-  if (sent - answered >= IN_FLIGHT || now - lastSent < EVERY || socket.bufferedAmount > 300000) return;
+  if (!channel || channel.busy || encoding || !video.videoWidth || !element.offsetParent || document.hidden) return;
+  if (sent - answered >= IN_FLIGHT || now - lastSent < EVERY) return;
   const scale = Math.min(1, SIDE / Math.max(video.videoWidth, video.videoHeight));
   canvas.width = Math.round(video.videoWidth * scale);
   canvas.height = Math.round(video.videoHeight * scale);
-  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  canvas.getContext("2d", {willReadFrequently: true}).drawImage(video, 0, 0, canvas.width, canvas.height);
   encoding = true; lastSent = now;
-  const mine = socket;
-  canvas.toBlob(async (blob) => {
-    const bytes = blob && await blob.arrayBuffer();
+  const mine = channel, number = sent + 1;
+  mine.send(number, canvas).then((left) => {
+    if (mine !== channel) return;
     encoding = false;
-    if (!bytes || mine !== socket || mine.readyState !== 1) return;
-    const message = new Uint8Array(4 + bytes.byteLength);
-    sent += 1;
-    new DataView(message.buffer).setUint32(0, sent, true);
-    message.set(new Uint8Array(bytes), 4);
-    taken.set(sent, now);
-    mine.send(message);
-  }, "image/jpeg", 0.85);
+    if (left) { sent = number; taken.set(number, now); }
+  });
 }
 
 function tune() {
-  if (socket?.readyState === 1) socket.send(JSON.stringify({threshold: Number(threshold.value)}));
+  channel?.tune(Number(threshold.value));
 }
 
 // What is on screen, as a file of the visitor's.
@@ -201,7 +219,7 @@ function draw() {
 // Twice a second, so that it can be read: the rate, the latency and who is there.
 function report() {
   if (!document.contains(element)) { end(""); clearInterval(reporter); return; }
-  if (!socket || !latest) return;
+  if (!channel || !latest) return;
   const now = performance.now();
   marks = marks.filter(([when]) => now - when < 2000);
   if (!marks.length) return;
@@ -221,8 +239,8 @@ function report() {
 
 function end(text, alarm = false) {
   clearInterval(timer);
-  const old = socket;
-  socket = null; latest = null; marks = [];
+  const old = channel;
+  channel = null; latest = null; marks = [];
   if (old) old.close();
   if (stream) for (const track of stream.getTracks()) track.stop();
   stream = null; video.srcObject = null;

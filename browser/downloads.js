@@ -1,0 +1,31 @@
+// What visitors take away: made here, from what is on the page.
+import {asJson} from "./face.js";
+
+/** The JSON of the API's /analyze_photo. */
+export function asResult(faces, {model, elapsed_ms, rotation}, ageProbs = false) {
+  return {faces: faces.map((face) => asJson(face, {ageProbs})), rotation, model, detector: "yunet", elapsed_ms};
+}
+
+/** The table of `python -m space.batch --csv` for one photo. `columns`: of kit.json. */
+export function asCsv(result, name, columns) {
+  // A text that no spreadsheet takes for a formula, quoted where it must be.
+  const cell = (value) => {
+    const text = String(value ?? "").replace(/^[=+\-@\t\r\n]/, (first) => (typeof value === "string" ? `'${first}` : first));
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const rows = result.faces.map((face, i) => {
+    const [x, y, width, height] = face.box;
+    return {...face, file: name, face: i + 1, x, y, width, height};
+  });
+  const lines = [columns, ...(rows.length ? rows : [{file: name}]).map((row) => columns.map((column) => row[column]))];
+  // A byte order mark, without which spreadsheets misread letters beyond ASCII.
+  return `\ufeff${lines.map((line) => line.map(cell).join(",")).join("\r\n")}\r\n`;
+}
+
+export function save(content, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(content);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}

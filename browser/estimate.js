@@ -1,0 +1,80 @@
+// Crops → age and gender, as space/estimator.py and space/calibration.py. `card` is the bundle's age_gender.json.
+const BATCH = 4;  // faces a run: WASM gains nothing from more
+
+export class Estimator {
+  /** `oldest`: years, the last age that an interval can name. */
+  constructor(session, Tensor, card, oldest) {
+    Object.assign(this, {session, Tensor, card, size: card.crop.size});
+    this.calibration = card.calibration && new Calibration(card.calibration, oldest);
+  }
+
+  /**
+   * For each crop (RGB bytes [size, size, 3]): {age, age_low, age_high, p_female, age_probs}. `mirror`: the mean over the
+   * face and its mirror image, where the network was exported so; else half the work.
+   */
+  async estimate(crops, {mirror = true} = {}) {
+    const looks = mirror && this.card.mirror ? crops.flatMap((crop) => [crop, this.flipped(crop)]) : crops;
+    const rows = [], per = looks.length / crops.length;
+    for (let start = 0; start < looks.length; start += BATCH) rows.push(...await this.run(looks.slice(start, start + BATCH)));
+    return crops.map((_, i) => {
+      const [first, second = first] = rows.slice(i * per, (i + 1) * per), mean = (key) => (first[key] + second[key]) / 2;
+      const probs = first.age_probs && first.age_probs.map((p, years) => (p + second.age_probs[years]) / 2);
+      return this.calibrated(Math.max(mean("age"), 0), mean("p_female"), probs);
+    });
+  }
+
+  /** The network's own outputs. */
+  async run(crops) {
+    const data = new Uint8Array(crops.length * crops[0].length);
+    crops.forEach((crop, i) => data.set(crop, i * crop.length));
+    const face = new this.Tensor("uint8", data, [crops.length, this.size, this.size, 3]);
+    const {age, p_female, age_probs} = await this.session.run({[this.session.inputNames[0]]: face}), ages = age_probs?.dims[1];
+    return crops.map((_, i) => ({age: age.data[i], p_female: p_female.data[i], age_probs: age_probs?.data.slice(i * ages, (i + 1) * ages)}));
+  }
+
+  flipped(crop) {
+    const out = new Uint8Array(crop.length), width = 3 * this.size;
+    for (let at = 0; at < crop.length; at += 3) {
+      const to = at - (at % width) + width - 3 - (at % width);
+      out[to] = crop[at]; out[to + 1] = crop[at + 1]; out[to + 2] = crop[at + 2];
+    }
+    return out;
+  }
+
+  calibrated(age, p, age_probs) {
+    if (!this.calibration) return {age, age_low: null, age_high: null, p_female: p, age_probs};
+    const [age_low, age_high] = this.calibration.interval(age, age_probs);
+    return {age, age_low, age_high, p_female: this.calibration.pFemale(p), age_probs};
+  }
+}
+
+export class Calibration {
+  constructor({age, gender}, oldest) {
+    Object.assign(this, {...age, oldest, temperature: gender.temperature});
+  }
+
+  /** From the youngest to the oldest age whose usual errors include the one it would mean; the prediction is inside. */
+  interval(age, probs) {
+    const spread = spreadOf(age, probs);
+    let low = age, high = age, band = 0, first = true;
+    for (let years = 0; years <= this.oldest; years++) {
+      while (band + 1 < this.from.length && this.from[band + 1] <= years) band++;
+      const error = (years - age) / spread;
+      if (this.low[band] > error || error > this.high[band]) continue;
+      if (first) [low, first] = [years, false];
+      high = years;
+    }
+    return [Math.min(low, age), Math.max(high, age)];
+  }
+
+  /** Calibrated by temperature (Guo et al. 2017, arXiv 1706.04599). */
+  pFemale(p) {
+    const inside = Math.min(Math.max(p, 1e-7), 1 - 1e-7);
+    return 1 / (1 + Math.exp(-Math.log(inside / (1 - inside)) / this.temperature));
+  }
+}
+
+/** How far the predicted distribution reaches, in years; a year is put on top: ages are whole numbers. */
+function spreadOf(age, probs) {
+  return probs ? Math.sqrt(probs.reduce((sum, p, years) => sum + p * (years - age) ** 2, 1)) : 1;
+}

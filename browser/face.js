@@ -1,0 +1,53 @@
+// A face as the stages pass it on, as `Face` in space/face.py: {box: [x, y, width, height], score, landmarks: [[x, y], …],
+// rotation, age, age_low, age_high, p_female, age_probs, id}. Pixels of the upright image, years.
+
+export const area = (face) => face.box[2] * face.box[3];
+export const center = (face) => [face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2];
+export const gender = (face) => (face.p_female >= 0.5 ? "female" : "male");
+export const genderProbability = (face) => Math.max(face.p_female, 1 - face.p_female);
+
+/** The face of a part of an image whose corner is at x, y, in pixels of the image. */
+export function moved(face, x, y) {
+  const [left, top, width, height] = face.box;
+  return {...face, box: [left + x, top + y, width, height], landmarks: face.landmarks.map(([a, b]) => [a + x, b + y])};
+}
+
+/** The face in pixels of an image that is `factor` times as large. */
+export function scaled(face, factor) {
+  return {...face, box: face.box.map((v) => v * factor), landmarks: face.landmarks.map((p) => p.map((v) => v * factor))};
+}
+
+/** The face of an image that was turned by `quarters` of 90° counterclockwise, in pixels of the image before that. */
+export function turnedBack(face, quarters, width, height) {
+  if (!quarters) return face;
+  const back = ([x, y], w, h) => [null, [w - y, x], [w - x, h - y], [y, h - x]][quarters];
+  const [x, y, w, h] = face.box;
+  const corners = [back([x, y], width, height), back([x + w, y + h], width, height)];
+  const [low, high] = [Math.min, Math.max].map((pick) => [0, 1].map((axis) => pick(corners[0][axis], corners[1][axis])));
+  // A landmark is the center of a pixel, a corner of a box is not.
+  const landmarks = face.landmarks.map((point) => back(point, width - 1, height - 1));
+  return {...face, box: [...low, high[0] - low[0], high[1] - low[1]], landmarks, rotation: 90 * quarters};
+}
+
+const rounded = (value, digits) => (value == null ? null : Number(value.toFixed(digits)));
+
+/** The face as the API's JSON has it. */
+export function asJson(face, {ageProbs = false} = {}) {
+  return {
+    box: face.box.map((v) => rounded(v, 1)),
+    score: rounded(face.score, 3),
+    age: rounded(face.age, 1),
+    age_low: rounded(face.age_low, 1),
+    age_high: rounded(face.age_high, 1),
+    gender: gender(face),
+    gender_probability: rounded(genderProbability(face), 4),
+    ...(ageProbs && face.age_probs ? {age_probs: Array.from(face.age_probs, (p) => rounded(p, 4))} : {}),
+  };
+}
+
+/** An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal. */
+export const wholeYears = (age) => String(Math.floor(Number(age.toFixed(1)) + 0.5));
+export const intervalYears = (face) => (face.age_low == null ? "–" : `${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
+/** "female", "male", or "uncertain" where neither is likely enough. */
+export const apparentGender = (face, {uncertain}) => (genderProbability(face) >= uncertain ? gender(face) : "uncertain");
+export const label = (face, limits) => `${apparentGender(face, limits)}, ${wholeYears(face.age)}`;

@@ -1,0 +1,21 @@
+// One camera stream, as space/live.py: frames in, tracked and smoothed faces out.
+import {asJson, intervalYears, label} from "./face.js";
+import {Tracker} from "./track.js";
+
+export class LiveStream {
+  constructor(analyzer, kit) {
+    Object.assign(this, {analyzer, kit, tracker: new Tracker(kit.tracker), threshold: kit.detector.threshold});
+  }
+
+  /** The people in a frame: {width, height, faces}, each with id, box, label, interval and the API's values. */
+  async answer(frame, seconds) {
+    const {side, most_estimates} = this.kit.live;
+    const found = await this.analyzer.detect(frame, this.threshold, {side, upright: true});
+    // One look a face: the tracker averages over frames anyway.
+    const estimate = (some) => this.analyzer.estimate(frame, some, {mirror: false});
+    const faces = await this.tracker.update(found, seconds, estimate, most_estimates);
+    const {width, height} = frame;
+    const shown = faces.map((face) => ({...asJson(face), id: face.id, label: label(face, this.kit.face), interval: intervalYears(face)}));
+    return {width, height, faces: shown};
+  }
+}

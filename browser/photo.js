@@ -1,0 +1,28 @@
+// A visitor's image file → a canvas that shows it upright, in sRGB and on white. The browser decodes it.
+const MOST_PIXELS = 16_000_000;  // of a canvas: phones allow no larger ones
+
+/** {name, canvas, factor}: pixels of the image per pixel of the canvas. Throws an Error for people to read. */
+export async function openPhoto(file) {
+  const address = URL.createObjectURL(file), image = new Image();
+  try {
+    // Not createImageBitmap, which refuses damaged files that an <img> shows as far as they go.
+    await new Promise((done, failed) => Object.assign(image, {onload: done, onerror: failed, src: address}));
+    const {naturalWidth: width, naturalHeight: height} = image;
+    const factor = Math.max(1, Math.sqrt(width * height / MOST_PIXELS)), canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [width, height].map((n) => Math.max(1, Math.floor(n / factor)));
+    const pen = canvas.getContext("2d", {willReadFrequently: true});
+    pen.fillStyle = "white";
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return {name: (file.name ?? "photo").replace(/\.[^.]*$/, "") || "photo", canvas, factor: width / canvas.width};
+  } catch {
+    const heic = /\.(heic|heif)$/i.test(file.name ?? "") || /hei[cf]/.test(file.type);
+    throw new Error(heic ? "This browser can't read HEIC images. Use Safari, or export the photo as JPEG."
+      : "This file isn't an image that this browser can read. Use JPEG, PNG or WebP.");
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+export const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

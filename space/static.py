@@ -1,0 +1,237 @@
+"""The static Space: the same analysis in the visitor's browser, as files that any web server can serve.
+
+`browser/` has the page's modules. This adds what they read: the constants of `space/`, models, detector, examples and
+ONNX Runtime's WebAssembly build from npm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from huggingface_hub import SpaceCard
+
+from space import analyzer, calibration, detector, live, tracker
+from space.annotate import COLORS
+from space.batch.tables import COLUMNS
+from space.bundle import CARD, Bundle, embedded, open_bundle
+from space.download import BundleError
+from space.face import EXAMPLES, UNCERTAIN
+from space.text import CAUTION, TITLE
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSER, WEB = ROOT / "browser", ROOT / "space" / "web"
+RUNTIME = BROWSER / "node_modules" / "onnxruntime-web"
+_RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
+_NOT_SERVED = ("package.json", "package-lock.json", "README.md", "about.html", "index.html", "service-worker.js")
+Files = dict[str, Path | bytes]
+
+
+def contents(space: str, model: str | None = None) -> Files:
+    """Everything that the site consists of: path → file or bytes.
+
+    Args:
+        space: `user/name`, for the card.
+        model: as for `open_bundle`; None for all embedded ones, of which visitors choose.
+
+    Raises:
+        BundleError: a model, the detector or ONNX Runtime is unavailable.
+    """
+    bundles = [open_bundle(name) for name in ([model] if model else embedded())]
+    files: Files = {path.name: path for path in sorted(BROWSER.glob("*.*")) if path.name not in _NOT_SERVED}
+    files |= {"results.css": WEB / "results.css", "live.css": WEB / "tabs" / "live.css", "LICENSE": ROOT / "LICENSE"}
+    # What the Gradio page runs as a component's script, as a module.
+    script = (WEB / "tabs" / "live.js").read_text(encoding="utf-8")
+    files["live-page.js"] = f"export default (element) => {{\n{script}}};\n".encode()
+    files |= {f"ort/{Path(name).name}": path for name, path in _runtime().items()}
+    files["yunet.onnx"] = detector.resizable(detector.yunet_file().read_bytes())
+    for bundle in bundles:
+        network, mirror = single_look(bundle.model_path.read_bytes())
+        files[f"models/{bundle.card['network']}/model.onnx"] = network
+        files[f"models/{bundle.card['network']}/{CARD}"] = _card(bundle, mirror)
+    files |= {f"examples/{path.name}": path for path in _examples()}
+    files["kit.json"] = json.dumps(_kit(bundles, files), indent=1).encode()
+    files["index.html"] = _page(bundles)
+    files["service-worker.js"] = _service_worker(files, bundles)
+    files["README.md"] = _space_card(space, bundles)
+    return files
+
+
+def write(files: Files, folder: Path) -> None:
+    """Write the site into a folder that doesn't exist yet, or is empty.
+
+    Raises:
+        BundleError: it isn't empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(f"{folder} isn't empty: choose another folder, or delete it first.")
+    for name, content in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            shutil.copyfile(content, target)
+
+
+def single_look(network: bytes) -> tuple[bytes, bool]:
+    """An ONNX network without the averaging over each face's mirror image, and whether it had that.
+
+    The browser averages by itself for photos; the live stream takes one look, in half the time.
+    """
+    try:
+        import onnx  # of requirements.txt: the app itself needs none
+        from onnx import numpy_helper
+    except ImportError:
+        raise BundleError(
+            "Building the static Space needs the package onnx: run `pip install onnx`, then try again."
+        ) from None
+    model = onnx.load_from_string(network)
+    graph = model.graph
+    face = graph.input[0].name
+    both = next((node for node in graph.node if node.op_type == "Concat" and node.input[0] == face), None)
+    if both is None:
+        return network, False
+    for node in graph.node:
+        node.input[:] = [face if name == both.output[0] else name for name in node.input]
+    flip = next(node for node in graph.node if both.input[1] in node.output)
+    for node in (both, flip):
+        graph.node.remove(node)
+    for value in [value for value in graph.initializer if value.name in flip.input]:
+        graph.initializer.remove(value)
+    # The answers, first of all faces, then of all mirror images, are reshaped to [2, N, …] and averaged.
+    averaged = {node.input[0] for node in graph.node if node.op_type == "ReduceMean"}
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape" and node.output[0] in averaged}
+    for value in graph.initializer:
+        if value.name in shapes:
+            shape = numpy_helper.to_array(value).copy()
+            shape[0] = 1
+            value.CopyFrom(numpy_helper.from_array(shape, value.name))
+    del graph.value_info[:]  # it notes the shapes of before
+    return model.SerializeToString(), True
+
+
+def _runtime() -> dict[str, Path]:
+    """The files of onnxruntime-web at the version of package-lock.json, which npm checks by hash."""
+    wanted = json.loads((BROWSER / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
+    installed = RUNTIME / "package.json"
+    if not installed.is_file() or json.loads(installed.read_text(encoding="utf-8"))["version"] != wanted:
+        npm = shutil.which("npm")
+        if npm is None:
+            raise BundleError(
+                "Building the static Space needs npm once, for onnxruntime-web: install Node.js (nodejs.org) and try "
+                "again."
+            )
+        done = subprocess.run(
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=BROWSER, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise BundleError(f"npm could not install onnxruntime-web {wanted}:\n{done.stderr.strip()[-500:]}")
+    return {name: RUNTIME / name for name in _RUNTIME_FILES}
+
+
+def _examples() -> list[Path]:
+    """The example photos, the one with which the page opens first."""
+    return sorted(EXAMPLES.glob("*.jpg"), key=lambda path: path.name != "group.jpg")
+
+
+def _card(bundle: Bundle, mirror: bool) -> bytes:
+    """What the browser reads of a bundle's card, and whether to average over mirror images."""
+    values = {key: bundle.card[key] for key in ("network", "crop", "calibration") if key in bundle.card}
+    return json.dumps(values | {"mirror": mirror}).encode()
+
+
+def _kit(bundles: list[Bundle], files: Files) -> dict:
+    """The constants of `space/` that the modules of the same names read: none is written twice."""
+
+    def of(module, *names: str) -> dict:
+        return {name.lower(): getattr(module, name) for name in names}
+
+    return {
+        "models": [
+            {"name": bundle.card["network"], "title": _title(bundle), "about": bundle.as_dict()} for bundle in bundles
+        ],
+        "detector": of(
+            detector, "STRIDES", "THRESHOLD", "MAX_SIDE", "CLOSE_UP", "MIN_SIDE", "MAX_FACES", "PANORAMA", "NESTED",
+            "SMALL", "OVERLAP", "CANDIDATES",
+        ),
+        "analyzer": of(analyzer, "SURE", "MARGIN"),
+        "calibration": of(calibration, "OLDEST"),
+        "face": {"uncertain": UNCERTAIN},
+        "tracker": of(
+            tracker, "MEMORY", "REACH", "COAST", "CONFIRM", "WINDOW", "DOUBT", "DOUBTS", "OTHER_AGE", "OTHER_GENDER",
+            "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",
+        ),
+        "live": {"side": live.SIDE, "most_estimates": live.MAX_ESTIMATES_PER_FRAME},
+        "colors": COLORS,
+        "csv": COLUMNS,
+        "bytes": {name: _size(content) for name, content in files.items()},
+    }  # fmt: skip
+
+
+def _size(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _title(bundle: Bundle) -> str:
+    """A model as visitors choose it."""
+    mae = (bundle.card.get("metrics") or {}).get("age_mae", {}).get("value")
+    error = "" if mae is None else f": MAE {mae:.2f} years"
+    return f"{bundle.card['network']}{error}, {bundle.model_path.stat().st_size / 1e6:.0f} MB"
+
+
+def _page(bundles: list[Bundle]) -> bytes:
+    live_html = (WEB / "tabs" / "live.html").read_text(encoding="utf-8")
+    examples = "".join(
+        f'<button type="button" aria-label="Example {i}"><img src="examples/{path.name}" alt=""></button>'
+        for i, path in enumerate(_examples(), 1)
+    )
+    values = {
+        "TITLE": escape(TITLE),
+        "DESCRIPTION": "Estimate the apparent age and gender of every face in a photo or a live camera stream.",
+        "ICON": "data:image/svg+xml," + quote((BROWSER / "icon.svg").read_text(encoding="utf-8").strip()),
+        "EXAMPLES": examples,
+        "THRESHOLD": f"{detector.THRESHOLD:.2f}",
+        "LIVE": live_html.replace("PRIVACY", "Frames stay on this device."),
+        "ABOUT": _about(bundles),
+        "CAUTION": CAUTION,
+    }
+    text = (BROWSER / "index.html").read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace("{" + name + "}", value)
+    return text.encode()
+
+
+def _about(bundles: list[Bundle]) -> str:
+    rows = ""
+    for bundle in bundles:
+        metrics = bundle.card.get("metrics") or {}
+        figures = [metrics.get(key, {}).get("value") for key in ("age_mae", "gender_accuracy", "interval_coverage")]
+        texts = [f"{figures[0]:.2f} years" if figures[0] else "–"]
+        texts += [f"{100 * figure:.1f}%" if figure else "–" for figure in figures[1:]]
+        cells = "".join(f"<td>{text}</td>" for text in texts)
+        rows += f"<tr><th scope='row'>{escape(bundle.card['network'])}</th>{cells}</tr>"
+    return (BROWSER / "about.html").read_text(encoding="utf-8").replace("{ROWS}", rows)
+
+
+def _service_worker(files: Files, bundles: list[Bundle]) -> bytes:
+    """Kept for offline use from the first visit: all but the models that nobody has chosen yet."""
+    later = tuple(f"models/{bundle.card['network']}/" for bundle in bundles[1:])
+    kept = ["./", *(name for name in files if not name.startswith(later) and name not in ("LICENSE", "index.html"))]
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(name.encode() + (content if isinstance(content, bytes) else content.read_bytes()))
+    head = f"const VERSION = {json.dumps(digest.hexdigest()[:12])};\nconst FILES = {json.dumps(kept)};\n"
+    return head.encode() + (BROWSER / "service-worker.js").read_bytes()
+
+
+def _space_card(space: str, bundles: list[Bundle]) -> bytes:
+    card = SpaceCard.load(BROWSER / "README.md")
+    card.data.models = [*(bundle.source for bundle in bundles if bundle.revision), *card.data.models]
+    card.text = card.text.replace("USER/NAME", space)
+    return str(card).encode()
