@@ -34,58 +34,63 @@ def analyze_pictures(
         In order, for JSON: file, width, height (None if it can't be read), faces (as `Face.as_dict`, largest first),
         error (None, or a sentence). With `thumbnails` also a list of uint8 [80, 80, 3], of a crowd only the largest.
     """
-
-    def look(picture: Picture) -> tuple[dict, list[Face], np.ndarray]:
-        row = {"file": picture.name, "width": None, "height": None, "faces": [], "error": None}
-        try:
-            rgb = read_photo(picture.read())
-        except PhotoError as error:
-            row["error"] = str(error)
-        except OSError as error:
-            row["error"] = f"The file can't be read ({error.strerror or error})."
-        except MemoryError:
-            row["error"] = "The image needs more memory than is available."
-        else:
-            row |= {"width": rgb.shape[1], "height": rgb.shape[0]}
-            faces = analyzer.detect(rgb, threshold=threshold)
-            if len(faces) <= BATCH:
-                return row, faces, crops(rgb, faces, analyzer.template)
-            # Crops of crowds would fill the memory while they wait.
-            row["faces"] = [face.as_dict() for face in analyzer.estimate(rgb, faces)]
-            if thumbnails:
-                row["thumbnails"] = [_thumbnail(chip) for chip in crops(rgb, faces[:BATCH], analyzer.template)]
-        return row, [], np.empty((0, analyzer.template.size, analyzer.template.size, 3), np.uint8)
-
-    def answered(seen: list[tuple]) -> Iterator[dict]:
-        chips = np.concatenate([chips for *_, chips in seen])
-        faces = analyzer.estimate_crops(chips, [face for _, found, _ in seen for face in found])
-        for row, found, _ in seen:
-            if found and thumbnails:
-                row["thumbnails"] = [_thumbnail(chip) for chip in chips[: len(found)]]
-            if found:
-                chips = chips[len(found) :]
-                row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
-            yield row
-
     running: deque = deque()
     seen: list[tuple] = []
     with ThreadPoolExecutor(workers) as pool:
         try:
             for picture in pictures:
-                running.append(pool.submit(look, picture))
+                running.append(pool.submit(_look, analyzer, picture, threshold, thumbnails))
                 if len(running) < AHEAD:
                     continue
                 seen.append(running.popleft().result())
                 if len(seen) >= BATCH or sum(len(faces) for _, faces, _ in seen) >= BATCH:
-                    yield from answered(seen)
+                    yield from _estimated(analyzer, seen, thumbnails)
                     seen = []
             seen += [future.result() for future in running]
             running.clear()
             if seen:
-                yield from answered(seen)
+                yield from _estimated(analyzer, seen, thumbnails)
         finally:
             for future in running:
                 future.cancel()
+
+
+def _look(
+    analyzer: FaceAnalyzer, picture: Picture, threshold: float, thumbnails: bool
+) -> tuple[dict, list[Face], np.ndarray]:
+    """An image's row, and the faces that wait for their estimates with their crops."""
+    row = {"file": picture.name, "width": None, "height": None, "faces": [], "error": None}
+    try:
+        rgb = read_photo(picture.read())
+    except PhotoError as error:
+        row["error"] = str(error)
+    except OSError as error:
+        row["error"] = f"The file can't be read ({error.strerror or error})."
+    except MemoryError:
+        row["error"] = "The image needs more memory than is available."
+    else:
+        row |= {"width": rgb.shape[1], "height": rgb.shape[0]}
+        faces = analyzer.detect(rgb, threshold=threshold)
+        if len(faces) <= BATCH:
+            return row, faces, crops(rgb, faces, analyzer.template)
+        # Crops of crowds would fill the memory while they wait.
+        row["faces"] = [face.as_dict() for face in analyzer.estimate(rgb, faces)]
+        if thumbnails:
+            row["thumbnails"] = [_thumbnail(chip) for chip in crops(rgb, faces[:BATCH], analyzer.template)]
+    return row, [], np.empty((0, analyzer.template.size, analyzer.template.size, 3), np.uint8)
+
+
+def _estimated(analyzer: FaceAnalyzer, seen: list[tuple], thumbnails: bool) -> Iterator[dict]:
+    """The finished rows of what `_look` returned for some images, predicted in one batch."""
+    chips = np.concatenate([chips for *_, chips in seen])
+    faces = analyzer.estimate_crops(chips, [face for _, found, _ in seen for face in found])
+    for row, found, _ in seen:
+        if found and thumbnails:
+            row["thumbnails"] = [_thumbnail(chip) for chip in chips[: len(found)]]
+        if found:
+            chips = chips[len(found) :]
+            row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
+        yield row
 
 
 def _thumbnail(chip: np.ndarray) -> np.ndarray:

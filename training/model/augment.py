@@ -82,13 +82,26 @@ class Augment(keras.layers.Layer):
     def call(self, images, training=None):
         if not training:
             return images
-        count, (height, width) = ops.shape(images)[0], images.shape[1:3]
-        limit = self.strength
+        x = self._moved(ops.cast(images, "float32"))
+        for step in (self._recolored, self._degraded, self._erased):
+            x = step(x)
+        return ops.cast(ops.clip(ops.round(x), 0, 255), "uint8")
+
+    def _uniform(self, x, low, high):
+        """float32 [N, 1, 1, 1], one number for each face of `x`."""
+        return keras.random.uniform((ops.shape(x)[0], 1, 1, 1), low, high, seed=self.seed_generator)
+
+    def _varied(self, x, limit):
+        """A factor between 1 - limit and 1 + limit for each face."""
+        return 1 + self._uniform(x, -1.0, 1.0) * limit
+
+    def _moved(self, x):
+        """Flipped, scaled, turned and shifted: one affine map from output to input pixels, about the center."""
+        limit, (height, width) = self.strength, x.shape[1:3]
 
         def uniform(low, high):
-            return keras.random.uniform((count,), low, high, seed=self.seed_generator)
+            return self._uniform(x, low, high)[:, 0, 0, 0]
 
-        # One affine map from output to input pixels, about the center: a single interpolation.
         angle = uniform(-1.0, 1.0) * math.radians(limit.rotation)
         scale = ops.exp(uniform(-1.0, 1.0) * math.log1p(limit.scale))
         mirror = ops.where(uniform(0.0, 1.0) < 0.5, -1.0, 1.0)
@@ -98,51 +111,55 @@ class Augment(keras.layers.Layer):
         ty = cy + uniform(-1.0, 1.0) * limit.shift * height
         a, b, d, e = mirror * cos, -sin, mirror * sin, cos
         zero = ops.zeros_like(a)
-        transform = ops.stack([a, b, tx - a * cx - b * cy, d, e, ty - d * cx - e * cy, zero, zero], axis=-1)
-        x = _warp(ops.cast(images, "float32"), transform)
+        return _warp(x, ops.stack([a, b, tx - a * cx - b * cy, d, e, ty - d * cx - e * cy, zero, zero], axis=-1))
 
-        def each(values):
-            return ops.reshape(values, (-1, 1, 1, 1))
-
+    def _recolored(self, x):
+        """Other saturation, brightness, contrast, color cast and gamma."""
+        limit = self.strength
         grey = ops.sum(x * ops.convert_to_tensor([0.299, 0.587, 0.114], "float32"), axis=-1, keepdims=True)
-        saturation = 1 + uniform(-1.0, 1.0) * limit.saturation
-        saturation = ops.where(uniform(0.0, 1.0) < limit.grey, 0.0, saturation)
-        x = grey + (x - grey) * each(saturation)
+        saturation = self._varied(x, limit.saturation)
+        x = grey + (x - grey) * ops.where(self._uniform(x, 0.0, 1.0) < limit.grey, 0.0, saturation)
         mean = ops.mean(x, axis=(1, 2, 3), keepdims=True)
-        x = mean * each(1 + uniform(-1.0, 1.0) * limit.brightness) + (x - mean) * each(
-            1 + uniform(-1.0, 1.0) * limit.contrast
-        )
+        x = mean * self._varied(x, limit.brightness) + (x - mean) * self._varied(x, limit.contrast)
         if limit.color:
-            x = x * ops.stack([each(1 + uniform(-1.0, 1.0) * limit.color)[..., 0] for _ in range(3)], axis=-1)
+            x = x * ops.concatenate([self._varied(x, limit.color) for _ in range(3)], axis=-1)
         if limit.gamma:
-            exponent = ops.exp(uniform(-1.0, 1.0) * math.log1p(limit.gamma))
-            x = 255.0 * ops.power(ops.clip(x, 0.5, 255.0) / 255.0, each(exponent))
+            exponent = ops.exp(self._uniform(x, -1.0, 1.0) * math.log1p(limit.gamma))
+            x = 255.0 * ops.power(ops.clip(x, 0.5, 255.0) / 255.0, exponent)
+        return x
+
+    def _degraded(self, x):
+        """Sharpened or softened, blurred, compressed and grainy, as photos are."""
+        limit, (height, width) = self.strength, x.shape[1:3]
         if limit.sharpness:
             local = ops.average_pool(x, 3, 1, padding="same", data_format="channels_last")
-            x = local + (x - local) * each(1 + uniform(-1.0, 1.0) * limit.sharpness)
+            x = local + (x - local) * self._varied(x, limit.sharpness)
         if limit.blur:
             coarse = ops.average_pool(x, _COARSE, _COARSE, data_format="channels_last")
             coarse = ops.image.resize(coarse, (height, width), "bilinear", data_format="channels_last")
-            share = ops.where(uniform(0.0, 1.0) < limit.blur, uniform(0.3, 1.0), 0.0)
-            x = x + (coarse - x) * each(share)
+            share = ops.where(self._uniform(x, 0.0, 1.0) < limit.blur, self._uniform(x, 0.3, 1.0), 0.0)
+            x = x + (coarse - x) * share
         if limit.jpeg:
-            x = _compressed(x, each(ops.where(uniform(0.0, 1.0) < limit.jpeg, uniform(0.5, 3.0), 0.0)))
+            strength = ops.where(self._uniform(x, 0.0, 1.0) < limit.jpeg, self._uniform(x, 0.5, 3.0), 0.0)
+            x = _compressed(x, strength)
         if limit.grain:
             noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
             # Squared: most photos have little noise.
-            x = x + noise * each(limit.grain * ops.square(uniform(0.0, 1.0)))
-        if limit.erase:
-            # Random erasing (Zhong et al. 2017, arXiv 1708.04896), with one grey.
-            rows, columns = (
-                ops.reshape(ops.arange(height), (1, -1, 1, 1)),
-                ops.reshape(ops.arange(width), (1, 1, -1, 1)),
-            )
-            inside = each(uniform(0.0, 1.0)) < limit.erase
-            for places, side in ((rows, height), (columns, width)):
-                middle, half = each(uniform(0.0, side)), each(uniform(0.05, 0.22)) * side
-                inside = ops.logical_and(inside, ops.abs(ops.cast(places, "float32") - middle) < half)
-            x = ops.where(inside, each(uniform(0.0, 255.0)), x)
-        return ops.cast(ops.clip(ops.round(x), 0, 255), "uint8")
+            x = x + noise * limit.grain * ops.square(self._uniform(x, 0.0, 1.0))
+        return x
+
+    def _erased(self, x):
+        """Random erasing (Zhong et al. 2017, arXiv 1708.04896), with one gray."""
+        limit, (height, width) = self.strength, x.shape[1:3]
+        if not limit.erase:
+            return x
+        rows = ops.reshape(ops.arange(height), (1, -1, 1, 1))
+        columns = ops.reshape(ops.arange(width), (1, 1, -1, 1))
+        inside = self._uniform(x, 0.0, 1.0) < limit.erase
+        for places, side in ((rows, height), (columns, width)):
+            middle, half = self._uniform(x, 0.0, side), self._uniform(x, 0.05, 0.22) * side
+            inside = ops.logical_and(inside, ops.abs(ops.cast(places, "float32") - middle) < half)
+        return ops.where(inside, self._uniform(x, 0.0, 255.0), x)
 
 
 def _warp(x, transform):

@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,90 +153,45 @@ def _face(values: dict) -> Face:
     return Face(**{**values, "box": tuple(values["box"])})
 
 
+def _analyze(
+    analyzer: FaceAnalyzer, files: list[str], threshold: float, folder: str, *, thumbnails: bool
+) -> Iterator[str | Found]:
+    """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
+    pictures = named(files, skipped := [])
+    if not pictures:
+        raise BatchError("The upload contains no images.")
+    started = reported = time.monotonic()
+    found, made = Found(len(pictures)), settings(analyzer, threshold)
+    jsonl = Path(folder) / "faces.jsonl"
+    yield f"0 of {len(pictures):,} images"
+    with open(jsonl, "w", encoding="utf-8") as file:
+        rows = analyze_pictures(analyzer, pictures, threshold=threshold, thumbnails=thumbnails)
+        for count, row in enumerate(rows, 1):
+            found.add(row)
+            file.write(json.dumps({k: v for k, v in row.items() if k != "thumbnails"} | made) + "\n")
+            now = time.monotonic()
+            if now - reported > 0.5:
+                reported, left = now, (now - started) / count * (len(pictures) - count)
+                yield f"{count:,} of {len(pictures):,} images{time_left(left)}"
+    write_csv(jsonl, jsonl.with_suffix(".csv"))
+    yield _summary(found, len(skipped), time.monotonic() - started)
+    yield found
+
+
+def _summary(found: Found, skipped: int, seconds: float) -> str:
+    text = f"**{counted(found.faces, 'face')}** in {counted(found.images, 'image')}, "
+    text += f"in {counted(round(seconds), 'second')}."
+    if found.unreadable:
+        text += f" {counted(found.unreadable, 'image')} could not be read. The table gives the reason."
+    if skipped:
+        text += f" {counted(skipped, 'file')} skipped (not a supported image format)."
+    if found.lines > SHOWN:
+        text += f" The table shows the first {SHOWN} rows. The downloads contain all rows."
+    return text
+
+
 def tab(analyzer: FaceAnalyzer) -> None:
     """Build the tab."""
-
-    def analyze(files, threshold, folder: str, *, thumbnails: bool) -> Iterator[str | Found]:
-        """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
-        pictures = named(files, skipped := [])
-        if not pictures:
-            raise BatchError("The upload contains no images.")
-        started = reported = time.monotonic()
-        found, made = Found(len(pictures)), settings(analyzer, threshold)
-        jsonl = Path(folder) / "faces.jsonl"
-        yield f"0 of {len(pictures):,} images"
-        with open(jsonl, "w", encoding="utf-8") as file:
-            rows = analyze_pictures(analyzer, pictures, threshold=threshold, thumbnails=thumbnails)
-            for count, row in enumerate(rows, 1):
-                found.add(row)
-                file.write(json.dumps({k: v for k, v in row.items() if k != "thumbnails"} | made) + "\n")
-                now = time.monotonic()
-                if now - reported > 0.5:
-                    reported, left = now, (now - started) / count * (len(pictures) - count)
-                    yield f"{count:,} of {len(pictures):,} images{time_left(left)}"
-        write_csv(jsonl, jsonl.with_suffix(".csv"))
-        text = f"**{counted(found.faces, 'face')}** in {counted(len(pictures), 'image')}, "
-        text += f"in {counted(round(time.monotonic() - started), 'second')}."
-        if found.unreadable:
-            text += f" {counted(found.unreadable, 'image')} could not be read. The table gives the reason."
-        if skipped:
-            text += f" {counted(len(skipped), 'file')} skipped (not a supported image format)."
-        if found.lines > SHOWN:
-            text += f" The table shows the first {SHOWN} rows. The downloads contain all rows."
-        yield text
-        yield found
-
-    def analyze_batch(files, threshold=THRESHOLD) -> Iterator[tuple]:
-        """Find every face in many images and estimate their apparent age and gender.
-
-        Args:
-            files: images and zips of images.
-            threshold: minimum detection score for a face, 0.3 to 0.95.
-
-        Returns:
-            A CSV file with one line per face, a JSONL file with one line per image, a line of text, and the first rows
-            as a table.
-        """
-        if not files:
-            raise gr.Error("Choose images or a zip first.", print_exception=False)
-        # The folder goes when this ends, also when it is canceled; by then Gradio has its own copies.
-        with tempfile.TemporaryDirectory(prefix="batch-") as folder:
-            text = ""
-            try:
-                for step in analyze(files, threshold, folder, thumbnails=False):
-                    if isinstance(step, str):
-                        text = step
-                        yield None, None, text, None
-                    else:
-                        table = [line for row in step.rows for line in cells(row)][:SHOWN]
-                        jsonl = Path(folder) / "faces.jsonl"
-                        yield str(jsonl.with_suffix(".csv")), str(jsonl), text, table
-            except BatchError as error:
-                raise gr.Error(str(error), print_exception=False) from None
-
-    def show(files, threshold, annotate):
-        nothing = ("", *[offered()] * 3)
-        if not files:
-            yield "⚠️ Choose images or a zip first.", *nothing
-            return
-        with tempfile.TemporaryDirectory(prefix="batch-") as folder:
-            text, jsonl, archive = "", Path(folder) / "faces.jsonl", None
-            try:
-                for step in analyze(files, threshold, folder, thumbnails=True):
-                    if isinstance(step, str):
-                        text = step
-                        yield text, *nothing
-                        continue
-                    if annotate and step.faces:
-                        yield "Writing annotated images…", *nothing
-                        archive = jsonl.with_name("annotated.zip")
-                        write_annotated(named(files, []), jsonl, archive)
-                    yield text, report(step), offered(jsonl.with_suffix(".csv")), offered(jsonl), offered(archive)
-            except BatchError as error:  # the page says it in place
-                yield f"⚠️ {error}", *nothing
-
-    # Gradio's MCP server cannot pass on a list of files: no tool rather than one that always fails.
-    analyze_batch._mcp_type = "none"
     gr.Markdown(INTRO)
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
@@ -256,13 +211,77 @@ def tab(analyzer: FaceAnalyzer) -> None:
 
     directory.upload(lambda found: found, directory, files, **PRIVATE)
     running = button.click(
-        show, [files, threshold, annotate], [status, out, *buttons], show_progress="hidden", **PRIVATE, **LONG
+        _shower(analyzer),
+        [files, threshold, annotate],
+        [status, out, *buttons],
+        show_progress="hidden",
+        **PRIVATE,
+        **LONG,
     )
     cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
     with gr.Row(visible=False):
-        api_files, api_threshold = Files(label="files", file_count="multiple"), threshold_slider()
-        csv, jsonl, text = gr.File(label="csv"), gr.File(label="jsonl"), gr.Markdown(label="summary")
-        table = gr.Dataframe(headers=["file", "face", "age", "interval", "gender", "confidence"], label="table")
-        gr.Button().click(
-            analyze_batch, [api_files, api_threshold], [csv, jsonl, text, table], api_name="analyze_batch", **LONG
-        )
+        _endpoint(analyzer)
+
+
+def _shower(analyzer: FaceAnalyzer) -> Callable:
+    """The page's own event: status, report and downloads."""
+
+    def show(files, threshold, annotate):
+        nothing = ("", *[offered()] * 3)
+        if not files:
+            yield "⚠️ Choose images or a zip first.", *nothing
+            return
+        with tempfile.TemporaryDirectory(prefix="batch-") as folder:
+            text, jsonl, archive = "", Path(folder) / "faces.jsonl", None
+            try:
+                for step in _analyze(analyzer, files, threshold, folder, thumbnails=True):
+                    if isinstance(step, str):
+                        text = step
+                        yield text, *nothing
+                        continue
+                    if annotate and step.faces:
+                        yield "Writing annotated images…", *nothing
+                        archive = jsonl.with_name("annotated.zip")
+                        write_annotated(named(files, []), jsonl, archive)
+                    yield text, report(step), offered(jsonl.with_suffix(".csv")), offered(jsonl), offered(archive)
+            except BatchError as error:  # the page says it in place
+                yield f"⚠️ {error}", *nothing
+
+    return show
+
+
+def _endpoint(analyzer: FaceAnalyzer) -> None:
+    def analyze_batch(files, threshold=THRESHOLD) -> Iterator[tuple]:
+        """Find every face in many images and estimate their apparent age and gender.
+
+        Args:
+            files: images and zips of images.
+            threshold: minimum detection score for a face, 0.3 to 0.95.
+
+        Returns:
+            A CSV file with one line per face, a JSONL file with one line per image, a line of text, and the first rows
+            as a table.
+        """
+        if not files:
+            raise gr.Error("Choose images or a zip first.", print_exception=False)
+        # The folder goes when this ends, also when it is canceled; by then Gradio has its own copies.
+        with tempfile.TemporaryDirectory(prefix="batch-") as folder:
+            text = ""
+            try:
+                for step in _analyze(analyzer, files, threshold, folder, thumbnails=False):
+                    if isinstance(step, str):
+                        text = step
+                        yield None, None, text, None
+                    else:
+                        table = [line for row in step.rows for line in cells(row)][:SHOWN]
+                        jsonl = Path(folder) / "faces.jsonl"
+                        yield str(jsonl.with_suffix(".csv")), str(jsonl), text, table
+            except BatchError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+
+    # Gradio's MCP server cannot pass on a list of files: no tool rather than one that always fails.
+    analyze_batch._mcp_type = "none"
+    table = gr.Dataframe(headers=["file", "face", "age", "interval", "gender", "confidence"], label="table")
+    inputs = [Files(label="files", file_count="multiple"), threshold_slider()]
+    outputs = [gr.File(label="csv"), gr.File(label="jsonl"), gr.Markdown(label="summary"), table]
+    gr.Button().click(analyze_batch, inputs, outputs, api_name="analyze_batch", **LONG)

@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -117,75 +118,42 @@ def _files(folder: str, name: str, image: np.ndarray, result: dict) -> list[Path
     return paths
 
 
+def _shown(
+    analyzer: FaceAnalyzer, folder: str, name: str, photo: OpenedPhoto, threshold: float, blur_faces: bool
+) -> tuple[str, dict, list[Path]]:
+    """A photo's result as HTML and JSON, and its files for download."""
+    faces, result = answer(analyzer, photo, threshold)
+    image = cards.annotated(photo.rgb, faces, blurred=blur_faces)
+    html = cards.result(analyzer, photo.rgb, faces, result, blurred=blur_faces)
+    return html, result, _files(folder, name, image, result)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """The components that events read and write."""
+
+    current: PagePhoto
+    drop: gr.Image
+    message: gr.Markdown
+    threshold: gr.Slider
+    blurred: gr.Checkbox
+    model: gr.Radio
+    out: gr.HTML
+    files: list[gr.DownloadButton]
+    reason: gr.HTML
+    data: gr.JSON
+
+
 def tab(analyzer: FaceAnalyzer) -> None:
     """Build the tab."""
+    _connect(analyzer, _layout(analyzer))
+    # The page's own events return more than programs want.
+    with gr.Row(visible=False):
+        _analyze_endpoint(analyzer)
+        _explain_endpoint(analyzer)
 
-    def analyze_photo(photo, threshold=THRESHOLD, blur_faces=False, age_probs=False):
-        """Find every face in a photo and estimate its apparent age and gender.
 
-        Args:
-            photo: the image, as a data: URL, or the URL of a file uploaded to this server. Other URLs aren't fetched.
-            threshold: minimum detection score for a face, 0.3 to 0.95.
-            blur_faces: blur the faces in the returned image.
-            age_probs: include each face's probability for every age from 0 to 101, if the model predicts it.
-
-        Returns:
-            The annotated image, and a JSON object: faces (box [x, y, width, height] in pixels of the upright image,
-            possibly extending beyond its edges, score, age, age_low, age_high, gender, gender_probability; largest
-            first), rotation (degrees counterclockwise by which the image was rotated to find them), incomplete,
-            model, detector, elapsed_ms.
-        """
-        if photo is None:
-            raise gr.Error("Choose a photo first.", print_exception=False)
-        faces, result = answer(analyzer, photo, threshold, age_probs=age_probs)
-        return cards.annotated(photo.rgb, faces, blurred=blur_faces), result
-
-    def explain_age(photo, number=1, threshold=THRESHOLD):
-        """Show which parts of a face influence its estimated age, by covering one patch at a time.
-
-        Args:
-            photo: the image, as for analyze_photo.
-            number: index of the face, starting at 1, in the order of analyze_photo.
-            threshold: as for analyze_photo.
-
-        Returns:
-            An image of the face next to a copy in which areas that make it look older are red and areas that make it
-            look younger are blue, and a line of Markdown with the largest changes in years.
-        """
-        if photo is None:
-            raise gr.Error("Choose a photo first.", print_exception=False)
-        try:
-            return explain(analyzer, photo.rgb, int(number or 0), threshold)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def shown(folder, name, photo, threshold, blur_faces, model):
-        chosen = analyzer.with_model(model)
-        faces, result = answer(chosen, photo, threshold)
-        image = cards.annotated(photo.rgb, faces, blurred=blur_faces)
-        html = cards.result(chosen, photo.rgb, faces, result, blurred=blur_faces)
-        return html, result, _files(folder, name, image, result)
-
-    def show(opened, threshold, blur_faces, model):
-        name, photo = opened
-        with tempfile.TemporaryDirectory(prefix="photo-") as folder:  # Gradio copies the files when this yields
-            if isinstance(photo, OpenedPhoto):
-                html, result, paths = shown(folder, name, photo, threshold, blur_faces, model)
-                yield html, gr.Markdown(visible=False), result, "", *map(offered, paths)
-            else:
-                text = f"⚠️ {photo}" if isinstance(photo, PhotoError) else ""
-                yield "", gr.Markdown(text, visible=bool(text)), None, "", *[offered()] * 3
-
-    def why(opened, threshold, model, event: gr.EventData):
-        chosen, photo = analyzer.with_model(model), opened[1]
-        try:
-            image, text = explain(chosen, photo.rgb, int(event.number), threshold)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
-        close = '<button type="button" class="close" aria-label="Close">×</button>'
-        return f'{close}<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
-
+def _layout(analyzer: FaceAnalyzer) -> _Page:
     choices = model_choices(analyzer)
     # What is analyzed. The drop zone hands its photo on and is free for the next one.
     current = PagePhoto(str(FIRST), visible="hidden", elem_id="current", label="Photo")
@@ -197,7 +165,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
         elem_id="examples",
     )
     with tempfile.TemporaryDirectory(prefix="photo-") as folder:
-        html, result, paths = shown(folder, FIRST.stem, open_photo(FIRST), THRESHOLD, False, None)
+        html, result, paths = _shown(analyzer, folder, FIRST.stem, open_photo(FIRST), THRESHOLD, False)
         with gr.Row(elem_classes="split"):
             with gr.Column(scale=1, min_width=260, elem_classes="side"):
                 drop = gr.Image(
@@ -228,29 +196,97 @@ def tab(analyzer: FaceAnalyzer) -> None:
                 reason = gr.HTML(elem_id="reason", apply_default_css=False, js_on_load=_CLOSE)
                 with gr.Accordion("JSON", open=False, elem_id="data"):
                     data = gr.JSON(result, label="Output of the API endpoint /analyze_photo", elem_id="json")
+    return _Page(current, drop, message, threshold, blurred, model, out, files, reason, data)
+
+
+def _connect(analyzer: FaceAnalyzer, page: _Page) -> None:
+    def show(opened, threshold, blur_faces, model):
+        name, photo = opened
+        with tempfile.TemporaryDirectory(prefix="photo-") as folder:  # Gradio copies the files when this yields
+            if isinstance(photo, OpenedPhoto):
+                html, result, paths = _shown(analyzer.with_model(model), folder, name, photo, threshold, blur_faces)
+                yield html, gr.Markdown(visible=False), result, "", *map(offered, paths)
+            else:
+                text = f"⚠️ {photo}" if isinstance(photo, PhotoError) else ""
+                yield "", gr.Markdown(text, visible=bool(text)), None, "", *[offered()] * 3
+
+    def why(opened, threshold, model, event: gr.EventData):
+        chosen, photo = analyzer.with_model(model), opened[1]
+        try:
+            image, text = explain(chosen, photo.rgb, int(event.number), threshold)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
+        close = '<button type="button" class="close" aria-label="Close">×</button>'
+        return f'{close}<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
 
     # Without a photo (a change of source) what is there stays.
-    drop.input(None, [drop, current], [current, drop], js="(photo, before) => [photo ?? before, null]", **PRIVATE)
-    outputs = [out, message, data, reason, *files]
-    for event in (current.change, threshold.change, blurred.change, model.change):
+    page.drop.input(
+        None,
+        [page.drop, page.current],
+        [page.current, page.drop],
+        js="(photo, before) => [photo ?? before, null]",
+        **PRIVATE,
+    )
+    inputs = [page.current, page.threshold, page.blurred, page.model]
+    outputs = [page.out, page.message, page.data, page.reason, *page.files]
+    for event in (part.change for part in inputs):
         event(
-            show, [current, threshold, blurred, model], outputs, show_progress="minimal", trigger_mode="always_last",
-            show_progress_on=out, **PRIVATE, **NETWORK,
+            show, inputs, outputs, show_progress="minimal", trigger_mode="always_last", show_progress_on=page.out,
+            **PRIVATE, **NETWORK,
         )  # fmt: skip
-    current.change(None, None, None, js=_TO_RESULT, **PRIVATE)
-    out.why(why, [current, threshold, model], reason, show_progress_on=reason, **PRIVATE, **NETWORK)
-    # The page's own events return more than programs want.
-    with gr.Row(visible=False):
-        photo = Photo(label="photo")
-        number, probs = gr.Number(1, label="number", precision=0), gr.Checkbox(False, label="age_probs")
-        api_threshold, api_blur = threshold_slider(), gr.Checkbox(False, label="blur_faces")
-        image, api_json = gr.Image(format="jpeg", label="image"), gr.JSON(label="result")
-        text = gr.Markdown(label="text")
-        gr.Button().click(
-            analyze_photo,
-            [photo, api_threshold, api_blur, probs],
-            [image, api_json],
-            api_name="analyze_photo",
-            **NETWORK,
-        )
-        gr.Button().click(explain_age, [photo, number, api_threshold], [image, text], api_name="explain_age", **NETWORK)
+    page.current.change(None, None, None, js=_TO_RESULT, **PRIVATE)
+    asked = [page.current, page.threshold, page.model]
+    page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **NETWORK)
+
+
+def _analyze_endpoint(analyzer: FaceAnalyzer) -> None:
+    def analyze_photo(photo, threshold=THRESHOLD, blur_faces=False, age_probs=False):
+        """Find every face in a photo and estimate its apparent age and gender.
+
+        Args:
+            photo: the image, as a data: URL, or the URL of a file uploaded to this server. Other URLs aren't fetched.
+            threshold: minimum detection score for a face, 0.3 to 0.95.
+            blur_faces: blur the faces in the returned image.
+            age_probs: include each face's probability for every age from 0 to 101, if the model predicts it.
+
+        Returns:
+            The annotated image, and a JSON object: faces (box [x, y, width, height] in pixels of the upright image,
+            possibly extending beyond its edges, score, age, age_low, age_high, gender, gender_probability; largest
+            first), rotation (degrees counterclockwise by which the image was rotated to find them), incomplete,
+            model, detector, elapsed_ms.
+        """
+        if photo is None:
+            raise gr.Error("Choose a photo first.", print_exception=False)
+        faces, result = answer(analyzer, photo, threshold, age_probs=age_probs)
+        return cards.annotated(photo.rgb, faces, blurred=blur_faces), result
+
+    inputs = [Photo(label="photo"), threshold_slider()]
+    inputs += [gr.Checkbox(False, label="blur_faces"), gr.Checkbox(False, label="age_probs")]
+    outputs = [gr.Image(format="jpeg", label="image"), gr.JSON(label="result")]
+    gr.Button().click(analyze_photo, inputs, outputs, api_name="analyze_photo", **NETWORK)
+
+
+def _explain_endpoint(analyzer: FaceAnalyzer) -> None:
+    def explain_age(photo, number=1, threshold=THRESHOLD):
+        """Show which parts of a face influence its estimated age, by covering one patch at a time.
+
+        Args:
+            photo: the image, as for analyze_photo.
+            number: index of the face, starting at 1, in the order of analyze_photo.
+            threshold: as for analyze_photo.
+
+        Returns:
+            An image of the face next to a copy in which areas that make it look older are red and areas that make it
+            look younger are blue, and a line of Markdown with the largest changes in years.
+        """
+        if photo is None:
+            raise gr.Error("Choose a photo first.", print_exception=False)
+        try:
+            return explain(analyzer, photo.rgb, int(number or 0), threshold)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    inputs = [Photo(label="photo"), gr.Number(1, label="number", precision=0), threshold_slider()]
+    outputs = [gr.Image(format="jpeg", label="image"), gr.Markdown(label="text")]
+    gr.Button().click(explain_age, inputs, outputs, api_name="explain_age", **NETWORK)

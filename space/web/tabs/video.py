@@ -7,6 +7,7 @@ import html
 import io
 import json
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -79,64 +80,20 @@ def as_csv(result: dict) -> str:
     return buffer.getvalue()
 
 
+def _analyze(
+    analyzer: FaceAnalyzer, video: str, threshold: float, blurred: bool, folder: str
+) -> Iterator[str | VideoResult]:
+    """Progress as text, then the result; the annotated video is in `folder` then. Raises gr.Error."""
+    target = Path(folder) / f"{Path(video).stem}-faces.mp4"
+    try:
+        for step in annotate_video(analyzer, video, target, threshold=threshold, blurred=blurred):
+            yield f"{100 * step.share:.0f}%{time_left(step.seconds_left)}" if isinstance(step, Progress) else step
+    except VideoError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
 def tab(analyzer: FaceAnalyzer) -> None:
     """Build the tab."""
-
-    def analyze(video, threshold, blurred, folder):
-        """Progress as text, then the VideoResult and the annotated video's path. Raises gr.Error."""
-        target = Path(folder) / f"{Path(video).stem}-faces.mp4"
-        try:
-            for step in annotate_video(analyzer, video, target, threshold=threshold, blurred=blurred):
-                yield f"{100 * step.share:.0f}%{time_left(step.seconds_left)}" if isinstance(step, Progress) else step
-        except VideoError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def analyze_video(video, threshold=THRESHOLD, blur_faces=False):
-        """Track every person in a video and estimate their apparent age and gender.
-
-        Args:
-            video: MP4, MOV, WebM or AVI, up to 5 minutes and 200 MB.
-            threshold: minimum detection score for a face, 0.3 to 0.95.
-            blur_faces: blur the faces in the returned video.
-
-        Returns:
-            The annotated video (MP4), a JSON object: people (id, first, last and on_screen in
-            seconds, age, age_low, age_high, gender, gender_probability; longest on screen first), faces_over_time
-            ([seconds, faces shown]), frames, analyzed, seconds, model, detector, elapsed_ms; and a line of text.
-        """
-        if not video:
-            raise gr.Error("Choose a video first.", print_exception=False)
-        # The folder goes when this ends, also when it is canceled; by then Gradio has its own copy.
-        with tempfile.TemporaryDirectory(prefix="video-") as folder:
-            yield None, None, "Reading the video…"
-            for step in analyze(video, threshold, blur_faces, folder):
-                if isinstance(step, str):
-                    yield None, None, step
-                else:
-                    yield str(next(Path(folder).iterdir())), _as_json(analyzer, step), _summary(step)
-
-    def show(video, threshold, blur_faces):
-        nothing = (gr.Video(visible=False), "", None, *[offered()] * 2)
-        if not video:
-            yield "⚠️ Choose a video first.", *nothing
-            return
-        with tempfile.TemporaryDirectory(prefix="video-") as folder:
-            yield "Reading the video…", *nothing
-            try:
-                for step in analyze(video, threshold, blur_faces, folder):
-                    if isinstance(step, str):
-                        yield step, *nothing
-                        continue
-                    result, target = _as_json(analyzer, step), next(Path(folder).iterdir())
-                    table, data = (target.with_suffix(suffix) for suffix in (".csv", ".json"))
-                    table.write_text(as_csv(result), encoding="utf-8-sig", newline="")
-                    data.write_text(json.dumps(result, indent=1), encoding="utf-8")
-                    annotated = gr.Video(str(target), visible=True)
-                    page = report(step, blurred=blur_faces)
-                    yield _summary(step), annotated, page, result, offered(table), offered(data)
-            except gr.Error as error:  # the page says it in place
-                yield f"⚠️ {error.message}", *nothing
-
     gr.Markdown(LIMITS)
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
@@ -167,15 +124,70 @@ def tab(analyzer: FaceAnalyzer) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video")
 
     outputs = [status, annotated, out, data, *files]
-    running = button.click(show, [video, threshold, blurred], outputs, show_progress="hidden", **PRIVATE, **LONG)
+    running = button.click(
+        _shower(analyzer), [video, threshold, blurred], outputs, show_progress="hidden", **PRIVATE, **LONG
+    )
     cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
     with gr.Row(visible=False):
-        api_video, api_blur, api_threshold = Video(label="video"), gr.Checkbox(label="blur_faces"), threshold_slider()
-        returned, api_json, text = gr.Video(label="annotated"), gr.JSON(label="result"), gr.Markdown(label="summary")
-        gr.Button().click(
-            analyze_video, [api_video, api_threshold, api_blur], [returned, api_json, text], api_name="analyze_video",
-            **LONG,
-        )  # fmt: skip
+        _endpoint(analyzer)
+
+
+def _shower(analyzer: FaceAnalyzer) -> Callable:
+    """The page's own event: status, video, report, JSON and downloads."""
+
+    def show(video, threshold, blur_faces):
+        nothing = (gr.Video(visible=False), "", None, *[offered()] * 2)
+        if not video:
+            yield "⚠️ Choose a video first.", *nothing
+            return
+        with tempfile.TemporaryDirectory(prefix="video-") as folder:
+            yield "Reading the video…", *nothing
+            try:
+                for step in _analyze(analyzer, video, threshold, blur_faces, folder):
+                    if isinstance(step, str):
+                        yield step, *nothing
+                        continue
+                    result, target = _as_json(analyzer, step), next(Path(folder).iterdir())
+                    table, data = (target.with_suffix(suffix) for suffix in (".csv", ".json"))
+                    table.write_text(as_csv(result), encoding="utf-8-sig", newline="")
+                    data.write_text(json.dumps(result, indent=1), encoding="utf-8")
+                    annotated = gr.Video(str(target), visible=True)
+                    page = report(step, blurred=blur_faces)
+                    yield _summary(step), annotated, page, result, offered(table), offered(data)
+            except gr.Error as error:  # the page says it in place
+                yield f"⚠️ {error.message}", *nothing
+
+    return show
+
+
+def _endpoint(analyzer: FaceAnalyzer) -> None:
+    def analyze_video(video, threshold=THRESHOLD, blur_faces=False):
+        """Track every person in a video and estimate their apparent age and gender.
+
+        Args:
+            video: MP4, MOV, WebM or AVI, up to 5 minutes and 200 MB.
+            threshold: minimum detection score for a face, 0.3 to 0.95.
+            blur_faces: blur the faces in the returned video.
+
+        Returns:
+            The annotated video (MP4), a JSON object: people (id, first, last and on_screen in
+            seconds, age, age_low, age_high, gender, gender_probability; longest on screen first), faces_over_time
+            ([seconds, faces shown]), frames, analyzed, seconds, model, detector, elapsed_ms; and a line of text.
+        """
+        if not video:
+            raise gr.Error("Choose a video first.", print_exception=False)
+        # The folder goes when this ends, also when it is canceled; by then Gradio has its own copy.
+        with tempfile.TemporaryDirectory(prefix="video-") as folder:
+            yield None, None, "Reading the video…"
+            for step in _analyze(analyzer, video, threshold, blur_faces, folder):
+                if isinstance(step, str):
+                    yield None, None, step
+                else:
+                    yield str(next(Path(folder).iterdir())), _as_json(analyzer, step), _summary(step)
+
+    inputs = [Video(label="video"), threshold_slider(), gr.Checkbox(label="blur_faces")]
+    outputs = [gr.Video(label="annotated"), gr.JSON(label="result"), gr.Markdown(label="summary")]
+    gr.Button().click(analyze_video, inputs, outputs, api_name="analyze_video", **LONG)
 
 
 def _as_json(analyzer: FaceAnalyzer, result: VideoResult) -> dict:
