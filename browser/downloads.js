@@ -3,7 +3,7 @@ import {asJson} from "./face.js";
 
 /** The JSON of the API's /analyze_photo. */
 export function asResult(faces, {model, elapsed_ms, rotation}, ageProbs = false) {
-  return {faces: faces.map((face) => asJson(face, {ageProbs})), rotation, model, detector: "yunet", elapsed_ms};
+  return {faces: faces.map((face) => asJson(face, {ageProbs})), rotation, incomplete: null, model, detector: "yunet", elapsed_ms};
 }
 
 /** The table of `python -m space.batch --csv` for one photo. `columns`: of kit.json. */

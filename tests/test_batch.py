@@ -23,7 +23,7 @@ from space.batch import analyze
 from space.batch.__main__ import expanded
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, find_pictures
-from space.batch.tables import COLUMNS, spreadsheet_safe, table
+from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table
 from space.photo import PhotoError, read_photo
 
 
@@ -70,7 +70,17 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
     assert [Path(row["file"]).name for row in found] == [
         "broken.png", "group.jpg", "old.jpg", "Grüße 👋 مرحبا.JPG", "=HYPERLINK(1).jpg",
     ]  # fmt: skip
-    assert list(found[0]) == ["file", "width", "height", "faces", "error", "model", "detector", "threshold"]
+    assert list(found[0]) == [
+        "file",
+        "width",
+        "height",
+        "incomplete",
+        "faces",
+        "error",
+        "model",
+        "detector",
+        "threshold",
+    ]
     assert "readable image" in found[0]["error"] and found[0]["faces"] == []
     assert found[2]["file"].endswith("album/more.zip/inside/old.jpg")
     # What many pictures in a batch get is what each gets alone.
@@ -237,6 +247,8 @@ def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
     assert sorted(found) == ["absolute.jpg", "bomb.png", "cut.jpg", "escape.jpg"]
     assert len(found["escape.jpg"]["faces"]) == 8 and len(found["absolute.jpg"]["faces"]) == 1
     assert "too large" in found["bomb.png"]["error"] and found["cut.jpg"]["error"] is None
+    assert {name for name, row in found.items() if row["incomplete"]} == {"cut.jpg"}
+    assert table(found["cut.jpg"])[0]["incomplete"] and "incomplete" in no_faces(found["cut.jpg"] | {"faces": []})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures.zip"]
     monkeypatch.setattr(module, "MAX_MEMBERS", 2)
     with pytest.raises(BatchError, match="at most 2"):

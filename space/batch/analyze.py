@@ -15,7 +15,7 @@ from space.crop import crops
 from space.detector import THRESHOLD
 from space.estimator import BATCH
 from space.face import Face
-from space.photo import PhotoError, read_photo
+from space.photo import PhotoError, open_photo
 
 AHEAD = 8  # pictures that are read while others are predicted
 
@@ -31,7 +31,8 @@ def analyze_pictures(
     """Analyze images, faces of several in one batch; memory holds a few images at a time.
 
     Yields:
-        In order, for JSON: file, width, height (None if it can't be read), faces (as `Face.as_dict`, largest first),
+        In order, for JSON: file, width, height (None if it can't be read), incomplete (the file is damaged and
+        parts of the image are missing), faces (as `Face.as_dict`, largest first),
         error (None, or a sentence). With `thumbnails` also a list of uint8 [80, 80, 3], of a crowd only the largest.
     """
     running: deque = deque()
@@ -59,9 +60,9 @@ def _look(
     analyzer: FaceAnalyzer, picture: Picture, threshold: float, thumbnails: bool
 ) -> tuple[dict, list[Face], np.ndarray]:
     """An image's row, and the faces that wait for their estimates with their crops."""
-    row = {"file": picture.name, "width": None, "height": None, "faces": [], "error": None}
+    row = {"file": picture.name, "width": None, "height": None, "incomplete": False, "faces": [], "error": None}
     try:
-        rgb = read_photo(picture.read())
+        photo = open_photo(picture.read())
     except PhotoError as error:
         row["error"] = str(error)
     except OSError as error:
@@ -69,7 +70,8 @@ def _look(
     except MemoryError:
         row["error"] = "The image needs more memory than is available."
     else:
-        row |= {"width": rgb.shape[1], "height": rgb.shape[0]}
+        rgb = photo.rgb
+        row |= {"width": rgb.shape[1], "height": rgb.shape[0], "incomplete": photo.incomplete}
         faces = analyzer.detect(rgb, threshold=threshold)
         if len(faces) <= BATCH:
             return row, faces, crops(rgb, faces, analyzer.template)

@@ -29,10 +29,9 @@ def run_with_ray(options: argparse.Namespace) -> str:
     if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
         raise BatchError(f"There are no images in {', '.join(options.paths)}.")
     FaceAnalyzer.load(options.model, detector=options.detector)  # what is wrong is said here, not by an actor
-    texts, numbers = {"file", "gender", "error"}, {"face": pyarrow.int32()}
-    schema = pyarrow.schema(
-        [(c, pyarrow.string() if c in texts else numbers.get(c, pyarrow.float64())) for c in COLUMNS]
-    )
+    types = dict.fromkeys(("file", "gender", "error"), pyarrow.string())
+    types |= {"face": pyarrow.int32(), "incomplete": pyarrow.bool_()}
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in COLUMNS])
     model, detector, threshold = options.model, options.detector, options.threshold
 
     class Analyze:

@@ -12,7 +12,7 @@ from space.batch.pictures import BatchError
 
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
-    "error",
+    "incomplete", "error",
 )  # fmt: skip
 
 
@@ -24,7 +24,13 @@ def table(row: dict) -> list[dict]:
         | {k: v for k, v in face.items() if k in COLUMNS}
         for number, face in enumerate(row["faces"], 1)
     ]
-    return [dict.fromkeys(COLUMNS) | line | {"file": row["file"], "error": row["error"]} for line in lines or [{}]]
+    image = {key: row[key] for key in ("file", "incomplete", "error")}
+    return [dict.fromkeys(COLUMNS) | line | image for line in lines or [{}]]
+
+
+def no_faces(row: dict) -> str:
+    """Why an image's row has no faces, in a few words."""
+    return row["error"] or ("no face found; the image file is incomplete" if row["incomplete"] else "no face found")
 
 
 def spreadsheet_safe(text: str) -> str:
@@ -79,6 +85,7 @@ def finished(jsonl: Path, wanted: dict) -> set[str]:
             try:
                 row = json.loads(line)
                 name, made = row["file"], {key: row[key] for key in wanted}
+                table(row)
             except (ValueError, KeyError, TypeError):
                 raise BatchError(
                     f"{jsonl} wasn't written by this command (line {number}): choose another file."

@@ -19,7 +19,7 @@ from space.analyzer import FaceAnalyzer
 from space.annotate import draw
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import BatchError, Picture, find_pictures, is_image_file
-from space.batch.tables import settings, write_csv
+from space.batch.tables import no_faces, settings, write_csv
 from space.detector import THRESHOLD
 from space.face import Face, apparent_gender, interval_years, whole_years
 from space.photo import read_photo
@@ -53,6 +53,7 @@ class Found:
     lines: int = 0
     faces: int = 0
     unreadable: int = 0
+    incomplete: int = 0
     ages: list[float] = field(default_factory=list)
     genders: list[str] = field(default_factory=list)
 
@@ -63,6 +64,7 @@ class Found:
         self.lines += max(1, len(row["faces"]))
         self.faces += len(row["faces"])
         self.unreadable += bool(row["error"])
+        self.incomplete += row["incomplete"]
         self.ages += [face["age"] for face in row["faces"]]
         self.genders += [apparent_gender(face["gender"], face["gender_probability"]) for face in row["faces"]]
 
@@ -104,7 +106,7 @@ def cells(row: dict) -> list[list[str]]:
         ]
         for number, face in enumerate(row["faces"], 1)
     ]
-    return lines or [[row["file"], "–", "", "", row["error"] or "no face found", ""]]
+    return lines or [[row["file"], "–", "", "", no_faces(row), ""]]
 
 
 def report(found: Found) -> str:
@@ -113,7 +115,7 @@ def report(found: Found) -> str:
     lines = []
     for row in found.rows:
         if not row["faces"]:
-            file, why = html.escape(row["file"]), html.escape(row["error"] or "no face found")
+            file, why = html.escape(row["file"]), html.escape(no_faces(row))
             lines.append(f'<tr><td></td><td>{file}</td><td colspan="5" class="why-not">{why}</td></tr>')
             continue
         pictures = row.get("thumbnails") or []
@@ -183,6 +185,8 @@ def _summary(found: Found, skipped: int, seconds: float) -> str:
     text += f"in {counted(round(seconds), 'second')}."
     if found.unreadable:
         text += f" {counted(found.unreadable, 'image')} could not be read. The table gives the reason."
+    if found.incomplete:
+        text += f" {counted(found.incomplete, 'image file')} incomplete: parts of these images are missing."
     if skipped:
         text += f" {counted(skipped, 'file')} skipped (not a supported image format)."
     if found.lines > SHOWN:

@@ -103,7 +103,7 @@ def as_csv(result: dict, name: str = "photo") -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS)
     writer.writeheader()
-    writer.writerows(csv_lines({"file": name, "faces": result["faces"], "error": None}))
+    writer.writerows(csv_lines({"file": name, "error": None} | result))
     return buffer.getvalue()
 
 
