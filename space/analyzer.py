@@ -22,7 +22,6 @@ from space.estimator import BATCH, Estimator
 from space.face import Face
 from space.photo import read_photo, to_pixels
 
-MALE, FEMALE = "male", "female"
 # Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°
 # or 270° none does, upside down 9%.
 SURE = 0.9
@@ -151,8 +150,7 @@ class FaceAnalyzer:
                 age=float(age),
                 age_low=None if low is None else float(low),
                 age_high=None if high is None else float(high),
-                gender=FEMALE if p >= 0.5 else MALE,
-                gender_probability=float(max(p, 1 - p)),
+                p_female=float(p),
                 age_probs=probs,
             )
             for face, age, p, (low, high), probs in zip(

@@ -24,8 +24,7 @@ class Face:
     age: float | None = None
     age_low: float | None = None  # None until intervals are calibrated
     age_high: float | None = None
-    gender: str | None = None  # apparent: "female" or "male"
-    gender_probability: float | None = None  # of the gender named, 0.5 to 1
+    p_female: float | None = None  # probability that the apparent gender is female
     rotation: int = 0  # degrees counterclockwise by which the image was turned to find the face: 0, 90, 180 or 270
     track_id: int | None = None  # of a person in a stream
     age_probs: np.ndarray | None = None  # float32 [102], probability of each age, from networks that have it
@@ -34,6 +33,16 @@ class Face:
     def center(self) -> np.ndarray:
         """float64 [2], pixels, x and y of the box's middle."""
         return np.array(self.box[:2]) + np.array(self.box[2:]) / 2
+
+    @property
+    def gender(self) -> str | None:
+        """The likelier apparent gender, "female" or "male"; None without an estimate."""
+        return None if self.p_female is None else "female" if self.p_female >= 0.5 else "male"
+
+    @property
+    def gender_probability(self) -> float | None:
+        """Of that gender, 0.5 to 1."""
+        return None if self.p_female is None else max(self.p_female, 1 - self.p_female)
 
     @property
     def area(self) -> float:

@@ -57,10 +57,9 @@ class Track:
 
     def learn(self, face: Face) -> None:
         """Take one more answer into account: the weighted median, which no single bad frame can move."""
-        p = _p_female(face)
         low, high = (face.age if bound is None else bound for bound in (face.age_low, face.age_high))
         # A year beside the interval, so that a network without intervals weighs all alike.
-        self.answers.append((face.score / (1 + high - low) ** 2, face.age, low, high, p))
+        self.answers.append((face.score / (1 + high - low) ** 2, face.age, low, high, face.p_female))
         if self.window and len(self.answers) > self.window:
             self.answers.popleft()
         rows = np.array(self.answers)
@@ -78,7 +77,7 @@ class Track:
         self.answered = seconds
         if len(self.answers) > DOUBTS:  # before that nothing is sure enough to be contradicted
             age, _, _, p = self.shown
-            new = _p_female(face)
+            new = face.p_female
             flipped = min(new, 1 - p) >= OTHER_GENDER or min(1 - new, p) >= OTHER_GENDER
             if flipped or abs(face.age - age) > OTHER_AGE:
                 self.doubts.append((seconds, face))
@@ -93,8 +92,7 @@ class Track:
         if self.shown is None:
             return face
         age, low, high, p = self.shown
-        gender, p = ("female", p) if p >= 0.5 else ("male", 1 - p)
-        return replace(face, age=age, age_low=low, age_high=high, gender=gender, gender_probability=p)
+        return replace(face, age=age, age_low=low, age_high=high, p_female=p)
 
 
 class Tracker:
@@ -190,10 +188,6 @@ def assign(tracks: list[Track], faces: list[Face], seconds: float) -> dict[int, 
 def _placed(face: Face) -> np.ndarray:
     """float64 [4], pixels: x and y of the box's middle, width, height."""
     return np.array([*face.center, *face.box[2:]])
-
-
-def _p_female(face: Face) -> float:
-    return face.gender_probability if face.gender == "female" else 1 - face.gender_probability
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

@@ -53,7 +53,7 @@ class Nobody:
 
     def estimate(self, rgb, faces):
         assert rgb.dtype == np.uint8 and rgb.ndim == 3
-        return [Face(f.box, f.score, age=30.0, gender="male", gender_probability=0.9) for f in faces]
+        return [Face(f.box, f.score, age=30.0, p_female=0.1) for f in faces]
 
 
 def zips() -> list[bytes]:

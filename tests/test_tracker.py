@@ -17,7 +17,8 @@ def at(x, y=100.0, side=80.0, score=0.9) -> Face:
 
 def answers(age=30.0, gender="female", p=0.95):
     return lambda faces: [
-        replace(f, age=age, age_low=age - 5, age_high=age + 5, gender=gender, gender_probability=p) for f in faces
+        replace(f, age=age, age_low=age - 5, age_high=age + 5, p_female=p if gender == "female" else 1 - p)
+        for f in faces
     ]
 
 
@@ -136,7 +137,7 @@ def test_after_a_cut_everyone_is_new():
 
 def test_a_network_without_intervals():
     tracker = Tracker()
-    plain = lambda faces: [replace(f, age=20.0, gender="male", gender_probability=0.8) for f in faces]  # noqa: E731
+    plain = lambda faces: [replace(f, age=20.0, p_female=0.2) for f in faces]  # noqa: E731
     for i in range(3):
         shown = tracker.update([at(100)], i / 15, plain)
     assert shown[0].age_low is None and shown[0].age == 20 and shown[0].gender_probability == pytest.approx(0.8)

@@ -19,6 +19,7 @@ from space.face import Face  # noqa: E402
 from space.tracker import Tracker  # noqa: E402
 
 FILE = Path(__file__).with_suffix(".json")
+_ESTIMATES = ("age", "age_low", "age_high", "p_female")
 MOST = 4  # faces a frame that get a new answer
 
 
@@ -36,14 +37,11 @@ def _update(tracker: Tracker, frame: dict) -> list[dict]:
 
 
 def _answered(face: Face, answer: dict) -> Face:
-    p = answer["p_female"]
-    bounds = {key: answer[key] for key in ("age", "age_low", "age_high")}
-    return replace(face, **bounds, gender="female" if p >= 0.5 else "male", gender_probability=max(p, 1 - p))
+    return replace(face, **{key: answer[key] for key in _ESTIMATES})
 
 
 def _shown(face: Face) -> dict:
-    p = face.gender_probability if face.gender in ("female", None) else 1 - face.gender_probability
-    values = {"age": face.age, "age_low": face.age_low, "age_high": face.age_high, "p_female": p}
+    values = {key: getattr(face, key) for key in _ESTIMATES}
     rounded = {key: None if value is None else round(value, 3) for key, value in values.items()}
     return {"id": face.track_id, "box": [round(v, 2) for v in face.box]} | rounded
 

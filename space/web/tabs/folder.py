@@ -152,7 +152,9 @@ def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
 
 
 def _face(values: dict) -> Face:
-    return Face(**{**values, "box": tuple(values["box"])})
+    p = values["gender_probability"]
+    named = {key: values[key] for key in ("score", "age", "age_low", "age_high")}
+    return Face(tuple(values["box"]), **named, p_female=p if values["gender"] == "female" else 1 - p)
 
 
 def _analyze(
