@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLES, ROOT, App, assert_clear_error, free_port, python
 from gradio_client import handle_file
 from PIL import Image
-from videos import moving, write_video
+
+from tests.support import EXAMPLES, ROOT
+from tests.support.app import App, assert_clear_error, free_port, python
+from tests.support.videos import moving, write_video
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 
 import pytest
-from conftest import ROOT, python
+
+from tests.support import ROOT
+from tests.support.app import python
 
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)

@@ -1,0 +1,1 @@
+"""Tests: `space/` and `training/` mirror the packages, `support/` has what they share, `tools/` are run by hand."""

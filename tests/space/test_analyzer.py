@@ -1,0 +1,172 @@
+"""From photo to estimates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from space.analyzer import FaceAnalyzer
+from space.bundle import CARD, DEFAULT, MODELS
+from space.face import Face
+from space.photo import PhotoError, read_photo
+from tests.support import EXAMPLES, shared
+
+EMBEDDED = MODELS / DEFAULT
+
+
+PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def haar() -> FaceAnalyzer:
+    return FaceAnalyzer.load(detector="haar")
+
+
+def same_when_turned(analyzer: FaceAnalyzer, rgb: np.ndarray, quarters: int) -> list[tuple[Face, Face]]:
+    """Each face of an upright photo with the face in its place in the turned photo."""
+    height, width = rgb.shape[:2]
+    turned, pairs = analyzer.analyze(np.ascontiguousarray(np.rot90(rgb, quarters))), []
+    for face in analyzer.analyze(rgb):
+        x, y = face.center
+        middle = {1: (y, width - x), 2: (width - x, height - y), 3: (height - y, x)}[quarters]
+        same = min(turned, key=lambda f: float(np.linalg.norm(f.center - middle)), default=None)
+        if same is not None and np.linalg.norm(same.center - middle) < 0.3 * max(face.box[2:]):
+            assert face.rotation == 0 and same.rotation == 360 - 90 * quarters
+            pairs.append((face, same))
+    return pairs
+
+
+@pytest.mark.parametrize("quarters", [1, 3])  # averaged faces are as sure upside down as upright
+def test_a_turned_photo_gives_the_same_answers(quarters, yunet):
+    pairs = same_when_turned(FaceAnalyzer.load(detector=str(yunet)), read_photo(EXAMPLES / "group.jpg"), quarters)
+    assert len(pairs) == 8
+    assert all(abs(one.age - other.age) < 1 and one.gender == other.gender for one, other in pairs)
+
+
+def test_turned_group_photos_give_the_same_answers(yunet):
+    analyzer, pairs, faces = FaceAnalyzer.load(detector=str(yunet)), [], 0
+    for path in sorted(shared("photos").glob("*.jpg")):
+        rgb = read_photo(path)
+        faces += 3 * len(analyzer.detect(rgb))
+        for quarters in (1, 2, 3):
+            pairs += same_when_turned(analyzer, rgb, quarters)
+    assert faces == 222 and len(pairs) >= 0.98 * faces
+    assert np.mean([abs(one.age - other.age) for one, other in pairs]) < 1
+    assert np.mean([one.gender == other.gender for one, other in pairs]) >= 0.97
+
+
+def test_what_analyze_takes_is_checked():
+    analyzer = FaceAnalyzer.load(detector="haar")
+    rgb = np.zeros((40, 40, 3), np.uint8)
+    for wrong in ({"threshold": None}, {"threshold": "high"}, {"threshold": 2}, {"threshold": float("nan")}):
+        with pytest.raises(ValueError, match="threshold"):
+            analyzer.analyze(rgb, **wrong)
+    with pytest.raises(ValueError, match="quarters"):
+        analyzer.detect(rgb, quarters=4)
+
+
+def test_pillow_images_are_read_like_files():
+    analyzer = FaceAnalyzer.load(detector="haar")
+    with Image.open(EXAMPLES / "group.jpg") as image:
+        grey = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        clear = image.convert("RGBA")
+    clear.putalpha(0)
+    assert len(analyzer.analyze(grey)) == 8
+    assert analyzer.analyze(clear) == []  # white, as the file
+
+
+def test_faces_come_largest_first_in_pixels_of_the_photo(haar):
+    photo = read_photo(EXAMPLES / "group.jpg")
+    faces = haar.analyze(photo)
+    assert len(faces) == 8
+    assert [f.area for f in faces] == sorted((f.area for f in faces), reverse=True)
+    for face in faces:
+        x, y, width, height = face.box
+        assert 0 <= x + width / 2 <= photo.shape[1] and 0 <= y + height / 2 <= photo.shape[0]
+        assert 0 <= face.age <= 116 and face.gender in ("female", "male")
+        assert 0.5 <= face.gender_probability <= 1
+        assert 0 <= face.age_low < face.age_high
+    assert json.dumps([f.as_dict() for f in faces])
+
+
+def test_one_batch_answers_as_single_faces_do(haar):
+    photo = read_photo(EXAMPLES / "group.jpg")
+    together = haar.analyze(photo)
+    alone = [haar.estimate(photo, [face])[0] for face in together]
+    np.testing.assert_allclose([f.age for f in together], [f.age for f in alone], atol=1e-3)
+    assert len({round(f.age, 2) for f in together}) > 3
+
+
+def test_wrong_arrays_are_refused(haar):
+    shapes = ((10, 10), np.uint8), ((10, 10, 4), np.uint8), ((10, 10, 3), np.float64), ((0, 5, 3), np.uint8)
+    for wrong in (np.zeros(*shape) for shape in shapes):
+        with pytest.raises(ValueError, match="uint8"):
+            haar.analyze(wrong)
+    estimator = haar.estimator
+    with pytest.raises(ValueError, match="uint8"):
+        estimator.predict(np.zeros((1, 100, 100, 3), np.uint8))
+    empty = estimator.predict(np.zeros((0, 200, 200, 3), np.uint8))
+    assert empty["age"].shape == (0,)
+
+
+def test_age_rises_with_the_band_of_the_examples(haar):
+    """The averaged faces look as old as the faces they were made of."""
+    means = {}
+    for path in PORTRAITS:
+        _, low, high, gender = path.stem.split("-")
+        faces = haar.analyze(read_photo(path))
+        means.setdefault((int(low), int(high)), []).append(faces[0].age)
+        # Children are left out: the network calls the averaged boy a girl, as it does many children (RESULTS.md).
+        assert faces[0].gender == gender or int(high) < 10, path.stem
+    ages = [np.mean(means[band]) for band in sorted(means)]
+    assert ages == sorted(ages), means
+    assert ages[0] < 16 and ages[-1] > 50, means
+
+
+def test_without_calibration_nothing_is_made_up(copy):
+    edit(copy, calibration=None)
+    face = FaceAnalyzer.load(str(copy), detector="haar").analyze(read_photo(PORTRAITS[0]))[0]
+    assert face.age_low is None and face.age_high is None and face.age > 0
+    assert face.as_dict()["age_low"] is None
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the embedded bundle, to be broken."""
+    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
+
+
+def edit(folder, **changes) -> None:
+    card = json.loads((folder / CARD).read_text())
+    card.update(changes)
+    (folder / CARD).write_text(json.dumps(card))
+
+
+def test_an_explanation_shows_where_the_answer_comes_from():
+    """A made-up network that looks at one corner only: nothing but that corner must be colored."""
+    from space.explain import occlusion_map, overlay
+
+    class Corner:
+        def predict(self, crops):
+            return {"age": 50 + crops[:, 20:60, 140:180].astype(np.float32).std(axis=(1, 2, 3))}
+
+    crop = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    years, older, younger = occlusion_map(Corner(), crop)
+    assert years.shape == (200, 200) and years[40, 160] > 5
+    assert older >= years.max() and 0 <= younger < 1
+    assert np.abs(years[120:, :100]).max() < 0.01
+    colored = overlay(crop, years)
+    red = colored[..., 0].astype(int) - colored[..., 2]
+    assert colored.dtype == np.uint8 and red[40, 160] > 60 and abs(red[150, 50]) < 3
+
+
+def test_a_pillow_image_and_a_path_are_analyzed_like_an_array(haar):
+    expected = [face.as_dict() for face in haar.analyze(read_photo(PORTRAITS[0]))]
+    for source in (PORTRAITS[0], str(PORTRAITS[0]), Image.open(PORTRAITS[0])):
+        assert [face.as_dict() for face in haar.analyze(source)] == expected
+    with pytest.raises(PhotoError, match="There is no file"):
+        haar.analyze("gone.jpg")

@@ -1,0 +1,66 @@
+"""Faces drawn, labeled, blurred and listed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from space.analyzer import FaceAnalyzer
+from space.annotate import blur, draw, label
+from space.face import Face, whole_years
+from space.photo import read_photo
+from space.web.tabs.folder import cells
+from tests.support import EXAMPLES
+
+
+@pytest.fixture(scope="module")
+def haar() -> FaceAnalyzer:
+    return FaceAnalyzer.load(detector="haar")
+
+
+def test_drawing_leaves_the_photo_alone_and_marks_each_face(haar):
+    photo = read_photo(EXAMPLES / "group.jpg")
+    before = photo.copy()
+    faces = haar.analyze(photo)
+    drawn = draw(photo, faces)
+    np.testing.assert_array_equal(photo, before)
+    assert drawn.shape == photo.shape and drawn.dtype == np.uint8
+    for face in faces:
+        x, y, width, _ = (int(v) for v in face.box)
+        line = drawn[max(0, y), max(0, x) : x + width].astype(int) - photo[max(0, y), max(0, x) : x + width]
+        assert (np.abs(line).sum(1) > 20).mean() > 0.5
+    assert draw(photo, []).shape == photo.shape
+
+
+def test_picture_and_table_show_the_same_age():
+    for age in (3.46, 18.54, 29.449, 40.5, 61.95):
+        face = Face((0.0, 0.0, 9.0, 9.0), 1.0, age=age, age_low=1.0, age_high=9.0, p_female=0.1)
+        assert label(face) == f"male, {cells({'file': '', 'faces': [face.as_dict()]})[0][2]}"
+        assert abs(int(label(face).split()[1]) - age) <= 0.55
+    assert [whole_years(age) for age in (2.5, 3.5, 18.54, 0.0, 61.44)] == ["3", "4", "19", "0", "61"]
+
+
+def test_an_uncertain_gender_is_shown_as_such():
+    photo = np.full((100, 100, 3), 255, np.uint8)
+    box = (20.0, 20.0, 50.0, 50.0)
+    sure, unsure = (Face(box, 1.0, age=30.0, p_female=p) for p in (0.9, 0.6))
+    assert label(sure) == "female, 30" and label(unsure) == "uncertain, 30"
+    assert not np.array_equal(draw(photo, [sure]), draw(photo, [unsure]))
+
+
+def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():
+    photo = np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+    before = photo.copy()
+    box = (150.0, 100.0, 100.0, 100.0)
+    blurred = blur(photo, [Face(box, 0.9)])
+    assert np.array_equal(photo, before) and photo[100:200, 150:250].std() > 70
+    assert blurred[120:180, 170:230].std() < 8  # of 36 patches of some hundred pixels each
+    assert np.array_equal(blurred[:70], photo[:70]) and np.array_equal(blurred[:, 280:], photo[:, 280:])
+    outside = [Face((-50.0, -50.0, 80.0, 80.0), 0.9), Face((5000.0, 5000.0, 10.0, 10.0), 0.9)]
+    assert blur(photo, outside).shape == photo.shape
+
+
+def test_a_photo_s_table_holds_no_formula():
+    from space.web.tabs.photo import as_csv
+
+    assert "'=HYPERLINK" in as_csv({"faces": [], "incomplete": False}, "=HYPERLINK(1)")

@@ -1,0 +1,367 @@
+"""Folders and zips → tables: nothing lost, nothing twice, also after a kill; and the same as a Ray Data pipeline."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from space.analyzer import FaceAnalyzer
+from space.batch import analyze
+from space.batch.__main__ import expanded
+from space.batch.analyze import analyze_pictures
+from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, find_pictures
+from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table
+from space.photo import PhotoError, read_photo
+from tests.support import EXAMPLES, ROOT
+from tests.support.app import assert_clear_error, python
+
+
+@pytest.fixture(scope="module")
+def analyzer():
+    return FaceAnalyzer.load(detector="haar")
+
+
+@pytest.fixture
+def album(tmp_path) -> Path:
+    """Four pictures that can be read, one that cannot, and what is none."""
+    folder = tmp_path / "album"
+    (folder / "deeper" / "still").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    shutil.copy(EXAMPLES / "group.jpg", folder / "group.jpg")
+    shutil.copy(EXAMPLES / "age-20-26-male.jpg", folder / "deeper" / "Grüße 👋 مرحبا.JPG")
+    shutil.copy(EXAMPLES / "age-42-50-male.jpg", folder / "deeper" / "still" / "=HYPERLINK(1).jpg")
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".DS_Store").write_bytes(b"no picture")
+    shutil.copy(EXAMPLES / "group.jpg", folder / ".hidden" / "group.jpg")
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.write(EXAMPLES / "age-68-80-female.jpg", "inside/old.jpg")
+        archive.writestr("__MACOSX/inside/._old.jpg", "x")
+        archive.writestr("../../escape.txt", "x")
+    return folder
+
+
+def batch(*arguments, **kwargs):
+    return python("-m", "space.batch", *arguments, "--detector", "haar", **kwargs)
+
+
+def rows(jsonl: Path) -> list[dict]:
+    return [json.loads(line) for line in jsonl.read_text().splitlines()]
+
+
+def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
+    result = batch(album, "--csv", tmp_path / "t" / "faces.csv", "--jsonl", tmp_path / "t" / "faces.jsonl")
+    assert result.returncode == 0, result.stderr
+    assert "5 images, 11 faces, 1 unreadable image" in result.stdout and "broken.png" in result.stderr
+    # notes.txt, .DS_Store, and in the zip __MACOSX/inside/._old.jpg and escape.txt
+    assert "4 files skipped" in result.stdout
+    found = rows(tmp_path / "t" / "faces.jsonl")
+    assert [Path(row["file"]).name for row in found] == [
+        "broken.png", "group.jpg", "old.jpg", "Grüße 👋 مرحبا.JPG", "=HYPERLINK(1).jpg",
+    ]  # fmt: skip
+    assert list(found[0]) == [
+        "file",
+        "width",
+        "height",
+        "incomplete",
+        "faces",
+        "error",
+        "model",
+        "detector",
+        "threshold",
+    ]
+    assert "readable image" in found[0]["error"] and found[0]["faces"] == []
+    assert found[2]["file"].endswith("album/more.zip/inside/old.jpg")
+    # What many pictures in a batch get is what each gets alone.
+    alone = [face.as_dict() for face in analyzer.analyze(read_photo(EXAMPLES / "group.jpg"))]
+    for one, many in zip(alone, found[1]["faces"], strict=True):
+        assert one["box"] == many["box"] and one["gender"] == many["gender"] and abs(one["age"] - many["age"]) < 0.11
+    with open(tmp_path / "t" / "faces.csv", newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == list(COLUMNS) and len(lines) == 11 + 1
+    assert lines[0]["error"] and not lines[0]["face"]
+    assert [line["face"] for line in lines if line["file"].endswith("group.jpg")] == [str(n) for n in range(1, 9)]
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["faces.csv", "faces.jsonl"]
+
+
+def test_names_that_a_spreadsheet_would_run_are_defused(album, tmp_path):
+    os.rename(album / "group.jpg", album / "@group.jpg")
+    result = subprocess.run(
+        [sys.executable, "-m", "space.batch", "@group.jpg", "--csv", str(tmp_path / "t.csv"), "--detector", "haar"],
+        cwd=album, env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "\n'@group.jpg,1," in (tmp_path / "t.csv").read_text()
+    assert [spreadsheet_safe(text) for text in ("=1", "+1", "-1", "@a", "\t=1", "a=1")] == [
+        "'=1", "'+1", "'-1", "'@a", "'\t=1", "a=1",
+    ]  # fmt: skip
+
+
+def test_more_of_the_same_goes_into_the_same_table(album, tmp_path):
+    out = ("--csv", tmp_path / "faces.csv", "--jsonl", tmp_path / "faces.jsonl")
+    batch(album / "group.jpg", *out)
+    result = batch(album, *out)
+    assert "4 images, 3 faces" in result.stdout and "1 already done" in result.stdout
+    assert len(rows(tmp_path / "faces.jsonl")) == 5
+    with open(tmp_path / "faces.csv", newline="", encoding="utf-8-sig") as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on(tmp_path):
+    album = tmp_path / "album"
+    album.mkdir()
+    for i in range(120):
+        shutil.copy(EXAMPLES / ("group.jpg" if i % 10 == 0 else "age-20-26-male.jpg"), album / f"{i:03d}.jpg")
+    whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    assert batch(album, "--jsonl", whole, "--csv", tmp_path / "whole.csv").returncode == 0
+    command = [sys.executable, "-m", "space.batch", album, "--jsonl", part, "--csv", tmp_path / "part.csv"]
+    kills = 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*map(str, command), "--detector", "haar"], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        before = part.stat().st_size if part.exists() else 0
+        while process.poll() is None and (not part.exists() or part.stat().st_size == before):
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        assert process.returncode != 0 or part.exists()
+    assert kills == 3 and 0 < part.read_bytes().count(b"\n") < 120 and not (tmp_path / "part.csv").exists()
+    with open(part, "ab") as file:
+        file.write(b'{"file": "half a li')  # what a kill within a write leaves
+    result = batch(album, "--jsonl", part, "--csv", tmp_path / "part.csv")
+    assert result.returncode == 0 and "already done" in result.stdout, result.stderr
+
+    def comparable(path):
+        # Faces of other batches differ in the last digit.
+        return [(r["file"], len(r["faces"]), [round(f["age"]) for f in r["faces"]]) for r in rows(path)]
+
+    assert [name for name, *_ in comparable(part)] == [name for name, *_ in comparable(whole)]
+    assert sum(a != b for a, b in zip(comparable(part), comparable(whole), strict=True)) <= 2
+    assert len((tmp_path / "part.csv").read_text().splitlines()) == len(
+        (tmp_path / "whole.csv").read_text().splitlines()
+    )
+    assert not list(tmp_path.glob("*.part*")) and not list(tmp_path.glob("*.lock"))
+
+
+@pytest.mark.slow
+def test_a_thousand_pictures_take_no_more_memory_than_a_hundred(tmp_path):
+    program = (
+        "import resource, sys; from space.batch.__main__ import main; assert main(sys.argv[1:]) == 0; "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    peak = {}
+    with Image.open(EXAMPLES / "age-20-26-male.jpg") as photo:
+        photo.resize((120, 120)).save(tmp_path / "face.png")
+    for count in (100, 1000):
+        album = tmp_path / str(count)
+        album.mkdir()
+        for i in range(count):
+            (album / f"{i:04d}.png").symlink_to(tmp_path / "face.png")
+        result = python("-c", program, album, "--csv", tmp_path / f"{count}.csv", "--detector", "haar")
+        assert result.returncode == 0, result.stderr
+        assert f"{count:,} images, {count:,} faces, 0 unreadable" in result.stdout
+        peak[count] = int(result.stdout.split()[-1])
+    assert peak[1000] < peak[100] + 60, peak  # MB
+
+
+def test_what_cannot_be_done_is_said_and_nothing_is_touched(album, tmp_path):
+    jsonl = tmp_path / "faces.jsonl"
+    assert_clear_error(batch(tmp_path / "gone", "--csv", tmp_path / "a.csv"), "doesn't exist")
+    (tmp_path / "bad.zip").write_bytes(b"PK no zip")
+    assert_clear_error(batch(tmp_path / "bad.zip", "--csv", tmp_path / "a.csv"), "bad.zip", "not a readable zip")
+    jsonl.write_text('{"name": "mine"}\n')
+    assert_clear_error(batch(album, "--jsonl", jsonl), "choose a")
+    assert jsonl.read_text() == '{"name": "mine"}\n'
+    jsonl.unlink()
+    assert batch(album / "group.jpg", "--jsonl", jsonl).returncode == 0
+    before = jsonl.read_bytes()
+    assert_clear_error(batch(album, "--jsonl", jsonl, "--threshold", "0.5"), "made with", "0.7")
+    from filelock import FileLock
+
+    with FileLock(f"{jsonl}.lock"):
+        assert_clear_error(batch(album, "--jsonl", jsonl), "Another run")
+    assert jsonl.read_bytes() == before
+    for arguments in ((album,), (album, "--parquet", tmp_path / "p"), (album, "--ray", "--csv", jsonl)):
+        result = batch(*arguments)
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+def test_foreign_files_stay_and_names_are_checked_first(album, tmp_path):
+    precious = tmp_path / "precious.json"
+    precious.write_text('{"my": "precious data"}')  # without a newline, as json.dump leaves it
+    assert_clear_error(batch(album, "--jsonl", precious), "choose a")
+    assert precious.read_text() == '{"my": "precious data"}'
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "empty").mkdir()
+    same = tmp_path / "same.csv"
+    for arguments in (
+        ("--csv", tmp_path / "folder.csv"),
+        ("--csv", album / "group.jpg"),
+        ("--csv", same, "--jsonl", same),
+    ):
+        assert_clear_error(batch(album, *arguments), "can't be an output file")
+    assert_clear_error(batch(tmp_path / "empty", "--csv", same), "no images")
+    assert not same.exists() and (album / "group.jpg").read_bytes() == (EXAMPLES / "group.jpg").read_bytes()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert_clear_error(batch(tmp_path / "pipe.jpg", "--csv", same), "isn't a readable file")
+
+
+def test_folders_are_searched_whole_and_each_picture_once(album):
+    (album / "link").symlink_to(album / "deeper", target_is_directory=True)
+    (album / "circle").symlink_to(album, target_is_directory=True)
+    (album / "bad.zip").write_bytes(b"PK no zip")
+    found = [picture.name for picture in find_pictures([album, album / "group.jpg", album / "deeper"])]
+    assert len(found) == len(set(found)) == 6 and f"{album}/bad.zip" in found
+    with pytest.raises(PhotoError, match="not a readable zip"):
+        next(p for p in find_pictures([album]) if p.name.endswith("bad.zip")).read()
+
+
+def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
+    from space.batch import pictures as module
+
+    path = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../../escape.jpg", (EXAMPLES / "group.jpg").read_bytes())
+        archive.writestr("/absolute.jpg", (EXAMPLES / "age-20-26-male.jpg").read_bytes())
+        archive.writestr("bomb.png", b"\0" * 3_000_000)
+        archive.writestr("inner.zip", b"PK")
+        archive.writestr("cut.jpg", (EXAMPLES / "group.jpg").read_bytes()[:9000])
+    monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
+    found = {Path(row["file"]).name: row for row in analyze_pictures(analyzer, find_pictures([path]))}
+    assert sorted(found) == ["absolute.jpg", "bomb.png", "cut.jpg", "escape.jpg"]
+    assert len(found["escape.jpg"]["faces"]) == 8 and len(found["absolute.jpg"]["faces"]) == 1
+    assert "too large" in found["bomb.png"]["error"] and found["cut.jpg"]["error"] is None
+    assert {name for name, row in found.items() if row["incomplete"]} == {"cut.jpg"}
+    assert table(found["cut.jpg"])[0]["incomplete"] and "incomplete" in no_faces(found["cut.jpg"] | {"faces": []})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures.zip"]
+    monkeypatch.setattr(module, "MAX_MEMBERS", 2)
+    with pytest.raises(BatchError, match="at most 2"):
+        find_pictures([path])
+    assert table(found["bomb.png"])[0]["error"]
+
+
+def test_a_zip_whose_list_alone_would_fill_the_memory_is_refused(tmp_path):
+    path = tmp_path / "huge.zip"
+    entry = b"PK\x01\x02" + bytes(24) + b"\x05\x00" + bytes(16) + b"a.jpg"
+    count = 1_000_000
+    end = b"PK\x05\x06" + bytes(4) + b"\xff\xff" * 2 + (count * len(entry)).to_bytes(4, "little") + bytes(6)
+    path.write_bytes(entry * count + end)
+    with pytest.raises(BatchError, match="too many files"):
+        find_pictures([path])
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for number in range(MAX_MEMBERS + 1):
+            archive.writestr(f"{number}.jpg", b"")
+    with pytest.raises(BatchError, match="100,001 images"):
+        find_pictures([tmp_path / "many.zip"])
+
+
+def test_names_in_a_zip_lead_nowhere(tmp_path):
+    names = ["../../up.jpg", "/etc/root.jpg", "a/../../b.jpg", "C:\\win.jpg", "=cmd|calc.jpg", "\u202egpj.exe.jpg"]
+    with zipfile.ZipFile(tmp_path / "slip.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"no picture")
+        link = zipfile.ZipInfo("link.jpg")
+        link.external_attr = 0o120777 << 16  # a symbolic link to what its content names
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("nameless", b"x")
+        archive.infolist()[-1].filename = ""  # found by the fuzzer: zipfile's own is_dir() fails on it
+        inner = io.BytesIO()
+        with zipfile.ZipFile(inner, "w") as nested:
+            nested.writestr("deep.jpg", b"x")
+        archive.writestr("inner.zip", inner.getvalue())
+    before = set(tmp_path.parent.rglob("*"))
+    pictures = find_pictures([tmp_path / "slip.zip"])
+    assert len(pictures) == len(names) + 1  # zips within zips are not opened
+    contents = {picture.name.rsplit("/", 1)[-1]: picture.read() for picture in pictures}
+    assert contents.pop("link.jpg") == b"/etc/passwd"  # the link's own bytes, not what it points at
+    assert set(contents.values()) == {b"no picture"}
+    assert set(tmp_path.parent.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_as_parquet(album, tmp_path):
+    pytest.importorskip("ray", reason='needs Ray Data: pip install "ray[data]"')
+    import pyarrow.parquet
+
+    (album / "more.zip").unlink()  # Ray reads files
+    assert batch(album, "--csv", tmp_path / "faces.csv").returncode == 0
+    result = batch(album, "--ray", "--parquet", tmp_path / "parquet", timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = pyarrow.parquet.read_table(tmp_path / "parquet").to_pylist()
+    with open(tmp_path / "faces.csv", newline="", encoding="utf-8-sig") as file:
+        expected = {(Path(line["file"]).name.lstrip("'"), line["face"]): line for line in csv.DictReader(file)}
+    assert len(lines) == len(expected) == 11
+    for line in lines:
+        other = expected[Path(line["file"]).name, "" if line["face"] is None else str(line["face"])]
+        assert (line["gender"] or "") == other["gender"] and bool(line["error"]) == bool(other["error"])
+        assert line["age"] is None or abs(line["age"] - float(other["age"])) < 0.11
+    assert_clear_error(batch(album, "--ray", "--parquet", tmp_path / "parquet", timeout=300), "not empty")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_zipfile_would_decompress_whole_are_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "many.zip", "w", method) as archive:
+        archive.write(EXAMPLES / "group.jpg", "group.jpg")
+        archive.writestr("unnamed", (EXAMPLES / "group.jpg").read_bytes())
+    skipped: list[str] = []
+    (picture,) = find_pictures([tmp_path / "many.zip"], skipped)
+    with pytest.raises(PhotoError, match="Deflate"):
+        picture.read()
+    assert [Path(name).name for name in skipped] == ["unnamed"]
+
+
+def test_members_of_one_name_are_all_analyzed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a.jpg", b"one")
+        archive.writestr("a.jpg", b"two")
+    found = find_pictures([tmp_path / "twice.zip"])
+    assert [Path(picture.name).name for picture in found] == ["a.jpg", "a.jpg (2)"]
+    assert [picture.read() for picture in found] == [b"one", b"two"]
+
+
+def test_names_that_look_like_patterns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("[a].jpg", "a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert expanded("[a].jpg") == ["[a].jpg"]
+    assert expanded("[ab].jpg") == ["a.jpg", "b.jpg"]
+    assert expanded("none*.jpg") == ["none*.jpg"]
+    with pytest.raises(BatchError, match="empty"):
+        find_pictures([""])
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path):
+    (tmp_path / "\x1b]0;name\x07.jpg").write_bytes(b"no image")
+    shutil.copy(EXAMPLES / "age-20-26-male.jpg", tmp_path)
+    result = batch(tmp_path, "--csv", tmp_path.parent / "names.csv")
+    assert result.returncode == 0 and "\x1b" not in result.stderr and "]0;name" in result.stderr
+
+
+def test_a_crowd_is_estimated_without_keeping_its_crops(analyzer, monkeypatch):
+    monkeypatch.setattr(analyze, "BATCH", 3)
+    content = (EXAMPLES / "group.jpg").read_bytes()
+    row, other = analyze.analyze_pictures(analyzer, [Picture("a", lambda: content), Picture("b", lambda: content)])
+    assert len(row["faces"]) == 8 and row["faces"] == other["faces"]
+
+
+def test_a_console_without_all_letters_is_no_reason_to_fail():
+    code = "from space.text import tolerate_console; tolerate_console(); print('4.29 \u2192 4.24 \U0001f44b')"
+    result = python("-c", code, env={"PYTHONIOENCODING": "cp1252"})
+    assert result.returncode == 0 and "4.29 \\u2192 4.24" in result.stdout, result.stderr

@@ -1,0 +1,126 @@
+"""Bundles and their faults."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from space.analyzer import FaceAnalyzer
+from space.bundle import CARD, DEFAULT, MODELS, open_bundle
+from space.download import BundleError, sha256_of
+from space.estimator import Estimator
+from space.photo import read_photo
+from tests.support import EXAMPLES, ROOT, SHARED, shared
+
+EMBEDDED = MODELS / DEFAULT
+
+
+@pytest.fixture(scope="module")
+def haar() -> FaceAnalyzer:
+    return FaceAnalyzer.load(detector="haar")
+
+
+def test_serving_imports_no_tensorflow_and_nothing_of_training():
+    code = (
+        "import sys; import space.web.page; from space.analyzer import FaceAnalyzer; import numpy as np; "
+        "FaceAnalyzer.load(detector='haar').analyze(np.zeros((90, 90, 3), np.uint8)); "
+        "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'keras', 'training', 'jax', 'torch')])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the embedded bundle, to be broken."""
+    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
+
+
+def test_the_embedded_bundle_is_whole_and_small():
+    bundle = open_bundle()
+    assert bundle.source == "embedded"
+    assert sum(p.stat().st_size for p in EMBEDDED.rglob("*") if p.is_file()) <= 12_000_000
+    assert all(path.stat().st_size <= 8_500_000 for path in EMBEDDED.rglob("*.onnx"))
+    assert bundle.model_path.name == "model.int8.onnx" and bundle.model_path.stat().st_size < 2_500_000
+    assert set(bundle.card["files"]) == {
+        p.relative_to(EMBEDDED).as_posix() for p in EMBEDDED.rglob("*") if p.is_file() and p.name != CARD
+    }
+    assert Estimator(bundle.model_path).size == bundle.card["input"]["size"][0] == 200
+
+
+def edit(folder, **changes) -> None:
+    card = json.loads((folder / CARD).read_text())
+    card.update(changes)
+    (folder / CARD).write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        (lambda f: (f / "model.onnx").write_bytes(b"x" * 1000), "model.onnx is damaged"),
+        (lambda f: (f / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
+        (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json is damaged"),
+        (lambda f: (f / CARD).unlink(), "a model bundle"),
+        (lambda f: (f / CARD).write_text("{"), "cannot be read"),
+        (lambda f: (f / CARD).write_text("[]"), "not the card"),
+        (lambda f: edit(f, format=99), "update the app"),
+        (lambda f: edit(f, serve="other.onnx"), "does not list it"),
+        (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
+        (lambda f: edit(f, serve=["a"]), "wrong type"),
+        (lambda f: edit(f, files={"a\0b": {"sha256": "0"}}), "wrong type"),
+        (lambda f: edit(f, crop={"size": 200}), "crop template"),
+        (lambda f: edit(f, calibration={"age": {}}), "calibration"),
+    ],
+)
+def test_broken_bundles_are_named(copy, breaks, words):
+    breaks(copy)
+    with pytest.raises(BundleError, match=words):
+        FaceAnalyzer.load(str(copy), detector="haar")
+
+
+def test_a_file_that_is_no_network_is_told(copy):
+    (copy / "model.int8.onnx").write_bytes(b"garbage")
+    card = json.loads((copy / CARD).read_text())
+    card["files"]["model.int8.onnx"]["sha256"] = sha256_of(copy / "model.int8.onnx")
+    edit(copy, files=card["files"])
+    with pytest.raises(BundleError, match="cannot be opened"):
+        FaceAnalyzer.load(str(copy), detector="haar")
+
+
+def test_what_is_neither_folder_nor_hub_id():
+    for wrong in ("no/such/folder", "nowhere", "a b/c", str(ROOT / "README.md")):
+        with pytest.raises(BundleError, match="No model at"):
+            open_bundle(wrong)
+
+
+def test_shared_is_not_needed_and_not_in_the_repository():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not tracked:
+        pytest.skip("no git checkout")
+    assert not [name for name in tracked if "yunet" in name.lower() and name.endswith(".onnx")]
+    if SHARED.exists():
+        ours = {sha256_of(ROOT / n) for n in tracked if n.endswith((".jpg", ".png")) and (ROOT / n).exists()}
+        assert not ours & {sha256_of(p) for p in (SHARED / "photos").glob("*.jpg")}
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in MODELS.glob("*/predict.py")))
+def test_the_bundle_s_own_predict_answers_as_the_app(name, yunet):
+    """`predict.py` stands alone: its answers are those of FaceAnalyzer."""
+    specification = importlib.util.spec_from_file_location("predict", MODELS / name / "predict.py")
+    alone = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(alone)
+    predictor, analyzer = alone.Predictor(MODELS / name, yunet), FaceAnalyzer.load(name, detector=str(yunet))
+    for path in (EXAMPLES / "group.jpg", shared("photos/18.jpg")):
+        rgb = read_photo(path)
+        ours, theirs = analyzer.analyze(rgb), predictor.predict(rgb)
+        assert len(ours) == len(theirs)
+        for face, other in zip(ours, theirs, strict=True):
+            # The app also looks for large faces in a smaller image, whose landmarks differ by a pixel.
+            assert abs(face.age - other["age"]) < 1.5 and face.gender == other["gender"]
+            assert abs(face.age_low - other["age_low"]) <= 3 and abs(face.age_high - other["age_high"]) <= 3
+            assert face.gender_probability == pytest.approx(other["gender_probability"], abs=0.06)

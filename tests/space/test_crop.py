@@ -1,0 +1,67 @@
+"""Crops in the framing of UTKFace."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from space.crop import crop, load_template, similarity
+from space.detector import Haar, YuNet
+from space.face import Face
+from training.data.decode import decode
+from training.data.load import load_utkface
+
+
+def test_similarity_recovers_a_known_transform():
+    points = np.random.default_rng(0).uniform(0, 100, (5, 2))
+    angle, scale, shift = 0.4, 1.7, np.array([12.0, -5.0])
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = similarity(points, scale * points @ rotation.T + shift)
+    np.testing.assert_allclose(matrix, np.column_stack([scale * rotation, shift]), atol=1e-9)
+    assert np.isfinite(similarity(np.ones((5, 2)), points)).all()  # all points in one place
+
+
+@pytest.mark.parametrize("scale", [0.2, 0.7, 1.0, 3.0])
+@pytest.mark.parametrize("angle", [0, 25, -40])
+def test_a_crop_undoes_how_the_face_lies_in_the_photo(scale, angle):
+    """A chip laid into a photo at any size and turn comes out as it was."""
+    template = load_template()
+    chip = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8), (0, 0), 12)
+    chip = cv2.normalize(chip, None, 0, 255, cv2.NORM_MINMAX)
+    matrix = cv2.getRotationMatrix2D((100, 100), angle, scale)
+    matrix[:, 2] += 500
+    photo = cv2.warpAffine(chip, matrix, (1200, 1200), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    landmarks = template.landmarks @ matrix[:, :2].T.astype(np.float32) + matrix[:, 2].astype(np.float32)
+    found = crop(photo, Face((0, 0, 1, 1), 1.0, landmarks), template)
+    assert found.shape == (200, 200, 3) and found.dtype == np.uint8
+    assert np.abs(found.astype(int) - chip)[20:-20, 20:-20].mean() < 6
+
+
+def test_a_face_over_the_edge_is_cropped_all_the_same():
+    photo = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    for box in ((-50, -50, 120, 120), (90, 90, 60, 60), (400, 400, 50, 50)):
+        assert crop(photo, Face(box, 1.0), load_template()).shape == (200, 200, 3)
+
+
+def test_chips_are_framed_alike_by_both_detectors(utkface, yunet):
+    """The templates bring test chips back to themselves: the framing that the network learned."""
+    from training.data import framing
+
+    _, chips = decode(load_utkface(utkface, split="validation")[0].limit(60))
+    template = load_template()
+    for detector, limit in ((YuNet(yunet), 8.0), (Haar(), 16.0)):
+        offsets = []
+        for face in framing.seen(detector, chips, 1.0):
+            if face is None:
+                continue
+            if face.landmarks is not None:
+                here = face.landmarks - framing.MARGIN
+                matrix = similarity(here, template.landmarks)
+                offsets.append(np.abs(matrix @ [100, 100, 1] - 100).max())
+            else:
+                center = np.array(face.box[:2]) + np.array(face.box[2:]) / 2 - framing.MARGIN
+                expected = np.array(template.box[:2]) + np.array(template.box[2:]) / 2
+                offsets.append(np.abs(center - expected).max())
+        assert len(offsets) > 0.8 * len(chips)
+        assert np.median(offsets) < limit, detector.name

@@ -1,0 +1,198 @@
+"""The Space: what is sent, what is refused, and a rehearsal of what the builder does with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from gradio_client import Client, handle_file
+
+from space import deploy
+from space.bundle import DEFAULT, MODELS
+from tests.support import EXAMPLES, ROOT
+from tests.support.app import assert_clear_error, free_port, python
+
+EMBEDDED = MODELS / DEFAULT
+
+
+SPACE = "tester/faces"
+
+
+@pytest.fixture
+def writer(hub, tmp_path):
+    return hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
+
+
+def publish(env, *more, timeout=120):
+    return python("-m", "space.deploy", "--space", SPACE, *more, env=env, timeout=timeout)
+
+
+def add_model(hub, name="tester/model", **kwargs) -> str:
+    files = {p.relative_to(EMBEDDED).as_posix(): p.read_bytes() for p in EMBEDDED.rglob("*") if p.is_file()}
+    return hub.add(name, files, **kwargs).refs["main"]
+
+
+def front_matter(readme: bytes) -> dict:
+    return yaml.safe_load(readme.decode().split("---")[1])
+
+
+def test_the_card_is_complete_and_agrees_with_the_requirements():
+    card = front_matter(deploy.contents(SPACE)["README.md"])
+    for key in (
+        "title emoji colorFrom colorTo sdk sdk_version python_version app_file short_description license models "
+        "datasets tags preload_from_hub startup_duration_timeout suggested_hardware"
+    ).split():
+        assert card.get(key), key
+    assert card["sdk"] == "gradio" and isinstance(card["python_version"], str)
+    assert len(card["short_description"]) <= 60  # the Hub's limit
+    pinned = re.search(r"gradio~=(\S+)", (ROOT / "space" / "requirements.txt").read_text())[1]
+    assert card["sdk_version"] == pinned
+    assert (ROOT / card["app_file"]).is_file()
+
+
+def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):
+    sha = add_model(hub)
+    result = publish(writer, "--model", "tester/model", "--hardware", "cpu-basic", "--wait")
+    assert result.returncode == 0, result.stderr
+    assert f"{hub.url}/spaces/{SPACE}" in result.stdout and "is running" in result.stdout
+    # The first look sees the build before this commit.
+    assert sum(request.startswith("GET ") and request.endswith("/runtime") for request in hub.requests) >= 2
+    repo = hub.repos["space", SPACE]
+    assert repo.create["sdk"] == "gradio" and len(repo.commits) == 2
+    assert repo.variables == {"AGE_GENDER_MODEL": f"tester/model@{sha}"} and not repo.secrets
+    files = repo.commits[repo.refs["main"]]
+    assert {"app.py", "README.md", "requirements.txt", "space/web/page.py"} <= set(files)
+    assert not any(name.startswith("space/models") or name in deploy._TOOLS for name in files)
+    assert not [name for name in files if re.search(r"^training|^tests|\.pyi$|__pycache__|space/README", name)]
+    assert files["requirements.txt"] == (ROOT / "space" / "requirements.txt").read_bytes()
+    card = front_matter(files["README.md"])
+    assert card["models"][0] == "tester/model"
+    assert card["preload_from_hub"][0] == f"tester/model age_gender.json,model.int8.onnx {sha}"
+    assert SPACE in files["README.md"].decode() and "USER/NAME" not in files["README.md"].decode()
+
+
+def test_again_without_a_model_and_without_a_file(hub, writer):
+    add_model(hub)
+    assert publish(writer, "--model", "tester/model").returncode == 0
+    repo = hub.repos["space", SPACE]
+    head = repo.commits[repo.refs["main"]]
+    repo.commit({**head, "space/old.py": b"", "notes.md": b"by hand"})
+    assert publish(writer).returncode == 0
+    files = repo.commits[repo.refs["main"]]
+    assert "space/old.py" not in files and files["notes.md"] == b"by hand"
+    assert repo.variables == {}
+
+
+def test_a_private_model_needs_a_token_of_its_own(hub, writer):
+    sha = add_model(hub, private=True)
+    result = publish(writer, "--model", "tester/model", "--private")
+    assert_clear_error(result, "SPACE_HF_TOKEN", "read-only")
+    assert ("space", SPACE) not in hub.repos
+    result = publish(writer | {"SPACE_HF_TOKEN": "hf_reader"}, "--model", "tester/model", "--private")
+    assert result.returncode == 0, result.stderr
+    repo = hub.repos["space", SPACE]
+    assert repo.private and repo.secrets == {"HF_TOKEN": "hf_reader"} and "HF_TOKEN" not in repo.variables
+    card = front_matter(repo.commits[repo.refs["main"]]["README.md"])
+    assert "tester/model" in card["models"] and "tester/model" not in str(card["preload_from_hub"])
+    assert repo.variables == {"AGE_GENDER_MODEL": f"tester/model@{sha}"}
+    # A public one after it: the token goes.
+    assert publish(writer, "--model", "vgg16", "--mcp").returncode == 0
+    assert repo.secrets == {} and repo.variables == {"AGE_GENDER_MODEL": "vgg16", "GRADIO_MCP_SERVER": "true"}
+    files = repo.commits[repo.refs["main"]]
+    assert b"gradio[mcp]~=" in files["requirements.txt"]
+    networks = [name for name in files if name.endswith(".onnx")]
+    assert networks == ["space/models/vgg16/model.int8.onnx"]
+
+
+def test_a_dry_run_sends_nothing(hub, writer):
+    result = publish({k: v for k, v in writer.items() if k != "HF_TOKEN"}, "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "app.py" in result.stdout and "space/models/compact/age_gender.json" in result.stdout
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status", "words"),
+    [
+        ("POST /api/repos/create", 402, "paid plan"),
+        ("POST /api/repos/create", 403, "can't write"),
+        ("POST .*/variables", 500, "server error"),
+        ("POST .*/commit/", 412, "at the same time"),
+        ("POST .*/commit/", 429, "rate limit"),
+    ],
+)
+def test_refusals_are_explained(hub, writer, pattern, status, words):
+    add_model(hub)
+    hub.fail(pattern, status=status, headers={"Retry-After": "1"})
+    assert_clear_error(publish(writer, "--model", "tester/model"), words)
+
+
+def test_a_missing_model_or_token_stops_before_anything_is_made(hub, writer):
+    assert_clear_error(publish(writer, "--model", "tester/gone"), "There is no model tester/gone")
+    assert_clear_error(publish(writer | {"HF_TOKEN": "hf_reader"}), "is read-only")
+    assert not hub.repos
+
+
+def test_a_failed_build_shows_the_end_of_its_log(hub, writer):
+    hub.stage = "BUILD_ERROR"
+    assert_clear_error(publish(writer, "--wait"), "BUILD_ERROR", "pip install failed")
+
+
+def test_zero_gpu_gets_a_function(tmp_path):
+    """ZeroGPU's package is made up here; that the real one counts such functions is from its source."""
+    (tmp_path / "spaces.py").write_text("import sys\ndef GPU(f): print('declared', file=sys.stderr); return f\n")
+    env = {"SPACES_ZERO_GPU": "true", "PYTHONPATH": str(tmp_path)}
+    result = python("app.py", "--model", tmp_path / "gone", env=env)
+    assert_clear_error(result, "declared", "No model at")
+
+
+@pytest.mark.slow
+def test_the_rehearsal(hub, writer, tmp_path, capsys):
+    """Deploy, fetch the Space as the builder does, install only what it asks for, start it, ask it."""
+    sha = add_model(hub)
+    assert publish(writer, "--model", "tester/model").returncode == 0
+    repo = hub.repos["space", SPACE]
+    folder = tmp_path / "space"
+    for name, content in repo.commits[repo.refs["main"]].items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    interpreter = tmp_path / "venv" / "bin" / "python"
+    install = [interpreter, "-m", "pip", "install", "-q", "-r", folder / "requirements.txt"]
+    subprocess.run(install, check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([interpreter, "-m", "pip", "check"], check=True)
+    port = free_port()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "GRADIO_", "AGE_GENDER"))}
+    env |= hub.environment(tmp_path / "space-home") | repo.variables | {"GRADIO_SERVER_PORT": str(port)}
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [interpreter, "app.py"], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < started + 120, process.communicate()[0]
+                time.sleep(0.05)
+        up = time.monotonic() - started
+        client = Client(f"http://127.0.0.1:{port}", verbose=False, download_files=str(tmp_path))
+        _, result = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+        answered = time.monotonic() - started
+        status = Path(f"/proc/{process.pid}/status")
+        memory = re.search(r"VmHWM:\s+(\d+)", status.read_text())[1] if status.exists() else "?"
+    finally:
+        process.terminate()
+        printed = process.communicate(timeout=30)[0]
+    assert len(result["faces"]) == 8
+    assert result["model"] == {"name": "compact", "source": "tester/model", "revision": sha}, printed
+    with capsys.disabled():
+        print(f"\nrehearsal: page up after {up:.1f} s, first answer after {answered:.1f} s, peak {memory} kB")

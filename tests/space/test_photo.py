@@ -1,0 +1,173 @@
+"""Image files of every kind, and what isn't one."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from space import photo
+from space.photo import MAX_PIXELS, PhotoError, open_photo, read_photo
+from tests.support import EXAMPLES
+
+PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(orientation):
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:20, :30] = 255
+    turn = Image.Transpose
+    store = {  # what a camera writes for each value
+        2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE, 6: turn.ROTATE_90,
+        7: turn.TRANSVERSE, 8: turn.ROTATE_270,
+    }  # fmt: skip
+    stored = Image.fromarray(upright)
+    if orientation in store:
+        stored = stored.transpose(store[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = read_photo(encode(stored, exif=exif))
+    np.testing.assert_array_equal(photo, upright)
+
+
+def test_grey_alpha_palette_cmyk_and_16_bit_become_rgb():
+    grey = np.linspace(0, 255, 50 * 40).reshape(40, 50).astype(np.uint8)
+    expected = np.repeat(grey[..., None], 3, 2)
+    np.testing.assert_array_equal(read_photo(encode(Image.fromarray(grey))), expected)
+    deep = read_photo(encode(Image.fromarray(grey.astype(np.uint16) * 257)))
+    assert np.abs(deep.astype(int) - expected).max() <= 1
+    clear = Image.new("RGBA", (50, 40), (255, 0, 0, 0))
+    assert (read_photo(encode(clear)) == 255).all()  # transparent: the white page shows
+    assert read_photo(encode(Image.fromarray(grey).convert("P"), "GIF")).shape == (40, 50, 3)
+    assert read_photo(encode(Image.new("CMYK", (50, 40)), "TIFF")).shape == (40, 50, 3)
+    assert read_photo(encode(Image.new("1", (50, 40)))).shape == (40, 50, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "readable image"),
+        (b"<html>hello</html>", "readable image"),
+        (PORTRAITS[0].read_bytes()[:100], "damaged"),
+    ],
+)
+def test_files_that_are_no_picture(content, words):
+    with pytest.raises(PhotoError, match=words):
+        read_photo(content)
+
+
+def test_photos_as_phones_and_computers_write_them():
+    face = Image.open(PORTRAITS[0]).convert("RGB")
+    whole, expected = encode(face, "JPEG"), np.asarray(face, int)
+    motion = whole + np.random.default_rng(0).bytes(3_000_000)  # a video behind the photo
+    np.testing.assert_array_equal(read_photo(motion), read_photo(whole))
+    cut = open_photo(whole[: len(whole) // 2])
+    assert cut.incomplete and cut.rgb.shape == expected.shape and not open_photo(whole).incomplete
+    height = len(expected)
+    assert np.abs(cut.rgb[: height // 4].astype(int) - expected[: height // 4]).mean() < 10
+    grey12 = read_photo(encode(Image.fromarray((np.arange(64 * 64).reshape(64, 64)).astype(np.uint16)), "TIFF"))
+    assert grey12.max() > 250 and 120 < grey12.mean() < 135
+
+
+def test_heic_is_read():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    face, file = Image.open(PORTRAITS[0]).convert("RGB"), io.BytesIO()
+    pillow_heif.from_pillow(face).save(file, quality=90)
+    assert np.abs(read_photo(file.getvalue()).astype(int) - np.asarray(face, int)).mean() < 6
+
+
+def test_heic_without_its_package_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(photo, "pillow_heif", None)
+    monkeypatch.setattr(photo, "FORMATS", ("JPEG",))
+    with pytest.raises(PhotoError, match="HEIC: export as JPEG"):
+        read_photo(b"\0\0\0\x18ftypheic" + bytes(100))
+
+
+def test_pngs_with_a_broken_chunk_or_a_cut_end_are_read():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+    whole, expected = encode(picture), np.asarray(picture)
+    body = b"note\0\x07" + zlib.compress(b"text")  # a compression method that does not exist
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    broken = open_photo(whole[:33] + chunk + whole[33:])
+    assert not broken.incomplete
+    np.testing.assert_array_equal(broken.rgb, expected)
+    cut = open_photo(whole[: len(whole) // 2])
+    assert cut.incomplete
+    np.testing.assert_array_equal(cut.rgb[:10], expected[:10])
+
+
+@pytest.mark.parametrize(("depth", "color"), [(16, 6), (255, 6), (8, 9)])
+def test_a_tiny_png_that_claims_much_is_refused_at_once(depth, color):
+    """Found by a review: 8,000 x 8,000 at 16 bits took a gigabyte and ten seconds, 255 bits would have taken 30."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8000, 8000, depth, color, 0, 0, 0))
+    started = time.monotonic()
+    with pytest.raises(PhotoError):
+        read_photo(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")[:2]) + chunk(b"IEND", b""))
+    assert time.monotonic() - started < 2
+
+
+def test_color_profiles_are_applied():
+    red = Image.new("RGB", (8, 8), (200, 60, 60))
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    same = read_photo(encode(red, "JPEG", icc_profile=lab.tobytes(), quality=100))
+    assert np.abs(same.astype(int) - [200, 60, 60]).max() <= 3
+    cmyk = Image.new("CMYK", (8, 8), (0, 200, 200, 30))
+    assert read_photo(encode(cmyk, "JPEG", icc_profile=b"no profile")).shape == (8, 8, 3)  # a broken one is ignored
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "MPO"])
+def test_a_file_is_what_its_content_says(kind):
+    assert photo.is_image(encode(Image.new("RGB", (8, 8)), kind)[:32])
+    assert not photo.is_image(b"%PDF-1.7") and not photo.is_image(b"")
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded():
+    side = int(MAX_PIXELS**0.5) + 100
+    bomb = encode(Image.new("1", (side, side)))
+    assert len(bomb) < 100_000
+    with pytest.raises(PhotoError, match="megapixels"):
+        read_photo(bomb)
+
+
+def test_a_jpeg_that_repeats_itself_is_refused_before_it_is_decoded():
+    file = io.BytesIO()
+    Image.new("L", (1900, 1080), 128).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    _, second, third = [i for i in range(len(content)) if content.startswith(b"\xff\xda", i)][:3]
+    assert read_photo(content).shape == (1080, 1900, 3)
+    scan = content[second:third]
+    with pytest.raises(PhotoError, match="too many layers"):
+        read_photo(content[:third] + scan * 20_000 + b"\xff\xd9")  # 34 bytes each
+
+
+def test_one_long_side_is_refused_too():
+    with pytest.raises(PhotoError, match="per side"):
+        read_photo(encode(Image.new("1", (40_000, 10))))
+
+
+def test_no_upload_starts_another_program(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, where there is one."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(PhotoError, match="readable image"):
+        read_photo(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n")
+    assert not (tmp_path / "called").exists()

@@ -1,0 +1,442 @@
+"""The static Space: its files, and the same answers in Chromium as from FaceAnalyzer, without a request."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from space import deploy, static
+from space.analyzer import FaceAnalyzer
+from space.bundle import MODELS
+from space.estimator import open_session
+from tests.support import EXAMPLES, ROOT, SHARED, shared, tracker_cases
+from tests.support.app import assert_clear_error, python
+from tests.support.browser import FAKE_CAMERA, chromium
+from tests.support.videos import moving, write_camera
+from training.data.samples import PROTOCOLS
+
+SPACE = "tester/live"
+READY = "body[data-ready]"
+
+
+@pytest.fixture(scope="session")
+def files(yunet) -> static.Files:
+    if not shutil.which("npm"):
+        pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+        return static.contents(SPACE)
+
+
+def serve(folder: Path) -> ThreadingHTTPServer:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def site(files, tmp_path_factory) -> str:
+    """The address of a plain web server with the files."""
+    folder = tmp_path_factory.mktemp("static") / "site"
+    static.write(files, folder)
+    server = serve(folder)
+    yield f"http://localhost:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    camera = write_camera(tmp_path_factory.mktemp("camera") / "camera.mjpeg", moving(120))
+    with chromium(FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def context(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.grant_permissions(["camera"])
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context, site):
+    page = context.new_page()
+    page.problems, page.requests = [], []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    yield page
+    assert not page.problems, page.problems
+    page.close()
+
+
+def analyze(page, path: Path) -> dict:
+    """The page's JSON for a photo."""
+    page.set_input_files("#file", str(path))
+    page.wait_for_selector(f'#result[data-photo="{path.stem}"]:not([aria-busy])', timeout=60_000)
+    return result(page)
+
+
+def wait_until(page, expression: str, seconds: float = 30) -> None:
+    """Playwright's own wait_for_function needs eval, which the page forbids."""
+    for _ in range(int(seconds * 10)):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not within {seconds} seconds: {expression}")
+
+
+def result(page) -> dict:
+    return json.loads(page.evaluate("document.querySelector('#json').textContent"))
+
+
+# Files
+
+
+def test_the_networks_take_one_look_and_its_mean_over_mirror_images_is_the_bundles_answer(files):
+    bundle = open_session(str(MODELS / "compact" / "model.int8.onnx"))
+    single = open_session(files["models/compact/model.onnx"])
+    crops = np.random.default_rng(0).integers(0, 256, (3, 200, 200, 3), np.uint8)
+    whole, straight, mirrored = (
+        session.run(["age", "p_female", "age_probs"], {"face": np.ascontiguousarray(faces)})
+        for session, faces in ((bundle, crops), (single, crops), (single, crops[:, :, ::-1]))
+    )
+    for expected, a, b in zip(whole, straight, mirrored, strict=True):
+        np.testing.assert_allclose((a + b) / 2, expected, atol=1e-4)
+    assert json.loads(files["models/compact/age_gender.json"])["mirror"] is True
+    assert json.loads(files["models/vgg16/age_gender.json"])["mirror"] is False
+    assert files["models/vgg16/model.onnx"] == (MODELS / "vgg16" / "model.int8.onnx").read_bytes()
+
+
+def test_a_dry_run_lists_the_files_that_a_deployment_uploads_in_one_commit(hub, tmp_path, files, yunet):
+    env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
+    env |= {"AGE_GENDER_DETECTOR": str(yunet)}
+    command = ("-m", "space.deploy", "--static", "--space", SPACE)
+    listed = python(*command, "--dry-run", env=env)
+    assert listed.returncode == 0, listed.stderr
+    names = {line.split()[1] for line in listed.stdout.splitlines()} - {"total"}
+    published = python(*command, env=env)
+    assert published.returncode == 0, published.stderr
+    repo = hub.repos["space", SPACE]
+    assert repo.create["sdk"] == "static" and len(repo.commits) == 2
+    there = repo.commits[repo.refs["main"]]
+    assert set(there) - {".gitattributes"} == names == set(files)
+    assert all(there[name] == (c if isinstance(c, bytes) else c.read_bytes()) for name, c in files.items())
+    card = there["README.md"].decode()
+    assert "sdk: static" in card and "cross-origin-opener-policy: same-origin" in card
+    # What a browser loads for the first answer, compressed.
+
+    first = [there[name] for name in names if not name.startswith("models/vgg16/")]
+    assert sum(len(gzip.compress(content)) for content in first) < 12_000_000
+
+
+def test_the_command_writes_a_folder_once_and_refuses_what_does_not_fit(tmp_path, files, yunet, monkeypatch, capsys):
+    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+    assert deploy.main(["--static", "--out", str(tmp_path / "site"), "--model", "compact"]) == 0
+    assert "python -m http.server" in capsys.readouterr().out
+    assert (tmp_path / "site" / "index.html").is_file() and not (tmp_path / "site" / "models" / "vgg16").exists()
+    assert deploy.main(["--static", "--out", str(tmp_path / "site")]) == 1
+    assert "isn't empty" in capsys.readouterr().err
+    for arguments in (["--static"], ["--out", "x", "--space", "a/b"], ["--static", "--space", "a/b", "--wait"]):
+        with pytest.raises(SystemExit):
+            deploy.main(arguments)
+    monkeypatch.setattr(static, "RUNTIME", tmp_path / "none")
+    monkeypatch.setenv("PATH", "")
+    assert deploy.main(["--static", "--out", str(tmp_path / "other")]) == 1
+    assert "Node.js" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+def test_no_constant_is_missing(files):
+    kit = json.loads(files["kit.json"])
+    scripts = "".join(path.read_text() for path in (ROOT / "browser").glob("*.js"))
+    for part in ("detector", "analyzer", "tracker", "live", "face"):
+        for name in kit[part]:
+            assert re.search(rf"\b{name}\b", scripts), f"{part}.{name} is read nowhere"
+    assert not re.search(r"\{[A-Z]+\}|PRIVACY", files["index.html"].decode())
+
+
+# In the browser
+
+
+def compare(page, analyzer: FaceAnalyzer, paths: list[Path]) -> dict:
+    """How far the page's answers are from the analyzer's over all faces of some photos."""
+    ages, intervals, boxes = [], [], []
+    for path in paths:
+        here, there = [face.as_dict() for face in analyzer.analyze(path)], analyze(page, path)["faces"]
+        assert len(here) == len(there), path
+        for a, b in zip(here, there, strict=True):
+            ages.append(abs(a["age"] - b["age"]))
+            intervals += [abs(a["age_low"] - b["age_low"]), abs(a["age_high"] - b["age_high"])]
+            boxes.append(np.abs(np.subtract(a["box"], b["box"])).max())
+            if max(a["gender_probability"], b["gender_probability"]) > 0.6:
+                assert a["gender"] == b["gender"], (path, a, b)
+    print(f"{len(ages)} faces: age {np.mean(ages):.2f} years apart on average, {max(ages):.2f} at most; ", end="")
+    print(f"bounds {np.mean(intervals):.2f}; boxes {max(boxes):.2f} pixels at most")
+    return {"faces": len(ages), "mean": np.mean(ages), "most": max(ages), "boxes": max(boxes)}
+
+
+def test_examples_and_group_photos_get_the_analyzers_answers(page, yunet):
+    photos = sorted((SHARED / "photos").glob("*.jpg"))
+    apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), [*sorted(EXAMPLES.glob("*.jpg")), *photos])
+    assert apart["faces"] >= 16 and apart["boxes"] < 1
+    assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
+
+
+@pytest.mark.slow
+def test_held_out_photos_get_the_analyzers_answers(page, yunet, tmp_path):
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(shared("data/FairFace/0.25/train-00000-of-00001.parquet"))
+    rows = next(table.iter_batches(4000, columns=["image"])).to_pylist()
+    images = [row["image"]["bytes"] for row in rows]
+    held_out = [c for c in images if int(hashlib.sha256(c).hexdigest(), 16) % 10 in PROTOCOLS["80/10/10"]["test"]]
+    paths = [tmp_path / f"face-{number:03d}.webp" for number in range(200)]
+    for path, content in zip(paths, held_out, strict=False):
+        path.write_bytes(content)
+    apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), paths)
+    assert apart["faces"] >= 190 and apart["boxes"] < 1
+    assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
+
+
+def test_a_turned_photo_and_a_photo_without_faces(page, tmp_path):
+    with Image.open(EXAMPLES / "group.jpg") as photo:
+        photo.rotate(-90, expand=True).save(tmp_path / "turned.jpg", quality=95)
+    turned = analyze(page, tmp_path / "turned.jpg")
+    assert turned["rotation"] == 90 and len(turned["faces"]) == 8
+    assert "rotated by 90°" in page.inner_text("#summary")
+    Image.new("RGB", (300, 200), "gray").save(tmp_path / "empty.png")
+    assert analyze(page, tmp_path / "empty.png")["faces"] == [] and "No face found" in page.inner_text("#summary")
+
+
+def test_the_other_model_is_loaded_when_it_is_chosen(page, yunet):
+    page.click("#settings summary")
+    with page.expect_response(re.compile("models/vgg16/model.onnx")):
+        page.click("#models input[value=vgg16]")
+    wait_until(page, "JSON.parse(document.querySelector('#json').textContent).model.name === 'vgg16'")
+    expected = FaceAnalyzer.load("vgg16", detector=str(yunet)).analyze(EXAMPLES / "group.jpg")
+    ages = [abs(a["age"] - b.age) for a, b in zip(result(page)["faces"], expected, strict=True)]
+    assert max(ages) <= 1.5
+
+
+def test_downloads_are_made_in_the_browser(page, tmp_path):
+    shutil.copy(EXAMPLES / "group.jpg", tmp_path / "=Feier Größe.jpg")
+    analyze(page, tmp_path / "=Feier Größe.jpg")
+    page.click("#result > details summary")
+    saved = {}
+    for kind in ("image", "csv", "json"):
+        with page.expect_download() as download:
+            page.click(f"#download-{kind}")
+        saved[kind] = Path(download.value.path())
+        assert "Feier Größe-faces" in download.value.suggested_filename
+    with Image.open(saved["image"]) as image, Image.open(EXAMPLES / "group.jpg") as photo:
+        assert image.format == "JPEG" and image.size == photo.size
+    lines = list(csv.DictReader(io.StringIO(saved["csv"].read_text("utf-8-sig"))))
+    assert [line["face"] for line in lines] == [str(n) for n in range(1, 9)]
+    assert lines[0]["file"] == "'=Feier Größe" and float(lines[0]["age"]) > 0
+    assert json.loads(saved["json"].read_text()) == result(page)
+
+
+def test_settings_apply_to_the_photo_that_is_shown(page):
+    before = page.evaluate("document.querySelector('#picture canvas').toDataURL()")
+    page.click("#settings summary")
+    page.check("#blur")
+    assert page.evaluate("document.querySelector('#picture canvas').toDataURL()") != before
+    assert page.locator("#people canvas").count() == 0  # no face is shown beside the blurred photo either
+    page.fill("#threshold", "0.95")
+    page.locator("#threshold").dispatch_event("change")
+    page.get_by_text("No face found").wait_for(timeout=20_000)
+
+
+def test_what_is_no_image_is_refused_beside_the_result(page, tmp_path):
+    for name, words in (("notes.txt", "isn't an image"), ("IMG_1.HEIC", "HEIC")):
+        (tmp_path / name).write_bytes(b"nothing to see")
+        page.set_input_files("#file", str(tmp_path / name))
+        page.locator("#message").get_by_text(words).wait_for(timeout=20_000)
+        assert page.locator("#people li").count() == 8  # what was there stays
+
+
+def test_pasting_and_dropping_anywhere(page):
+    content = list((EXAMPLES / "age-20-26-female.jpg").read_bytes())
+    for event, field in (("paste", "clipboardData"), ("drop", "dataTransfer")):
+        page.evaluate(
+            """([content, event, field]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(content)], event + "ed.jpg", {type: "image/jpeg"}));
+              const made = new Event(event, {bubbles: true, cancelable: true});
+              made[field] = data;
+              document.body.dispatchEvent(made);
+            }""",
+            [content, event, field],
+        )
+        page.wait_for_selector(f'#result[data-photo="{event}ed"]:not([aria-busy])', timeout=20_000)
+        assert len(result(page)["faces"]) == 1
+
+
+def test_the_tracker_shows_the_recorded_streams_alike(page):
+    recorded = json.loads(tracker_cases.FILE.read_text())
+    for case in recorded:
+        assert tracker_cases.record(case["frames"]) == case["shown"], case["name"]
+    limits = json.loads(page.evaluate("fetch('kit.json').then((r) => r.text())"))["tracker"]
+    shown = page.evaluate(
+        """async ([cases, limits]) => {
+          const {Tracker} = await import("./track.js");
+          const play = async ({frames, most}) => {
+            const tracker = new Tracker(limits), shown = [];
+            for (const {seconds, faces} of frames) {
+              const bare = faces.map(({box, score}) => ({box, score, landmarks: []}));
+              const estimate = (some) => some.map((face) => ({...face, ...faces[bare.indexOf(face)]}));
+              shown.push(await tracker.update(bare, seconds, estimate, most));
+            }
+            return shown;
+          };
+          return Promise.all(cases.map(play));
+        }""",
+        [recorded, limits],
+    )
+    for case, streams in zip(recorded, shown, strict=True):
+        for expected, people in zip(case["shown"], streams, strict=True):
+            assert [face["id"] for face in people] == [face["id"] for face in expected], case["name"]
+            for a, b in zip(people, expected, strict=True):
+                np.testing.assert_allclose(a["box"], b["box"], atol=0.01)
+                values = [key for key in ("age", "age_low", "age_high", "p_female") if b[key] is not None]
+                np.testing.assert_allclose([a[key] for key in values], [b[key] for key in values], atol=0.001)
+
+
+def test_assignments_are_as_cheap_as_scipys(page):
+    from scipy.optimize import linear_sum_assignment
+
+    generator = np.random.default_rng(0)
+    tables = [generator.integers(0, 50, shape).tolist() for shape in [(1, 1), (3, 5), (5, 3), (8, 8), (12, 9)] * 10]
+    chosen = page.evaluate(
+        "async (tables) => { const {leastCost} = await import('./track.js'); return tables.map(leastCost); }", tables
+    )
+    for table, columns in zip(tables, chosen, strict=True):
+        pairs = [(row, column) for row, column in enumerate(columns) if column >= 0]
+        assert len(pairs) == min(np.shape(table)) == len({column for _, column in pairs})
+        rows, best = linear_sum_assignment(table)
+        assert sum(table[r][c] for r, c in pairs) == np.array(table)[rows, best].sum()
+
+
+def test_live_follows_two_people(page):
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    seen = set()
+    for _ in range(10):
+        page.wait_for_timeout(300)
+        seen |= {row.split(",")[0] for row in page.locator(".live-people li").all_inner_texts()}
+    assert seen == {"1: female", "2: male"} or seen == {"1: male", "2: female"}
+    assert float(page.inner_text(".live-rate").split()[0]) > 1
+    with page.expect_download() as download:
+        page.click(".live-snapshot")
+    assert download.value.suggested_filename == "live-faces.jpg"
+    page.click(".live-stop")
+    page.get_by_text("Stopped.").wait_for()
+
+
+def test_nothing_is_requested_for_a_photo_or_the_camera(page, tmp_path):
+    requests = []
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")  # it has all files for offline use
+    page.wait_for_timeout(1000)
+    page.context.on("request", lambda request: requests.append(request.url))
+    shutil.copy(EXAMPLES / "group.jpg", tmp_path / "private.jpg")
+    assert len(analyze(page, tmp_path / "private.jpg")["faces"]) == 8
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.click(".live-stop")
+    # The page's own blob: and data: addresses stay inside of the browser.
+    assert [url for url in requests if not url.startswith(("blob:", "data:"))] == []
+
+
+@pytest.mark.parametrize("where", ["page", "worker"])
+def test_the_browser_refuses_to_contact_another_server(page, where):
+    other = serve(ROOT / "browser")
+    try:
+        address = f"http://127.0.0.1:{other.server_port}/icon.svg"
+        attempt = f"fetch('{address}', {{mode: 'no-cors'}}).then(() => 'sent', () => 'refused')"
+        if where == "worker":  # started as the page starts its own
+            attempt = f"""new Promise((done) => {{
+              const script = new Blob([`{attempt}.then(postMessage)`], {{type: "text/javascript"}});
+              new Worker(URL.createObjectURL(script), {{type: "module"}}).onmessage = (event) => done(event.data);
+            }})"""
+        assert page.evaluate(attempt) == "refused"
+    finally:
+        other.shutdown()
+        page.problems.clear()  # Chromium reports the refusal
+
+
+def test_after_the_first_visit_it_works_offline(browser, site, tmp_path):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_timeout(1000)
+    context.set_offline(True)
+    page.goto(f"{site}/?tab=live")  # a link to a tab is the same page
+    page.wait_for_selector(READY, timeout=60_000)
+    assert page.get_attribute("#tab-live", "aria-selected") == "true"
+    assert page.evaluate("crossOriginIsolated")  # with threads, though the server sends no headers for them
+    page.click("#tab-photo")
+    assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
+    context.close()
+
+
+def test_the_page_is_accessible_and_fits_a_phone(browser, site, tmp_path):
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme, width in (("light", 1280), ("dark", 390)):
+        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(site)
+        page.wait_for_selector(READY, timeout=60_000)
+        for tab in ("photo", "live", "about"):
+            page.click(f"#tab-{tab}")
+            serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+            assert not serious, (tab, scheme, json.dumps(serious)[:2000])
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.focus("#tab-about")
+        page.keyboard.press("ArrowRight")
+        assert page.get_attribute("#tab-photo", "aria-selected") == "true" and "tab=photo" in page.url
+        context.close()
+
+
+def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, yunet, monkeypatch):
+    if not shutil.which("npm"):
+        pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
+    folder = MODELS / "compact"
+    content = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    hub.add("tester/model", content)
+    env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
+    env |= {"AGE_GENDER_DETECTOR": str(yunet)}
+    done = python("-m", "space.deploy", "--static", "--space", SPACE, "--model", "tester/model", env=env)
+    assert done.returncode == 0, done.stderr
+    repo = hub.repos["space", SPACE]
+    there = repo.commits[repo.refs["main"]]
+    assert sorted(name for name in there if name.startswith("models/")) == [
+        "models/compact/age_gender.json",
+        "models/compact/model.onnx",
+    ]
+    assert "- tester/model" in there["README.md"].decode()
+    missing = python("-m", "space.deploy", "--static", "--space", SPACE, "--model", "tester/none", env=env)
+    assert_clear_error(missing, "tester/none")

@@ -1,0 +1,138 @@
+"""What goes wrong around a running app ends in a sentence for the one it concerns, and in nothing for the others."""
+
+from __future__ import annotations
+
+import io
+import re
+import resource
+import shutil
+import struct
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import handle_file
+from PIL import Image
+from websockets.sync.client import connect
+
+from space.bundle import DEFAULT, MODELS
+from tests.support import EXAMPLES
+from tests.support.app import App
+
+EMBEDDED = MODELS / DEFAULT
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's"),
+]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
+    yield running
+    printed = running.stop()
+    assert "Geheim" not in printed, printed
+
+
+@contextmanager
+def limited(app, kind: int, value: int):
+    """The app may use no more than `value` of something meanwhile."""
+    before = resource.prlimit(app.process.pid, kind)
+    resource.prlimit(app.process.pid, kind, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(app.process.pid, kind, before)
+
+
+def status(app, name: str) -> int:
+    """Bytes of memory, by the kernel's name for it."""
+    text = Path(f"/proc/{app.process.pid}/status").read_text()
+    return 1024 * int(re.search(rf"{name}:\s+(\d+)", text)[1])
+
+
+def faces_in_the_group(app, folder) -> int:
+    return len(app.client(folder).predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")[1]["faces"])
+
+
+def test_no_room_for_an_upload_or_an_answer(app, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "Geheim.png")
+    Image.fromarray(noise[:200]).resize((1800, 400)).save(tmp_path / "small.jpg", quality=10)
+    assert (tmp_path / "small.jpg").stat().st_size < 100_000 < (tmp_path / "Geheim.png").stat().st_size
+    with limited(app, resource.RLIMIT_FSIZE, 100_000):  # writes fail there as on a full disk
+        for name in ("Geheim.png", "small.jpg"):  # an upload that is too large, an answer that is
+            with pytest.raises(Exception):  # noqa: B017 whoever it concerns is told
+                app.client(tmp_path / "got").predict(handle_file(tmp_path / name), api_name="/analyze_photo")
+    assert faces_in_the_group(app, tmp_path / "got") == 8
+
+
+def test_no_memory_for_one_request(app, tmp_path):
+    assert faces_in_the_group(app, tmp_path / "got") == 8
+    Image.new("RGB", (7900, 7900), "white").save(tmp_path / "large.png")  # 187 MB once decoded
+    with limited(app, resource.RLIMIT_AS, status(app, "VmSize") + 100_000_000):
+        with pytest.raises(Exception, match="memory"):
+            app.client(tmp_path / "got").predict(handle_file(tmp_path / "large.png"), api_name="/analyze_photo")
+        assert faces_in_the_group(app, tmp_path / "got") == 8  # meanwhile and afterwards others are served
+    assert faces_in_the_group(app, tmp_path / "got") == 8
+
+
+def test_memory_does_not_grow_with_visitors(app, tmp_path):
+    """Gradio keeps something of each call's session; the app tells it for how many."""
+    photo = handle_file(EXAMPLES / "age-20-26-male.jpg")
+    sizes = []
+    for count in range(200):
+        if count % 10 == 0:
+            client = app.client(tmp_path / "got")  # sessions of clients that stay are one each
+        client.reset_session()
+        client.predict(photo, api_name="/analyze_photo")
+        if count in (109, 199):
+            sizes.append(status(app, "VmRSS"))
+    assert sizes[1] - sizes[0] < 9_000_000, sizes  # it was 18 MB before
+
+
+def test_a_stream_that_breaks_off_leaves_the_others(app):
+    frame = io.BytesIO()
+    Image.open(EXAMPLES / "group.jpg").resize((640, 480)).save(frame, "JPEG")
+    message = struct.pack("<I", 1) + frame.getvalue()
+    url = app.url.replace("http", "ws") + "/live"
+    with connect(url) as stays:
+        for _ in range(5):
+            goes = connect(url)
+            goes.send(message)
+            goes.socket.close()  # without a word, in the middle of an answer
+            stays.send(message)
+            assert b"faces" in stays.recv(timeout=30).encode()
+
+
+def test_files_that_go_while_the_app_runs(yunet, tmp_path):
+    bundle, detector = tmp_path / "bundle", tmp_path / "detector.onnx"
+    shutil.copytree(EMBEDDED, bundle)
+    shutil.copy(yunet, detector)
+    running = App("--model", bundle, "--detector", detector)
+    try:
+        assert faces_in_the_group(running, tmp_path / "got") == 8
+        for path in bundle.glob("*.onnx"):
+            path.write_bytes(b"replaced")
+        detector.unlink()
+        assert faces_in_the_group(running, tmp_path / "got") == 8  # both were read whole at the start
+        shutil.rmtree(bundle)
+        assert faces_in_the_group(running, tmp_path / "got") == 8
+    finally:
+        printed = running.stop()
+    assert "Traceback" not in printed
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    home = {"HOME": "/proc/nobody", "HF_HOME": "/proc/nobody/hub", "XDG_CACHE_HOME": "/proc/nobody/cache"}
+    home["MPLCONFIGDIR"] = str(tmp_path)  # not of the app: Gradio imports matplotlib where it finds it
+    running = App(env=home | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"})
+    try:
+        assert faces_in_the_group(running, tmp_path / "got") == 8
+    finally:
+        printed = running.stop()
+    assert "detector: haar" in printed and "Traceback" not in printed, printed

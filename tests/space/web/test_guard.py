@@ -1,0 +1,461 @@
+"""What strangers can reach: sizes, addresses, files, passwords, names in logs, and the end of the app."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import threading
+import time
+import types
+import urllib.error
+import urllib.request
+import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from space.web import guard
+from tests.support import EXAMPLES, ROOT
+from tests.support.app import App, assert_clear_error, python
+from tests.support.videos import moving, write_video
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
+    yield running
+    running.stop()
+
+
+def ask(url: str, body: bytes | None = None, headers: dict | None = None) -> tuple[int, str]:
+    """Status and text of a request."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | (headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+REST = {"analyze_photo": [0.7, False, False], "analyze_batch": [0.7]}  # what follows the file
+
+
+def call(app, endpoint: str, file) -> str:
+    """The events of a call of the API, as curl sees them."""
+    url = f"{app.url}/gradio_api/call/{endpoint}"
+    status, text = ask(url, json.dumps({"data": [file, *REST[endpoint]]}).encode())
+    assert status == 200, text
+    return ask(f"{url}/{json.loads(text)['event_id']}")[1]
+
+
+def file_data(**where) -> dict:
+    return {**where, "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.fixture
+def other_server():
+    """Somebody else's server; `asked` is what it was asked for."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write((EXAMPLES / "group.jpg").read_bytes())
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.asked = asked
+    yield server
+    server.shutdown()
+
+
+@pytest.mark.parametrize(("endpoint", "many"), [("analyze_photo", False), ("analyze_batch", True)])
+def test_no_address_is_fetched(app, other_server, endpoint, many):
+    for address in (f"http://127.0.0.1:{other_server.server_port}/x.jpg", "https://example.com/x.jpg"):
+        for where in ({"path": address}, {"path": address, "url": address}):
+            picture = file_data(**where)
+            assert "fetch files from URLs" in call(app, endpoint, [picture] if many else picture)
+        for path in (f"file={address}", f"file/{address}", f"file=/%68{address[1:]}", f"proxy={address}"):
+            status, text = ask(f"{app.url}/gradio_api/{path}")
+            assert status == 403 and "fetch files from URLs" in text
+    assert not other_server.asked
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../../../../etc/passwd",
+        "app.py",
+        f"{ROOT}/app.py",
+        "%2e%2e/%2e%2e/etc/passwd",
+        "/proc/self/environ",
+    ],
+)
+def test_no_file_of_the_server_can_be_read(app, path):
+    status, text = ask(f"{app.url}/gradio_api/file={path}")
+    assert status in (403, 404) and "root:" not in text and "import" not in text
+    if not path.startswith("%"):
+        for endpoint, picture in (("analyze_photo", file_data(path=path)), ("analyze_batch", [file_data(path=path)])):
+            answer = call(app, endpoint, picture)
+            assert "event: error" in answer and "root:" not in answer
+
+
+def test_requests_have_a_largest_size(app):
+    url = f"{app.url}/gradio_api/call/analyze_photo"
+    body = b'{"data": ["' + bytes(guard.MAX_JSON) + b'"]}'
+    status, text = ask(url, body)
+    assert status == 413 and "at most 70 MB" in text
+    # The same without saying beforehand how large it is.
+    request = urllib.request.Request(url, iter([body[i : i + 2**20] for i in range(0, len(body), 2**20)]))
+    request.add_header("Content-Type", "application/json")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == 413
+
+
+def test_only_uploads_may_be_larger(app):
+    for path, most in (("call/upload", guard.MAX_JSON), ("upload/x", guard.MAX_OTHER)):
+        status, text = ask(f"{app.url}/gradio_api/{path}", bytes(most + 1))
+        assert status == 413 and f"at most {most // 10**6} MB" in text
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"data":[' + b"{}," * 300_000 + b"0]}", b"{%s}" % b",".join(b'"%d":0' % i for i in range(300_000))]
+)
+def test_requests_of_countless_values_are_not_read(app, body):
+    for path in ("queue/join", "call/analyze_photo", "reset"):
+        status, text = ask(f"{app.url}/gradio_api/{path}", body)
+        assert status == 413 and len(text) < 1000, text
+    assert "too many values" in ask(f"{app.url}/gradio_api/queue/join", body)[1]
+
+
+def test_a_request_of_another_form_is_not_repeated(app):
+    status, text = ask(f"{app.url}/gradio_api/queue/join", json.dumps({"data": "Geheim" * 1000}).encode())
+    assert status == 422 and "data" in text and "Geheim" not in text
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "../x", "\\ud800", "a b"])
+def test_names_of_sessions_are_short_and_plain(app, name):
+    body = f'{{"fn_index": 1, "session_hash": "{name}", "data": [null]}}'.encode()
+    for path in ("queue/join", "call/analyze_photo"):
+        assert ask(f"{app.url}/gradio_api/{path}", body)[0] == 422
+    assert "analyze" in ask(f"{app.url}/gradio_api/info")[1]
+
+
+@pytest.mark.parametrize("index", [-1, 10**6, 10**30])
+def test_a_function_that_there_is_not(app, index):
+    body = json.dumps({"fn_index": index, "session_hash": "x", "data": []}).encode()
+    status, text = ask(f"{app.url}/gradio_api/queue/join", body)
+    assert status == 404 and "no such endpoint" in text
+
+
+def test_what_the_app_has_no_use_for_is_closed(app):
+    for path in (
+        "gradio_api/process_recording", "gradio_api/dev/reload", "monitoring", "monitoring/summary", "monitoring/x",
+        "gradio_api/custom_component/x%0aforged/client/component/x", "gradio_api/component_server",
+        "gradio_api/deep_link", "gradio_api/stream/upload", "gradio_api/vibe-edit/", "gradio_api/api/predict",
+    ):  # fmt: skip
+        for body in (None, b"{}"):
+            assert ask(f"{app.url}/{path}", body) == (404, '{"detail":"Not found.","error":"Not found."}'), path
+
+
+def test_another_sites_page_uploads_nothing_and_logs_nobody_out(app):
+    other = {"Sec-Fetch-Site": "cross-site", "Origin": "https://example.com"}
+    assert ask(f"{app.url}/gradio_api/upload", b"x", other)[0] == 403
+    assert ask(f"{app.url}/gradio_api/upload", b"x", {"Origin": "null"})[0] == 403  # a sandboxed frame
+    assert ask(f"{app.url}/logout", headers=other)[0] == 403
+    assert ask(app.url, headers=other)[0] == 200  # a link to the app
+    own = {"Sec-Fetch-Site": "cross-site", "Origin": app.url.replace("127.0.0.1", "localhost")}
+    assert ask(f"{app.url}/gradio_api/upload", b"x", own)[0] not in (403, 404)
+
+
+def test_a_foreign_name_for_this_machine_is_refused(app):
+    """DNS rebinding: a page of another site lets its own name point to 127.0.0.1."""
+    for headers in ({"Host": "evil.example"}, {"Host": "evil.example:7860", "Origin": "http://evil.example:7860"}):
+        status, text = ask(f"{app.url}/config", headers=headers)
+        assert status == 403 and "--root-path" in text
+    assert ask(f"{app.url}/config", headers={"Host": f"localhost:{app.port}"})[0] == 200
+
+
+def guarded(
+    headers: dict, *, method="POST", hosts=frozenset(), root_path="", path="/gradio_api/upload", login=False
+) -> str | None:
+    scope = {
+        "type": "http", "method": method, "path": path,
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+    return guard.Guard(None, root_path, hosts, login).foreign(scope)
+
+
+def test_the_visitor_s_address_counts_behind_a_proxy():
+    page = {"Origin": "https://age.example"}
+    assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", **page}) is None
+    assert guarded({"Host": "age.example", **page}, root_path="https://age.example/age") is None
+    assert guarded({"Host": "127.0.0.1:7860", **page}, root_path="https://age.example/age") is None
+    assert guarded({"Host": "age.example", **page})  # nobody said that name
+    assert guarded({"Host": "age.example", **page}, hosts=None) is None  # on all addresses: a Space
+    assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", "Origin": "https://other.example"})
+    assert guarded({"Host": "127.0.0.1:7860"}) is None  # a program
+    several = {"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example, inner", **page}
+    assert guarded(several, root_path="/age") is None
+    for host in ({}, {"Host": ""}, {"Host": "[bad"}):
+        assert guarded({**host, "Origin": "http://evil.example"})
+    assert guard.is_loopback("127.0.0.2") and guard.is_loopback("::1") and not guard.is_loopback("0.0.0.0")
+
+
+def test_addresses_that_parsers_read_differently_are_refused():
+    for host in ("x@localhost", "evil.example\\@127.0.0.1"):
+        assert guarded({"Host": host}), host
+    assert guarded({"Host": "127.0.0.1:7860", "Origin": "http://evil.example\\@127.0.0.1"})
+
+
+def test_with_a_login_no_other_site_s_page_sends_anything():
+    page = {"Host": "age.example", "Origin": "https://other.example"}
+    assert guarded(page, hosts=None) is None  # a public API
+    assert guarded(page, hosts=None, login=True)
+    assert guarded({**page, "Origin": "https://age.example"}, hosts=None, login=True) is None
+
+
+def test_only_uploads_of_this_app_are_files_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    (tmp_path / "gradio").mkdir()
+    mine, other = tmp_path / "gradio" / "a.jpg", tmp_path / "b.jpg"
+    mine.touch(), other.touch()
+    assert guard._own_file(f"http://x/gradio_api/file={mine}") == str(mine)
+    for url in (
+        f"http://x/gradio_api/file={other}", f"http://x/gradio_api/file={tmp_path}/gradio/../b.jpg", "http://x/a.jpg",
+        f"http://x/gradio_api/file={tmp_path}/gradio/a%00", "http://[bad/gradio_api/file=/etc/passwd",
+        "http://x/gradio_api/file=/tmp/\ud800",
+    ):  # fmt: skip
+        assert guard._own_file(url) is None, url
+
+
+@pytest.fixture(scope="module")
+def prefixed():
+    running = App("--detector", "haar", "--root-path", "/age")
+    yield running
+    running.stop()
+
+
+def test_a_path_prefix_changes_no_limit_and_opens_no_route(prefixed):
+    for prefix in ("", "/age"):
+        form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+        form += b"x" * 2_000_000 + b"\r\n--b--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        status, text = ask(f"{prefixed.url}{prefix}/gradio_api/upload", form, kind)
+        assert status == 200 and "a.jpg" in text
+        assert ask(f"{prefixed.url}{prefix}/monitoring")[0] == 404
+        assert ask(f"{prefixed.url}{prefix}/gradio_api/deep_link")[0] == 404
+
+
+def test_events_that_there_are_not_end_the_answer(app):
+    status, text = ask(f"{app.url}/gradio_api/call/analyze_photo/none")
+    assert status in (200, 404) and "Traceback" not in text
+
+
+def test_an_endpoint_that_is_none(app):
+    for path in ("call/Geheim", "call/v2/Geheim"):
+        status, _ = ask(f"{app.url}/gradio_api/{path}", b'{"data": []}')
+        assert status in (404, 422, 500), path
+
+
+def test_nothing_runs_beside_the_queue(app):
+    for path in ("run/analyze_photo", "api/analyze_photo"):
+        status, text = ask(f"{app.url}/gradio_api/{path}", b'{"data": [null, 0.7, false, false]}')
+        assert status in (401, 404) and "Choose a photo" not in text
+
+
+def test_an_address_is_what_the_nearest_proxy_saw():
+    def address(client, forwarded):
+        return guard._address({"client": (client, 1), "headers": [(b"x-forwarded-for", forwarded)]})
+
+    assert address("8.8.8.8", b"1.1.1.1") == "8.8.8.8"
+    assert address("10.0.0.1", b"9.9.9.9, 1.1.1.1, 10.0.0.2") == "1.1.1.1"
+    assert address("10.0.0.1", b"anything") == address("10.0.0.1", b"") == "10.0.0.1"
+
+
+def test_an_mcp_caller_cannot_make_up_its_address():
+    """Its calls come to the queue from this machine, with its headers, which are believed there."""
+    import asyncio
+
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(dict(scope["headers"])[b"x-forwarded-for"])
+
+    bare = types.SimpleNamespace(get_blocks=lambda: types.SimpleNamespace(mcp_server_obj=None))
+    for client, forwarded in (("8.8.8.8", b"1.1.1.1"), ("10.0.0.1", b"9.9.9.9, 1.1.1.1")):
+        scope = {"type": "http", "path": "/gradio_api/mcp/", "method": "POST", "client": (client, 1), "app": bare}
+        asyncio.run(guard.Guard(app)(scope | {"headers": [(b"x-forwarded-for", forwarded)]}, None, None))
+    assert seen == [b"8.8.8.8", b"1.1.1.1"]
+
+
+def test_gradio_edits_no_program_for_strangers(app):
+    assert ask(f"{app.url}/gradio_api/vibe-edit/", b'{"prompt": "x"}')[0] in (403, 404)
+    assert ask(f"{app.url}/gradio_api/vibe-code/", b'{"code": "x"}')[0] in (403, 404)
+
+
+def test_uploads_stop_before_the_disk_is_full(app, monkeypatch):
+    import asyncio
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(guard.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1, 1))
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def never(*_):
+        raise AssertionError("it was let through")
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "path": "/gradio_api/upload", "headers": [], "method": "POST"}
+    asyncio.run(guard.Guard(never)(scope, receive, send))
+    assert sent[0]["status"] == 507 and b"out of disk space" in sent[1]["body"]
+
+
+@pytest.mark.slow
+def test_a_password_guards_page_api_and_stream(tmp_path):
+    running = App("--detector", "haar", env={"AGE_GENDER_AUTH": "me:se:cret", "TMPDIR": str(tmp_path)})
+    stream = running.url.replace("http", "ws") + "/live"
+    try:
+        assert ask(f"{running.url}/gradio_api/info")[0] == 401
+        assert ask(f"{running.url}/gradio_api/call/analyze_photo", b'{"data": []}')[0] == 401
+        assert ask(f"{running.url}/gradio_api/upload", b"")[0] == 401
+        assert '"auth_required":true' in ask(running.url)[1].replace(" ", "")
+        for headers in ({}, {"Cookie": "access-token=x"}):
+            with pytest.raises(InvalidStatus):
+                connect(stream, additional_headers=headers)
+        with pytest.raises(Exception, match=r"(?i)credential|incorrect|401|auth|login"):
+            Client(running.url, auth=("me", "wrong"), verbose=False)
+        client = Client(running.url, auth=("me", "se:cret"), verbose=False, download_files=str(tmp_path / "got"))
+        _, result = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+        assert len(result["faces"]) == 8
+        cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        with connect(stream, additional_headers={"Cookie": cookies}) as visitor:
+            visitor.send(struct.pack("<I", 1) + b"no picture")
+            assert json.loads(visitor.recv(timeout=30))["frame"] == 1
+    finally:
+        printed = running.stop()
+    assert "cret" not in printed
+    for wrong in ("alone", ":x", "x:", ""):
+        if wrong:
+            assert_clear_error(python("app.py", "--auth", wrong), "USER:PASSWORD")
+    assert_clear_error(python("app.py", "--auth", "me:secret", "--mcp"), "--mcp")
+
+
+def test_libraries_report_nothing_to_their_makers(tmp_path):
+    running = App("--detector", "haar", env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")})
+    try:
+        running.client(tmp_path / "got").predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+        opened = [os.readlink(link) for link in Path(f"/proc/{running.process.pid}/fd").iterdir() if link.is_symlink()]
+    finally:
+        running.stop()
+    # Where ONNX Runtime would keep the device's id and the events that it uploads.
+    assert not [path for path in opened if str(tmp_path) in path and ".db" in path], opened
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
+
+
+@pytest.mark.slow
+def test_logs_hold_no_names_and_pictures_no_place(tmp_path):
+    secret = "Geheim-4711"
+    (tmp_path / "tmp").mkdir()
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path / "tmp")})
+    try:
+        client = running.client(tmp_path / "got")
+        with Image.open(EXAMPLES / "group.jpg") as photo:
+            exif = Image.Exif()
+            exif[0x010E] = secret
+            exif.get_ifd(0x8825)[1] = "N"
+            exif.get_ifd(0x8825)[2] = (48.0, 8.0, 15.0)
+            photo.save(tmp_path / f"{secret}.jpg", exif=exif)
+        for blurred in (False, True):
+            picture, _ = client.predict(
+                handle_file(tmp_path / f"{secret}.jpg"), 0.7, blurred, api_name="/analyze_photo"
+            )
+            assert secret.encode() not in Path(picture).read_bytes()
+            with Image.open(picture) as answered:
+                assert not answered.getexif() and not {"exif", "xmp", "comment"} & set(answered.info)
+        ask(f"{running.url}/gradio_api/custom_component/x%0a{secret}/client/component/{secret}")
+        ask(
+            f"{running.url}/gradio_api/queue/join",
+            f'{{"fn_index":0,"session_hash":"{secret}\\ud800","data":[0]}}'.encode(),
+        )
+        for name, content in ((f"{secret}-bad.jpg", b"none"), (f"{secret}.txt", b"x"), (f"{secret}.zip", b"x")):
+            (tmp_path / name).write_bytes(content)
+            for endpoint, many in (("/analyze_photo", False), ("/analyze_batch", True), ("/analyze_video", False)):
+                file = handle_file(tmp_path / name)
+                with pytest.raises(Exception):  # noqa: B017 whatever it is, what counts is the log
+                    client.predict([file] if many else file, api_name=endpoint)
+                    assert many
+                    raise ValueError  # a picture that cannot be read is a row of the table
+        video = write_video(tmp_path / f"{secret}.mp4", moving(10))
+        client.predict(handle_file(video), api_name="/analyze_video")
+        for wrong in (
+            f'[{{"path": "{secret}"}}, 0.7, false, false]',
+            f'["{secret}", 0.7, false, false]',
+            f'["{secret}"]',
+            "[null, NaN, false]",
+        ):
+            url = f"{running.url}/gradio_api/call/analyze_photo"
+            ask(f"{running.url}/gradio_api/call/v2/{secret}", b"{}")
+            event = json.loads(ask(url, f'{{"data": {wrong}}}'.encode())[1])["event_id"]
+            assert "event: error" in ask(f"{url}/{event}")[1]
+        with zipfile.ZipFile(tmp_path / f"{secret}-2.zip", "w") as archive:
+            archive.writestr(f"{secret}.jpg", b"broken")
+        client.predict([handle_file(tmp_path / f"{secret}-2.zip")], api_name="/analyze_batch")
+    finally:
+        printed = running.stop()
+    assert secret not in printed and "Traceback" not in printed, printed
+    assert "ValidationError" in printed  # that something failed, and where, is there
+
+
+def test_stopping_in_the_middle_of_requests_ends_within_ten_seconds(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path / "tmp")})
+    client = running.client(tmp_path / "got")
+    video = write_video(tmp_path / "video.mp4", moving(250))
+    job = client.submit(handle_file(video), api_name="/analyze_video")
+    while not list((tmp_path / "tmp").glob("age-gender-*/**/video.mp4")):
+        time.sleep(0.05)
+    time.sleep(1)
+    running.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    running.process.communicate(timeout=10)
+    assert time.monotonic() - began < 10
+    with pytest.raises(Exception):  # noqa: B017 the client is told, in words of its own
+        job.result(timeout=30)
+    assert not list((tmp_path / "tmp").glob("age-gender-*"))
+
+
+def test_gradio_still_has_what_the_guard_replaces():
+    """What has no setting is replaced by name: a Gradio that works another way must be looked at anew."""
+    import inspect
+
+    from gradio import blocks, mcp, queueing, route_utils, routes
+
+    move = inspect.getsource(blocks.Block.async_move_resource_to_block_cache)
+    assert "processing_utils.async_ssrf_protected_download" in move
+    for module in (queueing, routes):
+        source = inspect.getsource(module)
+        assert "route_utils.get_fn(" in source and "traceback.print_exc()" in source
+        assert "format_exc" not in source and "print_exception(" not in source
+    assert set(inspect.signature(route_utils.get_fn).parameters) == {"blocks", "api_name", "body"}
+    call = inspect.getsource(mcp.GradioMCPServer._prepare_tool_call_args)
+    assert "self.tool_to_endpoint.get(name)" in call and "Unknown tool" in call

@@ -1,0 +1,412 @@
+"""The page in Chromium, as visitors meet it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.support import EXAMPLES, ROOT
+from tests.support.app import App
+from tests.support.browser import CHROMIUM
+from tests.support.videos import moving, write_video
+
+TABS = ("Photo", "Live", "Video", "Folder", "API", "About")
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    running = App(env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip("needs /usr/bin/chromium (Debian's package chromium)")
+    from playwright.sync_api import sync_playwright
+
+    flags = (
+        "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update "
+        "--use-fake-device-for-media-stream"
+    )
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=[*flags.split(), "--no-first-run", "--disable-sync"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, app):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.foreign, page.problems = [], []
+    page.on(
+        "request", lambda r: page.foreign.append(r.url) if not r.url.startswith((app.url, "data:", "blob:")) else None
+    )
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    visit(page, app.url)
+    yield page
+    page.close()
+
+
+def visit(page, url) -> None:
+    page.goto(url)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.wait_for_timeout(500)  # Gradio connects its events
+
+
+def upload(page, path) -> None:
+    page.set_input_files("#photo input[type=file]", str(path))
+
+
+def exchange(page, where, path) -> None:
+    """Put another file in the place of the one that is there."""
+    page.locator(f"{where} button[aria-label='Clear']").click()
+    page.set_input_files(f"{where} input[type=file]", path)
+    page.wait_for_timeout(1000)
+
+
+def downloaded(page, label: str) -> Path:
+    """The file behind a visible download button, under the name that it is saved with."""
+    with page.expect_download() as download:
+        page.locator(".downloads").get_by_text(label).locator("visible=true").click()
+    path = Path(download.value.path())
+    return path.rename(path.with_name(download.value.suggested_filename))
+
+
+# Photo
+
+
+def test_the_page_opens_with_the_group_example_analyzed(page):
+    assert "8 faces" in page.locator("#result .summary").inner_text()
+    assert page.locator("#result .person").count() == 8
+    top = page.locator("#examples .gallery-item").first.bounding_box()["y"]
+    assert top < 300 and page.locator("#result img").first.bounding_box()["y"] < 500
+
+
+def test_a_visitor_uploads_a_photo(page, tmp_path):
+    with Image.open(EXAMPLES / "group.jpg") as photo:
+        photo.crop((0, 0, photo.width // 2, photo.height)).save(tmp_path / "Feier Größe.jpg", quality=95)
+    upload(page, tmp_path / "Feier Größe.jpg")
+    page.locator("#result").get_by_text("4 faces").wait_for(timeout=60_000)
+    people = page.locator("#result .person")
+    assert people.count() == 4
+    text = "\n".join(people.all_inner_texts())
+    assert re.search(r"Female · \d+%", text) and re.search(r"Male · \d+%", text) and re.search(r"likely \d+–\d+", text)
+    assert people.nth(3).locator("svg polyline").count() == 1
+    label = people.first.locator("svg").get_attribute("aria-label")
+    assert re.fullmatch(r"age \d+, \d+ to \d+", label), label
+    # The drop zone is free for the next photo: one large picture, not two.
+    assert page.locator("#photo img").count() == 0
+    with Image.open(downloaded(page, "Image")) as image, Image.open(tmp_path / "Feier Größe.jpg") as photo:
+        assert image.size == photo.size
+    table = downloaded(page, "CSV")
+    assert "Größe" in table.name and table.name.endswith("-faces.csv")
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["face"] for line in lines] == ["1", "2", "3", "4"] and float(lines[0]["age"]) > 0
+    assert len(json.loads(downloaded(page, "JSON").read_text())["faces"]) == 4
+    body = page.locator("body").inner_text()
+    assert "apparent age" in body and "Apparent age and gender" in body
+    assert "YuNet is unavailable" in page.locator("#note").inner_text()  # no Hub here
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+    assert not page.problems
+    assert not page.foreign, "the page asked other servers"
+
+
+def test_a_visitor_chooses_an_example(page):
+    page.locator("#examples .gallery-item").nth(1).click()
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+
+
+def test_pointing_at_a_face_highlights_its_card(page):
+    box, card = page.locator("#result rect[data-n='2']"), page.locator("#result li[data-n='2']")
+    assert "on" not in (card.get_attribute("class") or "").split()
+    box.hover()
+    assert "on" in card.get_attribute("class").split() and "on" in box.get_attribute("class").split()
+    page.mouse.move(1, 1)
+    page.locator("#result li[data-n='5']").focus()
+    assert "on" in page.locator("#result rect[data-n='5']").get_attribute("class").split()
+    assert "on" not in card.get_attribute("class").split()
+
+
+def test_a_visitor_asks_why(page):
+    page.locator("#result li[data-n='3'] .why").click()
+    page.locator("#reason img").wait_for(timeout=60_000)
+    assert "Face 3, estimated age" in page.locator("#reason").inner_text()
+    # Another photo's face is another matter.
+    page.locator("#examples .gallery-item").nth(2).click()
+    page.locator("#reason img").wait_for(state="detached", timeout=30_000)
+
+
+def test_settings_apply_at_once(page):
+    page.get_by_text("Settings").first.click()
+    page.locator("#blur input").click()
+    page.locator("#result .person img").first.wait_for(state="detached", timeout=30_000)
+    page.locator("#threshold input[type=number]").fill("0.95")
+    page.keyboard.press("Enter")
+    page.locator("#result .summary").get_by_text("8 faces").wait_for(state="detached", timeout=30_000)
+    page.get_by_label("vgg16").check()
+    page.locator("#data").get_by_text("JSON").first.click()
+    page.locator("#json").get_by_text("vgg16").wait_for(timeout=60_000)
+    assert not page.problems
+
+
+def test_a_visitor_pastes_a_photo(page):
+    content = base64.b64encode((EXAMPLES / "age-20-26-male.jpg").read_bytes()).decode()
+    page.evaluate(
+        """async (content) => {
+          const blob = await (await fetch("data:image/jpeg;base64," + content)).blob();
+          const data = new DataTransfer();
+          data.items.add(new File([blob], "pasted.jpg", {type: "image/jpeg"}));
+          const options = {clipboardData: data, bubbles: true, cancelable: true};
+          document.body.dispatchEvent(new ClipboardEvent("paste", options));
+        }""",
+        content,
+    )
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+
+
+def test_a_file_that_is_no_image_is_refused_in_one_place(page, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"this is no picture")
+    upload(page, tmp_path / "photo.jpg")
+    page.locator("#photo-error").get_by_text("isn't a readable image").wait_for(timeout=20_000)
+    page.wait_for_timeout(1000)
+    assert page.get_by_text("isn't a readable image").count() == 1
+    assert page.locator("#result .person").count() == 0 and page.locator(".downloads button:visible").count() == 0
+    upload(page, EXAMPLES / "group.jpg")
+    page.locator("#result").get_by_text("8 faces").wait_for(timeout=30_000)
+    page.locator("#photo-error").wait_for(state="hidden", timeout=20_000)
+
+
+def test_a_photo_without_faces(page, tmp_path):
+    Image.new("RGB", (300, 200), "grey").save(tmp_path / "blank.png")
+    upload(page, tmp_path / "blank.png")
+    page.get_by_text("No face found").wait_for(timeout=60_000)
+
+
+def test_a_visitor_takes_a_photo(page):
+    page.context.grant_permissions(["camera"])
+    page.locator("#photo button[aria-label*='webcam' i], #photo .source-selection button").nth(1).click()
+    page.locator("#photo").get_by_text("Access Webcam", exact=False).click()
+    page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0", timeout=20_000)
+    page.locator("#photo .button-wrap button, #photo .capture-button").first.click()
+    page.locator("#result").get_by_text(re.compile(r"No face found|\d faces? in")).first.wait_for(timeout=60_000)
+    page.locator("#result").get_by_text("8 faces").wait_for(state="detached", timeout=30_000)
+
+
+# Video
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("video") / "Größe.mp4", moving(45), sound="aac")
+
+
+def test_a_visitor_analyzes_a_video(page, video, tmp_path):
+    page.get_by_role("tab", name="Video").click()
+    assert page.locator("#persons").count() == 0 and page.locator("#video-out:visible").count() == 0
+    page.set_input_files("#video input[type=file]", str(video))
+    page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=20_000)
+    page.locator("#video-start").click()
+    page.locator("#video-status").get_by_text(re.compile(r"2 people in 1\.5 seconds")).wait_for(timeout=90_000)
+    played = "document.querySelector('#video-out video')"
+    page.wait_for_function(f"{played}?.readyState >= 2", timeout=20_000)
+    page.evaluate(f"{played}.muted = true; {played}.play()")
+    page.wait_for_function(f"{played}.currentTime > 0.5", timeout=20_000)
+    assert page.evaluate(f"[{played}.videoWidth, {played}.videoHeight]") == [640, 480]
+    assert page.locator("#persons tbody tr").count() == 2 and page.locator("#persons tbody img").count() == 2
+    assert page.locator("#video-report .steps text").all_text_contents()[:3] == ["0", "1", "2"]
+    with open(downloaded(page, "CSV"), newline="", encoding="utf-8-sig") as file:
+        assert {line["gender"] for line in csv.DictReader(file)} == {"female", "male"}
+    page.screenshot(path=str(tmp_path / "video.png"), full_page=True)
+    assert not page.problems and not page.foreign
+
+
+def test_the_example_video(page):
+    page.get_by_role("tab", name="Video").click()
+    page.locator("#component-0, body").first.wait_for()
+    page.get_by_role("tabpanel").locator("visible=true").locator(".gallery-item, .gallery button").first.click()
+    page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=20_000)
+    page.locator("#video-start").click()
+    page.locator("#persons tbody tr").nth(1).wait_for(timeout=90_000)
+
+
+def test_a_visitor_cancels_a_video(app, page, tmp_path):
+    long = write_video(tmp_path / "long.mp4", moving(600, size=(320, 240), side=100))
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video input[type=file]", str(long))
+    page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=30_000)
+    page.locator("#video-start").click()
+    page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
+    page.locator("#video-cancel").click()
+    page.get_by_text("Canceled.").wait_for(timeout=20_000)
+    page.wait_for_timeout(1500)
+    assert "Canceled." in page.locator("#video-status").inner_text()
+    folder = next(p for p in os.scandir(app.temporary) if p.name.startswith("age-gender-"))
+    assert not [name for name in os.listdir(folder) if name.startswith("video-")]
+    # The next video does not wait for the one that was given up.
+    short = write_video(tmp_path / "short.mp4", moving(10))
+    exchange(page, "#video", str(short))
+    page.locator("#video-start").click()
+    page.locator("#video-status").get_by_text(re.compile(r"2 people")).wait_for(timeout=30_000)
+    # And of one that can't be read nothing is left from the one before.
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    exchange(page, "#video", str(tmp_path / "bad.mp4"))
+    page.locator("#video-start").click()
+    page.locator("#video-status").get_by_text("isn't a readable video").wait_for(timeout=30_000)
+    assert page.locator("#persons").count() == 0 and page.locator("#video-out:visible").count() == 0
+
+
+# Folder
+
+
+def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
+    names = ["Grüße.jpg", "👋 emoji.jpg", "مرحبا.jpg", "<b>bold.jpg"]
+    with zipfile.ZipFile(tmp_path / "Fotos Größe.zip", "w") as archive:
+        for name in names:
+            archive.write(EXAMPLES / "age-20-26-male.jpg", name)
+        archive.writestr("broken.jpg", b"no picture")
+    page.get_by_role("tab", name="Folder").click()
+    assert page.locator("#batch-table").count() == 0
+    page.set_input_files("#files input[type=file]", str(tmp_path / "Fotos Größe.zip"))
+    page.wait_for_timeout(1000)
+    page.get_by_text("Settings").locator("visible=true").click()
+    page.locator("#annotate input").check()
+    page.locator("#batch-start").click()
+    page.locator("#batch-status").get_by_text("4 faces in 5 images,").wait_for(timeout=60_000)
+    assert page.locator("#batch-table tbody tr").count() == 5 and page.locator("#batch-table img").count() == 4
+    text = page.locator("#batch-table").inner_text()
+    assert all(name in text for name in names) and "readable image" in text
+    assert page.locator("#batch-report .bars").count() == 2
+    lines = downloaded(page, "CSV").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 6 and any("مرحبا" in line for line in lines)
+    with zipfile.ZipFile(downloaded(page, "Annotated")) as archive:
+        assert len(archive.namelist()) == 4 and all(name.endswith(".faces.jpg") for name in archive.namelist())
+        with Image.open(archive.open(archive.namelist()[0])) as image:
+            assert image.size == (320, 320)
+    page.screenshot(path=str(tmp_path / "folder.png"), full_page=True)
+    # A folder with other files in it.
+    folder = tmp_path / "folder"
+    (folder / "deeper").mkdir(parents=True)
+    shutil.copy(EXAMPLES / "group.jpg", folder / "deeper" / "group.jpg")
+    (folder / "Thumbs.db").write_bytes(b"x")
+    (folder / "notes.txt").write_text("x")
+    page.locator("input[webkitdirectory]").first.set_input_files(str(folder))
+    page.wait_for_timeout(1500)
+    page.locator("#batch-start").click()
+    page.locator("#batch-status").get_by_text("8 faces in 1 image,").wait_for(timeout=60_000)
+    page.get_by_text("2 files skipped").wait_for(timeout=20_000)
+    # A zip that is none clears what was there.
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    exchange(page, "#files", str(tmp_path / "bad.zip"))
+    page.locator("#batch-start").click()
+    page.locator("#batch-status").get_by_text("not a readable zip").wait_for(timeout=30_000)
+    assert page.locator("#batch-table").count() == 0
+    assert not page.problems and not page.foreign
+
+
+# The rest
+
+
+def test_the_javascript_example_runs(app, page):
+    text = (ROOT / "space" / "web" / "tabs" / "api.md").read_text()
+    code = re.search(r"```javascript\n(.*?)```", text, re.DOTALL)[1].replace("http://127.0.0.1:7860", app.url)
+    photo = base64.b64encode((EXAMPLES / "group.jpg").read_bytes()).decode()
+    faces = page.evaluate(
+        f"async (url) => {{ {code}; return analyze(await (await fetch(url)).blob()); }}",
+        f"data:image/jpeg;base64,{photo}",
+    )
+    assert len(faces) == 8 and faces[0]["age"] > 0
+
+
+def test_the_api_tab_names_this_server(page, app):
+    page.get_by_role("tab", name="API").click()
+    page.locator("#programs").get_by_text(app.url).first.wait_for(timeout=20_000)
+    text = page.locator("#programs").inner_text()
+    assert app.url in text and "127.0.0.1:7860" not in text
+
+
+def test_the_about_tab_shows_figures_limits_and_privacy(page):
+    page.get_by_role("tab", name="About").click()
+    page.locator("#figures img").nth(2).wait_for(timeout=20_000)
+    page.get_by_text("to make decisions about people (access").first.wait_for(timeout=20_000)
+    text = page.locator("body").inner_text()
+    assert "Privacy" in text and "expected calibration error" in text and "Limitations" in text
+    assert "USER/NAME" not in text
+    assert all(page.locator("#figures img").nth(i).get_attribute("alt") for i in range(3))
+    assert not page.foreign
+
+
+def test_each_tab_has_a_link(browser, app):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    visit(page, f"{app.url}/?tab=live")
+    page.locator(".live-start").wait_for(timeout=20_000)
+    page.get_by_role("tab", name="Folder").click()
+    assert page.url.endswith("?tab=folder")
+    assert page.locator("meta[name=description]").first.get_attribute("content").startswith("Estimate the apparent age")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut_off(browser, app, scheme, tmp_path):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    visit(page, app.url)
+    upload(page, EXAMPLES / "age-20-26-male.jpg")
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=60_000)
+    # The page moves to the result.
+    page.wait_for_function("document.querySelector('#result').getBoundingClientRect().top < 200", timeout=10_000)
+    for name in TABS:  # all are reachable without a menu for the rest
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        page.screenshot(path=str(tmp_path / f"{name}.png"), full_page=True)
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser, app, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
+    visit(page, app.url)
+    found = []
+    for name in TABS:
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_timeout(800)
+        for violation in Axe().run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                places = [node["target"] for node in violation["nodes"]]
+                found.append((name, violation["id"], len(places), places[:4]))
+    page.close()
+    assert found == []
+
+
+def test_the_page_can_be_used_by_keyboard_and_screen_reader(page):
+    page.get_by_role("tab", name="Photo").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('button, input, select, textarea, img')].filter((e) => e.offsetParent &&
+        !(e.innerText || '').trim() && !e.ariaLabel && !e.title && !e.alt && !e.labels?.length &&
+        !e.getAttribute('aria-labelledby') && !e.closest('label, [aria-label]')).map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
+    page.get_by_role("tab", name="Live").click()
+    start = page.get_by_role("button", name="Start camera")
+    start.focus()
+    page.context.grant_permissions(["camera"])
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop").wait_for(timeout=20_000)
+    assert page.get_by_role("status").count() >= 1

@@ -1,0 +1,38 @@
+"""What tests share. Importing it keeps what this machine has cached or set from deciding a test."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHARED = ROOT.parent / "shared"
+EXAMPLES = ROOT / "space" / "examples"
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# A cached YuNet would be used where Haar is expected.
+_HOME = tempfile.mkdtemp(prefix="age-gender-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ |= {"HF_HOME": _HOME, "AGE_GENDER_CACHE": f"{_HOME}/pictures"}
+for _name in (
+    "AGE_GENDER_MODEL",
+    "AGE_GENDER_DETECTOR",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+):
+    os.environ.pop(_name, None)
+
+
+def shared(path: str) -> Path:
+    """A file of ../shared, or the test is skipped."""
+    if not (SHARED / path).exists():
+        pytest.skip(f"needs ../shared/{path}, which is not on this machine")
+    return SHARED / path

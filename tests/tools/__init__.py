@@ -1,0 +1,1 @@
+"""Longer measurements, run by hand: see tests/RELIABILITY.md and space/BENCHMARKS.md."""

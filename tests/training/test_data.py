@@ -1,0 +1,391 @@
+"""Reading UTKFace: layouts, oddities, duplicates, splits, decoding, errors, the Hub."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import EXAMPLES, shared
+from tests.support.app import python
+from tests.support.faces import chip, chips, jpeg, tar_bytes, write_folder
+from training.data import decode as decode_module
+from training.data import sources
+from training.data.decode import decode, decode_picture
+from training.data.labels import _years, sha256_of_image
+from training.data.load import load_chips, load_utkface
+from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, describe
+from training.data.sources import DataError
+
+
+def parquet(files: dict[str, bytes], path, *, columns: str) -> None:
+    """The two parquet layouts on the Hub: labels as columns, or nothing but the picture's name."""
+    import datasets
+
+    parts = [name.split("_") for name in files]
+    table = {"image": [{"bytes": content, "path": name} for name, content in files.items()]}
+    features = {"image": datasets.Image()}
+    if columns == "words":
+        table |= {
+            "age": [int(p[0]) for p in parts],
+            "gender": [("Male", "Female")[int(p[1])] for p in parts],
+            "ethnicity": [("White", "Black", "Asian", "Indian", "Others")[int(p[2])] for p in parts],
+        }
+        features |= {name: datasets.Value("string") for name in ("gender", "ethnicity")} | {
+            "age": datasets.Value("int64")
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(table, features=datasets.Features(features)).to_parquet(path)
+
+
+@pytest.mark.parametrize("layout", ["folder", "nested", "tar", "parquet of words", "parquet of names", "two parquets"])
+def test_every_layout_gives_the_same_samples(tmp_path, layout):
+    files = chips(12)
+    if layout in ("folder", "nested"):
+        write_folder(files, tmp_path / ("a/b" if layout == "nested" else ""))
+    elif layout == "tar":
+        (tmp_path / "UTKFace.tar.gz").write_bytes(tar_bytes(files))
+    elif layout == "two parquets":
+        names = list(files)
+        parquet({n: files[n] for n in names[:5]}, tmp_path / "train.parquet", columns="words")
+        parquet({n: files[n] for n in names[5:]}, tmp_path / "valid.parquet", columns="words")
+    else:
+        parquet(files, tmp_path / "data.parquet", columns=layout.split()[-1])
+    samples, report = load_utkface(tmp_path)
+    assert report.rows == report.used == 12 and not report.rejected
+    found = {
+        (sha, int(age), int(gender), int(race))
+        for sha, age, gender, race in zip(samples.sha256, samples.age, samples.gender, samples.race, strict=True)
+    }
+    expected = {(sha256_of_image({"bytes": c, "path": None}), *map(int, n.split("_")[:3])) for n, c in files.items()}
+    assert found == expected
+
+
+def test_oddities_of_the_real_files(tmp_path):
+    files = chips(6) | {  # webdataset looks at the first few for the columns
+        "24_0_1_20170116220224657 .jpg.chip.jpg": chip(1, 24, 0),
+        "39_1_20170116174525125.jpg.chip.jpg": chip(2, 39, 1),
+        "61_1_20170109150557335.jpg.chip.jpg": chip(3, 61, 1),
+        "55_0_0_20170116232725357jpg.chip.jpg": chip(4, 55, 0),  # a dot is missing: another column in the tar
+        "1_1_0_2017010919.jpg.chip.jpg": chip(5, 1, 1),  # a short date
+        "130_0_0_20170109190000000.jpg.chip.jpg": chip(6, 99, 0),
+        "20_3_0_20170109190000001.jpg.chip.jpg": chip(7, 20, 0),
+        "20_1_9_20170109190000002.jpg.chip.jpg": chip(8, 20, 0),
+        "holiday.jpg.chip.jpg": chip(9, 20, 0),
+    }
+    (tmp_path / "UTKFace.tar.gz").write_bytes(tar_bytes(files))
+    samples, report = load_utkface(tmp_path / "UTKFace.tar.gz")
+    labels = zip(samples.age, samples.gender, samples.race, strict=True)
+    by_name = dict(list(zip(map(str, samples.name), (tuple(map(int, label)) for label in labels), strict=True))[6:])
+    assert by_name == {
+        "24_0_1_20170116220224657": (24, 0, 1),
+        "39_1_20170116174525125": (39, 1, 1),
+        "61_1_20170109150557335": (61, 1, 3),
+        "1_1_0_2017010919": (1, 1, 0),
+    }
+    assert report.rows == 15 and len(report.corrected) == 2
+    assert sum(map(len, report.rejected.values())) == 5
+    assert "holiday" in str(report) and "unreadable image" in str(report)
+    assert len(str(report).splitlines()) < 25
+
+
+def test_duplicates_and_conflicts(tmp_path):
+    same, other, third = chip(1, 20, 0), chip(2, 30, 1), chip(3, 40, 1)
+    files = {
+        "20_0_0_1.jpg": same, "20_0_0_2.jpg": same,  # copies that agree
+        "30_1_0_3.jpg": other, "31_1_0_4.jpg": other,  # disagree on age
+        "40_1_0_5.jpg": third, "40_0_0_6.jpg": third,  # disagree on gender
+        "50_1_0_7.jpg": chip(4, 50, 1),
+    }  # fmt: skip
+    write_folder(files, tmp_path)
+    clean, report = load_utkface(tmp_path, policy="clean")
+    assert sorted(clean.age) == [20, 50]
+    assert (report.duplicate_groups, report.duplicate_files, report.conflicting_groups) == (3, 3, 2)
+    assert sorted(report.dropped.values()) == [1, 4]
+    everything, report = load_utkface(tmp_path, policy="all")
+    assert len(everything) == 7 and report.used == 7 and not report.dropped
+
+
+def test_splits_share_no_picture_and_lose_none(made_up):
+    samples, _ = load_utkface(made_up, policy="all")
+    for protocol, buckets in PROTOCOLS.items():
+        assert sorted(b for group in buckets.values() for b in group) == list(range(10))
+        parts = [set(samples.split(name, protocol).sha256) for name in SPLITS]
+        assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
+        assert set().union(*parts) == set(samples.sha256)
+    direct, _ = load_utkface(made_up, split="test", policy="all")
+    assert set(direct.sha256) == set(samples.split("test").sha256)
+
+
+def test_fairfaces_bands_of_years_and_races(photographs):
+    samples, report = load_utkface(photographs)
+    assert report.rows == 60 and samples.binned and len(samples) > 50
+    assert samples.races[5:] == ("Latino Hispanic", "Southeast Asian") and set(samples.race) == set(range(7))
+    assert {tuple(r) for r in samples.age_range.tolist()} <= {
+        (float(a), float(b)) for a, b in AGE_BANDS
+    }  # fmt: skip
+    assert set(samples.gender) == {0, 1} and "ages 3 to 69" in describe(samples)
+    parts = [set(samples.take(np.isin(samples.bucket, b)).sha256) for b in PROTOCOLS["80/10/10"].values()]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == len(samples)
+
+
+@pytest.mark.parametrize(
+    ("label", "years"),
+    [("31", (31, 31)), ("3-9", (3, 9)), ("more than 70", (70, 120)), ("70+", (70, 120)), ("9-3", None), ("121", None)],
+)
+def test_ages_as_years_and_as_ranges(label, years):
+    assert _years(label) == years
+
+
+def test_photographs_are_cut_while_decoding(tmp_path, capsys):
+    files = {f"{age}_0_0_2017{age:013d}.jpg": jpeg(np.full((60, 80, 3), age, np.uint8)) for age in (20, 40, 60)}
+    samples, _ = load_utkface(write_folder(files, tmp_path))
+
+    def cut(rgb):
+        assert rgb.shape == (60, 80, 3)  # as the photograph is, not squeezed into a square
+        if rgb[0, 0, 0] == 40:
+            raise ValueError("no face found")
+        return np.full((200, 200, 3), rgb[0, 0], np.uint8)
+
+    kept, chips = decode(samples, cut)
+    assert sorted(kept.age) == [20, 60] and sorted(chips[:, 0, 0, 0]) == [20, 60]
+    assert "without a detectable face" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_real_splits_share_no_picture(utkface):
+    """Across both sources: no test picture was trained on, whatever collection it came from."""
+    sets = [load_utkface(source)[0] for source in (utkface, shared("data/FairFace"))]
+    parts = {name: set().union(*(set(s.split(name).sha256) for s in sets)) for name in SPLITS}
+    assert (
+        not parts["train"] & parts["validation"] | parts["train"] & parts["test"] | parts["validation"] & parts["test"]
+    )
+    assert len(set().union(*parts.values())) == sum(map(len, parts.values()))
+
+
+def test_limit_is_decided_by_the_seed(made_up):
+    samples, _ = load_utkface(made_up)
+    first, again, other = (samples.limit(20, seed).name for seed in (0, 0, 1))
+    assert list(first) == list(again) != list(other) and len(first) == 20
+
+
+def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys):
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    pixels[:50] = (255, 0, 0)  # red on top
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(pixels).save(file, "JPEG", exif=exif)
+    files = {"20_0_0_1.jpg": file.getvalue(), "30_0_0_2.jpg": chip(1, 30, 0)[:900], "40_0_0_3.jpg": chip(2, 40, 0)}
+    samples, _ = load_utkface(write_folder(files, tmp_path))
+    kept, images = decode(samples)
+    assert images.shape == (2, 200, 200, 3) and images.dtype == np.uint8
+    assert set(kept.age) == {20, 40}
+    turned = images[list(kept.age).index(20)]
+    assert turned[150, 100, 0] > 200 and turned[50, 100, 0] < 60
+    assert "30_0_0_2" in capsys.readouterr().out
+
+
+def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
+    samples = load_utkface(made_up)[0].limit(30)
+    _, first = decode(samples, cache_dir=tmp_path)
+    monkeypatch.setattr(decode_module, "decode_picture", lambda encoded: pytest.fail("decoded again"))
+    _, second = decode(samples, cache_dir=tmp_path)
+    assert np.array_equal(first, second) and isinstance(second, np.memmap)
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
+    monkeypatch.setattr(decode_module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1 << 20}))
+    with pytest.raises(DataError, match="AGE_GENDER_CACHE"):
+        decode(load_utkface(made_up)[0], cache_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: p / "nowhere", "No dataset at"),
+        (lambda p: write_folder({}, p / "empty"), "contains no images"),
+        (lambda p: write_folder({"notes.txt": b"x"}, p / "text"), "contains no images"),
+        (lambda p: write_folder({"cat.jpg": chip(1, 1, 1)}, p / "cats"), "No usable image"),
+        (lambda p: write_folder({"x.tar.gz": b"no tar"}, p / "bad") / "x.tar.gz", "Cannot read the dataset"),
+    ],
+)
+def test_unusable_sources(tmp_path, make, words):
+    with pytest.raises(DataError, match=words):
+        load_utkface(make(tmp_path))
+
+
+def test_layouts_that_people_have(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    files = chips(20)
+    reference = sorted(load_utkface(write_folder(files, tmp_path / "plain"))[0].sha256)
+
+    def same(source) -> None:
+        samples, report = load_utkface(source)
+        assert sorted(samples.sha256) == reference, str(report)
+
+    same(write_folder(files, tmp_path / "UTK [aligned] *"))
+    copies = {
+        name.replace(".jpg.chip.jpg", f"{' (1)' if i % 2 else ' - Copy'}.jpg"): c
+        for i, (name, c) in enumerate(files.items())
+    }
+    same(write_folder(copies, tmp_path / "copies"))
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"UTKFace/{name}", content)
+    same(tmp_path / "archive.zip")
+    with tarfile.open(tmp_path / "utk.tar.bz2", "w:bz2") as archive:
+        archive.add(tmp_path / "plain", "UTKFace")
+    same(tmp_path / "utk.tar.bz2")
+    labels = [name.split("_")[:3] for name in files]
+    pictures = {f"{i}.jpg": content for i, content in enumerate(files.values())}
+    for place, header, table in (
+        ("metadata", "file_name", "metadata.csv"),
+        ("fairface", "file", "fairface_label_train.csv"),
+    ):
+        folder = write_folder(pictures, tmp_path / place)
+        lines = [f"{name},{','.join(label)}" for name, label in zip(pictures, labels, strict=True)]
+        (folder / table).write_text("\n".join([f"{header},age,gender,race", *lines]), encoding="utf-8-sig")
+        same(folder)
+    rows = [
+        {"file_name": name, "age": int(age), "gender": "Female" if gender == "1" else "Male"}
+        for name, (age, gender, _) in zip(pictures, labels, strict=True)
+    ]
+    folder = write_folder(pictures, tmp_path / "jsonl")
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    same(folder)
+    columns = {"age": [int(label[0]) for label in labels], "gender": [int(label[1]) for label in labels]}
+    contents = list(pictures.values())
+    for name, images in (("bytes", contents), ("structs", [{"bytes": c, "path": None} for c in contents])):
+        pyarrow.parquet.write_table(pyarrow.table({"image": images, **columns}), tmp_path / f"{name}.parquet")
+        same(tmp_path / f"{name}.parquet")
+
+
+def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path, capsys):
+    names, files = list(chips(6)), {}
+    for i, path in enumerate(sorted(EXAMPLES.glob("age-*.jpg"))[:6]):
+        scene = Image.new("RGB", (900, 600), (120, 130, 140))
+        scene.paste(Image.open(path).resize((200, 200)), (100 + 80 * i, 180))
+        files[names[i]] = jpeg(np.asarray(scene))
+    files |= dict(list(chips(8).items())[6:])
+    samples, images = decode(load_utkface(write_folder(files, tmp_path))[0])
+    assert "6 of 8 images are photos" in capsys.readouterr().out and len(images) == 8
+    cropped = images[[name + ".jpg.chip.jpg" in names[:6] for name in samples.name]]
+    assert len(cropped) == 6
+    for image in cropped:  # the scene's grey is gone but for a border
+        assert (np.abs(image.astype(int) - [120, 130, 140]).max(axis=2) < 8).mean() < 0.3
+
+
+def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, utkface, yunet, monkeypatch):
+    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+    faces, originals = decode(load_chips(utkface, "validation").limit(20))
+    files = {}
+    for i, (name, face) in enumerate(zip(faces.name, originals, strict=True)):
+        large = Image.fromarray(face).resize((400, 400))
+        if i < 10:  # a photo of 900 x 900 with the face at its left
+            scene = Image.new("RGB", (900, 900), (120, 130, 140))
+            scene.paste(large, (60, 250))
+            large = scene
+        files[name + ".jpg.chip.jpg"] = jpeg(np.asarray(large))
+    capsys.readouterr()
+    samples, images = decode(load_utkface(write_folder(files, tmp_path / "square"))[0])
+    assert "10 of 20 images are photos" in capsys.readouterr().out
+    originals = originals[[list(faces.name).index(name) for name in samples.name]].astype(int)
+    scenes = np.array([list(faces.name).index(name) < 10 for name in samples.name])
+    assert np.abs(images[~scenes] - originals[~scenes]).mean() < 4
+    assert np.abs(images[scenes] - originals[scenes]).mean() < 40  # cropped about as they were
+
+
+def test_a_parquet_without_pictures(tmp_path):
+    import datasets
+
+    datasets.Dataset.from_dict({"age": [1], "gender": [0]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no image column"):
+        load_utkface(tmp_path)
+
+
+def test_an_empty_split_is_named(tmp_path):
+    samples, _ = load_utkface(write_folder(chips(1), tmp_path))
+    empty = next(name for name in SPLITS if samples.bucket[0] not in PROTOCOLS["80/10/10"][name])
+    with pytest.raises(DataError, match=f"The {empty} split"):
+        samples.split(empty)
+
+
+def test_unknown_words_are_refused(made_up):
+    for wrong in ({"policy": "some"}, {"protocol": "50/50"}, {"split": "exam"}):
+        with pytest.raises(DataError, match="choose one of"):
+            load_utkface(made_up, **wrong)
+
+
+@pytest.mark.slow
+def test_the_hub_dataset_through_the_real_client(hub, tmp_path):
+    repo = hub.add("py97/UTKFace-Cropped", {"UTKFace.tar.gz": tar_bytes(chips(40)), "README.md": b"# x\n"}, "dataset")
+    first = repo.refs["main"]
+    repo.commit({"UTKFace.tar.gz": tar_bytes(chips(60)), "README.md": b"# x\n"})
+    env = hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"}
+
+    def load(*arguments):
+        result = python("-m", "training.data", *arguments, env=env)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
+    older = load("--revision", first)
+    assert older["rows"] == 40 and older["revision"] == first
+    newest = load()
+    assert newest["rows"] == 60 and newest["revision"] == repo.refs["main"]
+    hub.stop()
+    assert load()["rows"] == 60  # from the client's cache
+
+
+def test_fairface_through_the_real_client(hub, photographs, tmp_path):
+    """Two configurations as on the Hub: the one with a quarter's margin is taken."""
+    parquet = next(photographs.rglob("*.parquet")).read_bytes()
+    readme = "---\nconfigs:\n" + "".join(
+        f"- config_name: '{name}'\n  data_files:\n  - split: train\n    path: {name}/train-*\n"
+        for name in ("0.25", "1.25")
+    )
+    name = "train-00000-of-00001.parquet"
+    files = {"README.md": f"{readme}---\n".encode(), f"0.25/{name}": parquet, f"1.25/{name}": b"not to be read"}
+    repo = hub.add(sources.FAIRFACE, files, "dataset")
+    result = python("-m", "training.data", sources.FAIRFACE, env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"})
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["rows"] == 60 and report["revision"] == repo.refs["main"]
+
+
+def test_an_unknown_hub_dataset(hub, tmp_path):
+    result = python(
+        "-m", "training.data", "nobody/nothing", env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"}
+    )  # fmt: skip
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "nobody/nothing" in result.stderr and "--dataset" in result.stderr
+
+
+def test_real_utkface(utkface):
+    samples, report = load_utkface(utkface)
+    assert report.rows == 23708
+    assert (report.duplicate_groups, report.duplicate_files) == (375, 390)
+    assert report.rejected == {"missing or unreadable image": ["55_0_0_20170116232725357jpg"]}
+    assert len(report.corrected) == 3
+    sizes = [len(samples.split(name)) for name in SPLITS]
+    assert sizes == [18495, 2295, 2303]
+    assert (samples.race >= 0).all() and "24_0_1_20170116220224657" in samples.name
+
+
+def test_greyscale_and_palette_pictures_become_rgb():
+    for mode in ("L", "P", "CMYK", "LA"):
+        file = io.BytesIO()
+        Image.new(mode, (30, 30)).save(file, "TIFF" if mode == "CMYK" else "PNG")
+        assert decode_picture(file.getvalue()).shape == (200, 200, 3)
+    assert decode_picture(jpeg(np.full((200, 200, 3), 7, np.uint8)))[100, 100].tolist() == [7, 7, 7]

@@ -1,0 +1,98 @@
+"""Scores of test faces and photographs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from space.bundle import DEFAULT, MODELS
+from tests.support import ROOT
+from tests.support.app import python
+from training.data.samples import Samples
+from training.evaluation.metrics import measure
+from training.evaluation.provenance import trained_under
+from training.evaluation.tables import table
+
+EMBEDDED = MODELS / DEFAULT
+
+
+def row_of_all(table: str) -> list[str]:
+    return re.split(r" {2,}", next(line for line in table.splitlines() if line.startswith("all ")))
+
+
+def test_evaluate_reprints_what_the_bundle_records(trained, made_up):
+    result = python("training/evaluate.py", "--model", trained / "bundle", "--dataset", made_up)
+    assert result.returncode == 0, result.stderr
+    assert "match those recorded in the bu" in result.stdout
+    expected = row_of_all((trained / "output.txt").read_text())
+    assert row_of_all(result.stdout) == expected
+    plain = python("training/evaluate.py", "--model", trained / "bundle" / "model.onnx", "--dataset", made_up)
+    assert plain.returncode == 0, plain.stderr
+    assert row_of_all(plain.stdout)[5] == "–"  # intervals are the bundle's, not the network's
+    assert float(row_of_all(plain.stdout)[2].split()[0]) == pytest.approx(
+        float(expected[2].split()[0]), abs=0.2
+    )  # int8
+
+
+def test_measures_are_right_on_an_example_by_hand():
+    samples = Samples(
+        name=np.array(["a", "b", "c", "d"]), age_range=np.array([[a, a] for a in (10, 20, 30, 40)], np.float32),
+        gender=np.array([0, 0, 1, 1], np.int8), race=np.array([0, 1, 2, -1], np.int8),
+        sha256=np.array(["0", "1", "2", "3"]), encoded=(b"",) * 4,
+    )  # fmt: skip
+    outputs = {"age": np.array([12.0, 14.0, 30.0, 46.0]), "p_female": np.array([0.2, 0.6, 0.9, 0.5])}
+    metrics = measure(samples, outputs, median_age=25.0)
+    assert metrics["age_mae"]["value"] == pytest.approx((2 + 6 + 0 + 6) / 4)
+    assert metrics["age_bias"]["value"] == pytest.approx((2 - 6 + 0 + 6) / 4)
+    assert metrics["cs5"]["value"] == 0.5
+    assert metrics["gender_accuracy"]["value"] == metrics["gender_balanced_accuracy"] == 0.75
+    assert metrics["gender_auc"] == 0.75
+    assert metrics["baseline"] == {"median_age": 25.0, "age_mae": 10.0, "gender_accuracy": 0.5}
+    assert "interval_coverage" not in metrics
+    bounds = {"age_low": np.array([9.0, 10, 31, 40]), "age_high": np.array([14.0, 19, 33, 50])}
+    both = measure(samples, outputs | bounds, median_age=25.0)
+    assert both["interval_coverage"]["value"] == 0.5 and both["interval_width"]["value"] == pytest.approx(6.5)
+    assert metrics["by"]["gender"]["male"]["gender_accuracy"]["value"] == 0.5
+    assert metrics["by"]["age band"]["10-19"]["n"] == 1 and set(metrics["by"]["race"]) == {"White", "Black", "Asian"}
+    assert metrics["age_mae"]["low"] <= metrics["age_mae"]["value"] <= metrics["age_mae"]["high"]
+    assert "baseline" in table(metrics)
+
+
+@pytest.mark.slow
+def test_photographs_are_scored_through_the_detector(photographs, tmp_path):
+    result = python(
+        "training/evaluate.py", "--model", ROOT / "space/models/compact", "--dataset", photographs, "--split", "train",
+        "--detector", "haar", "--json", tmp_path / "figures.json", "--csv", tmp_path / "groups.csv",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["detector"] == "haar" and figures["n"] > 30
+    assert figures["age_band"]["value"] > 0.4 and figures["age_band_or_next"]["value"] > 0.8
+    assert "age in its band" in result.stdout and "Southeast Asian" in result.stdout
+    assert (tmp_path / "groups.csv").read_text().count("\n") > 20
+
+
+@pytest.mark.slow
+def test_the_robustness_table(utkface, yunet):
+    result = python(
+        "training/robustness.py", "--model", ROOT / "space/models/compact", "--dataset", utkface, "--detector", yunet,
+        "--split", "validation", "--limit", "24",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in result.stdout.splitlines() if line[:1] == "|"}
+    assert float(rows["200 pixels"][0]) > 90 and float(rows["turned by 30°"][0]) > 90
+    assert float(rows["200 pixels"][1].split()[0]) < 8
+
+
+def test_the_protocol_of_a_model_is_read_from_its_bundle_or_its_run(tmp_path):
+    assert trained_under(str(EMBEDDED)) == "80/10/10"
+    assert trained_under(DEFAULT) == "80/10/10"
+    alone = tmp_path / "alone.weights.h5"
+    alone.touch()
+    assert trained_under(str(alone)) is None
+    for broken in ("{", "[]", '{"network": 1}'):
+        (tmp_path / "config.json").write_text(broken)
+        assert trained_under(str(alone)) is None

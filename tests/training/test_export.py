@@ -1,0 +1,86 @@
+"""Bundles of a run: ONNX, int8, Keras."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from space.bundle import open_bundle
+from space.estimator import Estimator
+from tests.support.app import python
+from training.atomic import new_folder
+from training.bundle import quantize
+from training.data.decode import decode
+from training.data.load import load_utkface
+from training.model import files
+
+
+def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tmp_path, monkeypatch):
+    bundle = open_bundle(str(trained / "bundle"))
+    record = bundle.card["quantization"]
+    assert {"model.onnx", bundle.card["serve"]} <= set(bundle.card["files"])
+    assert bundle.card["serve"] == "model.int8.onnx" or "not faster" in record["reason"]
+    validation, images = decode(load_utkface(made_up, split="validation")[0])
+    shutil.copy(trained / "bundle" / "model.onnx", tmp_path)
+
+    def attempt(times):
+        monkeypatch.setattr(quantize, "median_ms", lambda call: next(times))
+        (tmp_path / "model.int8.onnx").unlink(missing_ok=True)
+        return quantize.quantize(tmp_path, images[:32], images, validation.age, validation.gender == 1)
+
+    monkeypatch.setattr(quantize, "MAE_RISE", 5.0)  # a network of 48 faces has little to lose
+    monkeypatch.setattr(quantize, "GENDER_FALL", 1.0)
+    record = attempt(iter([2.0, 1.0]))
+    assert record["serve"] == "model.int8.onnx" and len(record["kept_float"]) == quantize.FLOAT_LAYER_COUNTS[0]
+    plain, small = (Estimator(tmp_path / name).predict(images)["age"] for name in ("model.onnx", "model.int8.onnx"))
+    assert 0 < np.abs(plain - small).max() < 3
+    assert (tmp_path / "model.int8.onnx").stat().st_size < 0.3 * (tmp_path / "model.onnx").stat().st_size
+    slower = attempt(iter([1.0, 2.0]))
+    assert slower["serve"] == "model.onnx" and not (tmp_path / "model.int8.onnx").exists()
+    some = quantize._layers
+    monkeypatch.setattr(quantize, "_layers", lambda path: some(path)[:7])  # each layer takes a second
+    monkeypatch.setattr(quantize, "MAE_RISE", -10.0)  # nothing is that good: more and more layers stay float
+    worse = attempt(iter([9.0, *[1.0] * len(quantize.FLOAT_LAYER_COUNTS)]))
+    assert worse["serve"] == "model.onnx" and "less accurate" in worse["reason"]
+    assert len(worse["kept_float"]) == quantize.FLOAT_LAYER_COUNTS[-1] and not (tmp_path / "model.int8.onnx").exists()
+
+
+def test_onnx_equals_keras(trained, made_up):
+    _, images = decode(load_utkface(made_up, split="validation")[0])
+    network = files.load_keras(trained / "bundle")
+    expected = {name: np.asarray(value) for name, value in network.predict_on_batch(np.asarray(images)).items()}
+    answers = Estimator(trained / "bundle" / "model.onnx").predict(images)
+    assert set(answers) == {"age", "p_female", "age_probs"}
+    assert np.abs(answers["age"] - expected["age"]).max() < 0.01
+    assert np.abs(answers["p_female"] - expected["p_female"]).max() < 1e-3
+    assert answers["age"].std() > 5  # no constant
+
+
+def test_the_slim_bundle_leaves_keras_out(trained, tmp_path):
+    result = python("-m", "training.bundle.export", trained / "bundle", tmp_path / "slim")
+    assert result.returncode == 0, result.stderr
+    assert not any((tmp_path / "slim" / name).exists() for name in files.KERAS_FILES)
+    bundle = open_bundle(str(tmp_path / "slim"))
+    assert bundle.card["metrics"] == open_bundle(str(trained / "bundle")).card["metrics"]
+    assert all((tmp_path / "slim" / name).is_file() for name in bundle.card["files"])
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "old").touch()
+    rename, calls = Path.rename, []
+
+    def refuse(self, to):
+        calls.append(to)
+        if len(calls) == 2:
+            raise PermissionError("in use")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError), new_folder(target) as folder:
+        (folder / "new").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "old"]

@@ -1,0 +1,440 @@
+"""Push and pull with the real client against the loopback Hub, on good days and bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from gradio_client import handle_file
+from huggingface_hub import ModelCard
+
+from space.bundle import CARD, DEFAULT, MODELS
+from space.download import sha256_of
+from tests.support import EXAMPLES
+from tests.support.app import App, assert_clear_error, python
+
+pytestmark = pytest.mark.slow
+
+EMBEDDED = MODELS / DEFAULT
+
+
+NAME = "tester/age-gender-compact"
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
+
+
+@pytest.fixture
+def writer(hub, tmp_path):
+    return hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
+
+
+def push(folder, env, *more, timeout=120):
+    return python("-m", "training.push", folder, *more, env=env, timeout=timeout)
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def rewrite(folder, name: str, content: bytes) -> None:
+    """Another content for one file of a bundle, listed as it should be."""
+    (folder / name).write_bytes(content)
+    card = json.loads((folder / CARD).read_text())
+    card["files"][name]["sha256"] = sha256_of(folder / name)
+    (folder / CARD).write_text(json.dumps(card))
+
+
+# Push
+
+
+def test_a_push_is_one_commit_with_everything(hub, bundle, writer):
+    result = push(bundle, writer)
+    assert result.returncode == 0, result.stderr
+    repo = hub.repos["model", NAME]
+    head = repo.refs["main"]
+    files = {name: content for name, content in repo.commits[head].items() if name != ".gitattributes"}
+    assert head in result.stdout and f"{hub.url}/{NAME}" in result.stdout
+    assert len(repo.commits) == 2 and not repo.private  # the empty one that makes a repository, and ours
+    local = files_of(bundle)
+    assert set(files) == set(local)
+    assert all(files[n] == local[n] for n in files if n not in ("README.md", CARD))
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.model_name == "age-gender-compact" and card.data.license == "other"
+    recorded = json.loads(local[CARD])["metrics"]
+    figures = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert figures["mae"] == round(recorded["age_mae"]["value"], 3)
+    assert NAME in card.text and "USER/NAME" not in card.text
+    pushed = json.loads(local[CARD])["provenance"]["pushed"]
+    assert [p["commit"] for p in pushed] == [head]
+    assert "pushed" not in json.loads(files[CARD])["provenance"]
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_keras_loads_a_pushed_network_without_the_kit(hub, bundle, writer, tmp_path, backend):
+    pytest.importorskip(backend)
+    built = python(
+        "-c",
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from training.model import files, networks\n"
+        "network = networks.build('compact', dropout=0.0)\n"
+        "files.save_keras(network, Path(sys.argv[1]))\n"
+        "print(network(np.full((1, 200, 200, 3), 90, np.uint8))['age'].numpy().item())",
+        bundle,
+    )
+    assert built.returncode == 0, built.stderr
+    card = json.loads((bundle / CARD).read_text())
+    for name in ("config.json", "metadata.json", "model.weights.h5"):
+        card["files"][name] = {"sha256": sha256_of(bundle / name), "bytes": (bundle / name).stat().st_size}
+    (bundle / CARD).write_text(json.dumps(card))
+    assert push(bundle, writer).returncode == 0
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import keras, numpy as np\n"
+            f"network = keras.saving.load_model('hf://{NAME}')\n"
+            "print(keras.ops.convert_to_numpy(network(np.full((1, 200, 200, 3), 90, np.uint8))['age']).item())",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, **writer, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert float(loaded.stdout.split()[-1]) == pytest.approx(float(built.stdout.split()[-1]), abs=0.01)
+
+
+def test_what_is_there_already_is_not_sent_again(hub, bundle, writer):
+    assert push(bundle, writer).returncode == 0
+    repo, sent = hub.repos["model", NAME], len(hub.requests)
+    assert push(bundle, writer).returncode == 0
+    assert len(repo.commits) == 2
+    assert not [r for r in hub.requests[sent:] if r.startswith("PUT") or "/commit/" in r]
+
+
+def test_a_second_push_replaces_and_removes(hub, bundle, writer):
+    assert push(bundle, writer).returncode == 0
+    repo = hub.repos["model", NAME]
+    first = repo.refs["main"]
+    repo.commit({**repo.commits[first], "notes.txt": b"by hand"})
+    rewrite(bundle, "metrics.json", b'{"new": 1}')
+    card = json.loads((bundle / CARD).read_text())
+    del card["files"]["figures/ages.png"]
+    (bundle / CARD).write_text(json.dumps(card))
+    sent = len(hub.requests)
+    assert push(bundle, writer).returncode == 0
+    files = repo.commits[repo.refs["main"]]
+    assert files["metrics.json"] == b'{"new": 1}' and "figures/ages.png" not in files
+    assert files["notes.txt"] == b"by hand"  # not ours to remove
+    assert "figures/ages.png" in repo.commits[first]
+    assert not [r for r in hub.requests[sent:] if r.startswith("PUT")]  # the network has not changed
+
+
+def test_private_branch_and_pull_request(hub, bundle, writer):
+    assert push(bundle, writer, "--private", "--repo-id", "tester/secret").returncode == 0
+    assert hub.repos["model", "tester/secret"].private
+    assert push(bundle, writer, "--revision", "trial").returncode == 0
+    repo = hub.repos["model", NAME]
+    assert CARD in repo.commits[repo.refs["trial"]] and CARD not in repo.commits[repo.refs["main"]]
+    result = push(bundle, writer, "--pr")
+    assert result.returncode == 0 and "discussions/1" in result.stdout
+    assert CARD in repo.commits[repo.refs["refs/pr/1"]] and CARD not in repo.commits[repo.refs["main"]]
+
+
+def no_token(env):
+    return {k: v for k, v in env.items() if k != "HF_TOKEN"}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"HF_TOKEN": ""}, [], ["hf auth login"]),
+        ({"HF_TOKEN": "hf_wrong"}, [], ["rejected the token"]),
+        ({"HF_TOKEN": "hf_reader"}, [], ["is read-only"]),
+        ({}, ["--repo-id", "google/model"], ["write to google/model", "tester"]),
+        ({}, ["--repo-id", "bad name!"], ["a valid repository name"]),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, [], ["can't be reached"]),
+    ],
+)
+def test_what_will_not_work_is_told_before_training(bundle, writer, made_up, tmp_path, change, options, words):
+    env = writer | change
+    assert_clear_error(push(bundle, env, *options), *words)
+    train = ["training/train.py", "--network", "compact", "--dataset", made_up, "--out", tmp_path / "run", "--push"]
+    result = python(*train, *options, env=env)
+    assert_clear_error(result, *words)
+    assert "rows" not in result.stdout and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault", "words"),
+    [
+        ("POST .*/commit/", {"status": 403}, "can't write"),
+        ("POST .*/commit/", {"status": 401}, "token"),
+        ("POST .*/commit/", {"status": 500}, "server error"),
+        ("POST .*/commit/", {"status": 429, "headers": {"Retry-After": "1"}}, "rate limit"),
+        ("POST .*/commit/", {"status": 412}, "at the same time"),
+        ("POST .*/commit/", {"status": 404}, "doesn't exist"),
+        ("POST .*/commit/", {"drop": True}, "closed the connection"),
+        ("POST /api/repos/create", {"status": 403}, "can't write"),
+        ("PUT /lfs/", {"status": 403}, "can't write"),
+    ],
+)
+def test_a_failed_push_changes_nothing(hub, bundle, writer, pattern, fault, words):
+    before = files_of(bundle)
+    hub.fail(pattern, **fault)
+    assert_clear_error(push(bundle, writer), words)
+    assert files_of(bundle) == before
+    repo = hub.repos.get(("model", NAME))
+    assert repo is None or len(repo.commits) == 1
+    hub.faults.clear()
+    assert push(bundle, writer).returncode == 0  # and later it works
+
+
+def test_the_server_dies_half_way(hub, bundle, writer):
+    before = files_of(bundle)
+
+    def die():
+        while not any(r.startswith("PUT /lfs/") for r in hub.requests):
+            time.sleep(0.01)
+        hub.stop()
+
+    hub.fail("PUT /lfs/", hang=0.5)
+    threading.Thread(target=die, daemon=True).start()
+    assert_clear_error(push(bundle, writer), "can't be reached or closed the connection")
+    assert files_of(bundle) == before
+    hub.faults.clear()
+    hub.start()
+    assert push(bundle, writer).returncode == 0
+
+
+def test_a_silent_server_is_given_up_on(hub, bundle, writer):
+    hub.fail("POST .*/commit/", hang=8)
+    code = (
+        f"import sys, space.upload, training.push as h; space.upload.TIMEOUT = 1.0; sys.exit(h.main([{str(bundle)!r}]))"
+    )
+    assert_clear_error(python("-c", code, env=writer, timeout=60), "can't be reached or closed the connection")
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429, "headers": {"Retry-After": "1"}}])
+def test_a_passing_trouble_is_waited_for(hub, bundle, writer, fault):
+    hub.fail("POST .*/commit/", times=1, **fault)
+    assert push(bundle, writer).returncode == 0
+    assert len(hub.repos["model", NAME].commits) == 2
+
+
+def test_an_overtaken_push_goes_on_top(hub, bundle, writer):
+    assert push(bundle, writer).returncode == 0
+    repo = hub.repos["model", NAME]
+    rewrite(bundle, "metrics.json", b"{}")
+
+    def overtake():
+        done = sum("/preupload/" in r for r in hub.requests)
+        while sum("/preupload/" in r for r in hub.requests) == done:
+            time.sleep(0.001)
+        repo.commit({**repo.commits[repo.refs["main"]], "theirs.txt": b"x"})
+
+    hub.fail("POST .*/preupload/", times=1, status=0)
+    thread = threading.Thread(target=overtake, daemon=True)
+    thread.start()
+    result = push(bundle, writer)
+    assert result.returncode == 0, result.stderr
+    head = repo.commits[repo.refs["main"]]
+    assert head["theirs.txt"] == b"x" and head["metrics.json"] == b"{}"
+
+
+def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
+    (bundle / "figures" / "ages.png").unlink()
+    assert_clear_error(push(bundle, writer), "is missing figures/ages.png")
+    (bundle / "model.onnx").write_bytes(b"")
+    assert_clear_error(push(bundle, writer), "model.onnx is damaged")
+    assert_clear_error(push(bundle.parent, writer), "a model bundle")
+    assert not hub.repos
+
+
+def test_a_fault_on_this_side_is_not_blamed_on_the_network():
+    from space.upload import to_hub_error
+
+    assert "before it reached the Hub: KeyError" in str(to_hub_error(KeyError("faces"), NAME))
+    assert "can't be reached" in str(to_hub_error(ConnectionError("refused"), NAME))
+
+
+# Pull
+
+
+def opened(model: str, env, timeout=60):
+    """What `open_bundle` makes of a model, in a process of its own: source, revision, files there."""
+    code = (
+        "import sys, json, time; from space.bundle import open_bundle, BundleError\n"
+        "start = time.monotonic()\n"
+        f"try: b = open_bundle({model!r})\n"
+        "except BundleError as e: print(json.dumps({'error': str(e), 'seconds': time.monotonic()-start})), sys.exit()\n"
+        "print(json.dumps({'source': b.source, 'revision': b.revision, 'files': sorted(p.name for p in "
+        "b.folder.iterdir()), 'mae': b.card['metrics']['age_mae']['value'], 'seconds': time.monotonic() - start}))"
+    )
+    result = python("-c", code, env=env, timeout=timeout)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def published(hub, bundle):
+    """The bundle as a repository; returns its first commit."""
+    repo = hub.add("me/model", files_of(bundle))
+    return repo.refs["main"]
+
+
+@pytest.fixture
+def reader(hub, tmp_path):
+    return hub.environment(tmp_path / "reader") | {"HF_HUB_OFFLINE": "0"}
+
+
+def test_only_what_serving_needs_is_fetched_and_the_revision_known(hub, published, reader):
+    hub.repos["model", "me/model"].refs["v1"] = published
+    for model in ("me/model", "me/model@v1", f"me/model@{published}"):
+        found = opened(model, reader)
+        assert found["source"] == "me/model" and found["revision"] == published
+    assert found["files"] == ["age_gender.json", "model.int8.onnx"]
+    gets = [r for r in hub.requests if r.startswith("GET") and "/resolve/" in r]
+    assert len(gets) == 2  # and only once
+
+
+def test_without_the_network_the_cache_answers(hub, published, reader):
+    opened("me/model", reader)
+    hub.stop()
+    for model in ("me/model", f"me/model@{published}"):
+        found = opened(model, reader)
+        assert found["revision"] == published and found["seconds"] < 10
+    missing = opened("me/other", reader)
+    assert "cannot be downloaded" in missing["error"] and missing["seconds"] < 10
+    uncached = opened(f"me/model@{'0' * 40}", reader)
+    assert "cannot be downloaded" in uncached["error"] and uncached["seconds"] < 10
+
+
+@pytest.mark.parametrize("fault", [{"hang": 30}, {"status": 500}, {"status": 429}, {"drop": True}])
+@pytest.mark.parametrize("pattern", ["GET /api/models", "(HEAD|GET) /me/model/resolve"])
+def test_a_hub_in_trouble_costs_ten_seconds_at_most(hub, published, reader, pattern, fault):
+    hub.fail(pattern, **fault)
+    found = opened("me/model", reader)
+    assert "cannot be downloaded" in found["error"], found
+    assert found["seconds"] < 10
+
+
+@pytest.mark.parametrize("fault", [{"truncate": 1000, "times": 1}, {"truncate": 1000}])
+def test_a_truncated_download_is_no_model(hub, published, reader, fault):
+    hub.fail("GET .*model.int8.onnx", **fault)
+    found = opened("me/model", reader)
+    assert ("error" in found) == ("times" not in fault), found
+    hub.faults.clear()
+    assert opened("me/model", reader)["revision"] == published
+
+
+def test_a_damaged_download_is_refused(hub, published, reader):
+    hub.fail("GET .*model.int8.onnx", damage=True)
+    assert "damaged" in opened("me/model", reader)["error"]
+    hub.faults.clear()
+    assert opened("me/model", reader)["revision"] == published  # and fetched anew as soon as it is whole
+
+
+@pytest.mark.parametrize(
+    ("model", "make", "words"),
+    [
+        ("me/nothing", lambda hub: None, "There is no model me/nothing"),
+        ("me/model@v9", lambda hub: None, "has no revision v9"),
+        ("me/gated", lambda hub: hub.add("me/gated", {"a": b""}, gated=True), "gated"),
+        ("me/private", lambda hub: hub.add("me/private", {"a": b""}, private=True), "private"),
+        ("me/other", lambda hub: hub.add("me/other", {"config.json": b"{}"}), "a model bundle"),
+        ("me/json", lambda hub: hub.add("me/json", {CARD: b"[1]"}), "not the card"),
+        ("me/newer", lambda hub: hub.add("me/newer", {CARD: b'{"format": 9, "serve": "m", "files": {}}'}), "update"),
+        (
+            "me/half",
+            lambda hub: hub.add("me/half", {CARD: (EMBEDDED / CARD).read_bytes()}),
+            "model.int8.onnx",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_hub_model_is_told(hub, published, reader, model, make, words):
+    make(hub)
+    assert words in opened(model, reader)["error"]
+
+
+def test_the_app_stops_rather_than_serve_another_model(hub, reader):
+    result = python("app.py", "--model", "me/nothing", "--detector", "haar", env=reader)
+    assert_clear_error(result, "There is no model me/nothing")
+
+
+def detector(env) -> list[str]:
+    code = "from space.detector import load_detector; d = load_detector(); print(d.name, '|', d.note)"
+    result = python("-c", code, env=env | {"AGE_GENDER_DETECTOR": ""})
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split("|")
+
+
+def test_yunet_comes_from_the_hub_and_is_checked(hub, reader, yunet, tmp_path):
+    name, note = detector(reader)
+    assert name.strip() == "haar" and "There is no model opencv/face_detection_yunet" in note
+    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()[:-1] + b"x"})
+    name, note = detector(reader)
+    assert name.strip() == "haar" and "SHA-256 differs" in note
+    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
+    for _ in range(2):
+        name, note = detector(reader)
+        assert name.strip() == "yunet" and not note.strip()
+        hub.stop()  # the second time from the cache
+    hub.start()
+
+
+# All of it
+
+
+def answer_of(env, folder, *arguments) -> dict:
+    running = App(*arguments, "--detector", "haar", env=env)
+    try:
+        client = running.client(folder)
+        answer = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")[1]
+    finally:
+        printed = running.stop()
+    return answer | {"printed": printed}
+
+
+def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
+    train = [
+        "training/train.py", "--network", "compact", "--dataset", made_up, "--limit", "32", "--batch-size", "16",
+        "--epochs", "1", "--push", "--repo-id", "tester/faces",
+    ]  # fmt: skip
+    result = python(*train, "--out", tmp_path / "one", env=writer)
+    assert result.returncode == 0, result.stderr
+    repo = hub.repos["model", "tester/faces"]
+    first = repo.refs["main"]
+    assert {"model.onnx", "config.json", "metadata.json", "model.weights.h5", "predict.py", "README.md", CARD} <= set(
+        repo.commits[first]
+    )
+    one = answer_of(reader, tmp_path, "--model", "tester/faces")
+    assert one["printed"].startswith(f"model: compact, tester/faces@{first}; detector: haar")
+    assert one["model"] == {"name": "compact", "source": "tester/faces", "revision": first}
+    hub.stop()
+    cached = answer_of(reader, tmp_path, "--model", "tester/faces")
+    assert cached["faces"] == one["faces"] and cached["model"] == one["model"]
+    hub.start()
+
+    hub.fail("POST .*/commit/", status=500)
+    failed = python(*train, "--out", tmp_path / "two", "--seed", "5", env=writer)
+    assert_clear_error(failed, "python -m training.push", str(tmp_path / "two" / "bundle"))
+    hub.faults.clear()
+    command = next(line for line in failed.stderr.splitlines() if "training.push" in line).split()
+    assert python(*command[1:], env=writer).returncode == 0
+    second = repo.refs["main"]
+    assert second != first
+    two = answer_of(reader, tmp_path, "--model", "tester/faces")
+    assert two["model"]["revision"] == second and two["faces"] != one["faces"]
+    pinned = answer_of(reader, tmp_path, "--model", f"tester/faces@{first}")
+    assert pinned["faces"] == one["faces"] and pinned["model"]["revision"] == first
