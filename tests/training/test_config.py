@@ -13,6 +13,8 @@ from training import config as configs
 from training import train
 from training.fitting import plan
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 def command(made_up, out, *more) -> list:
     """A run of seconds."""

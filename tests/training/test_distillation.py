@@ -15,6 +15,8 @@ from training.fitting.batches import Faces
 from training.model import files, networks
 from training.model.augment import STRENGTHS
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 def command(made_up, out, *more) -> list:
     """A run of seconds."""
@@ -68,7 +70,7 @@ def test_a_distilled_network_follows_its_teacher(tmp_path):
         schedule="constant", average=False, patience=0, seed=0, teacher_weight=0.999,
     )  # fmt: skip
     before = teacher.get_weights()
-    phase = fitting.Phase("all", 6, 1e-2, lambda network: None)
+    phase = fitting.Phase("all", 20, 1e-2, lambda network: None)
     rows = fitting.fit(student, [phase], recipe, fitting.FaceSets(made, made), tmp_path, teachers=[teacher], verbose=0)
     assert rows[-1]["age_probs_loss"] < 0.8 * rows[0]["age_probs_loss"]
     for old, new in zip(before, teacher.get_weights(), strict=True):

@@ -16,6 +16,8 @@ from training.evaluation.metrics import measure
 from training.evaluation.provenance import trained_under
 from training.evaluation.tables import table
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 EMBEDDED = MODELS / DEFAULT
 
 
