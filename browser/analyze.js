@@ -8,9 +8,9 @@ export class FaceAnalyzer {
     Object.assign(this, {detector, estimator, limits});
   }
 
-  /** Every face of an image with apparent age and gender, largest first. */
-  async analyze(image, threshold) {
-    return this.estimate(image, await this.detect(image, threshold));
+  /** Every face of an image with apparent age and gender, largest first. `stopped`: asked between batches. */
+  async analyze(image, threshold, stopped) {
+    return this.estimate(image, await this.detect(image, threshold), {stopped});
   }
 
   /** Faces without age and gender, largest first. `upright`: don't turn the image when YuNet is sure of no face. */

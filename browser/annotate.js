@@ -44,15 +44,19 @@ function freePlace([x, y, , height], wide, high, {width: right, height: bottom},
 function blur(pen, source, {box: [x, y, width, height]}) {
   // A margin for hair and chin, which detectors leave out.
   const [left, top, wide, high] = [x - 0.15 * width, y - 0.2 * height, 1.3 * width, 1.35 * height];
+  // The part inside of the image: beyond it there is nothing to average.
+  const [x0, y0] = [Math.max(0, left), Math.max(0, top)];
+  const [w, h] = [Math.min(source.width, left + wide) - x0, Math.min(source.height, top + high) - y0];
+  if (w < 1 || h < 1) return;
   const patch = document.createElement("canvas");
   patch.width = patch.height = 6;
   patch.getContext("2d").imageSmoothingQuality = "high";
-  patch.getContext("2d").drawImage(source, left, top, wide, high, 0, 0, 6, 6);
+  patch.getContext("2d").drawImage(source, x0, y0, w, h, 0, 0, 6, 6);
   pen.save();
   pen.beginPath();
   pen.ellipse(left + wide / 2, top + high / 2, wide / 2, high / 2, 0, 0, 2 * Math.PI);
   pen.clip();
-  pen.drawImage(patch, left, top, wide, high);
+  pen.drawImage(patch, x0, y0, w, h);
   pen.restore();
 }
 

@@ -12,20 +12,34 @@ let model = kit.models[0].name, current = null, shown = null;
 
 // Worker
 
-// Through a blob: such a worker is under the page's Content-Security-Policy, one from a file isn't.
-const start = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
-const worker = new Worker(URL.createObjectURL(new Blob([start], {type: "text/javascript"})), {type: "module"});
+let worker = null, number = 0;
 const waiting = new Map();
-let number = 0;
-worker.onmessage = ({data}) => {
-  if (data.progress !== undefined) return progress(data.progress);
-  const {done, failed} = waiting.get(data.id);
-  waiting.delete(data.id);
-  if (data.error === undefined) done(data.answer); else failed(new Error(data.error));
-};
-worker.onerror = (event) => say(`The analysis can't start in this browser: ${event.message || "it needs module workers and WebAssembly"}.`);
+
+function startWorker() {
+  // Through a blob: such a worker is under the page's Content-Security-Policy, one from a file isn't.
+  const script = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
+  worker = new Worker(URL.createObjectURL(new Blob([script], {type: "text/javascript"})), {type: "module"});
+  worker.onmessage = ({data: {id, answer, error, broken, progress: share}}) => {
+    if (share !== undefined) return progress(share);
+    const {done, failed} = waiting.get(id);
+    waiting.delete(id);
+    if (error === undefined) done(answer); else failed(new Error(error));
+    if (broken) stopWorker(error);
+  };
+  worker.onerror = () => stopWorker("The analysis can't start: part of the page is missing, or this browser lacks WebAssembly. Try again.");
+}
+
+/** End the worker with all that waits for it; the next call starts a new one. */
+function stopWorker(reason) {
+  worker.terminate();
+  worker = null;
+  for (const {failed} of waiting.values()) failed(new Error(reason));
+  waiting.clear();
+  progress(1);
+}
 
 function call(name, values = [], transfer = []) {
+  if (!worker) startWorker();
   return new Promise((done, failed) => {
     waiting.set(++number, {done, failed});
     worker.postMessage({id: number, call: name, values}, transfer);
@@ -44,25 +58,31 @@ function say(text) {
   $("#message").hidden = !text;
 }
 
-/** Open a file, and show what it is analyzed to. */
-async function take(file) {
-  if (!file) return;
-  say("");
+let latest = 0;  // number of the newest photo or setting: what is older is given up
+
+/** Open the first of some files, and show what is found in it. */
+async function take(files) {
+  if (!files.length) return;
+  const mine = ++latest;
+  say(files.length > 1 ? "Only the first file was opened." : "");
   try {
-    current = await openPhoto(file);
+    const photo = await openPhoto(files[0]);
+    if (mine !== latest) return;
+    current = photo;
+    await show({move: true});
   } catch (error) {
-    return say(error.message);
+    if (mine === latest) say(error.message);
   }
-  await show({move: true});
 }
 
-let latest = 0;
 async function show({move = false} = {}) {
   if (!current) return;
-  const mine = ++latest, photo = current, {canvas, factor} = photo, image = pixels(canvas), chosen = model;
+  const mine = ++latest, photo = current, {canvas, factor} = photo, chosen = model;
   $("#result").setAttribute("aria-busy", "true");
+  $("#busy").hidden = false;
   try {
-    const {faces, elapsed_ms} = await call("analyze", [{data: image.data, width: image.width, height: image.height}, chosen, threshold()], [image.data.buffer]);
+    const {data, width, height} = pixels(canvas);
+    const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
     if (mine !== latest) return;  // another photo or setting has been chosen meanwhile
     const about = {elapsed_ms, rotation: faces[0]?.rotation ?? 0, model: kit.models.find((one) => one.name === chosen).about};
     shown = {photo, faces, about, json: asResult(faces.map((face) => scaled(face, factor)), about)};
@@ -71,7 +91,10 @@ async function show({move = false} = {}) {
   } catch (error) {
     if (mine === latest) say(error.message);
   } finally {
-    if (mine === latest) $("#result").removeAttribute("aria-busy");
+    if (mine === latest) {
+      $("#result").removeAttribute("aria-busy");
+      $("#busy").hidden = true;
+    }
   }
 }
 
@@ -83,7 +106,8 @@ function render() {
   const picture = draw(photo.canvas, faces, options());
   picture.role = "img";
   picture.ariaLabel = "The photo with a box and a label for every face";
-  $("#summary").innerHTML = summary(faces, about, kit.detector);
+  const smaller = photo.factor > 1 ? ` The image was reduced to ${width} × ${height} pixels; JSON and CSV give positions in the original.` : "";
+  $("#summary").innerHTML = summary(faces, about, kit.detector) + smaller;
   const boxes = $("#boxes");
   boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
   boxes.replaceChildren(...faces.slice(0, 100).map(({box}, i) => {
@@ -105,20 +129,21 @@ function pointAt(event) {
 }
 for (const kind of ["pointerover", "pointerleave", "focusin"]) $("#result").addEventListener(kind, pointAt);
 
-$("#file").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
-$("#camera").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
-document.addEventListener("paste", (event) => { if (!$("#photo").hidden) take([...event.clipboardData.files][0]); });
+for (const input of ["#file", "#camera"])
+  $(input).addEventListener("change", ({target}) => { take([...target.files]); target.value = ""; });
+document.addEventListener("paste", (event) => { if (!$("#photo").hidden) take([...event.clipboardData.files]); });
 document.addEventListener("dragover", (event) => { event.preventDefault(); $("#drop").classList.add("over"); });
 document.addEventListener("dragleave", () => $("#drop").classList.remove("over"));
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   $("#drop").classList.remove("over");
-  if (!$("#photo").hidden) take(event.dataTransfer.files[0]);
+  if (!$("#photo").hidden) take([...event.dataTransfer.files]);
 });
+const exampleFile = async (address) => new File([await (await fetch(address)).blob()], address.split("/").at(-1));
 for (const example of document.querySelectorAll("#examples button"))
   example.addEventListener("click", async () => {
     const {src} = example.querySelector("img");
-    take(new File([await (await fetch(src)).blob()], src.split("/").at(-1)));
+    take([await exampleFile(src)]);
   });
 $("#threshold").addEventListener("input", () => { $("#threshold-value").textContent = threshold().toFixed(2); });
 $("#threshold").addEventListener("change", () => show());
@@ -141,18 +166,21 @@ for (const {name, title} of kit.models) {
 }
 $("#models").hidden = kit.models.length < 2;
 
+let wanted = model;
 async function choose(name) {
+  wanted = name;
+  say("");
   try {
-    say("");
     await call("load", [name]);
-    model = name;
-    await show();
   } catch (error) {
+    if (wanted !== name) return;
+    wanted = model;
     $(`#models input[value="${model}"]`).checked = true;
-    say(error.message);
-  } finally {
-    progress(1);
+    return say(error.message);
   }
+  if (wanted !== name) return;  // while it was loaded, another one was chosen
+  model = name;
+  await show();
 }
 
 // Live
@@ -195,9 +223,9 @@ function open(tab, {remember = true} = {}) {
 for (const [i, tab] of tabs.entries()) {
   tab.addEventListener("click", () => open(tab));
   tab.addEventListener("keydown", ({key}) => {
-    const step = {ArrowRight: 1, ArrowLeft: -1}[key];
-    if (!step) return;
-    const next = tabs[(i + step + tabs.length) % tabs.length];
+    const place = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: -1}[key];
+    if (place === undefined) return;
+    const next = tabs.at(place % tabs.length);
     next.focus();
     open(next);
   });
@@ -206,13 +234,11 @@ open(tabs.find((tab) => tab.dataset.tab === new URLSearchParams(location.search)
 
 // Start
 
-if ("serviceWorker" in navigator && isSecureContext) navigator.serviceWorker.register("service-worker.js").catch(() => {});
 try {
-  const example = $("#examples img").src, [file] = await Promise.all([fetch(example).then((r) => r.blob()), call("load", [model])]);
-  progress(1);
+  const [file] = await Promise.all([exampleFile($("#examples img").src), call("load", [model])]);
   // A visitor sees a result before doing anything.
-  if (!current) {
-    current = await openPhoto(new File([file], example.split("/").at(-1)));
+  if (!latest) {
+    current = await openPhoto(file);
     await show();
   }
 } catch (error) {
@@ -221,3 +247,5 @@ try {
   progress(1);
   document.body.dataset.ready = "yes";
 }
+// After the first result: it fetches the files once more, for visits without a network.
+if ("serviceWorker" in navigator && isSecureContext) navigator.serviceWorker.register("service-worker.js").catch(() => {});

@@ -10,12 +10,15 @@ export class Estimator {
 
   /**
    * For each crop (RGB bytes [size, size, 3]): {age, age_low, age_high, p_female, age_probs}. `mirror`: the mean over the
-   * face and its mirror image, where the network was exported so; else half the work.
+   * face and its mirror image, where the network was exported so; else half the work. `stopped`: whether to give up.
    */
-  async estimate(crops, {mirror = true} = {}) {
+  async estimate(crops, {mirror = true, stopped = () => false} = {}) {
     const looks = mirror && this.card.mirror ? crops.flatMap((crop) => [crop, this.flipped(crop)]) : crops;
     const rows = [], per = looks.length / crops.length;
-    for (let start = 0; start < looks.length; start += BATCH) rows.push(...await this.run(looks.slice(start, start + BATCH)));
+    for (let start = 0; start < looks.length; start += BATCH) {
+      if (stopped()) throw new Error("The analysis was stopped.");
+      rows.push(...await this.run(looks.slice(start, start + BATCH)));
+    }
     return crops.map((_, i) => {
       const [first, second = first] = rows.slice(i * per, (i + 1) * per), mean = (key) => (first[key] + second[key]) / 2;
       const probs = first.age_probs && first.age_probs.map((p, years) => (p + second.age_probs[years]) / 2);

@@ -1,7 +1,7 @@
 // A visitor's image file → a canvas that shows it upright, in sRGB and on white. The browser decodes it.
 const MOST_PIXELS = 16_000_000;  // of a canvas: phones allow no larger ones
 
-/** {name, canvas, factor}: pixels of the image per pixel of the canvas. Throws an Error for people to read. */
+/** {name, canvas, factor}; factor: the image's pixels per pixel of the canvas. Throws an Error for people to read. */
 export async function openPhoto(file) {
   const address = URL.createObjectURL(file), image = new Image();
   try {
@@ -15,6 +15,7 @@ export async function openPhoto(file) {
     pen.fillRect(0, 0, canvas.width, canvas.height);
     pen.imageSmoothingQuality = "high";
     pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+    pixels(canvas);  // which browsers refuse for some SVGs, and for want of memory
     return {name: (file.name ?? "photo").replace(/\.[^.]*$/, "") || "photo", canvas, factor: width / canvas.width};
   } catch {
     const heic = /\.(heic|heif)$/i.test(file.name ?? "") || /hei[cf]/.test(file.type);
@@ -25,4 +26,7 @@ export async function openPhoto(file) {
   }
 }
 
-export const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+/** RGBA bytes of a canvas. */
+export function pixels(canvas) {
+  return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+}

@@ -1,28 +1,39 @@
-// Keeps the site for visits without a network. `VERSION` and `FILES` stand before this, written by space/static.py.
-const CACHE = `age-gender-${VERSION}`;
+// Keeps the site for visits without a network. `VERSION`, `FILES` and `MODELS` stand before this, written by space/static.py.
+const SITE = `site-${VERSION}`, LATER = "models";  // caches: the files of one version; models that were chosen, under names with their hash
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES.map((path) => new Request(path, {cache: "reload"})))));
+  // "no-cache" asks whether what the browser has is still right, instead of loading it again.
+  event.waitUntil(caches.open(SITE).then((cache) => cache.addAll(FILES.map((path) => new Request(path, {cache: "no-cache"})))));
 });
 
-self.addEventListener("activate", (event) => {
-  const clear = async () => Promise.all((await caches.keys()).filter((name) => name !== CACHE).map((name) => caches.delete(name)));
-  event.waitUntil(clear().then(() => self.clients.claim()));
-});
+self.addEventListener("activate", (event) => event.waitUntil(clear().then(() => self.clients.claim())));
+
+async function clear() {
+  const old = (await caches.keys()).filter((name) => ![SITE, LATER].includes(name));
+  await Promise.all(old.map((name) => caches.delete(name)));
+  const models = await caches.open(LATER);
+  for (const request of await models.keys())
+    if (!MODELS.some((folder) => request.url.includes(`/${folder}/`))) await models.delete(request);
+}
 
 self.addEventListener("fetch", (event) => {
-  const address = new URL(event.request.url);
-  if (address.origin === location.origin && event.request.method === "GET") event.respondWith(answer(event.request, address));
+  const {origin, pathname} = new URL(event.request.url), scope = new URL(registration.scope).pathname;
+  if (origin !== location.origin || event.request.method !== "GET") return;
+  // Other pages of this server are none of its business.
+  if (event.request.mode === "navigate" && ![scope, `${scope}index.html`].includes(pathname)) return;
+  event.respondWith(answer(event.request));
 });
 
-async function answer(request, address) {
-  const cache = await caches.open(CACHE);
-  // A tab's link is the same page.
-  const found = await cache.match(request.mode === "navigate" ? "./" : request, {ignoreSearch: true});
+async function answer(request) {
+  const page = request.mode === "navigate";  // a tab's link is the same page
+  const found = await caches.match(page ? "./" : request, {ignoreSearch: page});
   if (found) return isolated(found);
   const response = await fetch(request);
-  if (response.ok && address.pathname.includes("/models/")) cache.put(request, response.clone());  // loaded on demand
+  if (response.ok && MODELS.some((folder) => request.url.includes(`/${folder}/`))) {
+    const copy = response.clone();
+    caches.open(LATER).then((cache) => cache.put(request, copy)).catch(() => {});  // the disk may be full
+  }
   return isolated(response);
 }
 

@@ -1,79 +1,112 @@
-// The analysis, off the page's thread. Messages: {id, call, arguments} → {id, answer | error}; {progress} while a model loads.
+// The analysis, off the page's thread. Messages: {id, call, values} → {id, answer | error, broken}; {progress} meanwhile.
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
 import {FaceAnalyzer} from "./analyze.js";
 import {YuNet} from "./detect.js";
 import {Estimator} from "./estimate.js";
-import {asJson} from "./face.js";
 import {LiveStream} from "./live.js";
 
 const here = new URL(".", import.meta.url);
-ort.env.wasm.wasmPaths = {wasm: new URL("ort/ort-wasm-simd-threaded.wasm", here).href};
 // Threads share memory, which browsers allow only to pages that no other site can look into.
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
-let kit, detector, live;
-const analyzers = {};
+/** A file that didn't arrive; the next try may find the network again. */
+class DownloadError extends Error {}
 
-/** A file of the site; tells the page how much has arrived where `told`. */
-async function download(path, told = false) {
-  const response = await fetch(new URL(path, here));
-  if (!response.ok) throw new Error(`${path} can't be downloaded (status ${response.status}). Check the network and try again.`);
-  if (!told) return response;
-  const parts = [], size = Number(kit.bytes[path]) || 0;
-  let received = 0;
-  for (const reader = response.body.getReader(); ;) {
-    const {done, value} = await reader.read();
-    if (done) return new Blob(parts);
-    parts.push(value);
-    received += value.length;
-    postMessage({progress: size ? received / size : 0});
-  }
-}
-
-const open = async (file) => ort.InferenceSession.create(await file.arrayBuffer(), {executionProviders: ["wasm"], logSeverityLevel: 3});
-
-async function analyzer(model) {
-  analyzers[model] ??= (async () => {
-    const folder = `models/${model}`, [card, file] = [await (await download(`${folder}/age_gender.json`)).json(), await download(`${folder}/model.onnx`, true)];
-    return new FaceAnalyzer(detector, new Estimator(await open(file), ort.Tensor, card, kit.calibration.oldest), kit.analyzer);
-  })();
-  try {
-    return await analyzers[model];
-  } catch (error) {
-    delete analyzers[model];  // the next try may find the network again
+const loading = {};  // what is loaded once: name → promise
+function once(name, load) {
+  loading[name] ??= load().catch((error) => {
+    delete loading[name];
     throw error;
+  });
+  return loading[name];
+}
+
+const received = {}, expected = {};  // bytes of the files on their way
+function progress() {
+  const sum = (sizes) => Object.values(sizes).reduce((a, b) => a + b, 0);
+  postMessage({progress: sum(expected) ? sum(received) / sum(expected) : 1});
+}
+
+/** A file of the site as bytes. `size`: in bytes, for the progress. */
+async function download(path, size = 0) {
+  expected[path] = size;
+  try {
+    const response = await fetch(new URL(path, here));
+    if (response.status === 404) throw new DownloadError("This page has been updated. Reload it to go on.");
+    if (!response.ok) throw new DownloadError(`${path} can't be downloaded (status ${response.status}). Try again later.`);
+    const parts = [];
+    received[path] = 0;
+    for (const reader = response.body.getReader(); ;) {
+      const {done, value} = await reader.read();
+      if (done) return new Uint8Array(await new Blob(parts).arrayBuffer());
+      parts.push(value);
+      received[path] += value.length;
+      progress();
+    }
+  } catch (error) {
+    if (error instanceof DownloadError) throw error;
+    throw new DownloadError(`${path} can't be downloaded. Check the network, then try again.`);
+  } finally {
+    delete expected[path];
+    delete received[path];
+    progress();
   }
 }
 
+const json = async (path) => JSON.parse(new TextDecoder().decode(await download(path)));
+const open = (file) => ort.InferenceSession.create(file, {executionProviders: ["wasm"], logSeverityLevel: 3});
+const kit = () => once("kit", () => json("kit.json"));
+
+const detector = () => once("detector", async () => {
+  const {bytes, detector: limits} = await kit(), runtime = "ort/ort-wasm-simd-threaded.wasm";
+  const [binary, network] = await Promise.all([runtime, "yunet.onnx"].map((path) => download(path, bytes[path])));
+  ort.env.wasm.wasmBinary = binary;
+  return new YuNet(await open(network), ort.Tensor, limits);
+});
+
+const analyzer = (name) => once(`model ${name}`, async () => {
+  const {models, bytes, analyzer: limits, calibration} = await kit(), {folder} = models.find((model) => model.name === name);
+  const path = `${folder}/model.onnx`;
+  const [card, network, eyes] = await Promise.all([json(`${folder}/age_gender.json`), download(path, bytes[path]), detector()]);
+  return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration.oldest), limits);
+});
+
+// A session runs one call at a time; downloads don't wait for it.
+let before = Promise.resolve();
+function inTurn(work) {
+  const mine = before.then(work);
+  before = mine.catch(() => {});
+  return mine;
+}
+
+let live = null, newest = 0;
 const calls = {
-  async load(model) {
-    kit ??= await (await download("kit.json")).json();
-    detector ??= new YuNet(await open(await download("yunet.onnx")), ort.Tensor, kit.detector);
-    await analyzer(model);
-    return kit;
-  },
+  async load(model) { await analyzer(model); },
   async analyze(image, model, threshold) {
-    const chosen = await analyzer(model), started = performance.now();
-    const faces = await chosen.analyze(image, threshold);
-    return {faces, elapsed_ms: Math.round(10 * (performance.now() - started)) / 10};
+    const number = ++newest, chosen = await analyzer(model);
+    return inTurn(async () => {
+      const started = performance.now();
+      // Nobody waits for a photo that another one has replaced.
+      const faces = await chosen.analyze(image, threshold, () => number !== newest);
+      return {faces, elapsed_ms: Math.round(10 * (performance.now() - started)) / 10};
+    });
   },
   async live(frame, model, threshold, seconds) {
-    live ??= new LiveStream(await analyzer(model), kit);
-    live.analyzer = await analyzer(model);
-    live.threshold = threshold;
-    return live.answer(frame, seconds);
+    const [chosen, values] = [await analyzer(model), await kit()];
+    return inTurn(() => {
+      live ??= new LiveStream(chosen, values);
+      Object.assign(live, {analyzer: chosen, threshold});
+      return live.answer(frame, seconds);
+    });
   },
-  stop() { live = null; },
+  async stop() { live = null; },
 };
 
-// One after another: a session runs one call at a time.
-let before = Promise.resolve();
-onmessage = ({data: {id, call, values}}) => {
-  before = before.then(async () => {
-    try {
-      postMessage({id, answer: await calls[call](...values)});
-    } catch (error) {
-      postMessage({id, error: error.message || String(error)});
-    }
-  });
+onmessage = async ({data: {id, call, values}}) => {
+  try {
+    postMessage({id, answer: await calls[call](...values)});
+  } catch (error) {
+    // ONNX Runtime doesn't recover from a failed start: the page starts a new worker.
+    postMessage({id, error: error.message || String(error), broken: !(error instanceof DownloadError) && call === "load"});
+  }
 };

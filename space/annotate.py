@@ -84,7 +84,8 @@ def blur(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
         # Averages of 6 x 6 patches: what a blur alone spreads can be sharpened again.
         soft = cv2.resize(cv2.resize(part, (6, 6), interpolation=cv2.INTER_AREA), part.shape[1::-1])
         oval = np.zeros(part.shape[:2], np.uint8)
-        middle = (part.shape[1] // 2, part.shape[0] // 2)
-        cv2.ellipse(oval, middle, middle, 0, 0, 360, 1, cv2.FILLED)
+        # Of the whole face, also where the image cuts it off.
+        middle = (round(x + width / 2 - x0), round(y + 0.475 * height - y0))
+        cv2.ellipse(oval, middle, (round(0.65 * width), round(0.675 * height)), 0, 0, 360, 1, cv2.FILLED)
         part[oval > 0] = soft[oval > 0]
     return out

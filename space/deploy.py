@@ -15,13 +15,14 @@ import argparse
 import itertools
 import os
 import re
+import shlex
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from space import static
 from space.bundle import CARD, embedded, open_bundle, read_card
@@ -148,6 +149,7 @@ def deploy(
         return ""
     api = HfApi()
     try:
+        _check_kind(api, space, "gradio")
         url = api.create_repo(
             space,
             repo_type="space",
@@ -175,11 +177,22 @@ def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
     """
     space, api = check_write_access(space), HfApi()
     try:
+        _check_kind(api, space, "static")
         url = api.create_repo(space, repo_type="space", space_sdk="static", private=private or None, exist_ok=True)
-        _commit(api, space, files, ours=re.compile(r"(?!\.gitattributes$|README\.md$)"))
+        _commit(api, space, files, ours=re.compile(r"models/[\w.-]+/(model\.onnx|age_gender\.json)$|ort/ort[\w.-]+$"))
     except Exception as error:
         raise to_hub_error(error, space) from error
     return str(url)
+
+
+def _check_kind(api: HfApi, space: str, sdk: str) -> None:
+    """Refuse to turn a Space of another kind into this one."""
+    try:
+        existing = api.space_info(space).sdk
+    except RepositoryNotFoundError:
+        return
+    if existing not in (None, sdk):
+        raise HubError(f"{space} is a {existing} Space, not a {sdk} one: choose another name with --space.")
 
 
 @dataclass(frozen=True)
@@ -281,6 +294,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--out is for static Spaces: add --static")
     if options.static and (options.hardware or options.mcp or options.wait):
         parser.error("--hardware, --mcp and --wait don't apply to a static Space, which has no server")
+    if options.space and options.out:
+        parser.error("--out writes the files instead of publishing them: give either --space or --out")
     if not (options.space or options.out):
         parser.error("give --space USER/NAME, or with --static --out FOLDER")
     try:
@@ -333,7 +348,9 @@ def _static(options: argparse.Namespace) -> str:
         return ""
     if options.out:
         static.write(files, options.out)
-        print(f"Try it: python -m http.server --directory {options.out} 8000, then open http://localhost:8000")
+        print(
+            f"Try it: python -m http.server --directory {shlex.quote(str(options.out))} 8000, then open http://localhost:8000"
+        )
         return ""
     return deploy_static(options.space, files, private=options.private)
 

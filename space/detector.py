@@ -224,10 +224,7 @@ def load_detector(source: str | None = None) -> Detector:
     if source == "haar":
         return Haar()
     if source is not None:
-        path = Path(source).expanduser()
-        if not path.is_file():
-            raise BundleError(f"No detector at {source}: give the path of {FILE}, or haar.")
-        return YuNet(path)
+        return YuNet(_existing(source))
     try:
         return YuNet(_from_hub())
     except BundleError as error:
@@ -237,7 +234,14 @@ def load_detector(source: str | None = None) -> Detector:
 def yunet_file() -> Path:
     """YuNet's ONNX file: `$AGE_GENDER_DETECTOR`, else from the Hub. Raises BundleError if it is unavailable."""
     chosen = os.environ.get("AGE_GENDER_DETECTOR")
-    return Path(chosen).expanduser() if chosen and chosen != "haar" else _from_hub()
+    return _from_hub() if chosen in (None, "", "haar") else _existing(chosen)
+
+
+def _existing(source: str) -> Path:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise BundleError(f"No detector at {source}: give the path of {FILE}, or haar.")
+    return path
 
 
 def resizable(content: bytes) -> bytes:

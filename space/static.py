@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BROWSER, WEB = ROOT / "browser", ROOT / "space" / "web"
 RUNTIME = BROWSER / "node_modules" / "onnxruntime-web"
 _RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
-_NOT_SERVED = ("package.json", "package-lock.json", "README.md", "about.html", "index.html", "service-worker.js")
+_SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest")  # of browser/, as they are
 Files = dict[str, Path | bytes]
 
 
@@ -43,21 +43,26 @@ def contents(space: str, model: str | None = None) -> Files:
         BundleError: a model, the detector or ONNX Runtime is unavailable.
     """
     bundles = [open_bundle(name) for name in ([model] if model else embedded())]
-    files: Files = {path.name: path for path in sorted(BROWSER.glob("*.*")) if path.name not in _NOT_SERVED}
+    files: Files = {path.name: path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()}
     files |= {"results.css": WEB / "results.css", "live.css": WEB / "tabs" / "live.css", "LICENSE": ROOT / "LICENSE"}
     # What the Gradio page runs as a component's script, as a module.
     script = (WEB / "tabs" / "live.js").read_text(encoding="utf-8")
     files["live-page.js"] = f"export default (element) => {{\n{script}}};\n".encode()
     files |= {f"ort/{Path(name).name}": path for name, path in _runtime().items()}
-    files["yunet.onnx"] = detector.resizable(detector.yunet_file().read_bytes())
+    yunet = detector.yunet_file()
+    detector.YuNet(yunet)  # says what is wrong with another file
+    files["yunet.onnx"] = detector.resizable(yunet.read_bytes())
+    folders = []
     for bundle in bundles:
         network, mirror = single_look(bundle.model_path.read_bytes())
-        files[f"models/{bundle.card['network']}/model.onnx"] = network
-        files[f"models/{bundle.card['network']}/{CARD}"] = _card(bundle, mirror)
+        card = _card(bundle, mirror)
+        # A name for each version: a page that is open while the site changes never mixes two.
+        folders.append(f"models/{bundle.card['network']}-{hashlib.sha256(network + card).hexdigest()[:12]}")
+        files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
     files |= {f"examples/{path.name}": path for path in _examples()}
-    files["kit.json"] = json.dumps(_kit(bundles, files), indent=1).encode()
+    files["kit.json"] = json.dumps(_kit(bundles, folders, files), indent=1).encode()
     files["index.html"] = _page(bundles)
-    files["service-worker.js"] = _service_worker(files, bundles)
+    files["service-worker.js"] = _service_worker(files, folders)
     files["README.md"] = _space_card(space, bundles)
     return files
 
@@ -146,7 +151,7 @@ def _card(bundle: Bundle, mirror: bool) -> bytes:
     return json.dumps(values | {"mirror": mirror}).encode()
 
 
-def _kit(bundles: list[Bundle], files: Files) -> dict:
+def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
     """The constants of `space/` that the modules of the same names read: none is written twice."""
 
     def of(module, *names: str) -> dict:
@@ -154,7 +159,8 @@ def _kit(bundles: list[Bundle], files: Files) -> dict:
 
     return {
         "models": [
-            {"name": bundle.card["network"], "title": _title(bundle), "about": bundle.as_dict()} for bundle in bundles
+            {"name": bundle.card["network"], "title": _title(bundle), "folder": folder, "about": bundle.as_dict()}
+            for bundle, folder in zip(bundles, folders, strict=True)
         ],
         "detector": of(
             detector, "STRIDES", "THRESHOLD", "MAX_SIDE", "CLOSE_UP", "MIN_SIDE", "MAX_FACES", "PANORAMA", "NESTED",
@@ -219,14 +225,15 @@ def _about(bundles: list[Bundle]) -> str:
     return (BROWSER / "about.html").read_text(encoding="utf-8").replace("{ROWS}", rows)
 
 
-def _service_worker(files: Files, bundles: list[Bundle]) -> bytes:
+def _service_worker(files: Files, folders: list[str]) -> bytes:
     """Kept for offline use from the first visit: all but the models that nobody has chosen yet."""
-    later = tuple(f"models/{bundle.card['network']}/" for bundle in bundles[1:])
+    later = tuple(f"{folder}/" for folder in folders[1:])
     kept = ["./", *(name for name in files if not name.startswith(later) and name not in ("LICENSE", "index.html"))]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256((BROWSER / "service-worker.js").read_bytes())
     for name, content in sorted(files.items()):
         digest.update(name.encode() + (content if isinstance(content, bytes) else content.read_bytes()))
-    head = f"const VERSION = {json.dumps(digest.hexdigest()[:12])};\nconst FILES = {json.dumps(kept)};\n"
+    values = {"VERSION": digest.hexdigest()[:12], "FILES": kept, "MODELS": folders}
+    head = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
     return head.encode() + (BROWSER / "service-worker.js").read_bytes()
 
 

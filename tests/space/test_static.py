@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import hashlib
@@ -30,6 +31,12 @@ from training.data.samples import PROTOCOLS
 
 SPACE = "tester/live"
 READY = "body[data-ready]"
+
+
+def model_file(files: static.Files, network: str, name: str = "model.onnx"):
+    """A model's file, whose folder has a hash in its name."""
+    (found,) = (c for path, c in files.items() if re.fullmatch(rf"models/{network}-\w{{12}}/{re.escape(name)}", path))
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +121,7 @@ def result(page) -> dict:
 
 def test_the_networks_take_one_look_and_its_mean_over_mirror_images_is_the_bundles_answer(files):
     bundle = open_session(str(MODELS / "compact" / "model.int8.onnx"))
-    single = open_session(files["models/compact/model.onnx"])
+    single = open_session(model_file(files, "compact"))
     crops = np.random.default_rng(0).integers(0, 256, (3, 200, 200, 3), np.uint8)
     whole, straight, mirrored = (
         session.run(["age", "p_female", "age_probs"], {"face": np.ascontiguousarray(faces)})
@@ -122,9 +129,9 @@ def test_the_networks_take_one_look_and_its_mean_over_mirror_images_is_the_bundl
     )
     for expected, a, b in zip(whole, straight, mirrored, strict=True):
         np.testing.assert_allclose((a + b) / 2, expected, atol=1e-4)
-    assert json.loads(files["models/compact/age_gender.json"])["mirror"] is True
-    assert json.loads(files["models/vgg16/age_gender.json"])["mirror"] is False
-    assert files["models/vgg16/model.onnx"] == (MODELS / "vgg16" / "model.int8.onnx").read_bytes()
+    assert json.loads(model_file(files, "compact", "age_gender.json"))["mirror"] is True
+    assert json.loads(model_file(files, "vgg16", "age_gender.json"))["mirror"] is False
+    assert model_file(files, "vgg16") == (MODELS / "vgg16" / "model.int8.onnx").read_bytes()
 
 
 def test_a_dry_run_lists_the_files_that_a_deployment_uploads_in_one_commit(hub, tmp_path, files, yunet):
@@ -145,7 +152,7 @@ def test_a_dry_run_lists_the_files_that_a_deployment_uploads_in_one_commit(hub, 
     assert "sdk: static" in card and "cross-origin-opener-policy: same-origin" in card
     # What a browser loads for the first answer, compressed.
 
-    first = [there[name] for name in names if not name.startswith("models/vgg16/")]
+    first = [there[name] for name in names if not name.startswith("models/vgg16-")]
     assert sum(len(gzip.compress(content)) for content in first) < 12_000_000
 
 
@@ -153,16 +160,40 @@ def test_the_command_writes_a_folder_once_and_refuses_what_does_not_fit(tmp_path
     monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
     assert deploy.main(["--static", "--out", str(tmp_path / "site"), "--model", "compact"]) == 0
     assert "python -m http.server" in capsys.readouterr().out
-    assert (tmp_path / "site" / "index.html").is_file() and not (tmp_path / "site" / "models" / "vgg16").exists()
+    assert (tmp_path / "site" / "index.html").is_file() and len(list((tmp_path / "site" / "models").iterdir())) == 1
     assert deploy.main(["--static", "--out", str(tmp_path / "site")]) == 1
     assert "isn't empty" in capsys.readouterr().err
-    for arguments in (["--static"], ["--out", "x", "--space", "a/b"], ["--static", "--space", "a/b", "--wait"]):
+    refused = "--static", "--out x --space a/b", "--static --space a/b --wait", "--static --space a/b --out x"
+    for arguments in map(str.split, refused):
         with pytest.raises(SystemExit):
             deploy.main(arguments)
+    for wrong, words in ((ROOT / "README.md", "not a YuNet model"), (tmp_path / "none", "No detector at")):
+        monkeypatch.setenv("AGE_GENDER_DETECTOR", str(wrong))
+        assert deploy.main(["--static", "--out", str(tmp_path / "other")]) == 1
+        assert words in capsys.readouterr().err
+    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
     monkeypatch.setattr(static, "RUNTIME", tmp_path / "none")
     monkeypatch.setenv("PATH", "")
     assert deploy.main(["--static", "--out", str(tmp_path / "other")]) == 1
     assert "Node.js" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+def test_other_files_of_a_space_stay_and_a_gradio_space_is_refused(hub, tmp_path, yunet, files):
+    env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
+    env |= {"AGE_GENDER_DETECTOR": str(yunet)}
+    command = ("-m", "space.deploy", "--static", "--space")
+    before = {"notes.md": b"mine", "data/photo.zip": b"mine", "models/compact-0123456789ab/model.onnx": b"old"}
+    hub.add(SPACE, before, type="space").create = {"sdk": "static"}
+    assert python(*command, SPACE, env=env).returncode == 0
+    repo = hub.repos["space", SPACE]
+    there = set(repo.commits[repo.refs["main"]])
+    assert there == set(files) | {"notes.md", "data/photo.zip"}  # an earlier deployment's model goes
+    hub.add("tester/gradio", before, type="space").create = {"sdk": "gradio"}
+    assert_clear_error(python(*command, "tester/gradio", env=env), "tester/gradio is a gradio Space")
+    assert_clear_error(python("-m", "space.deploy", "--space", SPACE, env=env), f"{SPACE} is a static Space")
+    assert set(hub.repos["space", "tester/gradio"].commits[hub.repos["space", "tester/gradio"].refs["main"]]) == set(
+        before
+    )
 
 
 def test_no_constant_is_missing(files):
@@ -229,7 +260,7 @@ def test_a_turned_photo_and_a_photo_without_faces(page, tmp_path):
 
 def test_the_other_model_is_loaded_when_it_is_chosen(page, yunet):
     page.click("#settings summary")
-    with page.expect_response(re.compile("models/vgg16/model.onnx")):
+    with page.expect_response(re.compile("models/vgg16-.*/model.onnx")):
         page.click("#models input[value=vgg16]")
     wait_until(page, "JSON.parse(document.querySelector('#json').textContent).model.name === 'vgg16'")
     expected = FaceAnalyzer.load("vgg16", detector=str(yunet)).analyze(EXAMPLES / "group.jpg")
@@ -353,6 +384,27 @@ def test_live_follows_two_people(page):
     page.get_by_text("Stopped.").wait_for()
 
 
+def test_a_blurred_stream_shows_nothing_that_was_not_analyzed(page):
+    """The video has moved on since the analyzed frame: it is covered as a whole, from the start."""
+    covered = """(() => {
+      const c = document.querySelector(".live-overlay"), scale = Math.min(c.width / 640, c.height / 480);
+      const [w, h] = [640 * scale, 480 * scale].map(Math.floor);
+      const d = c.getContext("2d").getImageData((c.width - w) / 2 + 1, (c.height - h) / 2 + 1, w - 2, h - 2).data;
+      for (let i = 3; i < d.length; i += 4) if (d[i] < 255) return false;
+      return true;
+    })()"""
+    page.click("#tab-live")
+    page.check(".live-blur")
+    page.click(".live-start")
+    wait_until(page, "!document.querySelector('.live-stop').hidden")
+    assert page.evaluate(covered)
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    assert page.evaluate(covered)
+    page.uncheck(".live-blur")
+    assert not page.evaluate(covered)
+    page.click(".live-stop")
+
+
 def test_nothing_is_requested_for_a_photo_or_the_camera(page, tmp_path):
     requests = []
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")  # it has all files for offline use
@@ -383,6 +435,55 @@ def test_the_browser_refuses_to_contact_another_server(page, where):
     finally:
         other.shutdown()
         page.problems.clear()  # Chromium reports the refusal
+
+
+@pytest.mark.parametrize("what", ["yunet.onnx", "ort-wasm-simd-threaded.wasm", "model.onnx", "worker.js", "ort.wasm"])
+def test_a_failed_download_is_told_and_can_be_tried_again(browser, site, what):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    failing = [True]
+    context.route(f"**/*{what}*", lambda route: route.abort() if failing else route.continue_())
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    assert re.search("can't be downloaded|can't start", page.inner_text("#message"))
+    assert not page.locator("#loading").is_visible()
+    failing.clear()
+    assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
+    context.close()
+
+
+@pytest.mark.parametrize("what", ["kit.json", "cards.js"])
+def test_a_page_that_is_not_complete_says_so(browser, site, what):
+    page = browser.new_page()
+    page.route(f"**/{what}", lambda route: route.abort())
+    page.goto(site)
+    page.get_by_text("couldn't be loaded completely").wait_for(timeout=20_000)
+    page.close()
+
+
+def test_blurred_faces_are_covered_up_to_the_edge(page, tmp_path):
+    """A face that the border cuts in two: the blurred half is as even as Python's."""
+    with Image.open(EXAMPLES / "age-42-50-male.jpg") as photo:
+        photo.crop((photo.width // 3, 0, photo.width, photo.height)).save(tmp_path / "half.png")
+    found = analyze(page, tmp_path / "half.png")["faces"]
+    assert len(found) == 1 and found[0]["box"][0] < 5
+    page.click("#settings summary")
+    page.check("#blur")
+    url = page.evaluate("document.querySelector('#picture canvas').toDataURL()")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), int)
+    plain = np.asarray(Image.open(tmp_path / "half.png").convert("RGB"), int)
+    x, y, width, height = found[0]["box"]
+    eye = np.s_[int(y + 0.3 * height) : int(y + 0.5 * height), :8]
+    detail = [np.abs(np.diff(image[eye].mean(axis=-1), axis=0)).mean() for image in (shown, plain)]
+    assert detail[0] < 0.4 * detail[1]
+
+
+def test_only_its_own_page_comes_from_the_service_worker(page, site):
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_timeout(500)
+    page.goto(f"{site}/kit.json")
+    assert '"detector"' in page.inner_text("body")
+    page.problems.clear()  # Chromium asks every site for a favicon.ico
 
 
 def test_after_the_first_visit_it_works_offline(browser, site, tmp_path):
@@ -433,10 +534,8 @@ def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, yunet, monkeypatch)
     assert done.returncode == 0, done.stderr
     repo = hub.repos["space", SPACE]
     there = repo.commits[repo.refs["main"]]
-    assert sorted(name for name in there if name.startswith("models/")) == [
-        "models/compact/age_gender.json",
-        "models/compact/model.onnx",
-    ]
+    models = [name for name in there if name.startswith("models/")]
+    assert len(models) == 2 and all(name.startswith("models/compact-") for name in models)
     assert "- tester/model" in there["README.md"].decode()
     missing = python("-m", "space.deploy", "--static", "--space", SPACE, "--model", "tester/none", env=env)
     assert_clear_error(missing, "tester/none")

@@ -266,7 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(
                 200,
                 {"_id": id, "id": id, "sha": sha, "private": repo.private, "gated": False, "tags": [], "likes": 0}
-                | {"downloads": 0, "siblings": siblings, "createdAt": "2026-01-01T00:00:00.000Z", "sdk": "gradio"}
+                | {"downloads": 0, "siblings": siblings, "createdAt": "2026-01-01T00:00:00.000Z"}
+                | {"sdk": repo.create.get("sdk", "gradio")}
                 | {"lastModified": "2026-01-01T00:00:00.000Z", "disabled": False},
             )
 

@@ -14,9 +14,10 @@ const SIDE = 640;          // pixels, longer side of a frame
 let stream = null, channel = null, timer = null;
 let sent = 0, answered = 0, lastSent = 0, encoding = false;
 let latest = null;                      // the last answer
+// Frames on their way, by number; the one of the last answer stays for the blurred view.
+const frames = Array.from({length: IN_FLIGHT + 2}, () => document.createElement("canvas"));
 const taken = new Map();                // number of a frame → when it was taken
 let marks = [];                         // [when answered, latency] of the last two seconds
-const canvas = document.createElement("canvas");
 
 function say(text, alarm = false) {
   status.textContent = text;
@@ -60,6 +61,9 @@ async function begin() {
   }
   stream.getVideoTracks()[0].addEventListener("ended", () => end("The camera was disconnected.", true));
   video.srcObject = stream;
+  stop.hidden = false; intro.hidden = true;
+  say("Starting the analysis…");
+  draw();
   try { await video.play(); } catch (error) { /* it plays once it is on screen */ }
   list();
   connect();
@@ -99,8 +103,7 @@ function connect() {
   const mine = channel = (element.openChannel ?? openSocket)({
     open() {
       if (mine !== channel) return;
-      start.disabled = false; camera.disabled = false; intro.hidden = true;
-      for (const button of [stop, snapshot]) button.hidden = false;
+      start.disabled = false; camera.disabled = false; snapshot.hidden = false;
       full.hidden = !element.requestFullscreen;
       if (threshold.value !== threshold.defaultValue) tune();
       say("Looking for faces…");
@@ -125,11 +128,11 @@ function send() {
   if (!channel || channel.busy || encoding || !video.videoWidth || !element.offsetParent || document.hidden) return;
   if (sent - answered >= IN_FLIGHT || now - lastSent < EVERY) return;
   const scale = Math.min(1, SIDE / Math.max(video.videoWidth, video.videoHeight));
+  const mine = channel, number = sent + 1, canvas = frames[number % frames.length];
   canvas.width = Math.round(video.videoWidth * scale);
   canvas.height = Math.round(video.videoHeight * scale);
   canvas.getContext("2d", {willReadFrequently: true}).drawImage(video, 0, 0, canvas.width, canvas.height);
   encoding = true; lastSent = now;
-  const mine = channel, number = sent + 1;
   mine.send(number, canvas).then((left) => {
     if (mine !== channel) return;
     encoding = false;
@@ -160,18 +163,28 @@ function save() {
   link.click();
 }
 
-// A face's place in the video as an oval of a few soft patches, drawn over it.
-function cover(pen, box, place) {
-  const [x, y, w, h] = [box[0] - 0.15 * box[2], box[1] - 0.2 * box[3], 1.3 * box[2], 1.35 * box[3]];
-  const scale = video.videoWidth / latest.width, patch = new OffscreenCanvas(6, 6);
-  patch.getContext("2d").drawImage(video, x * scale, y * scale, w * scale, h * scale, 0, 0, 6, 6);
-  const [px, py, pw, ph] = [place[0] - 0.15 * place[2], place[1] - 0.2 * place[3], 1.3 * place[2], 1.35 * place[3]];
+// The analyzed frame in place of the video, which has moved on since, with an oval of a few soft patches over each face.
+function cover(pen, places, scale, left, top) {
+  const frame = frames[latest.frame % frames.length], patch = new OffscreenCanvas(6, 6), soft = patch.getContext("2d");
+  const [width, height] = [latest.width * scale, latest.height * scale];
   pen.save();
-  pen.beginPath();
-  pen.ellipse(px + pw / 2, py + ph / 2, pw / 2, ph / 2, 0, 0, 2 * Math.PI);
-  pen.clip();
-  pen.drawImage(patch, px, py, pw, ph);
+  if (mirror.checked) { pen.translate(2 * left + width, 0); pen.scale(-1, 1); }
+  pen.drawImage(frame, left, top, width, height);
   pen.restore();
+  for (const [i, [x, y, w, h]] of places.entries()) {
+    const [fx, fy, fw, fh] = latest.faces[i].box;
+    // The part inside of the frame: beyond it there is nothing to average.
+    const [x0, y0] = [Math.max(0, fx - 0.15 * fw), Math.max(0, fy - 0.2 * fh)];
+    const [x1, y1] = [Math.min(frame.width, fx + 1.15 * fw), Math.min(frame.height, fy + 1.15 * fh)];
+    if (x1 - x0 < 1 || y1 - y0 < 1) continue;
+    soft.drawImage(frame, x0, y0, x1 - x0, y1 - y0, 0, 0, 6, 6);
+    pen.save();
+    pen.beginPath();
+    pen.ellipse(x + w / 2, y + 0.475 * h, 0.65 * w, 0.675 * h, 0, 0, 2 * Math.PI);
+    pen.clip();
+    pen.drawImage(patch, x - 0.15 * w, y - 0.2 * h, 1.3 * w, 1.35 * h);
+    pen.restore();
+  }
 }
 
 // Boxes are mirrored with the video; text never is.
@@ -183,6 +196,7 @@ function draw() {
   const pen = overlay.getContext("2d");
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
+  if (hide.checked && stream) { pen.fillStyle = "#111"; pen.fillRect(0, 0, width, height); }  // nobody is shown before the first answer
   if (!latest) return;
   // The video keeps its shape inside of the stage (object-fit: contain).
   const scale = Math.min(width / latest.width, height / latest.height);
@@ -194,11 +208,11 @@ function draw() {
     const [x, y, w, h] = face.box.map((v) => v * scale);
     return [left + (mirror.checked ? latest.width * scale - x - w : x), top + y, w, h];
   });
+  if (hide.checked) cover(pen, places, scale, left, top);
   const free = (x, y, w, h, own) => places.every((p, i) => i === own || p[0] >= x + w || p[0] + p[2] <= x || p[1] >= y + h ||
     p[1] + p[3] <= y);
   for (const [i, face] of latest.faces.entries()) {
     const [x, y, w, h] = places[i];
-    if (hide.checked) cover(pen, face.box, places[i]);
     const color = COLORS[face.label.split(",")[0]] || COLORS.uncertain;
     pen.strokeStyle = pen.fillStyle = color;
     pen.lineWidth = 3;
