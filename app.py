@@ -39,14 +39,19 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PATH|URL",
         help="path or, preferably, full URL at which a reverse proxy serves the app (default: $GRADIO_ROOT_PATH)",
     )
-    parser.add_argument("--share", action="store_true", help="public link through Gradio's servers, for up to 1 week")
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="create a public link through Gradio's servers, valid for up to 1 week",
+    )
     parser.add_argument(
         "--mcp", action="store_true", help='also run an MCP server, for language models (pip install "gradio[mcp]")'
     )
     parser.add_argument(
         "--auth",
         metavar="USER:PASSWORD",
-        help="require this login (default: $AGE_GENDER_AUTH, which other users of the machine cannot read)",
+        help="require this username and password (default: $AGE_GENDER_AUTH, which, unlike an option, is hidden from "
+        "other users of the machine)",
     )
     options = parser.parse_args(arguments)
     options.mcp = options.mcp or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"

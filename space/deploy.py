@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.space and options.out:
         parser.error("--out writes the files instead of publishing them: give either --space or --out")
     if not (options.space or options.out):
-        parser.error("give --space USER/NAME, or with --static --out FOLDER")
+        parser.error("specify --space USER/NAME, or --static with --out FOLDER")
     try:
         url = _static(options) if options.static else _gradio(options)
         if url:
@@ -317,16 +317,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         metavar="NAME|USER/NAME[@REVISION]",
-        help="the model to serve: on the Hub, or embedded (default: compact; with --static: a choice of all embedded)",
+        help="the model to serve, embedded or from the Hub (default: compact; with --static, visitors choose from all "
+        "embedded models)",
     )
     parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: unchanged)")
     parser.add_argument("--private", action="store_true", help="create the Space as private")
     parser.add_argument("--mcp", action="store_true", help="also run an MCP server in the Space")
     parser.add_argument("--dry-run", action="store_true", help="list the files to upload, without uploading")
     parser.add_argument("--wait", action="store_true", help="wait until the Space runs; show the log if it fails")
-    group = parser.add_argument_group("static Space, which analyzes in the visitor's browser and needs no server")
+    group = parser.add_argument_group("static Space, which runs in the visitor's browser and needs no server")
     group.add_argument("--static", action="store_true", help="publish the static Space")
-    group.add_argument("--out", type=Path, metavar="FOLDER", help="write the files for any web server, don't upload")
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="write the files to this folder, for any web server, instead of uploading them",
+    )
     return parser
 
 

@@ -98,7 +98,7 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
         raise
     except Image.UnidentifiedImageError:
         if pillow_heif is None and is_heif(content):
-            raise PhotoError("HEIC images aren't supported on this machine. HEIC: export as JPEG.") from None
+            raise PhotoError("HEIC images aren't supported on this machine. Export the image as JPEG.") from None
         raise PhotoError("This file isn't a readable image. Use JPEG, PNG, WebP or HEIC.") from None
     except MemoryError:
         raise PhotoError("The image needs more memory than is available. Resize it and try again.") from None

@@ -262,9 +262,9 @@ def _data_options(group) -> None:
     group.add_argument(
         "--pretrain",
         metavar="DATASET",
-        help=f"also train on photos from {sources.FAIRFACE} (Hub id or folder). Each epoch uses as many of its faces "
-        "as UTKFace faces; with --init none, the first third of the epochs uses all of them. YuNet detects the faces "
-        "($AGE_GENDER_DETECTOR, else from the Hub)",
+        help=f"also train on photos from {sources.FAIRFACE} (Hub id or folder). Each epoch uses equal numbers of faces "
+        "from both datasets; with --init none, the first third of the epochs uses all faces of this dataset. YuNet "
+        "detects the faces (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub)",
     )
     group.add_argument("--pretrain-revision", help="branch, tag or commit of the --pretrain Hub dataset")
     group.add_argument("--limit", type=positive, metavar="N", help="use at most N faces per split, for a quick test")

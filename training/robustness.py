@@ -1,8 +1,8 @@
-"""How a model fares on the way that a user's photo takes: faces in scenes, found and cut out, under bad conditions.
+"""Measure a model's accuracy on degraded images, with faces detected and cropped as in the app.
 
     python training/robustness.py --model space/models/compact --detector face_detection_yunet_2023mar.onnx
 
-Test chips are pasted into larger scenes; each detector has to find them there. Prints the table in markdown.
+Test faces are pasted into larger scenes, where each detector must find them. Prints the results as a Markdown table.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ CONDITIONS = {
     "blur, sigma 4": Condition(blur=4),
     "JPEG quality 30": Condition(jpeg=30),
     "JPEG quality 10": Condition(jpeg=10),
-    "a third of the light": Condition(light=0.33),
-    "greyscale": Condition(grey=True),
+    "brightness reduced to a third": Condition(light=0.33),
+    "grayscale": Condition(grey=True),
     "mouth covered": Condition(cover="mouth"),
     "eyes covered": Condition(cover="eyes"),
 }
@@ -117,10 +117,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python training/robustness.py", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a bundle's folder, or a Hub id with optional @revision")
-    parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default {DATASET})")
+    parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default: {DATASET})")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--limit", type=positive, default=500, help="use at most this many faces (default: 500)")
-    parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
+    parser.add_argument("--detector", help="a YuNet .onnx file (default: YuNet from the Hub)")
     options = parser.parse_args(arguments)
     try:
         detectors = [need_yunet(options.detector), Haar()]
@@ -128,11 +128,11 @@ def main(arguments: list[str] | None = None) -> int:
         chips = np.asarray(images)
         age, right = _answers(options.model, chips, samples)
         print(
-            f"{options.model}, {len(samples)} faces of {options.split}; in brackets the same faces as ready-made chips",
+            f"{options.model}, {len(samples)} faces of {options.split}; in parentheses: same faces as original crops",
             "",
             "| condition | " + " | ".join(f"{d.name}: found, % | MAE, years | gender, %" for d in detectors) + " |",
             "| --- |" + " --- | --- | --- |" * len(detectors),
-            f"| chips as they are |{f' – | {age.mean():.2f} | {100 * right.mean():.1f} |' * len(detectors)}",
+            f"| original crops |{f' – | {age.mean():.2f} | {100 * right.mean():.1f} |' * len(detectors)}",
             sep="\n",
         )
         for name, condition in CONDITIONS.items():

@@ -1,11 +1,12 @@
-"""How fast all this is on this machine: one command, one table.
+"""Measure the speed of the app on this machine and print the results as a table.
 
-    python -m space.bench                                  the embedded model
+    python -m space.bench                                  the default embedded model
     python -m space.bench --model runs/vgg16/bundle --model untrained/vgg16 --json bench.json
-    python -m space.bench --peers                          beside other engines and programs
+    python -m space.bench --peers                          compared with other engines and programs
 
-Every figure is a median of repeated calls after a warm-up; compare figures of one run only. Speed does not depend on
-what a network has learned, so random weights will do (`python -m training.bundle.export vgg16 untrained/vgg16`).
+Every figure is the median of repeated calls after a warm-up. Compare only figures from the same run. Speed doesn't
+depend on the weights, so you can also benchmark a network with random weights
+(`python -m training.bundle.export vgg16 untrained/vgg16`).
 """
 
 from __future__ import annotations

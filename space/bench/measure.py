@@ -22,6 +22,7 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.crop import crops
 from space.live import LiveStream
+from space.text import counted
 from space.timing import median_ms
 from space.web.tabs.photo import EXAMPLES
 
@@ -68,16 +69,16 @@ def serving(analyzer: FaceAnalyzer) -> dict:
     result = {"faces found": {count: len(faces) for count, faces in found.items()}}
     for count, photo in photos.items():
         size = f"{photo.shape[1]}x{photo.shape[0]}"
-        result[f"detection, {size}, {count} faces"] = median_ms(lambda p=photo: analyzer.detect(p))
+        result[f"detection, {size}, {counted(count, 'face')}"] = median_ms(lambda p=photo: analyzer.detect(p))
     result["detection, live (320)"] = median_ms(lambda: analyzer.detect(photos[1], side=320))
     result["crop, one face"] = median_ms(lambda: crops(photos[1], found[1][:1], analyzer.template))
     for n in (1, 4, 16, 20, 300):
         took = median_ms(lambda n=n: analyzer.estimator.predict(chips[:n]))
-        result[f"prediction, {n} at once, each"] = took / n
+        result[f"prediction, batch of {n}, per face"] = took / n
     one_by_one = median_ms(lambda: [analyzer.estimator.predict(chips[i : i + 1]) for i in range(20)])
-    result["prediction, 20 one by one, each"] = one_by_one / 20
+    result["prediction, 20 separate calls, per face"] = one_by_one / 20
     for count, photo in photos.items():
-        result[f"whole photo, {count} faces"] = median_ms(lambda p=photo: analyzer.analyze(p))
+        result[f"whole photo, {counted(count, 'face')}"] = median_ms(lambda p=photo: analyzer.analyze(p))
     frames, stream = [], LiveStream(analyzer)
     for shift in range(0, 60, 4):
         buffer = io.BytesIO()

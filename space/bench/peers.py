@@ -59,7 +59,7 @@ def engines(model: Path) -> dict[str, float | str]:
 
     result = {
         # By itself it computes in bfloat16 where the processor can, which answers a little differently.
-        "OpenVINO as it comes": _timed(openvino),
+        "OpenVINO, default settings": _timed(openvino),
         "OpenVINO, float32": _timed(lambda: openvino(INFERENCE_PRECISION_HINT="f32")),
         "OpenCV dnn": _timed(opencv),
     }
@@ -105,8 +105,10 @@ def programs(one: np.ndarray, five: np.ndarray, vgg16: Path | None) -> dict[str,
         return run
 
     return {
-        "the published way (Haar, Keras predict of vgg16, face by face), 1 face": _timed(lambda: published(one)),
-        "the published way, 5 faces": _timed(lambda: published(five)),
+        "published approach (Haar, Keras predict with vgg16, one face at a time), 1 face": _timed(
+            lambda: published(one)
+        ),
+        "published approach, 5 faces": _timed(lambda: published(five)),
         "DeepFace, age and gender, 1 face": _timed(lambda: deepface(one)),
         "DeepFace, age and gender, 5 faces": _timed(lambda: deepface(five)),
     }

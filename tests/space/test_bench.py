@@ -37,7 +37,7 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
     values = report["models"]["compact, float32"]
     assert report["machine"]["gflops"] > 1 and report["machine"]["cores"] >= 1
     assert values["faces found"] == {"1": 1, "5": 5, "20": 20}
-    assert 0 < values["crop, one face"] < values["prediction, 1 at once, each"] < values["whole photo, 20 faces"]
+    assert 0 < values["crop, one face"] < values["prediction, batch of 1, per face"] < values["whole photo, 20 faces"]
     served = report["models"]["compact, int8"]
     assert served["page, s"] < served["first answer, s"] < 60 and 100 < served["resident, MB"] < 1000
     assert "page, s" not in values  # that is not what the app starts with

@@ -92,7 +92,7 @@ def test_heic_is_read():
 def test_heic_without_its_package_says_what_to_do(monkeypatch):
     monkeypatch.setattr(photo, "pillow_heif", None)
     monkeypatch.setattr(photo, "FORMATS", ("JPEG",))
-    with pytest.raises(PhotoError, match="HEIC: export as JPEG"):
+    with pytest.raises(PhotoError, match="Export the image as JPEG"):
         read_photo(b"\0\0\0\x18ftypheic" + bytes(100))
 
 

@@ -472,7 +472,7 @@ def test_blurred_faces_are_covered_up_to_the_edge(page, tmp_path):
     url = page.evaluate("document.querySelector('#picture canvas').toDataURL()")
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), int)
     plain = np.asarray(Image.open(tmp_path / "half.png").convert("RGB"), int)
-    x, y, width, height = found[0]["box"]
+    _, y, _, height = found[0]["box"]
     eye = np.s_[int(y + 0.3 * height) : int(y + 0.5 * height), :8]
     detail = [np.abs(np.diff(image[eye].mean(axis=-1), axis=0)).mean() for image in (shown, plain)]
     assert detail[0] < 0.4 * detail[1]

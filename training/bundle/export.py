@@ -203,7 +203,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description="Convert a bundle's Keras files to ONNX, or copy the files needed for serving to another folder."
     )
-    parser.add_argument("source", type=Path, help="a bundle's folder; vgg16 or compact: one with random weights")
+    parser.add_argument(
+        "source", type=Path, help="a bundle folder, or vgg16 or compact for a network with random weights"
+    )
     parser.add_argument("target", type=Path, help="output .onnx file or folder")
     options = parser.parse_args()
     if str(options.source) in ("compact", "vgg16"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from space.text import counted
 from training.data.samples import RACES
 from training.data.sources import DATASET, FAIRFACE
 from training.evaluation.tables import gender_line, rows
@@ -211,7 +212,7 @@ def _served(card: dict) -> str:
     """Which file is served, and what quantization costs."""
     record = card["quantization"]
     before, after = record["float32"], record["int8"]
-    kept = f"; {len(record['kept_float'])} layers stay in float32" if record["kept_float"] else ""
+    kept = f" ({counted(len(record['kept_float']), 'layer')} kept in float32)" if record["kept_float"] else ""
     gender = " → ".join(f"{100 * scores['gender_accuracy']:.2f}" for scores in (before, after))
     return f"""The app serves `{card["serve"]}`: {record["reason"]}. Quantization is static and per channel, with ranges
 from {record["faces"]} training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: age MAE

@@ -31,7 +31,7 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
     base = metrics["baseline"]
     commoner = f"{100 * base['gender_accuracy']:.1f}"
     if binned:
-        header = ("", "n", "age in its band, %", "or an adjacent band, %", "% in interval", "gender, %")
+        header = ("", "n", "age band correct, %", "correct or adjacent band, %", "% in interval", "gender, %")
         constant = f"{100 * base['age_band_share']:.1f} (always {base['age_band']})"
         baseline = ("baseline", "", constant, "", "", commoner)
     else:

@@ -184,7 +184,7 @@ def _analyze(
 
 def _summary(found: Found, skipped: int, seconds: float) -> str:
     text = f"**{counted(found.faces, 'face')}** in {counted(found.images, 'image')}, "
-    text += f"in {counted(round(seconds), 'second')}."
+    text += f"analyzed in {counted(round(seconds), 'second')}."
     if found.unreadable:
         text += f" {counted(found.unreadable, 'image')} could not be read. The table gives the reason."
     if found.incomplete:

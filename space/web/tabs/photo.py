@@ -91,9 +91,9 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
     years, older, younger = occlusion_map(analyzer.estimator, chip)
     text = (
         f"Face {number}, estimated age {whole_years(face.age)}. **Red** areas make it look older, **blue** areas "
-        f"younger: covering a patch a fifth as wide as the crop lowers the age by up to "
+        f"make it look younger. Covering a patch one fifth as wide as the crop lowers the estimated age by up to "
         f"{older:.1f} years or raises it by up to "
-        f"{younger:.1f}."
+        f"{younger:.1f} years."
     )
     return np.concatenate([chip, overlay(chip, years)], axis=1), text
 
