@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 from huggingface_hub import SpaceCard
 
 from space import analyzer, calibration, detector, live, tracker
@@ -102,23 +103,27 @@ def single_look(network: bytes) -> tuple[bytes, bool]:
     both = next((node for node in graph.node if node.op_type == "Concat" and node.input[0] == face), None)
     if both is None:
         return network, False
-    for node in graph.node:
-        node.input[:] = [face if name == both.output[0] else name for name in node.input]
-    flip = next(node for node in graph.node if both.input[1] in node.output)
-    for node in (both, flip):
-        graph.node.remove(node)
-    for value in [value for value in graph.initializer if value.name in flip.input]:
-        graph.initializer.remove(value)
     # The answers, first of all faces, then of all mirror images, are reshaped to [2, N, …] and averaged.
     averaged = {node.input[0] for node in graph.node if node.op_type == "ReduceMean"}
     shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape" and node.output[0] in averaged}
     for value in graph.initializer:
         if value.name in shapes:
-            shape = numpy_helper.to_array(value).copy()
-            shape[0] = 1
-            value.CopyFrom(numpy_helper.from_array(shape, value.name))
+            shape = numpy_helper.to_array(value)
+            value.CopyFrom(numpy_helper.from_array(np.concatenate([[1], shape[1:]]), value.name))
+    _bypass(graph, both, face)
     del graph.value_info[:]  # it notes the shapes of before
     return model.SerializeToString(), True
+
+
+def _bypass(graph, both, face: str) -> None:
+    """Let what reads the concatenation `both` read the face alone, and remove what made the mirror image."""
+    flip = next(node for node in graph.node if both.input[1] in node.output)
+    for node in graph.node:
+        node.input[:] = [face if name == both.output[0] else name for name in node.input]
+    for node in (both, flip):
+        graph.node.remove(node)
+    for value in [value for value in graph.initializer if value.name in flip.input]:
+        graph.initializer.remove(value)
 
 
 def _runtime() -> dict[str, Path]:
