@@ -12,7 +12,7 @@ export class Tracker {
    * `estimate`: fills in age and gender of some of the faces; at most `most` of them, those whose last answer is oldest.
    */
   async update(faces, seconds, estimate, most = Infinity) {
-    const {memory, doubt, coast, confirm} = this.limits;
+    const {memory, hold_seconds, confirm} = this.limits;
     this.now = seconds = Math.max(seconds, this.now);
     this.tracks = this.tracks.filter((track) => seconds - track.last <= memory);
     const pairs = assign(this.tracks, faces, seconds, this.limits);
@@ -32,7 +32,7 @@ export class Tracker {
         for (const [when, answer] of track.doubts) { other.learn(answer); other.answered = when; }
       } else if (!track.doubts.length) track.learn(answers[i]);  // what contradicts waits until it is known whose it is
     });
-    return this.tracks.filter((track) => track.seen >= confirm && seconds - track.last <= coast).map((track) => track.asFace());
+    return this.tracks.filter((track) => track.seen >= confirm && seconds - track.last <= hold_seconds).map((track) => track.asFace());
   }
 
   begin(face, seconds) {
@@ -73,14 +73,14 @@ class Track {
 
   /** Whether this answer and those before it are another person's; an answer that fits ends the doubt. */
   isSomebodyElse(face, seconds) {
-    const {doubt, doubts, other_age, other_gender} = this.limits;
+    const {swap_seconds, swap_answers, other_age, other_gender} = this.limits;
     this.answered = seconds;
-    if (this.answers.length > doubts) {  // before that nothing is sure enough to be contradicted
+    if (this.answers.length > swap_answers) {  // before that nothing is sure enough to be contradicted
       const {age, p_female: p} = this.shown, now = face.p_female;
       const flipped = Math.min(now, 1 - p) >= other_gender || Math.min(1 - now, p) >= other_gender;
       if (flipped || Math.abs(face.age - age) > other_age) {
         this.doubts.push([seconds, face]);
-        return this.doubts.length >= doubts && seconds - this.doubts[0][0] >= doubt;
+        return this.doubts.length >= swap_answers && seconds - this.doubts[0][0] >= swap_seconds;
       }
     }
     this.doubts = [];
@@ -95,7 +95,7 @@ class Track {
 }
 
 /** Whose each face is: the pairs of least total cost among those that are near enough. Index in `faces` → track. */
-function assign(tracks, faces, seconds, {reach}) {
+function assign(tracks, faces, seconds, {search_growth}) {
   const pairs = new Map();
   if (!tracks.length || !faces.length) return pairs;
   const FAR = 1e6, near = [];
@@ -106,7 +106,7 @@ function assign(tracks, faces, seconds, {reach}) {
     const [before, after] = [then, now].map((box) => (box[2] + box[3]) / 2);
     const distance = Math.hypot(then[0] - now[0], then[1] - now[1]) / ((before + after) / 2);
     const growth = Math.abs(Math.log(before / after));
-    if (distance > 1 + reach * gap || growth > 0.6 + gap) return FAR;
+    if (distance > 1 + search_growth * gap || growth > 0.6 + gap) return FAR;
     near.push([row, column].join());
     return distance + growth + (1 - overlap(then, now));
   }));

@@ -32,7 +32,7 @@ async function download(path, size = 0) {
   expected[path] = size;
   try {
     const response = await fetch(new URL(path, here));
-    if (response.status === 404) throw new DownloadError("This page has been updated. Reload it to go on.");
+    if (response.status === 404) throw new DownloadError("This page has been updated. Reload it to continue.");
     if (!response.ok) throw new DownloadError(`${path} can't be downloaded (status ${response.status}). Try again later.`);
     const parts = [];
     received[path] = 0;

@@ -65,7 +65,8 @@ class FaceAnalyzer:
         estimator = Estimator(bundle.model_path)
         if estimator.size != template.size:
             raise BundleError(
-                f"The network in {bundle.folder} needs {estimator.size} pixels, its crop template has {template.size}."
+                f"The network in {bundle.folder} needs {estimator.size} pixels, but its "
+                f"crop template has {template.size}."
             )
         return cls(bundle, template, estimator, detector, calibration)
 

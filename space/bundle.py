@@ -65,7 +65,7 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
     match = _HUB_ID.fullmatch(model)
     if path.exists() or not match:
         raise BundleError(
-            f"No model at {model}: give {' or '.join(embedded())}, a bundle's folder, or a Hub id such as user/name."
+            f"No model at {model}: use {' or '.join(embedded())}, a bundle folder, or a Hub id such as user/name."
         )
     folder, revision = download(match["repo"], match["revision"], keras=keras)
     return Bundle(folder, verify(folder), match["repo"], revision)
@@ -120,7 +120,7 @@ def read_card(folder: Path) -> dict:
     if not all(isinstance(text, str) and "\0" not in text for text in texts) or not isinstance(crop, dict):
         raise BundleError(f"{path} is not the card of a model bundle: a value has the wrong type.")
     if served not in hashes:
-        raise BundleError(f"{path} serves {served} but does not list it: download or export it again.")
+        raise BundleError(f"{path} names {served} as the served file but doesn't list it: download or export it again.")
     return card
 
 

@@ -40,7 +40,7 @@ class Calibration:
         inside.
         """
         years = np.arange(OLDEST + 1)
-        error = (years - age[:, None]) / spread(age, age_probs)[:, None]
+        error = (years - age[:, None]) / age_std(age, age_probs)[:, None]
         usual = (self.low <= error) & (error <= self.high)
         some = usual.any(axis=1)
         low = np.where(some, usual.argmax(axis=1), age)
@@ -52,7 +52,7 @@ class Calibration:
         return 1 / (1 + np.exp(-logit(p) / self.temperature))
 
 
-def spread(age: np.ndarray, age_probs: np.ndarray | None) -> np.ndarray:
+def age_std(age: np.ndarray, age_probs: np.ndarray | None) -> np.ndarray:
     """What an interval's width is proportional to, float64 [N] years: how far the predicted distribution reaches.
 
     A network without a distribution gives 1 for each. A year is put on top (in quadrature): ages are whole numbers.

@@ -52,7 +52,7 @@ _TOOLS = (
 _FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
 
 
-def contents(
+def space_files(
     space: str,
     model: str | None = None,
     revision: str | None = None,
@@ -141,7 +141,7 @@ def deploy(
         )
     # A build has no token: what is private is fetched at the start instead.
     preloaded = None if served.private else served.file
-    files = contents(space, served.repo or model, served.revision, preloaded, mcp=mcp)
+    files = space_files(space, served.repo or model, served.revision, preloaded, mcp=mcp)
     if dry_run:
         _print(files)
         secrets = ["HF_TOKEN"] if served.private else []
@@ -170,7 +170,7 @@ def deploy(
 
 
 def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
-    """Create or update a static Space from `static.contents`; returns its page's address.
+    """Create or update a static Space from `static.site_files`; returns its page's address.
 
     Raises:
         HubError: what the Hub said and what to do.
@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.static and (options.hardware or options.mcp or options.wait):
         parser.error("--hardware, --mcp and --wait don't apply to a static Space, which has no server")
     if options.space and options.out:
-        parser.error("--out writes the files instead of publishing them: give either --space or --out")
+        parser.error("--out writes the files instead of publishing them: specify either --space or --out")
     if not (options.space or options.out):
         parser.error("specify --space USER/NAME, or --static with --out FOLDER")
     try:
@@ -320,7 +320,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the model to serve, embedded or from the Hub (default: compact; with --static, visitors choose from all "
         "embedded models)",
     )
-    parser.add_argument("--hardware", help="for example cpu-basic, cpu-upgrade, zero-a10g (default: unchanged)")
+    parser.add_argument(
+        "--hardware", help="Space hardware, for example cpu-basic, cpu-upgrade, zero-a10g (default: unchanged)"
+    )
     parser.add_argument("--private", action="store_true", help="create the Space as private")
     parser.add_argument("--mcp", action="store_true", help="also run an MCP server in the Space")
     parser.add_argument("--dry-run", action="store_true", help="list the files to upload, without uploading")
@@ -348,7 +350,7 @@ def _gradio(options: argparse.Namespace) -> str:
 
 
 def _static(options: argparse.Namespace) -> str:
-    files = static.contents(options.space or "USER/NAME", options.model)
+    files = static.site_files(options.space or "USER/NAME", options.model)
     if options.dry_run:
         _print(files)
         return ""

@@ -150,7 +150,7 @@ class Haar:
                 raise BundleError(f"{path} isn't a Haar cascade.")
         except (OSError, cv2.error, AttributeError) as error:
             raise BundleError(
-                f"OpenCV {cv2.__version__} has no Haar cascade ({error}): install opencv-python-headless below 5."
+                f"OpenCV {cv2.__version__} has no Haar cascade ({error}): install opencv-python-headless version 4."
             ) from error
         self._lock = threading.Lock()
 
@@ -240,7 +240,7 @@ def yunet_file() -> Path:
 def _existing(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.is_file():
-        raise BundleError(f"No detector at {source}: give the path of {FILE}, or haar.")
+        raise BundleError(f"No detector at {source}: specify the path to {FILE}, or haar.")
     return path
 
 

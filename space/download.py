@@ -43,9 +43,9 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         # One bounded question instead of hf_hub_download's retries, which take 23 s on a dead server.
         HfApi().model_info(repo, revision=revision, timeout=CONNECT_TIMEOUT)
         # By the branch's name, not the commit that it is at: so the cache can answer for that name later.
-        path = _unless_stalled(hf_hub_download, repo, filename, revision=revision)
+        path = _download_unless_stalled(hf_hub_download, repo, filename, revision=revision)
         if sha256 not in (None, sha256_of(Path(path))):
-            path = _unless_stalled(hf_hub_download, repo, filename, revision=revision, force_download=True)
+            path = _download_unless_stalled(hf_hub_download, repo, filename, revision=revision, force_download=True)
         return _with_commit(path, filename)
     except hub.GatedRepoError:
         raise BundleError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
@@ -76,7 +76,7 @@ def _with_commit(path: str, filename: str) -> tuple[str, Path]:
     return cached.parts[-1 - len(Path(filename).parts)], cached
 
 
-def _unless_stalled(download: Callable, *arguments, **options) -> str:
+def _download_unless_stalled(download: Callable, *arguments, **options) -> str:
     """What `download` returns; TimeoutError after STALL seconds without a byte.
 
     The client's own retries add up to minutes. A download that was given up on may still end in the background, and

@@ -33,7 +33,7 @@ _SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest")  # of browser/, 
 Files = dict[str, Path | bytes]
 
 
-def contents(space: str, model: str | None = None) -> Files:
+def site_files(space: str, model: str | None = None) -> Files:
     """Everything that the site consists of: path → file or bytes.
 
     Args:
@@ -175,8 +175,8 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
         "calibration": of(calibration, "OLDEST"),
         "face": {"uncertain": UNCERTAIN},
         "tracker": of(
-            tracker, "MEMORY", "REACH", "COAST", "CONFIRM", "WINDOW", "DOUBT", "DOUBTS", "OTHER_AGE", "OTHER_GENDER",
-            "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",
+            tracker, "MEMORY", "SEARCH_GROWTH", "HOLD_SECONDS", "CONFIRM", "WINDOW", "SWAP_SECONDS", "SWAP_ANSWERS",
+            "OTHER_AGE", "OTHER_GENDER", "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",
         ),
         "live": {"side": live.SIDE, "most_estimates": live.MAX_ESTIMATES_PER_FRAME},
         "colors": COLORS,

@@ -16,12 +16,12 @@ import numpy as np
 from space.face import Face
 
 MEMORY = 1.5  # seconds after which a face that is gone is forgotten
-REACH = 0.7  # face widths a second by which the place grows at which somebody who is gone may come back
-COAST = 0.4  # seconds for which a face that the detector misses is still shown
+SEARCH_GROWTH = 0.7  # face widths a second by which the place grows at which somebody who is gone may come back
+HOLD_SECONDS = 0.4  # seconds for which a face that the detector misses is still shown
 CONFIRM = 2  # detections before a face is shown: what is seen once is often none
 WINDOW = 60  # answers that a smoothed one rests on
 # Answers that contradict a person's for so long, and so many of them, are somebody else's, who took the place unseen.
-DOUBT, DOUBTS = 0.5, 3  # seconds, answers
+SWAP_SECONDS, SWAP_ANSWERS = 0.5, 3  # seconds, answers
 OTHER_AGE, OTHER_GENDER = 15.0, 0.9  # years off, or confidence in the other gender against the same in this one
 CALM_AGE, CALM_GENDER = 0.8, 0.03  # years and probability that an answer must move before the shown one follows
 # One Euro filter (Casiez, Roussel & Vogel 2012): a still box is smoothed, a quick one followed at once.
@@ -75,13 +75,13 @@ class Track:
     def is_somebody_else(self, face: Face, seconds: float) -> bool:
         """Whether this answer and those before it are another person's; an answer that fits ends the doubt."""
         self.answered = seconds
-        if len(self.answers) > DOUBTS:  # before that nothing is sure enough to be contradicted
+        if len(self.answers) > SWAP_ANSWERS:  # before that nothing is sure enough to be contradicted
             age, _, _, p = self.shown
             new = face.p_female
             flipped = min(new, 1 - p) >= OTHER_GENDER or min(1 - new, p) >= OTHER_GENDER
             if flipped or abs(face.age - age) > OTHER_AGE:
                 self.doubts.append((seconds, face))
-                return len(self.doubts) >= DOUBTS and seconds - self.doubts[0][0] >= DOUBT
+                return len(self.doubts) >= SWAP_ANSWERS and seconds - self.doubts[0][0] >= SWAP_SECONDS
         self.doubts.clear()
         return False
 
@@ -124,7 +124,7 @@ class Tracker:
 
         Returns:
             The faces to show, by `track_id`, boxes and answers smoothed. Those not seen often enough yet are held
-            back, those missed by the detector shown for COAST seconds more.
+            back, those missed by the detector shown for HOLD_SECONDS seconds more.
         """
         self._now = seconds = max(seconds, self._now)
         self.tracks = [track for track in self.tracks if seconds - track.last <= self.memory]
@@ -148,7 +148,9 @@ class Tracker:
                 elif not track.doubts:  # what contradicts waits until it is known whose it is
                     track.learn(face)
         return [
-            track.as_face() for track in self.tracks if track.seen >= self._confirm and seconds - track.last <= COAST
+            track.as_face()
+            for track in self.tracks
+            if track.seen >= self._confirm and seconds - track.last <= HOLD_SECONDS
         ]
 
     def _begin(self, face: Face, seconds: float) -> Track:
@@ -180,7 +182,7 @@ def assign(tracks: list[Track], faces: list[Face], seconds: float) -> dict[int, 
     distance = np.linalg.norm(then[:, None, :2] - now[None, :, :2], axis=-1) / size
     growth = np.abs(np.log(then[:, None, 2:].mean(-1) / now[None, :, 2:].mean(-1)))
     cost = distance + growth + (1 - _overlap(then, now))
-    near = (distance <= 1 + REACH * gap) & (growth <= 0.6 + gap)
+    near = (distance <= 1 + SEARCH_GROWTH * gap) & (growth <= 0.6 + gap)
     rows, columns = linear_sum_assignment(np.where(near, cost, 1e6))
     return {int(c): tracks[r] for r, c in zip(rows, columns, strict=True) if near[r, c]}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from training import push as hub
 from training.atomic import write_beside
 from training.data import sources
-from training.data.samples import POLICIES, PROTOCOLS, positive
+from training.data.samples import POLICIES, PROTOCOLS, positive_int
 
 _OURS = dict(
     age_head="distribution",
@@ -267,7 +267,9 @@ def _data_options(group) -> None:
         "detects the faces (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub)",
     )
     group.add_argument("--pretrain-revision", help="branch, tag or commit of the --pretrain Hub dataset")
-    group.add_argument("--limit", type=positive, metavar="N", help="use at most N faces per split, for a quick test")
+    group.add_argument(
+        "--limit", type=positive_int, metavar="N", help="use at most N faces per split, for a quick test"
+    )
     group.add_argument(
         "--balance",
         action="store_true",
@@ -284,7 +286,7 @@ def _fit_options(group) -> None:
         "--half-size-epochs",
         type=_count,
         metavar="N",
-        help="vgg16: epochs at 100 x 100 instead of 200 x 200 pixels, in a quarter of the time (default: 6)",
+        help="vgg16: epochs at 100 instead of 200 pixels, in a quarter of the time (default: 6; published: 0)",
     )
     group.add_argument(
         "--augment",
@@ -299,7 +301,7 @@ def _fit_options(group) -> None:
         metavar="MODEL",
         help="distill from these bundles with Keras weights (folders or Hub ids)",
     )
-    group.add_argument("--batch-size", type=positive, help="faces per training step")
+    group.add_argument("--batch-size", type=positive_int, help="faces per training step")
     group.add_argument(
         "--learning-rate",
         type=_positive_float,
@@ -317,7 +319,7 @@ def _fit_options(group) -> None:
     )
     group.add_argument(
         "--patience",
-        type=positive,
+        type=positive_int,
         metavar="EPOCHS",
         help="stop after this many epochs without improvement (default: 10)",
     )

@@ -26,10 +26,10 @@ from space.text import tolerate_console
 from training.atomic import write_beside
 from training.data import sources
 from training.data.decode import decode
-from training.data.framing import Cut
+from training.data.framing import FaceCropper
 from training.data.load import load_utkface
 from training.data.report import Report
-from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, positive, splits_overlap
+from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, positive_int, splits_overlap
 from training.evaluation.metrics import cross_table_csv, measure, pose_masks, same_faces, split_record
 from training.evaluation.predict import predict
 from training.evaluation.provenance import trained_under
@@ -53,7 +53,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
     if everything.binned:
         detector = load_detector(options.detector)
-        samples, images = decode(samples, Cut(detector))
+        samples, images = decode(samples, FaceCropper(detector))
         outputs = predict(options.model, images)
         poses = pose_masks(images, detector) if detector.name == "yunet" else None
         metrics = measure(samples, outputs, poses=poses) | {"detector": detector.name}
@@ -85,21 +85,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--policy", choices=POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="80/10/10")
-    parser.add_argument("--limit", type=positive, help="use at most this many faces")
+    parser.add_argument("--limit", type=positive_int, help="use at most this many faces")
     parser.add_argument("--seed", type=int, default=0, help="random seed for --limit")
     parser.add_argument(
         "--detector",
         help="face detector for photos: a YuNet .onnx file, or haar (default: YuNet from the Hub)",
     )
     parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
-    parser.add_argument("--csv", type=Path, help="write the results by race, gender and age band to this CSV file")
+    parser.add_argument(
+        "--csv", type=Path, help="write the results for every combination of race, gender and age band to a CSV file"
+    )
     options = parser.parse_args(arguments)
     try:
         trained = trained_under(options.model)
         samples, outputs, metrics, report = score(options)
         print(
             report,
-            f"{options.model} on {options.split} of {options.protocol} ({options.policy})",
+            f"{options.model} on the {options.split} split ({options.protocol}, policy {options.policy})",
             table(metrics),
             sep="\n",
         )

@@ -20,7 +20,7 @@ from space.crop import load_template, similarity
 from space.download import BundleError
 from space.face import EXAMPLES
 from training.data.decode import decode
-from training.data.framing import MARGIN, need_yunet, seen
+from training.data.framing import MARGIN, largest_faces, require_yunet
 from training.data.load import load_chips
 from training.data.samples import GENDERS, IMAGE_SIZE
 from training.data.sources import DATASET, DataError
@@ -35,7 +35,7 @@ def average(chips: np.ndarray, detector) -> np.ndarray:
     """One face from chips, uint8 [N, 200, 200, 3]: the mean of the FACES most frontal ones, [SIZE, SIZE, 3]."""
     target = load_template().landmarks
     fits = []
-    for index, face in enumerate(seen(detector, chips, 1.0)):
+    for index, face in enumerate(largest_faces(detector, chips, 1.0)):
         if face is None:
             continue
         points = face.landmarks - MARGIN
@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=EXAMPLES)
     options = parser.parse_args()
     try:
-        detector = need_yunet(options.detector)
+        detector = require_yunet(options.detector)
         samples = load_chips(options.dataset, "train")
         options.out.mkdir(parents=True, exist_ok=True)
         faces = []

@@ -161,7 +161,9 @@ def command(folder: str | Path, target: Target) -> str:
 def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """The options of a target, the same wherever a bundle can be pushed."""
     parser.add_argument(
-        "--repo-id", metavar="USER/NAME", help="model repository on the Hub (default: you/age-gender-NETWORK)"
+        "--repo-id",
+        metavar="USER/NAME",
+        help="model repository on the Hub (default: age-gender-NETWORK under your username)",
     )
     parser.add_argument("--private", action="store_true", help="create the repository as private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, created if needed (default: main)")

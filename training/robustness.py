@@ -22,9 +22,9 @@ from space.crop import crop, load_template
 from space.detector import Haar
 from space.download import BundleError
 from training.data.decode import decode
-from training.data.framing import need_yunet
+from training.data.framing import require_yunet
 from training.data.load import load_chips
-from training.data.samples import SPLITS, Samples, positive
+from training.data.samples import SPLITS, Samples, positive_int
 from training.data.sources import DATASET
 from training.evaluation.metrics import per_face
 from training.evaluation.predict import predict
@@ -99,7 +99,7 @@ def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator
     return rgb, middle
 
 
-def through(detector, chips: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+def crops_from_scenes(detector, chips: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
     """Chips as the app would cut them out of their scenes, uint8 [M, 200, 200, 3], and which were found, bool [N]."""
     generator, template = np.random.default_rng(0), load_template()
     cut, found = [], np.zeros(len(chips), bool)
@@ -119,16 +119,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="a bundle's folder, or a Hub id with optional @revision")
     parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default: {DATASET})")
     parser.add_argument("--split", choices=SPLITS, default="test")
-    parser.add_argument("--limit", type=positive, default=500, help="use at most this many faces (default: 500)")
+    parser.add_argument("--limit", type=positive_int, default=500, help="use at most this many faces (default: 500)")
     parser.add_argument("--detector", help="a YuNet .onnx file (default: YuNet from the Hub)")
     options = parser.parse_args(arguments)
     try:
-        detectors = [need_yunet(options.detector), Haar()]
+        detectors = [require_yunet(options.detector), Haar()]
         samples, images = decode(load_chips(options.dataset, options.split).limit(options.limit))
         chips = np.asarray(images)
         age, right = _answers(options.model, chips, samples)
         print(
-            f"{options.model}, {len(samples)} faces of {options.split}; in parentheses: same faces as original crops",
+            f"{options.model}, {len(samples)} faces from the {options.split} split. "
+            "In parentheses: the same faces as original crops",
             "",
             "| condition | " + " | ".join(f"{d.name}: found, % | MAE, years | gender, %" for d in detectors) + " |",
             "| --- |" + " --- | --- | --- |" * len(detectors),
@@ -138,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, condition in CONDITIONS.items():
             cells = []
             for detector in detectors:
-                cut, found = through(detector, chips, condition)
+                cut, found = crops_from_scenes(detector, chips, condition)
                 cells.append(f"{100 * found.mean():.1f}")
                 if not found.any():
                     cells += ["–", "–"]

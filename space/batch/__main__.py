@@ -3,9 +3,9 @@
     python -m space.batch PHOTOS... --csv faces.csv --jsonl faces.jsonl
     python -m space.batch PHOTOS... --ray --parquet FOLDER        on all cores, or on a Ray cluster
 
-PHOTOS are images, zips and folders. Folders are searched recursively. The JSONL has one line per image, the CSV one
-line per face. To resume a stopped or killed run, run the same command again. It skips images already in the JSONL.
-The CSV is written from the complete JSONL.
+PHOTOS are images, zips and folders. Folders are searched recursively. The JSONL file has one line per image, and the
+CSV file has one line per face. To resume a stopped or killed run, run the same command again. It skips images that
+are already in the JSONL file. The CSV file is written from the complete JSONL file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from space.analyzer import FaceAnalyzer
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
 from space.batch.ray_pipeline import run_with_ray
-from space.batch.tables import finished, settings, write_csv
+from space.batch.tables import completed_names, settings, write_csv
 from space.detector import THRESHOLD
 from space.download import BundleError
 from space.estimator import cpus
@@ -112,7 +112,7 @@ def _append(analyzer: FaceAnalyzer, pictures: list[Picture], jsonl: Path, thresh
     from tqdm import tqdm
 
     made = settings(analyzer, threshold)
-    done = finished(jsonl, made) if jsonl.exists() else set()
+    done = completed_names(jsonl, made) if jsonl.exists() else set()
     left = [picture for picture in pictures if picture.name not in done]
     counts = _Counts(len(left))
     with (

@@ -61,7 +61,7 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
                     try:
                         found += _zip(file, archive, skipped)
                     except BatchError as error:
-                        found.append(Picture(file.as_posix(), partial(_fail, str(error))))
+                        found.append(Picture(file.as_posix(), partial(_raise_photo_error, str(error))))
                 elif is_image_file(file):
                     found.append(_file(file))
                 else:
@@ -84,7 +84,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         seen.add(real)
 
 
-def _fail(message: str) -> bytes:
+def _raise_photo_error(message: str) -> bytes:
     raise PhotoError(message)
 
 

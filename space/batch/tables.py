@@ -71,7 +71,7 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
 _BEGINNING = b'{"file": '  # of each of our rows
 
 
-def finished(jsonl: Path, wanted: dict) -> set[str]:
+def completed_names(jsonl: Path, wanted: dict) -> set[str]:
     """The pictures that a JSONL has; a last line that was cut off is taken away.
 
     Raises:

@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         action="append",
-        help="as for app.py, or an .onnx file or a folder of .onnx files; can be repeated (default: the embedded one)",
+        help="as for app.py, or an .onnx file or a folder of .onnx files; can be repeated (default: compact)",
     )
     parser.add_argument("--detector", help="as for app.py")
     parser.add_argument("--peers", action="store_true", help="also benchmark other engines and projects, if installed")

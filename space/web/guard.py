@@ -4,8 +4,8 @@ Gradio reads a request's JSON whole however large it is, keeps every name of a s
 from addresses that visitors name. Here a request has a largest size and number of values, uploads stop while the disk
 is nearly full, no address is ever fetched, and routes that this app has no use for are closed.
 
-Gradio has no setting for four things, so `tame` and `hide_unlisted_tools` replace or read names that aren't documented.
-`test_gradio_still_has_what_the_guard_replaces` fails when Gradio changes them:
+Gradio has no setting for four things, so `patch_gradio` and `hide_unlisted_tools` replace or read names that aren't
+documented. `test_gradio_still_has_what_the_guard_replaces` fails when Gradio changes them:
 - `processing_utils.async_ssrf_protected_download`: the one place through which every component fetches addresses;
 - `route_utils.get_fn`: keeps names of sessions, whatever they are, and fails for functions that don't exist;
 - `traceback` in `queueing` and `routes`: prints messages, which quote visitors;
@@ -203,7 +203,7 @@ async def validation_error(request: Request, error: RequestValidationError) -> J
     )
 
 
-def tame() -> None:
+def patch_gradio() -> None:
     """Make Gradio refuse addresses where files are expected, and log failures without what was sent.
 
     It keeps names of sessions, whatever they are, and fails for functions that there are not: both are refused here.

@@ -124,7 +124,7 @@ def _threshold(text: str) -> float:
             return float(value)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise StreamClosed("Send frames as binary messages, and settings as a threshold from 0.3 to 0.95.")
+    raise StreamClosed("Send frames as binary messages, and settings as JSON with a threshold from 0.3 to 0.95.")
 
 
 class StreamClosed(Exception):

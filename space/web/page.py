@@ -72,7 +72,7 @@ SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 
 def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     """The whole page; launch it with `launch_options()`."""
-    guard.tame()
+    guard.patch_gradio()
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")

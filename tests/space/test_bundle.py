@@ -69,7 +69,7 @@ def edit(folder, **changes) -> None:
         (lambda f: (f / CARD).write_text("{"), "cannot be read"),
         (lambda f: (f / CARD).write_text("[]"), "not the card"),
         (lambda f: edit(f, format=99), "update the app"),
-        (lambda f: edit(f, serve="other.onnx"), "does not list it"),
+        (lambda f: edit(f, serve="other.onnx"), "doesn't list it"),
         (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
         (lambda f: edit(f, serve=["a"]), "wrong type"),
         (lambda f: edit(f, files={"a\0b": {"sha256": "0"}}), "wrong type"),

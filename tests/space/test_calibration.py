@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from space.calibration import Calibration, logit, spread
+from space.calibration import Calibration, age_std, logit
 from training.evaluation import calibrate
 
 
@@ -62,7 +62,7 @@ def test_the_calibration_error_by_hand():
 def test_extreme_and_broken_tables():
     assert Calibration.from_dict(None) is None
     assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
-    assert spread(np.array([3.0]), np.eye(102)[[3]]) == pytest.approx([1.0])
+    assert age_std(np.array([3.0]), np.eye(102)[[3]]) == pytest.approx([1.0])
     tables = {"age": {"coverage": 0.8, "from": [0, 50], "low": [-2, -4], "high": [2]}, "gender": {"temperature": 1}}
     with pytest.raises(ValueError, match="fit together"):
         Calibration.from_dict(tables)

@@ -44,7 +44,7 @@ def front_matter(readme: bytes) -> dict:
 
 
 def test_the_card_is_complete_and_agrees_with_the_requirements():
-    card = front_matter(deploy.contents(SPACE)["README.md"])
+    card = front_matter(deploy.space_files(SPACE)["README.md"])
     for key in (
         "title emoji colorFrom colorTo sdk sdk_version python_version app_file short_description license models "
         "datasets tags preload_from_hub startup_duration_timeout suggested_hardware"

@@ -45,7 +45,7 @@ def files(yunet) -> static.Files:
         pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGE_GENDER_DETECTOR", str(yunet))
-        return static.contents(SPACE)
+        return static.site_files(SPACE)
 
 
 def serve(folder: Path) -> ThreadingHTTPServer:

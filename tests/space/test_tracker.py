@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from space.face import Face
-from space.tracker import COAST, MEMORY, Tracker, weighted_median
+from space.tracker import HOLD_SECONDS, MEMORY, Tracker, weighted_median
 
 
 def at(x, y=100.0, side=80.0, score=0.9) -> Face:
@@ -48,8 +48,8 @@ def test_a_face_is_shown_from_its_second_frame_and_over_a_gap():
     tracker = Tracker()
     seen, nobody = [at(100)], []
     assert play(tracker, [seen, seen, seen]) == [[], [1], [1]]
-    assert play(tracker, [nobody], start=2 / 15 + COAST - 0.05) == [[1]]  # a blink of the detector's
-    assert play(tracker, [nobody], start=2 / 15 + COAST + 0.05) == [[]]
+    assert play(tracker, [nobody], start=2 / 15 + HOLD_SECONDS - 0.05) == [[1]]  # a blink of the detector's
+    assert play(tracker, [nobody], start=2 / 15 + HOLD_SECONDS + 0.05) == [[]]
     assert play(Tracker(confirm=1), [seen]) == [[1]]
 
 

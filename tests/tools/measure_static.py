@@ -127,7 +127,7 @@ def score(answers: list[list[dict]], photos: list[tuple[Path, str, str]]) -> str
 def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        static.write(static.contents("you/live"), folder / "site")
+        static.write(static.site_files("you/live"), folder / "site")
         camera = write_camera(folder / "camera.mjpeg", moving(240, names=[WOMAN]))
         photos = {}
         for count_of, (width, height, side) in SCENES.items():

@@ -11,7 +11,7 @@ from tests.support import ROOT, shared
 from tests.support.app import python
 from training.bundle import model_card
 from training.data.load import load_utkface
-from training.data.samples import SPLITS, fingerprint
+from training.data.samples import SPLITS, dataset_hash
 from training.evaluation.metrics import same_faces
 from training.evaluation.tables import rows
 
@@ -91,7 +91,7 @@ def test_it_was_trained_on_training_faces_only(utkface, name):
     samples, _ = load_utkface(utkface)
     for split in SPLITS:
         part = samples.split(split)
-        assert faces[split] == {"n": len(part), "sha256": fingerprint(part)}
+        assert faces[split] == {"n": len(part), "sha256": dataset_hash(part)}
     known = CARDS[name]["provenance"]["pretrain"]["train"]["n"]
     photographs, _ = load_utkface(shared("data/FairFace"), split="train")
     assert known <= len(photographs) < 1.02 * known  # but for those without a face

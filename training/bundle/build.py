@@ -12,8 +12,8 @@ from space.estimator import Estimator
 from training.atomic import clear, new_folder
 from training.bundle import export, quantize
 from training.config import TrainConfig, public_name
-from training.data.framing import need_yunet
-from training.data.samples import fingerprint
+from training.data.framing import require_yunet
+from training.data.samples import dataset_hash
 from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, pose_masks, split_record, spread_ages
 from training.evaluation.tables import table
@@ -106,7 +106,7 @@ def calibration_tables(estimator: Estimator, validation: FaceSet, photos: FaceSe
 
 def _measure_photos(config: TrainConfig, photos: FaceSet, estimator: Estimator, tables: dict) -> dict:
     outputs = calibrate.apply(tables, estimator.predict(photos.images))
-    poses = pose_masks(photos.images, need_yunet(None))
+    poses = pose_masks(photos.images, require_yunet(None))
     return {
         "dataset": public_name(config.pretrain),
         "split": split_record(config, "test"),
@@ -127,7 +127,7 @@ def _draw(folder: Path, out: Path, trained: bool, test: FaceSet, outputs: dict) 
 
 def _provenance(config: TrainConfig, history, sets, photos, recipe: dict) -> dict:
     def faces(parts: dict[str, FaceSet]) -> dict:
-        return {name: {"n": len(part.samples), "sha256": fingerprint(part.samples)} for name, part in parts.items()}
+        return {name: {"n": len(part.samples), "sha256": dataset_hash(part.samples)} for name, part in parts.items()}
 
     def source(name: str, revision: str | None, parts: dict[str, FaceSet]) -> dict:
         report = parts["train"].report.as_dict()

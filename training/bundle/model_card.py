@@ -129,7 +129,9 @@ def _body(card: dict, name: str) -> str:
         gender_line=gender_line(metrics),
         evaluation=_evaluation(card, name),
         figures=_figures(card, ("ages", "Errors by age"), ("groups", "By race, gender and age band")),
-        groups="`groups.csv` has these figures by race, gender and age band." if "groups.csv" in card["files"] else "",
+        groups="`groups.csv` has these figures for every combination of race, gender and age band."
+        if "groups.csv" in card["files"]
+        else "",
         fairface=_fairface(card, name),
         calibration=_calibration(card),
         architecture=_ARCHITECTURES[card["network"]],

@@ -31,7 +31,7 @@ FRAMED = 40.0  # pixels by which a face crop's corners may differ from the templ
 _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners change places
 
 
-def need_yunet(source: str | None) -> YuNet:
+def require_yunet(source: str | None) -> YuNet:
     """YuNet from its file, or from the Hub for None; BundleError if only Haar is available: it has no landmarks."""
     detector = load_detector(source)
     if not isinstance(detector, YuNet):
@@ -39,7 +39,7 @@ def need_yunet(source: str | None) -> YuNet:
     return detector
 
 
-class Cut:
+class FaceCropper:
     """Crops the face nearest to the center of a photo, as the app does with every face; for `data.decode`."""
 
     def __init__(self, detector: YuNet | Haar):
@@ -63,7 +63,7 @@ class Cut:
         if abs(width / height - 1) <= 0.05:
             size = self.template.size
             whole = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if width > size else cv2.INTER_CUBIC)
-            face = seen(self.detector, whole[None], 1.0)[0]
+            face = largest_faces(self.detector, whole[None], 1.0)[0]
             if is_framed(face, self.template) if face else width <= size:
                 return whole, False
         return self(rgb), True
@@ -90,7 +90,7 @@ def is_framed(face: Face, template: Template) -> bool:
     return float(np.linalg.norm(moved - corners, axis=1).mean()) <= FRAMED
 
 
-def seen(detector, chips: np.ndarray, scale: float) -> list:
+def largest_faces(detector, chips: np.ndarray, scale: float) -> list:
     """The largest face of each chip (uint8 [N, 200, 200, 3]) in chip pixels, None where there is none."""
     faces = []
     for chip in chips:
@@ -108,7 +108,7 @@ def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
     width = IMAGE_SIZE
     points, lines = [], []
     for scale in SCALES:
-        faces = [face for face in seen(yunet, chips, scale) if face]
+        faces = [face for face in largest_faces(yunet, chips, scale) if face]
         here = np.array([face.landmarks for face in faces]) / scale - MARGIN
         # Faces look left as often as right: with each its mirror image.
         flipped = here[:, _MIRROR] * [-1, 1] + [width - 1, 0]
@@ -118,7 +118,7 @@ def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
             f"yunet at {scale:g}: {len(faces)} of {len(chips)} found, spread of a point {spread.mean():.1f} px (25-75%)"
         )
     landmarks = np.median(np.concatenate(points), axis=0)
-    faces = [face for face in seen(haar, chips, 1.0) if face]
+    faces = [face for face in largest_faces(haar, chips, 1.0) if face]
     boxes = np.array([face.box for face in faces]) - [MARGIN, MARGIN, 0, 0]
     boxes = np.concatenate([boxes, np.stack([width - boxes[:, 0] - boxes[:, 2], *boxes.T[1:]], axis=1)])
     box = np.median(boxes, axis=0)
@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=TEMPLATE_FILE)
     options = parser.parse_args()
     try:
-        yunet = need_yunet(options.detector)
+        yunet = require_yunet(options.detector)
         _, chips = decode(load_chips(options.dataset, "train").limit(options.chips))
     except (BundleError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -84,7 +84,7 @@ def band_name(low: int, high: int) -> str:
     return f"{low}-{high}" if high < OLDEST else f"{low}+"
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     """An option's value that must be a whole number from 1."""
     value = int(text)
     if value < 1:
@@ -105,7 +105,7 @@ def splits_overlap(trained: str | None, protocol: str, splits: Sequence[str]) ->
     return any(not seen.isdisjoint(PROTOCOLS[protocol][split]) for split in splits)
 
 
-def fingerprint(samples: Samples) -> str:
+def dataset_hash(samples: Samples) -> str:
     """Names a set of faces, in whatever layout it came: SHA-256 over the images' own, sorted."""
     return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
 

@@ -52,8 +52,8 @@ def open_source(source: str, revision: str | None):
             dataset = datasets.load_dataset(source, _CONFIGS.get(source), revision=revision)
         else:
             raise DataError(
-                f"No dataset at {source}: give a Hub id such as {DATASET}, a folder, .tar, .tar.gz, .tar.bz2, .zip or "
-                ".parquet file that exists."
+                f"No dataset at {source}: specify a Hub id such as {DATASET}, or an existing folder, .tar, .tar.gz, "
+                ".tar.bz2, .zip or .parquet file."
             )
         # Splits of the source are joined: ours are made by content, never taken from a layout.
         dataset = datasets.concatenate_datasets(list(dataset.values()))

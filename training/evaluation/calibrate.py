@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from space.calibration import Calibration, logit, spread
+from space.calibration import Calibration, age_std, logit
 from training.data.samples import AGE_BANDS
 
 COVERAGE = 0.8  # of the intervals
@@ -70,7 +70,7 @@ def _take(outputs: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.nda
 
 def _tables(outputs: dict[str, np.ndarray], age: np.ndarray, level: float, coverage: float) -> dict:
     predicted = np.asarray(outputs["age"], np.float64)
-    errors = (age - predicted) / spread(predicted, outputs.get("age_probs"))
+    errors = (age - predicted) / age_std(predicted, outputs.get("age_probs"))
     bands = [errors[(age >= low) & (age <= high)] for low, high in AGE_BANDS]
     # The fewer faces a band has, the further its share may lie from what it was asked for on others: it is asked for
     # one standard error more, at the cost of the large bands, since `level` keeps the whole at `coverage`.

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from training.data.framing import seen
+from training.data.framing import largest_faces
 from training.data.samples import AGE_BANDS, GENDERS, Samples, band_name
 from training.evaluation import calibrate
 
@@ -159,7 +159,7 @@ def same_faces(one: dict | None, other: dict) -> bool:
 def pose_masks(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
     """Which faces (uint8 chips [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
     turned, found = np.zeros((2, len(chips)), bool)
-    for i, face in enumerate(seen(detector, chips, 1.0)):
+    for i, face in enumerate(largest_faces(detector, chips, 1.0)):
         if face:
             found[i] = True
             right_eye, left_eye, nose = face.landmarks[:3]

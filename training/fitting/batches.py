@@ -57,10 +57,10 @@ class Batches(keras.utils.PyDataset):
         """An epoch's faces: places in the first set, then in the second."""
         generator = np.random.default_rng((self.seed, epoch))
         first = self.sets[0]
-        order = _draw(generator, first, len(first))
+        order = _sample_indices(generator, first, len(first))
         if self.drawn:
             order = generator.permutation(
-                np.concatenate([order, _draw(generator, self.sets[1], self.drawn) + len(first)])
+                np.concatenate([order, _sample_indices(generator, self.sets[1], self.drawn) + len(first)])
             )
         return order
 
@@ -80,7 +80,7 @@ class Batches(keras.utils.PyDataset):
         return of_each("images"), {name: gender if name == "p_female" else age for name in self.outputs}
 
 
-def _draw(generator: np.random.Generator, faces: Faces, count: int) -> np.ndarray:
+def _sample_indices(generator: np.random.Generator, faces: Faces, count: int) -> np.ndarray:
     """`count` places among `faces`: each at most once, or by their weights with replacement."""
     if faces.weight is None:
         return generator.permutation(len(faces))[:count]

@@ -15,7 +15,8 @@ app has no user accounts and no analytics, and the page sends no requests to oth
 
 ### License
 The code is released under the MIT license. The models and the example images are derived from UTKFace and, like
-UTKFace, are for non-commercial research only. FairFace is licensed under CC BY 4.0, the YuNet face detector under MIT.
+UTKFace, are for non-commercial research only. FairFace is licensed under CC BY 4.0 and the YuNet face detector under
+MIT.
 """
 
 

@@ -188,7 +188,7 @@ def _summary(found: Found, skipped: int, seconds: float) -> str:
     if found.unreadable:
         text += f" {counted(found.unreadable, 'image')} could not be read. The table gives the reason."
     if found.incomplete:
-        text += f" {counted(found.incomplete, 'image file')} incomplete: parts of these images are missing."
+        text += f" {counted(found.incomplete, 'image file')} incomplete (parts of the image are missing)."
     if skipped:
         text += f" {counted(skipped, 'file')} skipped (not a supported image format)."
     if found.lines > SHOWN:
