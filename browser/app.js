@@ -19,12 +19,13 @@ function startWorker() {
   // Through a blob: such a worker is under the page's Content-Security-Policy, one from a file isn't.
   const script = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
   worker = new Worker(URL.createObjectURL(new Blob([script], {type: "text/javascript"})), {type: "module"});
-  worker.onmessage = ({data: {id, answer, error, broken, progress: share}}) => {
+  worker.onmessage = async ({data: {id, answer, error, broken, progress: share}}) => {
     if (share !== undefined) return progress(share);
     const {done, failed} = waiting.get(id);
     waiting.delete(id);
+    if (broken === "updated") await newVersion();
     if (error === undefined) done(answer); else failed(new Error(error));
-    if (broken) stopWorker(error);
+    if (broken === true) stopWorker(error);
   };
   worker.onerror = () => stopWorker("The analysis can't start: part of the page is missing, or this browser lacks WebAssembly. Try again.");
 }
@@ -46,6 +47,16 @@ function call(name, values = [], transfer = []) {
   });
 }
 
+/** The site has changed since this page was loaded: wait until the service worker has it, so that one reload is enough. */
+async function newVersion() {
+  const registration = await navigator.serviceWorker?.getRegistration();
+  await registration?.update().catch(() => {});
+  const coming = registration?.installing ?? registration?.waiting;
+  if (!coming) return;
+  const activated = new Promise((done) => coming.addEventListener("statechange", () => coming.state === "activated" && done()));
+  await Promise.race([activated, new Promise((done) => setTimeout(done, 10_000))]);
+}
+
 function progress(share) {
   $("#loading").hidden = share >= 1;
   $("#loading progress").value = share;
@@ -56,46 +67,49 @@ function progress(share) {
 function say(text) {
   $("#message").textContent = text;
   $("#message").hidden = !text;
+  if (text) $("#message").scrollIntoView({block: "nearest"});
 }
 
-let latest = 0;  // number of the newest photo or setting: what is older is given up
+// Numbers of the newest photo and of the newest analysis: what is older is given up.
+let newestPhoto = 0, newestAnalysis = 0;
 
 /** Open the first of some files, and show what is found in it. */
 async function take(files) {
   if (!files.length) return;
-  const mine = ++latest;
+  const mine = ++newestPhoto;
   say(files.length > 1 ? "Only the first file was opened." : "");
   try {
     const photo = await openPhoto(files[0]);
-    if (mine !== latest) return;
+    if (mine !== newestPhoto) return;
     current = photo;
     await show({move: true});
   } catch (error) {
-    if (mine === latest) say(error.message);
+    if (mine === newestPhoto) say(error.message);
   }
 }
 
 async function show({move = false} = {}) {
   if (!current) return;
-  const mine = ++latest, photo = current, {canvas, factor} = photo, chosen = model;
-  $("#result").setAttribute("aria-busy", "true");
-  $("#busy").hidden = false;
+  const mine = ++newestAnalysis, photo = current, {canvas, factor} = photo, chosen = model;
+  busy(true);
   try {
     const {data, width, height} = pixels(canvas);
     const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
-    if (mine !== latest) return;  // another photo or setting has been chosen meanwhile
+    if (mine !== newestAnalysis) return;  // another photo or setting has been chosen meanwhile
     const about = {elapsed_ms, rotation: faces[0]?.rotation ?? 0, model: kit.models.find((one) => one.name === chosen).about};
     shown = {photo, faces, about, json: asResult(faces.map((face) => scaled(face, factor)), about)};
     render();
     if (move && innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
   } catch (error) {
-    if (mine === latest) say(error.message);
+    if (mine === newestAnalysis) say(error.message);
   } finally {
-    if (mine === latest) {
-      $("#result").removeAttribute("aria-busy");
-      $("#busy").hidden = true;
-    }
+    if (mine === newestAnalysis) busy(false);
   }
+}
+
+function busy(is) {
+  $("#result").toggleAttribute("aria-busy", is);
+  $("#busy").hidden = !is;
 }
 
 const threshold = () => Number($("#threshold").value);
@@ -190,7 +204,9 @@ for (const [name, [r, g, b]] of Object.entries(kit.colors)) {
   document.documentElement.style.setProperty(`--${name}`, kit.colors[name]);
 }
 const live = $("#live-tab");
+// The first model, which is the quickest: Live needs many answers a second.
 live.openChannel = (told) => {
+  const [{name: model}] = kit.models;
   let score = kit.detector.threshold, open = true;
   call("load", [model]).then(told.open, (error) => told.close(error.message));
   return {
@@ -237,7 +253,7 @@ open(tabs.find((tab) => tab.dataset.tab === new URLSearchParams(location.search)
 try {
   const [file] = await Promise.all([exampleFile($("#examples img").src), call("load", [model])]);
   // A visitor sees a result before doing anything.
-  if (!latest) {
+  if (!newestPhoto) {
     current = await openPhoto(file);
     await show();
   }

@@ -12,11 +12,11 @@ export class Estimator {
    * For each crop (RGB bytes [size, size, 3]): {age, age_low, age_high, p_female, age_probs}. `mirror`: the mean over the
    * face and its mirror image, where the network was exported so; else half the work. `stopped`: whether to give up.
    */
-  async estimate(crops, {mirror = true, stopped = () => false} = {}) {
+  async estimate(crops, {mirror = true, stopped = async () => false} = {}) {
     const looks = mirror && this.card.mirror ? crops.flatMap((crop) => [crop, this.flipped(crop)]) : crops;
     const rows = [], per = looks.length / crops.length;
     for (let start = 0; start < looks.length; start += BATCH) {
-      if (stopped()) throw new Error("The analysis was stopped.");
+      if (start && await stopped()) throw new Error("The analysis was stopped.");
       rows.push(...await this.run(looks.slice(start, start + BATCH)));
     }
     return crops.map((_, i) => {

@@ -9,8 +9,13 @@ const here = new URL(".", import.meta.url);
 // Threads share memory, which browsers allow only to pages that no other site can look into.
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
-/** A file that didn't arrive; the next try may find the network again. */
-class DownloadError extends Error {}
+/** A file that didn't arrive; the next try may find the network again. `updated`: the site has no such file any more. */
+class DownloadError extends Error {
+  constructor(message, updated = false) {
+    super(message);
+    this.updated = updated;
+  }
+}
 
 const loading = {};  // what is loaded once: name → promise
 function once(name, load) {
@@ -32,7 +37,7 @@ async function download(path, size = 0) {
   expected[path] = size;
   try {
     const response = await fetch(new URL(path, here));
-    if (response.status === 404) throw new DownloadError("This page has been updated. Reload it to continue.");
+    if (response.status === 404) throw new DownloadError("This page has been updated. Reload it to continue.", true);
     if (!response.ok) throw new DownloadError(`${path} can't be downloaded (status ${response.status}). Try again later.`);
     const parts = [];
     received[path] = 0;
@@ -84,10 +89,15 @@ const calls = {
   async load(model) { await analyzer(model); },
   async analyze(image, model, threshold) {
     const number = ++newest, chosen = await analyzer(model);
+    // Nobody waits for a photo that another one has replaced.
+    const stopped = async () => {
+      await new Promise((done) => setTimeout(done));  // newer messages come between tasks only
+      return number !== newest;
+    };
     return inTurn(async () => {
+      if (await stopped()) throw new Error("The analysis was stopped.");
       const started = performance.now();
-      // Nobody waits for a photo that another one has replaced.
-      const faces = await chosen.analyze(image, threshold, () => number !== newest);
+      const faces = await chosen.analyze(image, threshold, stopped);
       return {faces, elapsed_ms: Math.round(10 * (performance.now() - started)) / 10};
     });
   },
@@ -107,6 +117,7 @@ onmessage = async ({data: {id, call, values}}) => {
     postMessage({id, answer: await calls[call](...values)});
   } catch (error) {
     // ONNX Runtime doesn't recover from a failed start: the page starts a new worker.
-    postMessage({id, error: error.message || String(error), broken: !(error instanceof DownloadError) && call === "load"});
+    const broken = error.updated ? "updated" : !(error instanceof DownloadError) && call === "load";
+    postMessage({id, error: error.message || String(error), broken});
   }
 };

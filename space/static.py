@@ -191,9 +191,12 @@ def _size(content: Path | bytes) -> int:
 
 def _title(bundle: Bundle) -> str:
     """A model as visitors choose it."""
-    mae = (bundle.card.get("metrics") or {}).get("age_mae", {}).get("value")
-    error = "" if mae is None else f": MAE {mae:.2f} years"
-    return f"{bundle.card['network']}{error}, {bundle.model_path.stat().st_size / 1e6:.0f} MB"
+    metrics = bundle.card.get("metrics") or {}
+    parts = [f"{bundle.model_path.stat().st_size / 1e6:.0f} MB"]
+    if metrics.get("n"):
+        gender = 100 * metrics["gender_accuracy"]["value"]
+        parts = [f"age error {metrics['age_mae']['value']:.2f} years", f"gender {gender:.1f}%", *parts]
+    return f"{bundle.card['network']}: {', '.join(parts)}"
 
 
 def _page(bundles: list[Bundle]) -> bytes:

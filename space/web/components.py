@@ -148,6 +148,12 @@ def offered(path=None) -> gr.DownloadButton:
     return gr.DownloadButton(value=path and str(path), visible=path is not None)
 
 
+def scroll_to(selector: str) -> str:
+    """JavaScript for an event: on a phone, what it shows is below the fold."""
+    return f"""() => {{ if (innerWidth < 800)
+  setTimeout(() => document.querySelector("{selector}").scrollIntoView({{behavior: "smooth"}}), 300); }}"""
+
+
 def data_url(rgb: np.ndarray, *, side: int | None = None, quality: int = 85) -> str:
     """uint8 [H, W, 3] as a JPEG's data: URL, longer side at most `side` pixels."""
     image = Image.fromarray(rgb)

@@ -31,6 +31,7 @@ from space.web.components import (
     Files,
     download_buttons,
     offered,
+    scroll_to,
     threshold_slider,
     thumbnail,
     tiles,
@@ -224,6 +225,8 @@ def tab(analyzer: FaceAnalyzer) -> None:
         **PRIVATE,
         **LONG,
     )
+    button.click(None, None, None, js=scroll_to("#batch-status"), **PRIVATE)
+    running.success(None, None, None, js=scroll_to("#batch-report"), **PRIVATE)
     cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
     with gr.Row(visible=False):
         _endpoint(analyzer)

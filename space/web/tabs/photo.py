@@ -32,18 +32,14 @@ from space.web.components import (
     data_url,
     download_buttons,
     offered,
+    scroll_to,
     threshold_slider,
 )
 
 FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
-# On a phone the result is below the fold.
-_TO_RESULT = """() => { if (innerWidth < 800)
-  setTimeout(() => document.querySelector("#result").scrollIntoView({behavior: "smooth"}), 300); }"""
-
-
 _CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
-element.addEventListener("keydown", (event) => { if (event.key === "Escape") props.value = ""; });"""
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && props.value) props.value = ""; });"""
 
 
 def answer(
@@ -235,7 +231,7 @@ def _connect(analyzer: FaceAnalyzer, page: _Page) -> None:
             show, inputs, outputs, show_progress="minimal", trigger_mode="always_last", show_progress_on=page.out,
             **PRIVATE, **NETWORK,
         )  # fmt: skip
-    page.current.change(None, None, None, js=_TO_RESULT, **PRIVATE)
+    page.current.change(None, None, None, js=scroll_to("#result"), **PRIVATE)
     asked = [page.current, page.threshold, page.model]
     page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **NETWORK)
 

@@ -20,7 +20,17 @@ from space.video.annotator import annotate_video
 from space.video.limits import MAX_BYTES, MAX_FRAMES, MAX_SECONDS
 from space.video.result import Progress, VideoError, VideoResult
 from space.web.charts import steps
-from space.web.components import LONG, PRIVATE, Video, download_buttons, offered, threshold_slider, thumbnail, tiles
+from space.web.components import (
+    LONG,
+    PRIVATE,
+    Video,
+    download_buttons,
+    offered,
+    scroll_to,
+    threshold_slider,
+    thumbnail,
+    tiles,
+)
 
 LIMITS = (
     f"MP4, MOV, WebM or AVI, up to {MAX_SECONDS // 60} minutes, {MAX_FRAMES:,} frames and "
@@ -120,13 +130,15 @@ def tab(analyzer: FaceAnalyzer) -> None:
             out = gr.HTML(elem_id="video-report", apply_default_css=False)
             with gr.Row(elem_classes="downloads"):
                 files = download_buttons(["⬇ CSV", "⬇ JSON"])
-            with gr.Accordion("JSON", open=False):
+            with gr.Accordion("JSON", open=False, visible=False) as details:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video")
 
-    outputs = [status, annotated, out, data, *files]
+    outputs = [status, annotated, out, data, details, *files]
     running = button.click(
         _shower(analyzer), [video, threshold, blurred], outputs, show_progress="hidden", **PRIVATE, **LONG
     )
+    button.click(None, None, None, js=scroll_to("#video-status"), **PRIVATE)
+    running.success(None, None, None, js=scroll_to("#video-report"), **PRIVATE)
     cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
     with gr.Row(visible=False):
         _endpoint(analyzer)
@@ -136,7 +148,7 @@ def _shower(analyzer: FaceAnalyzer) -> Callable:
     """The page's own event: status, video, report, JSON and downloads."""
 
     def show(video, threshold, blur_faces):
-        nothing = (gr.Video(visible=False), "", None, *[offered()] * 2)
+        nothing = (gr.Video(visible=False), "", None, gr.Accordion(visible=False), *[offered()] * 2)
         if not video:
             yield "⚠️ Choose a video first.", *nothing
             return
@@ -152,8 +164,8 @@ def _shower(analyzer: FaceAnalyzer) -> Callable:
                     table.write_text(as_csv(result), encoding="utf-8-sig", newline="")
                     data.write_text(json.dumps(result, indent=1), encoding="utf-8")
                     annotated = gr.Video(str(target), visible=True)
-                    page = report(step, blurred=blur_faces)
-                    yield _summary(step), annotated, page, result, offered(table), offered(data)
+                    page, json_there = report(step, blurred=blur_faces), gr.Accordion(visible=True)
+                    yield _summary(step), annotated, page, result, json_there, offered(table), offered(data)
             except gr.Error as error:  # the page says it in place
                 yield f"⚠️ {error.message}", *nothing
 
