@@ -305,6 +305,40 @@ def test_what_is_no_image_is_refused_beside_the_result(page, tmp_path):
         assert page.locator("#people li").count() == 8  # what was there stays
 
 
+def test_an_error_ends_the_analysis_that_it_replaces(page, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing to see")
+    page.set_input_files("#file", str(EXAMPLES / "group.jpg"))
+    page.set_input_files("#file", str(tmp_path / "notes.txt"))
+    page.locator("#message").get_by_text("isn't an image").wait_for(timeout=20_000)
+    wait_until(page, "document.querySelector('#busy').hidden", 10)
+    assert not page.locator("#result[aria-busy]").count()
+
+
+def test_photos_that_are_replaced_are_not_analyzed(page):
+    """Eight photos at once take little longer than two: one stops at its next batch, the others never start."""
+    times = page.evaluate(
+        """async (content) => {
+          const input = document.querySelector("#file"), result = document.querySelector("#result"), times = [];
+          for (const count of [1, 1, 8]) {
+            const started = performance.now(), names = Array.from({length: count}, (_, i) => `p${times.length}-${i}`);
+            for (const name of names) {
+              const chosen = new DataTransfer();
+              chosen.items.add(new File([new Uint8Array(content)], `${name}.jpg`, {type: "image/jpeg"}));
+              input.files = chosen.files;
+              input.dispatchEvent(new Event("change"));
+              await new Promise((done) => setTimeout(done, 60));
+            }
+            const last = names.at(-1), ready = () => result.dataset.photo === last && !result.hasAttribute("aria-busy");
+            while (!ready()) await new Promise((done) => setTimeout(done, 10));
+            times.push(performance.now() - started);
+          }
+          return times;
+        }""",
+        list((EXAMPLES / "group.jpg").read_bytes()),
+    )
+    assert times[2] < 4 * times[1] + 8 * 60, times
+
+
 def test_pasting_and_dropping_anywhere(page):
     content = list((EXAMPLES / "age-20-26-female.jpg").read_bytes())
     for event, field in (("paste", "clipboardData"), ("drop", "dataTransfer")):
@@ -450,6 +484,32 @@ def test_a_failed_download_is_told_and_can_be_tried_again(browser, site, what):
     failing.clear()
     assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
     context.close()
+
+
+def test_after_an_update_of_the_site_one_reload_is_enough(browser, files, tmp_path):
+    static.write(files, tmp_path / "site")
+    server = serve(tmp_path / "site")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://localhost:{server.server_port}")
+    page.wait_for_selector(READY, timeout=60_000)
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_timeout(1000)
+    (old,) = (tmp_path / "site" / "models").glob("vgg16-*")
+    new = old.rename(old.with_name("vgg16-0123456789ab"))
+    for name in ("kit.json", "service-worker.js"):
+        path = tmp_path / "site" / name
+        path.write_text(path.read_text().replace(old.name, new.name))
+    page.click("#settings summary")
+    page.click("#models input[value=vgg16]")
+    page.get_by_text("This page has been updated").wait_for(timeout=30_000)
+    page.reload()
+    page.wait_for_selector(READY, timeout=60_000)
+    page.click("#settings summary")
+    page.click("#models input[value=vgg16]")
+    wait_until(page, "JSON.parse(document.querySelector('#json').textContent).model.name === 'vgg16'", 60)
+    context.close()
+    server.shutdown()
 
 
 @pytest.mark.parametrize("what", ["kit.json", "cards.js"])
