@@ -326,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--private", action="store_true", help="create the Space as private")
     parser.add_argument("--mcp", action="store_true", help="also run an MCP server in the Space")
     parser.add_argument("--dry-run", action="store_true", help="list the files to upload, without uploading")
-    parser.add_argument("--wait", action="store_true", help="wait until the Space runs; show the log if it fails")
+    parser.add_argument("--wait", action="store_true", help="wait until the Space is running; show the log if it fails")
     group = parser.add_argument_group("static Space, which runs in the visitor's browser and needs no server")
     group.add_argument("--static", action="store_true", help="publish the static Space")
     group.add_argument(

@@ -91,8 +91,8 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
                 return Photo(_decode(repaired, most_pixels), incomplete)
     except Image.DecompressionBombError:
         raise PhotoError(
-            f"The image is too large: at most {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels per side. "
-            "Resize it and try again."
+            f"The image is too large: the limit is {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels per "
+            "side. Resize it and try again."
         ) from None
     except PhotoError:
         raise

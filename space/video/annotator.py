@@ -65,7 +65,7 @@ def annotate_video(
     target = Path(target)
     part = target.with_name(target.name + ".part.mp4")
     if Path(source).stat().st_size > limits.MAX_BYTES:
-        raise VideoError(f"The video file is too large: at most {limits.MAX_BYTES // 1_000_000} MB.")
+        raise VideoError(f"The video file is too large: the limit is {limits.MAX_BYTES // 1_000_000} MB.")
     try:
         with open_video(source) as video:
             stream = video_stream(video)

@@ -43,7 +43,8 @@ def video_stream(video: av.container.InputContainer) -> av.VideoStream:
     pixels = stream.codec_context.width * stream.codec_context.height
     if not 0 < pixels <= limits.MAX_PIXELS:  # 0 where FFmpeg was not to look at one that is larger
         raise VideoError(
-            f"The video's frames {'' if pixels else 'are unreadable or '}are too large: at most 4096 × 2304 pixels."
+            f"The video's frames {'' if pixels else 'are unreadable or '}are too large: the limit is 4096 × 2304 "
+            "pixels."
         )
     if video.duration and video.duration / av.time_base > limits.MAX_SECONDS + 1:
         raise VideoError(too_long(video.duration / av.time_base))
@@ -67,9 +68,8 @@ def stream_length(stream: av.VideoStream) -> float | None:
 
 def too_long(seconds: float) -> str:
     """The message for a video of so many seconds."""
-    return (
-        f"The video is too long ({seconds:.0f} s): at most {limits.MAX_SECONDS // 60} minutes. Trim it and try again."
-    )
+    limit = f"the limit is {limits.MAX_SECONDS // 60} minutes"
+    return f"The video is too long ({seconds:.0f} s): {limit}. Trim it and try again."
 
 
 def upright(frame: av.VideoFrame, aspect: float) -> np.ndarray:
@@ -119,5 +119,7 @@ class Clock:
         if self.seconds > limits.MAX_SECONDS + 1:
             raise VideoError(too_long(self.seconds))
         if self.frames > limits.MAX_FRAMES:
-            raise VideoError(f"The video has too many frames: at most {limits.MAX_FRAMES:,}. Trim it and try again.")
+            raise VideoError(
+                f"The video has too many frames: the limit is {limits.MAX_FRAMES:,}. Trim it and try again."
+            )
         return pts

@@ -95,7 +95,7 @@ class Photo(gr.Image):
         """The photo of a request. Raises PhotoError."""
         if payload is None:
             return None
-        too_large = f"The image file is too large: at most {MAX_BYTES // 1_000_000} MB."
+        too_large = f"The image file is too large: the limit is {MAX_BYTES // 1_000_000} MB."
         if payload.url and payload.url.startswith("data:"):
             if len(payload.url) > MAX_BYTES * 4 / 3:
                 raise PhotoError(too_large)

@@ -48,7 +48,7 @@ MAX_DRAIN_BYTES = 200_000_000  # bytes of a refused request that are read before
 MIN_FREE_BYTES = 500_000_000  # bytes that must be free where uploads go
 _OTHER_SITE = "Requests from other sites aren't allowed."
 _NO_ENDPOINT = "There is no such endpoint."
-_TOO_MANY = f"This request has too many values: at most {MAX_VALUES:,}."
+_TOO_MANY = f"This request has too many values: the limit is {MAX_VALUES:,}."
 _REFUSED = "This server doesn't fetch files from URLs: upload the file itself."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
@@ -326,7 +326,7 @@ async def _drain(receive: Receive) -> None:
 
 
 def _too_large(limit: int) -> str:
-    return f"This request is too large: at most {limit // 1_000_000:,} MB."
+    return f"This request is too large: the limit is {limit // 1_000_000:,} MB."
 
 
 def _answer(status: int, text: str) -> JSONResponse:

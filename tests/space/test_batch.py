@@ -252,7 +252,7 @@ def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
     assert table(found["cut.jpg"])[0]["incomplete"] and "incomplete" in no_faces(found["cut.jpg"] | {"faces": []})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures.zip"]
     monkeypatch.setattr(module, "MAX_MEMBERS", 2)
-    with pytest.raises(BatchError, match="at most 2"):
+    with pytest.raises(BatchError, match="the limit is 2"):
         find_pictures([path])
     assert table(found["bomb.png"])[0]["error"]
 

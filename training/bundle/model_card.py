@@ -63,7 +63,7 @@ def render(card: dict, repo_id: str | None = None) -> str:
         datasets=[name for name in (_dataset(card), _pretrained_on(card)) if name and "/" in name] or None,
         metrics=["mae", "accuracy"],
         model_name=name.split("/")[-1],
-        widget=[{"src": EXAMPLE, "example_title": "An averaged face (no real person)"}]
+        widget=[{"src": EXAMPLE, "example_title": "An averaged face (not a real person)"}]
         if EXAMPLE in card["files"]
         else None,
         eval_results=_eval_results(card),

@@ -117,7 +117,7 @@ def test_requests_have_a_largest_size(app):
     url = f"{app.url}/gradio_api/call/analyze_photo"
     body = b'{"data": ["' + bytes(guard.MAX_JSON) + b'"]}'
     status, text = ask(url, body)
-    assert status == 413 and "at most 70 MB" in text
+    assert status == 413 and "the limit is 70 MB" in text
     # The same without saying beforehand how large it is.
     request = urllib.request.Request(url, iter([body[i : i + 2**20] for i in range(0, len(body), 2**20)]))
     request.add_header("Content-Type", "application/json")
@@ -129,7 +129,7 @@ def test_requests_have_a_largest_size(app):
 def test_only_uploads_may_be_larger(app):
     for path, most in (("call/upload", guard.MAX_JSON), ("upload/x", guard.MAX_OTHER)):
         status, text = ask(f"{app.url}/gradio_api/{path}", bytes(most + 1))
-        assert status == 413 and f"at most {most // 10**6} MB" in text
+        assert status == 413 and f"the limit is {most // 10**6} MB" in text
 
 
 @pytest.mark.parametrize(
