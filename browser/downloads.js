@@ -6,7 +6,7 @@ export function asResult(faces, {model, elapsed_ms, rotation}, ageProbs = false)
   return {faces: faces.map((face) => asJson(face, {ageProbs})), rotation, incomplete: null, model, detector: "yunet", elapsed_ms};
 }
 
-/** The table of `python -m space.batch --csv` for one photo. `columns`: of kit.json. */
+/** The table of `python -m space.batch --csv` for one photo, whose `incomplete` browsers don't tell. `columns`: of kit.json. */
 export function asCsv(result, name, columns) {
   // A text that no spreadsheet takes for a formula, quoted where it must be.
   const cell = (value) => {

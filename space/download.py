@@ -28,7 +28,7 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         The full commit SHA and the file's path.
 
     Raises:
-        BundleError: as `download`.
+        BundleError: no such repository, revision or file, no access, or no connection and no cached copy.
     """
     # Imported here: the embedded bundle needs no Hub client.
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
@@ -57,7 +57,7 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         ) from None
     except hub.EntryNotFoundError as error:
         if not isinstance(error, hub.LocalEntryNotFoundError):
-            raise BundleError(f"{where} isn't a model bundle: it has no {filename}.") from None
+            raise BundleError(f"{where} has no file {filename}: check the repository's name.") from None
         failure = error
     except Exception as error:  # the client's transport has its own kinds for time-outs and refused connections
         failure = error

@@ -70,7 +70,7 @@ class Face:
         return replace(self, box=box, landmarks=points, rotation=90 * quarters)
 
     def as_dict(self, *, age_probs: bool = False) -> dict:
-        """The face as plain values, for JSON, without landmarks and track; `age_probs`: with the distribution too."""
+        """The face as plain values, for JSON, without landmarks, rotation and track; with `age_probs` on request."""
 
         def rounded(value, digits):
             return None if value is None else round(float(value), digits)

@@ -121,7 +121,7 @@ class TrainConfig:
                 continue
             option = f"--{field.name.replace('_', '-')}"
             if isinstance(value, bool):
-                words.append(option if value else f"--no-{field.name}")
+                words.append(option if value else f"--no-{option[2:]}")
             elif value not in (None, ()):
                 values = value if isinstance(value, tuple) else (value,)
                 words += [option, *(public_name(str(v)) for v in values)]

@@ -79,7 +79,7 @@ def load_photos(config: TrainConfig) -> dict[str, FaceSet] | None:
 
 
 def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, FaceSet] | None):
-    """What `fit` takes: training and validation faces of both sources, as `fit.FaceSets`."""
+    """What `fit` takes: training and validation faces of both sources, as `loop.FaceSets`."""
     from training.fitting.batches import Faces
     from training.fitting.loop import FaceSets
 

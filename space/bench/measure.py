@@ -21,10 +21,10 @@ from PIL import Image
 
 from space.analyzer import FaceAnalyzer
 from space.crop import crops
+from space.face import EXAMPLES
 from space.live import LiveStream
 from space.text import counted
 from space.timing import median_ms
-from space.web.tabs.photo import EXAMPLES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _PACKAGES = ("onnxruntime", "opencv-python-headless", "gradio", "numpy")

@@ -141,7 +141,6 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
-        assert process.returncode != 0 or part.exists()
     assert kills == 3 and 0 < part.read_bytes().count(b"\n") < 120 and not (tmp_path / "part.csv").exists()
     with open(part, "ab") as file:
         file.write(b'{"file": "half a li')  # what a kill within a write leaves

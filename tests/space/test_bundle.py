@@ -20,11 +20,6 @@ from tests.support import EXAMPLES, ROOT, SHARED, shared
 EMBEDDED = MODELS / DEFAULT
 
 
-@pytest.fixture(scope="module")
-def haar() -> FaceAnalyzer:
-    return FaceAnalyzer.load(detector="haar")
-
-
 def test_serving_imports_no_tensorflow_and_nothing_of_training():
     code = (
         "import sys; import space.web.page; from space.analyzer import FaceAnalyzer; import numpy as np; "

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from space import detector as detector_module
-from space.analyzer import FaceAnalyzer
 from space.detector import Haar, YuNet, load_detector, shrink, suppress
 from space.download import BundleError
 from space.face import Face
@@ -16,11 +15,6 @@ from space.photo import read_photo
 from tests.support import EXAMPLES, SHARED, shared
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
-
-
-@pytest.fixture(scope="module")
-def haar() -> FaceAnalyzer:
-    return FaceAnalyzer.load(detector="haar")
 
 
 @pytest.mark.parametrize("path", [*PORTRAITS, EXAMPLES / "group.jpg"], ids=lambda p: p.stem)

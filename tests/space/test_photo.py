@@ -125,9 +125,20 @@ def test_a_tiny_png_that_claims_much_is_refused_at_once(depth, color):
 
 def test_color_profiles_are_applied():
     red = Image.new("RGB", (8, 8), (200, 60, 60))
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    same = read_photo(encode(red, "JPEG", icc_profile=lab.tobytes(), quality=100))
-    assert np.abs(same.astype(int) - [200, 60, 60]).max() <= 3
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    same = read_photo(encode(red, "PNG", icc_profile=srgb))
+    assert np.abs(same.astype(int) - [200, 60, 60]).max() <= 1
+    # A profile whose red and green are exchanged: what the file calls red is a green.
+    tags = {srgb[i : i + 4]: i for i in range(132, 132 + 12 * int.from_bytes(srgb[128:132], "big"), 12)}
+    first, second = tags[b"rXYZ"], tags[b"gXYZ"]
+    other = bytearray(srgb)
+    other[first : first + 4], other[second : second + 4] = b"gXYZ", b"rXYZ"
+    name = other.find("sRGB".encode("utf-16-be"))
+    while name >= 0:  # a profile of that name is taken as it is
+        other[name : name + 8] = "abcd".encode("utf-16-be")
+        name = other.find("sRGB".encode("utf-16-be"))
+    seen = read_photo(encode(red, "PNG", icc_profile=bytes(other).replace(b"sRGB", b"abcd")))[4, 4].astype(int)
+    assert seen[1] > seen[0] + 50, seen
     cmyk = Image.new("CMYK", (8, 8), (0, 200, 200, 30))
     assert read_photo(encode(cmyk, "JPEG", icc_profile=b"no profile")).shape == (8, 8, 3)  # a broken one is ignored
 

@@ -9,30 +9,12 @@ import pytest
 
 from tests.support.app import python
 from tests.support.faces import write_folder
+from tests.support.training import command, refused
 from training import config as configs
 from training import train
 from training.fitting import plan
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-
-def command(made_up, out, *more) -> list:
-    """A run of seconds."""
-    short = ["--limit", "48", "--batch-size", "16", "--out", out]
-    return ["training/train.py", "--network", "compact", "--dataset", made_up, *short, *more]
-
-
-def run(*words) -> int:
-    """Train in this process; returns the exit status."""
-    return train.main([str(word) for word in words[0][1:]] if isinstance(words[0], list) else [*map(str, words)])
-
-
-def refused(capsys, arguments: list, *words: str) -> None:
-    """The run ends with one sentence that has these words."""
-    assert run(arguments) == 1
-    errors = capsys.readouterr().err
-    for word in ("error: ", *words):
-        assert word in errors, errors
 
 
 @pytest.mark.slow

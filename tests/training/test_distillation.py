@@ -8,7 +8,7 @@ import pytest
 from space.bundle import DEFAULT, MODELS, open_bundle
 from space.download import BundleError
 from tests.support.app import python
-from training import train
+from tests.support.training import command, refused, run
 from training.data.samples import splits_overlap
 from training.fitting import loop as fitting
 from training.fitting.batches import Faces
@@ -18,26 +18,7 @@ from training.model.augment import STRENGTHS
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-def command(made_up, out, *more) -> list:
-    """A run of seconds."""
-    short = ["--limit", "48", "--batch-size", "16", "--out", out]
-    return ["training/train.py", "--network", "compact", "--dataset", made_up, *short, *more]
-
-
 EMBEDDED = MODELS / DEFAULT
-
-
-def run(*words) -> int:
-    """Train in this process; returns the exit status."""
-    return train.main([str(word) for word in words[0][1:]] if isinstance(words[0], list) else [*map(str, words)])
-
-
-def refused(capsys, arguments: list, *words: str) -> None:
-    """The run ends with one sentence that has these words."""
-    assert run(arguments) == 1
-    errors = capsys.readouterr().err
-    for word in ("error: ", *words):
-        assert word in errors, errors
 
 
 @pytest.mark.slow

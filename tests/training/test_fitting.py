@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,27 @@ def test_losses_are_right_on_examples_by_hand():
     assert float(known(label, close)[0]) < float(known(label, far)[0])
     years = np.asarray(RangeError(reduction=None)(np.array([[30, 39], [30, 39], [5, 5]]), np.array([41.0, 33.0, 2.0])))
     np.testing.assert_allclose(years, [2, 0, 3])
+
+
+@pytest.mark.parametrize(
+    "name",
+    "shift scale rotation brightness contrast saturation grey color blur jpeg sharpness gamma grain erase".split(),
+)
+def test_each_kind_of_augmentation_changes_faces_by_itself(name):
+    """With one field above 0 pictures differ from those of a plain flip; with none they don't."""
+    from training.model.augment import Augment, Strength
+
+    fields = dict.fromkeys([field.name for field in dataclasses.fields(Strength)], 0.0)
+    sizes = {"rotation": 20.0, "grain": 20.0, "grey": 1.0, "blur": 1.0, "jpeg": 1.0, "erase": 1.0}
+    generator = np.random.default_rng(0)
+    face = generator.integers(0, 256, (1, 25, 25, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8).repeat(4, 0)
+    flips = {face[0].tobytes(), face[0, :, ::-1].tobytes()}
+
+    def changed(**values) -> int:
+        made = np.asarray(Augment(Strength(**fields | values), seed=1)(face, training=True))
+        return sum(picture.tobytes() not in flips for picture in made)
+
+    assert changed() == 0 and changed(**{name: sizes.get(name, 0.3)}) >= 3
 
 
 def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():

@@ -151,10 +151,6 @@ def test_private_branch_and_pull_request(hub, bundle, writer):
     assert CARD in repo.commits[repo.refs["refs/pr/1"]] and CARD not in repo.commits[repo.refs["main"]]
 
 
-def no_token(env):
-    return {k: v for k, v in env.items() if k != "HF_TOKEN"}
-
-
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [

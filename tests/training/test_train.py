@@ -20,28 +20,9 @@ from space.bundle import open_bundle
 from space.estimator import Estimator
 from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
+from tests.support.training import command, refused, run
 from training import config as configs
-from training import train
 from training.model import files
-
-
-def command(made_up, out, *more) -> list:
-    """A run of seconds."""
-    short = ["--limit", "48", "--batch-size", "16", "--out", out]
-    return ["training/train.py", "--network", "compact", "--dataset", made_up, *short, *more]
-
-
-def run(*words) -> int:
-    """Train in this process; returns the exit status."""
-    return train.main([str(word) for word in words[0][1:]] if isinstance(words[0], list) else [*map(str, words)])
-
-
-def refused(capsys, arguments: list, *words: str) -> None:
-    """The run ends with one sentence that has these words."""
-    assert run(arguments) == 1
-    errors = capsys.readouterr().err
-    for word in ("error: ", *words):
-        assert word in errors, errors
 
 
 def test_a_run_ends_with_a_valid_bundle(trained):
@@ -195,7 +176,7 @@ def test_a_broken_checkpoint_is_told(made_up, tmp_path, what, capsys):
     config, _ = configs.parse([str(a) for a in command(made_up, out)[1:]])
     config.save(out)
     row = {"phase": "all", "epoch": 3, "loss": 1.0}
-    state = {"history": [row] * 3, "best": None, "phase": 0, "checkpoint": "state-003.weights.h5", "finished": False}
+    state = {"history": [row] * 3, "best": None, "phase": 0, "checkpoint": "state-003.weights.h5"}
     (out / "state.json").write_text(json.dumps(state))
     (out / what).write_text("{broken")
     refused(capsys, ["", "--network", "compact", "--out", out, "--resume"], what, "--out")

@@ -36,7 +36,7 @@ def build_bundle(
 
     Args:
         network: from `networks.build`.
-        history: rows of `fit.fit`.
+        history: rows of `loop.fit`.
         sets, photos: the run's faces.
         recipe: plain values for the card.
 

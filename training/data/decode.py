@@ -109,11 +109,11 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
         try:
             encoded = samples.encoded[i]
             if cut:
-                images[i] = cut(decode_picture(encoded, size=None))
+                images[i] = cut(decode_picture(encoded))
             elif image_size(encoded) == (IMAGE_SIZE, IMAGE_SIZE):
                 images[i] = decode_picture(encoded)
             else:  # perhaps a photo under the name of a face crop
-                images[i], cropped = cropper().crop_unless_framed(decode_picture(encoded, size=None))
+                images[i], cropped = cropper().crop_unless_framed(decode_picture(encoded))
                 photos.extend([i] * cropped)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
             return False
@@ -142,13 +142,7 @@ def image_size(encoded: bytes | str) -> tuple[int, int]:
         return image.size
 
 
-def decode_picture(encoded: bytes | str, size: int | None = IMAGE_SIZE) -> np.ndarray:
-    """One picture (bytes, or the path of a file) as uint8 [size, size, 3] RGB, or in its own size for None.
-
-    OSError if it is damaged.
-    """
+def decode_picture(encoded: bytes | str) -> np.ndarray:
+    """One picture (bytes, or the path of a file) as uint8 [H, W, 3] RGB, upright. OSError if it is damaged."""
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-        image = ImageOps.exif_transpose(image).convert("RGB")
-        if size and image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-        return np.asarray(image)
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

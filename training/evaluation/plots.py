@@ -20,7 +20,7 @@ _FEWEST = 5  # faces of a group below which its cell stays empty
 
 
 def training_curves(history: list[dict], path: Path) -> None:
-    """Loss, age error and gender accuracy by epoch; `history` as returned by `fit.fit`."""
+    """Loss, age error and gender accuracy by epoch; `history` as returned by `loop.fit`."""
     epochs = np.arange(1, len(history) + 1)
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     panels = (

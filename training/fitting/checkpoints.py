@@ -29,7 +29,6 @@ class RunState:
     phase: int = 0  # number of the phase that runs
     checkpoint: str | None = None  # file with weights and optimizer after the last epoch of that phase
     best: dict | None = None  # weights (file), score, epoch
-    finished: bool = False
 
     def write(self, out: Path) -> None:
         """Replace state.json and log.csv, then delete the checkpoints that it no longer names."""

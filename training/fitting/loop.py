@@ -108,7 +108,6 @@ def fit(
     run = _Run(network, recipe, faces, out, state, tuple(teachers), verbose)
     for number in range(state.phase, len(phases)):
         run.phase(number, phases[number])
-    state.finished = True
     state.write(out)
     if state.best:
         load(network, out / state.best["weights"], "best weights")

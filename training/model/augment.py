@@ -16,7 +16,7 @@ from keras import ops
 
 @dataclass(frozen=True)
 class Strength:
-    """How far a face is varied; every draw is uniform in ± the value."""
+    """How far a face is varied: uniform draws in ± the value, unless the field says something else."""
 
     shift: float  # of the width
     scale: float  # of the size
