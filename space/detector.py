@@ -143,9 +143,8 @@ class Haar:
         """Open OpenCV's cascade. Raises BundleError if this OpenCV has none."""
         path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
         try:
-            flags = (
-                cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY
-            )  # OpenCV reads no paths with letters beyond ASCII on Windows
+            # From memory: OpenCV can't open paths with letters beyond ASCII on Windows.
+            flags = cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY
             storage = cv2.FileStorage(path.read_text(encoding="utf-8"), flags)
             self._cascade = cv2.CascadeClassifier()
             if not self._cascade.read(storage.getFirstTopLevelNode()):
