@@ -1,7 +1,7 @@
 // Faces drawn on a canvas, as space/annotate.py.
 import {area, label} from "./face.js";
 
-/** A copy of a canvas with each face boxed, labelled and numbered; `colors` by what the label says. */
+/** A copy of a canvas with each face boxed, labeled and numbered; `colors` by what the label says. */
 export function draw(canvas, faces, {colors, limits, blurred}) {
   const out = copy(canvas), pen = out.getContext("2d"), shorter = Math.min(out.width, out.height);
   if (blurred) for (const face of faces) blur(pen, canvas, face);

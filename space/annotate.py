@@ -21,7 +21,7 @@ def label(face: Face) -> str:
 
 
 def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
-    """A copy of uint8 [H, W, 3] with each face boxed, labelled, and numbered by its `track_id` or from 1 in order.
+    """A copy of uint8 [H, W, 3] with each face boxed, labeled, and numbered by its `track_id` or from 1 in order.
 
     A label covers no other face and no other label: where there is no room for it, only the number is drawn.
     """

@@ -162,9 +162,9 @@ class Haar:
         few: the score is hits / (hits + 3), so the default threshold asks for 7.
         """
         small, factor = shrink(rgb, side or MAX_SIDE)
-        grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        gray = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         with self._lock:
-            boxes, hits = self._cascade.detectMultiScale2(grey, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24))
+            boxes, hits = self._cascade.detectMultiScale2(gray, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24))
         faces = [
             Face(tuple(float(v) * factor for v in box), float(count / (count + 3)))
             for box, count in zip(boxes, np.ravel(hits), strict=True)

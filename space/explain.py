@@ -16,7 +16,7 @@ PATCH, STEP = 40, 20  # pixels of the 200 of a crop: what is covered at once, an
 def occlusion_map(estimator: Estimator, crop: np.ndarray) -> tuple[np.ndarray, float, float]:
     """How much the age depends on each place of one face (occlusion sensitivity; Zeiler & Fergus 2014, section 2.1).
 
-    A patch is replaced by a soft copy of the face: it loses its detail and keeps its color, which a grey patch would
+    A patch is replaced by a soft copy of the face: it loses its detail and keeps its color, which a gray patch would
     change too.
 
     Args:
@@ -47,5 +47,5 @@ def overlay(crop: np.ndarray, years: np.ndarray) -> np.ndarray:
     """A crop, uint8 [H, W, 3], colored by float [H, W]: red where `years` is above 0, blue below, by its strength."""
     strength = np.clip(np.abs(years) / max(float(np.abs(years).max()), 0.5), 0, 1)[..., None]
     color = np.where(years[..., None] > 0, (214, 39, 40), (31, 80, 200))
-    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None]
-    return np.round(grey * (1 - 0.75 * strength) + color * 0.75 * strength).astype(np.uint8)
+    gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None]
+    return np.round(gray * (1 - 0.75 * strength) + color * 0.75 * strength).astype(np.uint8)

@@ -50,7 +50,7 @@ class Photo:
     """A decoded image file."""
 
     rgb: np.ndarray  # uint8 [H, W, 3]
-    incomplete: bool = False  # the file is cut off or damaged; what is missing is grey or black
+    incomplete: bool = False  # the file is cut off or damaged; what is missing is gray or black
 
 
 def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -161,7 +161,7 @@ def _jpeg_markers(content: bytes):
 def _repaired(content: bytes, most_pixels: int) -> tuple[bytes | None, bool]:
     """A JPEG or PNG that decodes as far as it is whole, and whether pixels are missing; None for hopeless cases."""
     if content.startswith(b"\xff\xd8\xff"):
-        return content + b"\xff\xd9", True  # libjpeg fills what is missing with grey
+        return content + b"\xff\xd9", True  # libjpeg fills what is missing with gray
     if content.startswith(_PNG_SIGNATURE):
         with suppress(ValueError, struct.error, zlib.error, KeyError):
             return _repaired_png(content, most_pixels)
@@ -221,8 +221,8 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         else:  # 8, 12, 16 or 32 bits, whatever the file keeps them in
             top = next((top for top in (255.0, 4095.0, 65535.0) if highest <= top), highest)
             top = 65535.0 if image.mode.startswith("I;16") and highest <= 255 else top
-        grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -41,7 +41,7 @@ class Condition:
     blur: float = 0.0  # pixels, sigma of a Gaussian over the scene
     jpeg: int = 0  # quality of compression, 0 for none
     light: float = 1.0  # share of the brightness that is left
-    grey: bool = False
+    gray: bool = False
     cover: str = ""  # "mouth" or "eyes": a dark bar
 
 
@@ -57,7 +57,7 @@ CONDITIONS = {
     "JPEG quality 30": Condition(jpeg=30),
     "JPEG quality 10": Condition(jpeg=10),
     "brightness reduced to a third": Condition(light=0.33),
-    "grayscale": Condition(grey=True),
+    "grayscale": Condition(gray=True),
     "mouth covered": Condition(cover="mouth"),
     "eyes covered": Condition(cover="eyes"),
 }
@@ -89,7 +89,7 @@ def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator
     rgb = cv2.warpAffine(face, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     rgb = np.round(rgb * mask + ground * (1 - mask))
     rgb = (rgb * condition.light).astype(np.uint8)
-    if condition.grey:
+    if condition.gray:
         rgb = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if condition.blur:
         rgb = cv2.GaussianBlur(rgb, (0, 0), condition.blur)
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answers(model: str, chips: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """Years off, and whether the gender is as labelled, each [N]."""
+    """Years off, and whether the gender is as labeled, each [N]."""
     values = per_face(samples, predict(model, chips))
     return values["age_mae"], values["gender_accuracy"]
 

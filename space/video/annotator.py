@@ -1,4 +1,4 @@
-"""A video → the same video with everyone boxed and labelled, and a table of the people in it. By PyAV (FFmpeg).
+"""A video → the same video with everyone boxed and labeled, and a table of the people in it. By PyAV (FFmpeg).
 
 Some frames per second are analyzed; boxes in between are interpolated. Nobody is recognized: a person who comes back
 after a cut or a while (`tracker.MEMORY`) counts as a new person.
@@ -44,7 +44,7 @@ def annotate_video(
     rate: float = RATE,
     blurred: bool = False,
 ) -> Iterator[Progress | VideoResult]:
-    """Analyze a video and write it with everyone boxed and labelled.
+    """Analyze a video and write it with everyone boxed and labeled.
 
     The annotated video is H.264 in MP4 with the original's frame times, upright, with its audio. Nothing is left at
     `target` when it fails or when the generator is closed before its end.

@@ -72,10 +72,10 @@ def test_what_analyze_takes_is_checked():
 def test_pillow_images_are_read_like_files():
     analyzer = FaceAnalyzer.load(detector="haar")
     with Image.open(EXAMPLES / "group.jpg") as image:
-        grey = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        gray = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
         clear = image.convert("RGBA")
     clear.putalpha(0)
-    assert len(analyzer.analyze(grey)) == 8
+    assert len(analyzer.analyze(gray)) == 8
     assert analyzer.analyze(clear) == []  # white, as the file
 
 

@@ -43,15 +43,15 @@ def test_exif_orientation_is_undone(orientation):
     np.testing.assert_array_equal(photo, upright)
 
 
-def test_grey_alpha_palette_cmyk_and_16_bit_become_rgb():
-    grey = np.linspace(0, 255, 50 * 40).reshape(40, 50).astype(np.uint8)
-    expected = np.repeat(grey[..., None], 3, 2)
-    np.testing.assert_array_equal(read_photo(encode(Image.fromarray(grey))), expected)
-    deep = read_photo(encode(Image.fromarray(grey.astype(np.uint16) * 257)))
+def test_gray_alpha_palette_cmyk_and_16_bit_become_rgb():
+    gray = np.linspace(0, 255, 50 * 40).reshape(40, 50).astype(np.uint8)
+    expected = np.repeat(gray[..., None], 3, 2)
+    np.testing.assert_array_equal(read_photo(encode(Image.fromarray(gray))), expected)
+    deep = read_photo(encode(Image.fromarray(gray.astype(np.uint16) * 257)))
     assert np.abs(deep.astype(int) - expected).max() <= 1
     clear = Image.new("RGBA", (50, 40), (255, 0, 0, 0))
     assert (read_photo(encode(clear)) == 255).all()  # transparent: the white page shows
-    assert read_photo(encode(Image.fromarray(grey).convert("P"), "GIF")).shape == (40, 50, 3)
+    assert read_photo(encode(Image.fromarray(gray).convert("P"), "GIF")).shape == (40, 50, 3)
     assert read_photo(encode(Image.new("CMYK", (50, 40)), "TIFF")).shape == (40, 50, 3)
     assert read_photo(encode(Image.new("1", (50, 40)))).shape == (40, 50, 3)
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 def pictures() -> list[bytes]:
     """One small picture of every kind."""
-    grey = np.arange(48 * 40).reshape(40, 48) % 256
-    rgb = Image.fromarray(np.stack([grey, grey[::-1], grey[:, ::-1]], axis=2).astype(np.uint8))
+    gray = np.arange(48 * 40).reshape(40, 48) % 256
+    rgb = Image.fromarray(np.stack([gray, gray[::-1], gray[:, ::-1]], axis=2).astype(np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
     kinds = [(rgb, f, {}) for f in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "MPO")]
@@ -21,9 +21,9 @@ def pictures() -> list[bytes]:
         (rgb.convert("P"), "PNG", {"transparency": 3}),
         (rgb.convert("RGBA"), "PNG", {}),
         (rgb.convert("RGBA"), "WEBP", {"lossless": True}),
-        (Image.fromarray((grey * 200).astype(np.uint16)), "PNG", {}),
-        (Image.fromarray((grey * 200).astype(np.uint16)), "TIFF", {"compression": "tiff_lzw"}),
-        (Image.fromarray(grey.astype(np.float32)), "TIFF", {}),
+        (Image.fromarray((gray * 200).astype(np.uint16)), "PNG", {}),
+        (Image.fromarray((gray * 200).astype(np.uint16)), "TIFF", {"compression": "tiff_lzw"}),
+        (Image.fromarray(gray.astype(np.float32)), "TIFF", {}),
         (rgb.convert("1"), "TIFF", {"compression": "group4"}),
         (rgb, "TIFF", {"compression": "jpeg"}),
         (rgb, "GIF", {"save_all": True, "append_images": [rgb.rotate(90), rgb]}),

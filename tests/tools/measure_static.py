@@ -102,23 +102,23 @@ def main(count: int) -> None:
             name = f"{width}x{height}, {counted(count_of, 'face')}"
             photos[name] = folder / f"{count_of}.jpg"
             Image.fromarray(scene(count_of, width, height, side)).save(photos[name], quality=92)
-        labelled = held_out(count, folder) if count else []
+        labeled = held_out(count, folder) if count else []
         (folder / "peer").mkdir()
         peer(folder / "peer")
         ours, theirs = serve(folder / "site"), serve(folder / "peer")
         with chromium(FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera}") as browser:
             found = {
-                "static Space": measure_ours(browser, f"http://localhost:{ours.server_port}", photos, labelled),
-                "face-api.js": measure_theirs(browser, f"http://localhost:{theirs.server_port}", photos, labelled),
+                "static Space": measure_ours(browser, f"http://localhost:{ours.server_port}", photos, labeled),
+                "face-api.js": measure_theirs(browser, f"http://localhost:{theirs.server_port}", photos, labeled),
             }
-    both = [i for i in range(len(labelled)) if all(answers[i] for answers in found.values())]
+    both = [i for i in range(len(labeled)) if all(answers[i] for answers in found.values())]
     for name, answers in found.items():
-        print(f"{name}: {sum(map(bool, answers))} of {len(labelled)} FairFace photos with a face", end="; ")
-        print("where both found one:", score([answers[i] for i in both], [labelled[i] for i in both]))
-    print("static Space, all:", score(found["static Space"], labelled))
+        print(f"{name}: {sum(map(bool, answers))} of {len(labeled)} FairFace photos with a face", end="; ")
+        print("where both found one:", score([answers[i] for i in both], [labeled[i] for i in both]))
+    print("static Space, all:", score(found["static Space"], labeled))
 
 
-def measure_ours(browser, address: str, photos: dict[str, Path], labelled: list) -> list[list[dict]]:
+def measure_ours(browser, address: str, photos: dict[str, Path], labeled: list) -> list[list[dict]]:
     context = browser.new_context()
     context.grant_permissions(["camera"])
     page = context.new_page()
@@ -140,7 +140,7 @@ def measure_ours(browser, address: str, photos: dict[str, Path], labelled: list)
         whole = page.evaluate(WHOLE, list(path.read_bytes()))
         faces = len(answers[-1]["faces"])
         print(f"static Space: {name}: {ms:.0f} ms, {whole:.0f} ms with decoding and drawing, {faces} found")
-    found = [analyze(page, path)["faces"] for path, *_ in labelled]
+    found = [analyze(page, path)["faces"] for path, *_ in labeled]
     page.click("#tab-live")
     page.click(".live-start")
     page.wait_for_timeout(6000)
@@ -154,7 +154,7 @@ def measure_ours(browser, address: str, photos: dict[str, Path], labelled: list)
     return found
 
 
-def measure_theirs(browser, address: str, photos: dict[str, Path], labelled: list) -> list[list[dict]]:
+def measure_theirs(browser, address: str, photos: dict[str, Path], labeled: list) -> list[list[dict]]:
     page = browser.new_page()
 
     def visit():
@@ -172,7 +172,7 @@ def measure_theirs(browser, address: str, photos: dict[str, Path], labelled: lis
         answers = [ask(path) for _ in range(12)]
         ms = statistics.median(answer["ms"] for answer in answers[2:])
         print(f"face-api.js: {name}: {ms:.0f} ms, {len(answers[-1]['faces'])} found")
-    return [ask(path)["faces"] for path, *_ in labelled]
+    return [ask(path)["faces"] for path, *_ in labeled]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def held_out(count: int, folder: Path) -> list[tuple[Path, str, str]]:
 
 
 def score(answers: list[list[dict]], photos: list[tuple[Path, str, str]]) -> str:
-    """Share of photos with the labelled gender and age band, for the largest face of each."""
+    """Share of photos with the labeled gender and age band, for the largest face of each."""
     bands = [(0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 200)]
     found = genders = ages = 0
     for faces, (_, gender, band) in zip(answers, photos, strict=True):

@@ -283,7 +283,7 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
     assert "6 of 8 images are photos" in capsys.readouterr().out and len(images) == 8
     cropped = images[[name + ".jpg.chip.jpg" in names[:6] for name in samples.name]]
     assert len(cropped) == 6
-    for image in cropped:  # the scene's grey is gone but for a border
+    for image in cropped:  # the scene's gray is gone but for a border
         assert (np.abs(image.astype(int) - [120, 130, 140]).max(axis=2) < 8).mean() < 0.3
 
 
@@ -383,7 +383,7 @@ def test_real_utkface(utkface):
     assert (samples.race >= 0).all() and "24_0_1_20170116220224657" in samples.name
 
 
-def test_greyscale_and_palette_pictures_become_rgb():
+def test_grayscale_and_palette_pictures_become_rgb():
     for mode in ("L", "P", "CMYK", "LA"):
         file = io.BytesIO()
         Image.new(mode, (30, 30)).save(file, "TIFF" if mode == "CMYK" else "PNG")

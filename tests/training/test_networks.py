@@ -35,7 +35,7 @@ def test_vgg16_has_exactly_the_published_parameters(vgg16):
     assert count_parameters(vgg16.trainable_weights) == 34_148_546 - 128
 
 
-def test_batch_normalisation_folds_into_the_published_layers():
+def test_batch_normalization_folds_into_the_published_layers():
     keras.utils.set_random_seed(1)
     trained = networks.build("vgg16", batch_norm=True)
     generator = np.random.default_rng(0)

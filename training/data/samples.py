@@ -1,4 +1,4 @@
-"""Labelled faces and their splits."""
+"""Labeled faces and their splits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AGE_BANDS = ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled faces, pictures still encoded. All arrays have length N."""
+    """Labeled faces, pictures still encoded. All arrays have length N."""
 
     name: np.ndarray  # str, file name without extension
     age_range: np.ndarray  # float32 [N, 2], first and last year that the label allows; equal where the age is known

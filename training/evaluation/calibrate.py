@@ -32,8 +32,8 @@ def fit(
 
     Args:
         outputs: "age" [N] years, "p_female" [N] and, from a distribution head, "age_probs" [N, A].
-        age: years [N], as labelled.
-        female: bool [N], as labelled.
+        age: years [N], as labeled.
+        female: bool [N], as labeled.
         source: int [N], the collection of each face; None for one.
 
     Returns:

@@ -26,7 +26,7 @@ def measure(
     """Every figure of one model on one set of faces.
 
     Args:
-        samples: N labelled faces.
+        samples: N labeled faces.
         outputs: "age" float [N] years and "p_female" float [N], in the order of `samples`; with "age_low" and
             "age_high" the intervals are measured too.
         median_age: years; the answer of the constant baseline, from the training split. Not for ages known as ranges.
@@ -74,8 +74,8 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
     if samples.binned:
         starts = np.array([low for low, _ in AGE_BANDS])
         answered = np.searchsorted(starts, np.floor(np.maximum(age, 0) + 0.5), side="right") - 1
-        labelled = np.searchsorted(starts, samples.age_range[:, 0], side="right") - 1
-        values |= {"age_band": answered == labelled, "age_band_or_next": np.abs(answered - labelled) <= 1}
+        labeled = np.searchsorted(starts, samples.age_range[:, 0], side="right") - 1
+        values |= {"age_band": answered == labeled, "age_band_or_next": np.abs(answered - labeled) <= 1}
     else:
         error = age - samples.age
         values |= {"age_mae": np.abs(error), "age_bias": error, "cs5": np.abs(error) <= 5}

@@ -23,14 +23,14 @@ class Strength:
     rotation: float  # degrees
     brightness: float  # of the value
     contrast: float  # of the deviation from the mean
-    saturation: float  # of the deviation from grey
-    grey: float  # share of faces turned grey, 0 to 1
+    saturation: float  # of the deviation from gray
+    grey: float  # share of faces turned gray, 0 to 1
     color: float = 0.0  # of each channel's value, as light of another color does
     blur: float = 0.0  # share of faces shown as from an eighth to the half of their resolution
     jpeg: float = 0.0  # share of faces compressed
     sharpness: float = 0.0  # of the deviation from a local mean: softer or sharper
     gamma: float = 0.0  # of the exponent of the brightness curve
-    grain: float = 0.0  # largest standard deviation of a sensor's noise, in grey levels of 255
+    grain: float = 0.0  # largest standard deviation of a sensor's noise, in gray levels of 255
     erase: float = 0.0  # share of faces with a rectangle covered
 
 

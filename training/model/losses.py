@@ -1,4 +1,4 @@
-"""What training minimises. Backend-agnostic Keras 3; knows nothing of networks, data or fitting."""
+"""What training minimizes. Backend-agnostic Keras 3; knows nothing of networks, data or fitting."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def _heads(age, gender, age_head: str) -> dict:
 def _vgg16(face, dropout: float, imagenet: bool, batch_norm: bool):
     x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_BGR_MEAN], name="imagenet_mean")(_bgr(face))
     if batch_norm:
-        x = _normalised_base(x)
+        x = _normalized_base(x)
     else:
         try:
             x = keras.applications.VGG16(
@@ -219,7 +219,7 @@ def _bgr(face):
     return ops.take(face, [2, 1, 0], axis=-1)  # a slice with a negative step is more than PyTorch has
 
 
-def _normalised_base(x):
+def _normalized_base(x):
     """VGG16's convolutions, named as in keras.applications, with batch normalization before each activation."""
     for block, (count, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
         for conv in range(1, count + 1):
