@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from space.face import Face
 from space.tracker import HOLD_SECONDS, MEMORY, Tracker, weighted_median
+from tests.support import tracker_cases
 
 
 def at(x, y=100.0, side=80.0, score=0.9) -> Face:
@@ -149,3 +151,9 @@ def test_the_weighted_median_is_numpy_s_of_repeated_values():
         values, weights = generator.normal(size=9), generator.integers(1, 6, 9)
         if weights.sum() % 2:
             assert weighted_median(values, weights) == np.median(np.repeat(values, weights))
+
+
+def test_recorded_streams_are_shown_as_before():
+    """The same file of inputs and answers as for browser/track.js."""
+    for case in json.loads(tracker_cases.FILE.read_text()):
+        tracker_cases.assert_alike(tracker_cases.record(case["frames"]), case)

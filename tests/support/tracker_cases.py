@@ -42,6 +42,16 @@ def _shown(face: Face) -> dict:
     return {"id": face.track_id, "box": [round(v, 2) for v in face.box]} | rounded
 
 
+def assert_alike(shown: list[list[dict]], case: dict) -> None:
+    """Check what a tracker shows of a recorded stream: the same people, boxes within 0.02 pixel, values within 0.002."""
+    for people, expected in zip(shown, case["shown"], strict=True):
+        assert [face["id"] for face in people] == [face["id"] for face in expected], case["name"]
+        for a, b in zip(people, expected, strict=True):
+            np.testing.assert_allclose(a["box"], b["box"], atol=0.02)
+            values = [key for key in _ESTIMATES if b[key] is not None]
+            np.testing.assert_allclose([a[key] for key in values], [b[key] for key in values], atol=0.002)
+
+
 def cases() -> dict[str, list[dict]]:
     """Streams by name: frames of {seconds, faces: [{box, score, age, age_low, age_high, p_female}]}."""
     generator = np.random.default_rng(0)
