@@ -43,7 +43,7 @@ def _shown(face: Face) -> dict:
 
 
 def assert_alike(shown: list[list[dict]], case: dict) -> None:
-    """Check what a tracker shows of a recorded stream: the same people, boxes within 0.02 pixel, values within 0.002."""
+    """Check what a tracker shows of a recorded stream: the same people, boxes within 0.02 pixel, values to 0.002."""
     for people, expected in zip(shown, case["shown"], strict=True):
         assert [face["id"] for face in people] == [face["id"] for face in expected], case["name"]
         for a, b in zip(people, expected, strict=True):
