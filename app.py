@@ -17,9 +17,7 @@ import space  # noqa: F401  switches off what libraries report, before they are 
 from space.text import tolerate_console
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the app until it is stopped; returns the exit status."""
-    tolerate_console()
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--model",
@@ -53,6 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="require this username and password (default: $AGE_GENDER_AUTH, which, unlike an option, is hidden from "
         "other users of the machine)",
     )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the app until it is stopped; returns the exit status."""
+    tolerate_console()
+    parser = _parser()
     options = parser.parse_args(arguments)
     options.mcp = options.mcp or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
     if options.mcp and importlib.util.find_spec("mcp") is None:

@@ -12,12 +12,10 @@ all of them.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import re
 import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +25,12 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from space import static
 from space.bundle import CARD, embedded, open_bundle, read_card
 from space.download import BundleError, hub_file
+from space.space_runtime import wait
 from space.static import Files
 from space.text import tolerate_console
 from space.upload import HubError, check_write_access, to_hub_error, with_retries
 
 ROOT = Path(__file__).resolve().parent.parent
-LOG_LINES = 30  # of a failed build, shown
-SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed
-POLL = 5.0  # seconds between two looks at a build
 _UNPAID = (
     "The Hub requires a paid plan (402): creating a Gradio Space on CPU needs PRO, Team or Enterprise. Subscribe at "
     "huggingface.co/pricing, use --hardware zero-a10g (free accounts can host two such Spaces), or specify an existing "
@@ -46,10 +42,10 @@ _TOOLS = (
     "space/timing.py",
     "space/deploy.py",
     "space/static.py",
+    "space/space_runtime.py",
     "space/upload.py",
     "space/BENCHMARKS.md",
 )
-_FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
 
 
 def space_files(
@@ -147,6 +143,12 @@ def deploy(
         secrets = ["HF_TOKEN"] if served.private else []
         print(f"variables: {variables}; secrets: {secrets}; hardware: {hardware or 'unchanged'}")
         return ""
+    return _publish(space, files, variables, hardware=hardware, private=private, secret=served.private)
+
+
+def _publish(
+    space: str, files: Files, variables: dict[str, str], *, hardware: str | None, private: bool, secret: bool
+) -> str:
     api = HfApi()
     try:
         _check_kind(api, space, "gradio")
@@ -158,7 +160,7 @@ def deploy(
             private=private or None,
             exist_ok=True,
         )
-        _configure(api, space, variables, secret=served.private)
+        _configure(api, space, variables, secret=secret)
         _commit(api, space, files, ours=re.compile(r"space/|app\.py$"))
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
             api.request_space_hardware(space, hardware)
@@ -253,36 +255,6 @@ def _commit(api: HfApi, space: str, files: Files, ours: re.Pattern) -> None:
         )
 
     with_retries(attempt)
-
-
-def wait(space: str, *, limit: float = 900.0) -> None:
-    """Wait until the Space runs its newest commit.
-
-    Raises:
-        HubError: it failed, with the end of its build log, or did not come up within `limit` seconds.
-    """
-    api, started = HfApi(), time.monotonic()
-    while time.monotonic() < started + limit:
-        try:
-            runtime, newest = api.get_space_runtime(space), api.space_info(space).sha
-        except Exception as error:
-            raise to_hub_error(error, space) from error
-        stage, built = str(runtime.stage), (runtime.raw or {}).get("sha")
-        # Right after a commit the old build still runs.
-        if stage == "RUNNING" and (built == newest or (built is None and time.monotonic() > started + SETTLE)):
-            return
-        if stage in _FAILED and built in (None, newest):
-            raise HubError(f"The Space is in state {stage}. The end of its log:\n{_log(api, space, stage)}")
-        time.sleep(POLL)
-    raise HubError(f"The Space did not start within {limit / 60:.0f} minutes: check its page.")
-
-
-def _log(api: HfApi, space: str, stage: str) -> str:
-    try:
-        lines = list(itertools.islice(api.fetch_space_logs(space, build=stage == "BUILD_ERROR"), 100_000))
-    except Exception as error:  # the failure itself matters more than its log
-        return f"  (unavailable: {error})"
-    return "\n".join(f"  {line.rstrip()}" for line in lines[-LOG_LINES:])
 
 
 def main(arguments: list[str] | None = None) -> int:

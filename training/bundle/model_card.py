@@ -109,7 +109,8 @@ def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
     split, report, second = metrics["split"], provenance["data_report"], provenance.get("pretrain")
     dropped = (f"{count} ({reason})" for reason, count in {**report["rejected"], **report["dropped"]}.items())
-    ran = provenance["epochs_run"]
+    ran, recipe = provenance["epochs_run"], _settings(provenance["recipe"])
+    settings = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in recipe.items())
     return _TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
         network=card["network"],
@@ -152,11 +153,7 @@ def _body(card: dict, name: str) -> str:
         if second
         else "",
         command=provenance["command"],
-        settings="\n".join(
-            f"| {key.replace('_', ' ')} | {value} |" for key, value in _settings(provenance["recipe"]).items()
-        )
-        + "\n\n"
-        + _figures(card, ("curves", "Training")),
+        settings=f"{settings}\n\n{_figures(card, ('curves', 'Training'))}",
         commit=provenance["commit"] or "unknown",
         date=provenance["date"],
         python=provenance["python"],
