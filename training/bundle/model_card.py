@@ -142,7 +142,7 @@ def _body(card: dict, name: str) -> str:
         served=_served(card),
         epochs=f"{ran} epoch{'s' * (ran != 1)}"
         if ran
-        else "The command exports previously trained weights (see training/RESULTS.md)",
+        else "The command below exports previously trained weights (see training/RESULTS.md)",
         faces=", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items()),
         dataset=_dataset(card),
         rows=report["rows"],
