@@ -348,7 +348,7 @@ def test_a_damaged_download_is_refused(hub, published, reader):
         ("me/model@v9", lambda hub: None, "has no revision v9"),
         ("me/gated", lambda hub: hub.add("me/gated", {"a": b""}, gated=True), "gated"),
         ("me/private", lambda hub: hub.add("me/private", {"a": b""}, private=True), "private"),
-        ("me/other", lambda hub: hub.add("me/other", {"config.json": b"{}"}), "a model bundle"),
+        ("me/other", lambda hub: hub.add("me/other", {"config.json": b"{}"}), "has no file age_gender.json"),
         ("me/json", lambda hub: hub.add("me/json", {CARD: b"[1]"}), "not the card"),
         ("me/newer", lambda hub: hub.add("me/newer", {CARD: b'{"format": 9, "serve": "m", "files": {}}'}), "update"),
         (
