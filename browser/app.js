@@ -1,6 +1,6 @@
 // The page: photo, live and about. Analysis runs in worker.js; nothing that a visitor chooses leaves this browser.
 import {draw} from "./annotate.js";
-import {cards, summary} from "./cards.js";
+import {MOST, cards, summary} from "./cards.js";
 import {asCsv, asResult, save} from "./downloads.js";
 import {scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
@@ -124,7 +124,7 @@ function render() {
   $("#summary").innerHTML = summary(faces, about, kit.detector) + smaller;
   const boxes = $("#boxes");
   boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  boxes.replaceChildren(...faces.slice(0, 100).map(({box}, i) => {
+  boxes.replaceChildren(...faces.slice(0, MOST).map(({box}, i) => {
     const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     Object.entries({"data-n": i + 1, x: box[0], y: box[1], width: box[2], height: box[3]}).forEach((pair) => rect.setAttribute(...pair));
     return rect;

@@ -1,7 +1,7 @@
 // A photo's result: the annotated image, and a card for everyone in it, as space/web/cards.py.
 import {apparentGender, gender, genderProbability, intervalYears, wholeYears} from "./face.js";
 
-const MOST = 100;  // people shown one by one; JSON and CSV have all
+export const MOST = 100;  // people shown one by one; JSON and CSV have all
 
 /** One line above the image. */
 export function summary(faces, {elapsed_ms, rotation}, limits) {

@@ -8,6 +8,7 @@ import html
 import io
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -151,7 +152,19 @@ def offered(path=None) -> gr.DownloadButton:
 def scroll_to(selector: str) -> str:
     """JavaScript for an event: on a phone, what it shows is below the fold."""
     return f"""() => {{ if (innerWidth < 800)
-  setTimeout(() => document.querySelector("{selector}").scrollIntoView({{behavior: "smooth"}}), 300); }}"""
+  setTimeout(() => document.querySelector("{selector}")?.scrollIntoView({{behavior: "smooth"}}), 300); }}"""
+
+
+def connect_run(show: Callable, inputs: list, outputs: list, *, start: gr.Button, cancel: gr.Button) -> None:
+    """Let `start` run `show`, which takes minutes, and `cancel` end it.
+
+    The first of `outputs` is the status. A phone scrolls to it, and to the report's figures once they are there.
+    """
+    status, report = outputs[0], next(part for part in outputs if isinstance(part, gr.HTML))
+    running = start.click(show, inputs, outputs, show_progress="hidden", **PRIVATE, **LONG)
+    start.click(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
+    running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
+    cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
 
 
 def data_url(rgb: np.ndarray, *, side: int | None = None, quality: int = 85) -> str:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import base64
 import csv
 import gzip
-import hashlib
 import io
 import json
 import re
 import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +19,13 @@ from space import deploy, static
 from space.analyzer import FaceAnalyzer
 from space.bundle import MODELS
 from space.estimator import open_session
-from tests.support import EXAMPLES, ROOT, SHARED, shared, tracker_cases
+from tests.support import EXAMPLES, ROOT, SHARED, tracker_cases
 from tests.support.app import assert_clear_error, python
-from tests.support.browser import FAKE_CAMERA, chromium
+from tests.support.browser import FAKE_CAMERA, READY, analyze, chromium, result, serve, wait_until
+from tests.support.faces import held_out
 from tests.support.videos import moving, write_camera
-from training.data.samples import PROTOCOLS
 
 SPACE = "tester/live"
-READY = "body[data-ready]"
 
 
 def model_file(files: static.Files, network: str, name: str = "model.onnx"):
@@ -46,16 +41,6 @@ def files(yunet) -> static.Files:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGE_GENDER_DETECTOR", str(yunet))
         return static.site_files(SPACE)
-
-
-def serve(folder: Path) -> ThreadingHTTPServer:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 @pytest.fixture(scope="session")
@@ -105,26 +90,6 @@ def page(context, site):
     yield page
     assert not page.problems, page.problems
     page.close()
-
-
-def analyze(page, path: Path) -> dict:
-    """The page's JSON for a photo."""
-    page.set_input_files("#file", str(path))
-    page.wait_for_selector(f'#result[data-photo="{path.stem}"]:not([aria-busy])', timeout=60_000)
-    return result(page)
-
-
-def wait_until(page, expression: str, seconds: float = 30) -> None:
-    """Playwright's own wait_for_function needs eval, which the page forbids."""
-    for _ in range(int(seconds * 10)):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"not within {seconds} seconds: {expression}")
-
-
-def result(page) -> dict:
-    return json.loads(page.evaluate("document.querySelector('#json').textContent"))
 
 
 # Files
@@ -250,15 +215,8 @@ def test_examples_and_group_photos_get_the_analyzers_answers(page, yunet):
 
 @pytest.mark.slow
 def test_held_out_photos_get_the_analyzers_answers(page, yunet, tmp_path):
-    import pyarrow.parquet as pq
-
-    table = pq.ParquetFile(shared("data/FairFace/0.25/train-00000-of-00001.parquet"))
-    rows = next(table.iter_batches(4000, columns=["image"])).to_pylist()
-    images = [row["image"]["bytes"] for row in rows]
-    held_out = [c for c in images if int(hashlib.sha256(c).hexdigest(), 16) % 10 in PROTOCOLS["80/10/10"]["test"]]
-    paths = [tmp_path / f"face-{number:03d}.webp" for number in range(200)]
-    for path, content in zip(paths, held_out, strict=False):
-        path.write_bytes(content)
+    paths = [path for path, *_ in held_out(200, tmp_path)]
+    assert len(paths) == 200
     apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), paths)
     assert apart["faces"] >= 190 and apart["boxes"] < 1
     assert apart["mean"] <= 0.3 and apart["most"] <= 1.5

@@ -1,14 +1,19 @@
-"""Chromium, as tests drive it."""
+"""Chromium, as tests drive it, and the static page in it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 FAKE_CAMERA = "--use-fake-device-for-media-stream"
+READY = "body[data-ready]"  # of the static page, once it has shown its first result
 
 
 @contextlib.contextmanager
@@ -25,3 +30,36 @@ def chromium(*flags: str):
             yield running
         finally:
             running.close()
+
+
+def serve(folder: Path) -> ThreadingHTTPServer:
+    """A plain web server with the files of `folder`."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def analyze(page, path: Path) -> dict:
+    """The static page's JSON for a photo."""
+    page.set_input_files("#file", str(path))
+    page.wait_for_selector(f'#result[data-photo="{path.stem}"]:not([aria-busy])', timeout=60_000)
+    return result(page)
+
+
+def result(page) -> dict:
+    """The JSON that the static page shows."""
+    return json.loads(page.evaluate("document.querySelector('#json').textContent"))
+
+
+def wait_until(page, expression: str, seconds: float = 30) -> None:
+    """Playwright's own wait_for_function needs eval, which the page forbids."""
+    for _ in range(int(seconds * 10)):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not within {seconds} seconds: {expression}")

@@ -1,13 +1,17 @@
-"""Made-up UTKFace chips in every layout."""
+"""Made-up UTKFace chips in every layout, and held-out FairFace photos."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tests.support import shared
+from training.data.samples import PROTOCOLS
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
@@ -51,3 +55,17 @@ def tar_bytes(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def held_out(count: int, folder: Path) -> list[tuple[Path, str, int]]:
+    """FairFace photos of the test bucket in ../shared, as files in `folder`, with gender and index of the age band."""
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(shared("data/FairFace/0.25/train-00000-of-00001.parquet"))
+    chosen = []
+    for row in next(table.iter_batches(20 * count)).to_pylist():
+        content = row["image"]["bytes"]
+        if int(hashlib.sha256(content).hexdigest(), 16) % 10 in PROTOCOLS["80/10/10"]["test"] and len(chosen) < count:
+            chosen.append((folder / f"face-{len(chosen):04d}.webp", ("male", "female")[row["gender"]], row["age"]))
+            chosen[-1][0].write_bytes(content)
+    return chosen

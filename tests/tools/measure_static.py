@@ -25,10 +25,10 @@ from PIL import Image
 from space import static
 from space.bench.measure import SCENES, scene
 from space.text import counted
-from tests.space.test_static import READY, analyze, serve
-from tests.support.browser import FAKE_CAMERA, chromium
+from tests.support.browser import FAKE_CAMERA, READY, analyze, chromium, serve
+from tests.support.faces import held_out
 from tests.support.videos import WOMAN, moving, write_camera
-from tests.tools.scores import held_out, score
+from tests.tools.scores import score
 
 PEER, BACKEND = "@vladmandic/face-api@1.7.15", "@tensorflow/tfjs-backend-wasm@4.22.0"
 PEER_PAGE = """<!doctype html><input type="file" id="file"><script type="module">
@@ -107,15 +107,36 @@ def main(count: int) -> None:
         peer(folder / "peer")
         ours, theirs = serve(folder / "site"), serve(folder / "peer")
         with chromium(FAKE_CAMERA, f"--use-file-for-fake-video-capture={camera}") as browser:
+            one_thread(browser, f"http://localhost:{ours.server_port}", photos)
             found = {
                 "static Space": measure_ours(browser, f"http://localhost:{ours.server_port}", photos, labeled),
                 "face-api.js": measure_theirs(browser, f"http://localhost:{theirs.server_port}", photos, labeled),
             }
+    if not labeled:
+        return
     both = [i for i in range(len(labeled)) if all(answers[i] for answers in found.values())]
     for name, answers in found.items():
         print(f"{name}: {sum(map(bool, answers))} of {len(labeled)} FairFace photos with a face", end="; ")
         print("where both found one:", score([answers[i] for i in both], [labeled[i] for i in both]))
     print("static Space, all:", score(found["static Space"], labeled))
+
+
+def one_thread(browser, address: str, photos: dict[str, Path]) -> None:
+    """Without the service worker, a plain server's page isn't isolated and gets no threads."""
+    page = browser.new_context(service_workers="block").new_page()
+    page.goto(address)
+    page.wait_for_selector(READY, timeout=60_000)
+    for name, path in photos.items():
+        print(f"static Space, one thread: {name}: {measured(page, path)}")
+    page.close()
+
+
+def measured(page, path: Path) -> str:
+    """How long a photo takes in the static page."""
+    answers = [analyze(page, shutil.copy(path, path.with_name(f"{path.stem}-{i}.jpg"))) for i in range(12)]
+    ms = statistics.median(answer["elapsed_ms"] for answer in answers[2:])
+    whole = page.evaluate(WHOLE, list(path.read_bytes()))
+    return f"{ms:.0f} ms, {whole:.0f} ms with decoding and drawing, {len(answers[-1]['faces'])} found"
 
 
 def measure_ours(browser, address: str, photos: dict[str, Path], labeled: list) -> list[list[dict]]:
@@ -135,11 +156,7 @@ def measure_ours(browser, address: str, photos: dict[str, Path], labeled: list) 
     visit()
     print(f", at the next visit {time.perf_counter() - started:.2f} s, threads: {page.evaluate('crossOriginIsolated')}")
     for name, path in photos.items():
-        answers = [analyze(page, shutil.copy(path, path.with_name(f"{path.stem}-{i}.jpg"))) for i in range(12)]
-        ms = statistics.median(answer["elapsed_ms"] for answer in answers[2:])
-        whole = page.evaluate(WHOLE, list(path.read_bytes()))
-        faces = len(answers[-1]["faces"])
-        print(f"static Space: {name}: {ms:.0f} ms, {whole:.0f} ms with decoding and drawing, {faces} found")
+        print(f"static Space: {name}: {measured(page, path)}")
     found = [analyze(page, path)["faces"] for path, *_ in labeled]
     page.click("#tab-live")
     page.click(".live-start")

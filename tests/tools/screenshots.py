@@ -11,10 +11,9 @@ import tempfile
 from pathlib import Path
 
 from space import static
-from tests.space.test_static import READY, serve
 from tests.support import ROOT
 from tests.support.app import App
-from tests.support.browser import FAKE_CAMERA, chromium
+from tests.support.browser import FAKE_CAMERA, READY, chromium, serve
 from tests.support.videos import moving, write_camera, write_video
 
 JPEG = {"type": "jpeg", "quality": 80}

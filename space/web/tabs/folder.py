@@ -29,9 +29,9 @@ from space.web.components import (
     LONG,
     PRIVATE,
     Files,
+    connect_run,
     download_buttons,
     offered,
-    scroll_to,
     threshold_slider,
     thumbnail,
     tiles,
@@ -217,17 +217,8 @@ def tab(analyzer: FaceAnalyzer) -> None:
                 buttons = download_buttons(["⬇ CSV", "⬇ JSONL", "⬇ Annotated images"])
 
     directory.upload(lambda found: found, directory, files, **PRIVATE)
-    running = button.click(
-        _shower(analyzer),
-        [files, threshold, annotate],
-        [status, out, *buttons],
-        show_progress="hidden",
-        **PRIVATE,
-        **LONG,
-    )
-    button.click(None, None, None, js=scroll_to("#batch-status"), **PRIVATE)
-    running.success(None, None, None, js=scroll_to("#batch-report"), **PRIVATE)
-    cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
+    outputs = [status, out, *buttons]
+    connect_run(_shower(analyzer), [files, threshold, annotate], outputs, start=button, cancel=cancel)
     with gr.Row(visible=False):
         _endpoint(analyzer)
 

@@ -22,11 +22,10 @@ from space.video.result import Progress, VideoError, VideoResult
 from space.web.charts import steps
 from space.web.components import (
     LONG,
-    PRIVATE,
     Video,
+    connect_run,
     download_buttons,
     offered,
-    scroll_to,
     threshold_slider,
     thumbnail,
     tiles,
@@ -134,12 +133,7 @@ def tab(analyzer: FaceAnalyzer) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video")
 
     outputs = [status, annotated, out, data, details, *files]
-    running = button.click(
-        _shower(analyzer), [video, threshold, blurred], outputs, show_progress="hidden", **PRIVATE, **LONG
-    )
-    button.click(None, None, None, js=scroll_to("#video-status"), **PRIVATE)
-    running.success(None, None, None, js=scroll_to("#video-report"), **PRIVATE)
-    cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
+    connect_run(_shower(analyzer), [video, threshold, blurred], outputs, start=button, cancel=cancel)
     with gr.Row(visible=False):
         _endpoint(analyzer)
 

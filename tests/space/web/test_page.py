@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import App
-from tests.support.browser import CHROMIUM
+from tests.support.browser import FAKE_CAMERA, chromium
 from tests.support.videos import moving, write_video
 
 TABS = ("Photo", "Live", "Video", "Folder", "API", "About")
@@ -31,20 +31,8 @@ def app(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM.exists():
-        pytest.skip("needs /usr/bin/chromium (Debian's package chromium)")
-    from playwright.sync_api import sync_playwright
-
-    flags = (
-        "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update "
-        "--use-fake-device-for-media-stream"
-    )
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=[*flags.split(), "--no-first-run", "--disable-sync"]
-        )
+    with chromium(FAKE_CAMERA, "--disable-quic", "--disable-sync") as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
