@@ -105,8 +105,8 @@ def serve(options: argparse.Namespace) -> int:
     """Load model and page and run until stopped; returns the exit status."""
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
-    from space.download import BundleError
-    from space.web.guard import credentials, is_loopback
+    from space.download import ModelError
+    from space.web.access import credentials, is_loopback
     from space.web.page import build, launch_options
 
     try:
@@ -146,7 +146,7 @@ def serve(options: argparse.Namespace) -> int:
         )
         if not interactive():
             page.block_thread()
-    except (BundleError, OSError) as error:
+    except (ModelError, OSError) as error:
         if "empty port" in str(error):  # Gradio's text names its own functions
             error = (
                 f"Port {options.port or '7860 (and later ports)'} on {options.host or '127.0.0.1'} is unavailable. "

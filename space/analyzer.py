@@ -17,7 +17,7 @@ from space.bundle import Bundle, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
 from space.detector import THRESHOLD, Detector, load_detector
-from space.download import BundleError
+from space.download import ModelError
 from space.estimator import BATCH, Estimator
 from space.face import Face
 from space.photo import read_photo, to_pixels
@@ -48,7 +48,7 @@ class FaceAnalyzer:
             detector: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, else Haar.
 
         Raises:
-            BundleError: the model or detector is unavailable or damaged.
+            ModelError: the model or detector is unavailable or damaged.
         """
         return cls._open(model or os.environ.get("AGE_GENDER_MODEL") or None, load_detector(detector))
 
@@ -59,12 +59,12 @@ class FaceAnalyzer:
             template = Template.from_dict(bundle.card["crop"])
             calibration = Calibration.from_dict(bundle.card.get("calibration"))
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(
+            raise ModelError(
                 f"The card in {bundle.folder} has no usable crop template or calibration ({error})."
             ) from error
         estimator = Estimator(bundle.model_path)
         if estimator.size != template.size:
-            raise BundleError(
+            raise ModelError(
                 f"The network in {bundle.folder} needs {estimator.size} pixels, but its "
                 f"crop template has {template.size}."
             )

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.download import BundleError, hub_file, sha256_of
+from space.download import ModelError, hub_file, sha256_of
 
 FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
 CARD = "age_gender.json"
@@ -54,7 +54,7 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
         keras: from the Hub, also download the Keras weights.
 
     Raises:
-        BundleError: it is not there, damaged, of a newer format, or no bundle. Nothing else is tried instead.
+        ModelError: it is not there, damaged, of a newer format, or no bundle. Nothing else is tried instead.
     """
     model = model or DEFAULT
     if model in embedded():
@@ -64,7 +64,7 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
         return Bundle(path, verify(path), path.resolve().name)
     match = _HUB_ID.fullmatch(model)
     if path.exists() or not match:
-        raise BundleError(
+        raise ModelError(
             f"No model at {model}: use {' or '.join(embedded())}, a bundle folder, or a Hub id such as user/name."
         )
     folder, revision = download(match["repo"], match["revision"], keras=keras)
@@ -75,19 +75,19 @@ def verify(folder: Path) -> dict:
     """Check a bundle's card and the hash of each file that is there; returns the card.
 
     Raises:
-        BundleError: what is wrong with which file.
+        ModelError: what is wrong with which file.
     """
     folder = Path(folder)
     card = read_card(folder)
     for name, entry in card["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
-            raise BundleError(f"{folder / CARD} lists {name}, which is outside the bundle.")
+            raise ModelError(f"{folder / CARD} lists {name}, which is outside the bundle.")
         if path.is_file():
             if sha256_of(path) != entry["sha256"]:
-                raise BundleError(f"{path} is damaged (its SHA-256 differs from {CARD}): download or export it again.")
+                raise ModelError(f"{path} is damaged (its SHA-256 differs from {CARD}): download or export it again.")
         elif name == card["serve"]:
-            raise BundleError(f"{path} is missing: download or export the bundle again.")
+            raise ModelError(f"{path} is missing: download or export the bundle again.")
     return card
 
 
@@ -95,32 +95,32 @@ def read_card(folder: Path) -> dict:
     """A bundle's `age_gender.json`, of a format that this reader knows and with all that it must have.
 
     Raises:
-        BundleError: what is wrong with it.
+        ModelError: what is wrong with it.
     """
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"{folder} isn't a model bundle: it has no {CARD}.") from None
+        raise ModelError(f"{folder} isn't a model bundle: it has no {CARD}.") from None
     except (ValueError, OSError) as error:
-        raise BundleError(f"{path} cannot be read ({error}): download or export it again.") from error
+        raise ModelError(f"{path} cannot be read ({error}): download or export it again.") from error
     version = card.get("format") if isinstance(card, dict) else None
     if not isinstance(version, int):
-        raise BundleError(f"{path} is not the card of a model bundle.")
+        raise ModelError(f"{path} is not the card of a model bundle.")
     if version > FORMAT:
-        raise BundleError(
+        raise ModelError(
             f"The bundle in {folder} has format {version}, but this app reads up to {FORMAT}: update the app."
         )
     try:
         network, crop, served = card["network"], card["crop"], card["serve"]
         hashes = {name: entry["sha256"] for name, entry in card["files"].items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path} is missing {error}: download or export it again.") from error
+        raise ModelError(f"{path} is missing {error}: download or export it again.") from error
     texts = (network, served, *hashes, *hashes.values())
     if not all(isinstance(text, str) and "\0" not in text for text in texts) or not isinstance(crop, dict):
-        raise BundleError(f"{path} is not the card of a model bundle: a value has the wrong type.")
+        raise ModelError(f"{path} is not the card of a model bundle: a value has the wrong type.")
     if served not in hashes:
-        raise BundleError(f"{path} names {served} as the served file but doesn't list it: download or export it again.")
+        raise ModelError(f"{path} names {served} as the served file but doesn't list it: download or export it again.")
     return card
 
 
@@ -128,7 +128,7 @@ def download(repo: str, revision: str | None, *, keras: bool = False) -> tuple[P
     """The files that serving needs of a Hub repository → their folder in the Hub's cache, and the commit.
 
     Raises:
-        BundleError: no such repository, revision or file, no access, or the Hub does not answer and the cache
+        ModelError: no such repository, revision or file, no access, or the Hub does not answer and the cache
             has no copy.
     """
     commit, path = hub_file(repo, CARD, revision)

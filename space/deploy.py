@@ -24,7 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from space import static
 from space.bundle import CARD, embedded, open_bundle, read_card
-from space.download import BundleError, hub_file
+from space.download import ModelError, hub_file
 from space.space_runtime import wait
 from space.static import Files
 from space.text import tolerate_console
@@ -122,7 +122,7 @@ def deploy(
         dry_run: only print what would be sent.
 
     Raises:
-        BundleError: the model is unavailable.
+        ModelError: the model is unavailable.
         HubError: what the Hub said and what to do.
     """
     served = _resolve(model)
@@ -277,7 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.wait:
                 wait(url.split("/spaces/")[-1])
                 print("The Space is running.")
-    except (BundleError, HubError, OSError) as error:
+    except (ModelError, static.SiteError, HubError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

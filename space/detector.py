@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from space.download import BundleError, hub_file, sha256_of
+from space.download import ModelError, hub_file, sha256_of
 from space.estimator import open_session
 from space.face import Face
 
@@ -25,6 +25,7 @@ _FIXED_SIDE, _FREE_SIDE = b"\x0a\x03\x08\x80\x05", b"\x0a\x03\x12\x01n"
 REPO, FILE = "opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 THRESHOLD = 0.7  # default score from which something counts as a face
+THRESHOLD_RANGE = (0.3, 0.95)  # that users can choose from
 MAX_SIDE = 1024  # pixels, longer side at which a photo is searched
 CLOSE_UP = 320  # pixels, longer side of a second look, for faces that fill the photo
 RETRY = 600.0  # seconds between two tries to download YuNet
@@ -46,7 +47,7 @@ class YuNet:
     name, note = "yunet", ""
 
     def __init__(self, path: str | Path):
-        """Open the ONNX file. Raises BundleError if it isn't YuNet."""
+        """Open the ONNX file. Raises ModelError if it isn't YuNet."""
         content = Path(path).read_bytes()
         try:
             self._session = open_session(resizable(content))
@@ -56,7 +57,7 @@ class YuNet:
             self._names = [f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
             self._run(np.zeros((64, 64, 3), np.uint8))
         except Exception as error:  # onnxruntime's own kinds share no public base class
-            raise BundleError(f"{path} is not a YuNet model that ONNX Runtime can open: {str(error)[:200]}") from error
+            raise ModelError(f"{path} is not a YuNet model that ONNX Runtime can open: {str(error)[:200]}") from error
 
     def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
         """Find faces in uint8 [H, W, 3]; boxes in pixels of `rgb`.
@@ -140,7 +141,7 @@ class Haar:
     name, note = "haar", ""
 
     def __init__(self):
-        """Open OpenCV's cascade. Raises BundleError if this OpenCV has none."""
+        """Open OpenCV's cascade. Raises ModelError if this OpenCV has none."""
         path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
         try:
             # From memory: OpenCV can't open paths with letters beyond ASCII on Windows.
@@ -148,9 +149,9 @@ class Haar:
             storage = cv2.FileStorage(path.read_text(encoding="utf-8"), flags)
             self._cascade = cv2.CascadeClassifier()
             if not self._cascade.read(storage.getFirstTopLevelNode()):
-                raise BundleError(f"{path} isn't a Haar cascade.")
+                raise ModelError(f"{path} isn't a Haar cascade.")
         except (OSError, cv2.error, AttributeError) as error:
-            raise BundleError(
+            raise ModelError(
                 f"OpenCV {cv2.__version__} has no Haar cascade ({error}): install opencv-python-headless version 4."
             ) from error
         self._lock = threading.Lock()
@@ -200,7 +201,7 @@ class Fallback:
 
     def retry(self) -> None:
         """Use YuNet if the Hub has it now."""
-        with contextlib.suppress(BundleError):
+        with contextlib.suppress(ModelError):
             self._detector = YuNet(_from_hub())
             self.note = ""
 
@@ -219,7 +220,7 @@ def load_detector(source: str | None = None) -> Detector:
             is unavailable.
 
     Raises:
-        BundleError: the file that was asked for can't be used.
+        ModelError: the file that was asked for can't be used.
     """
     source = source or os.environ.get("AGE_GENDER_DETECTOR") or None
     if source == "haar":
@@ -228,12 +229,12 @@ def load_detector(source: str | None = None) -> Detector:
         return YuNet(_existing(source))
     try:
         return YuNet(_from_hub())
-    except BundleError as error:
+    except ModelError as error:
         return Fallback(str(error))
 
 
 def yunet_file() -> Path:
-    """YuNet's ONNX file: `$AGE_GENDER_DETECTOR`, else from the Hub. Raises BundleError if it is unavailable."""
+    """YuNet's ONNX file: `$AGE_GENDER_DETECTOR`, else from the Hub. Raises ModelError if it is unavailable."""
     chosen = os.environ.get("AGE_GENDER_DETECTOR")
     return _from_hub() if chosen in (None, "", "haar") else _existing(chosen)
 
@@ -241,7 +242,7 @@ def yunet_file() -> Path:
 def _existing(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.is_file():
-        raise BundleError(f"No detector at {source}: specify the path to {FILE}, or haar.")
+        raise ModelError(f"No detector at {source}: specify the path to {FILE}, or haar.")
     return path
 
 
@@ -253,7 +254,7 @@ def resizable(content: bytes) -> bytes:
 def _from_hub() -> Path:
     _, path = hub_file(REPO, FILE, sha256=SHA256)
     if sha256_of(path) != SHA256:
-        raise BundleError(f"{FILE} of {REPO} isn't the expected version (its SHA-256 differs).")
+        raise ModelError(f"{FILE} of {REPO} isn't the expected version (its SHA-256 differs).")
     return path
 
 

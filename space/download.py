@@ -14,8 +14,8 @@ CONNECT_TIMEOUT = 3.5  # seconds to wait for a Hub that does not answer
 STALL = 5.0  # seconds without a byte after which a download is given up
 
 
-class BundleError(RuntimeError):
-    """A model is unavailable or must not be used; the message names the file and what to do."""
+class ModelError(RuntimeError):
+    """A model, network or detector, is unavailable or must not be used; the message names it and says what to do."""
 
 
 def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: str | None = None) -> tuple[str, Path]:
@@ -28,7 +28,7 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         The full commit SHA and the file's path.
 
     Raises:
-        BundleError: no such repository, revision or file, no access, or no connection and no cached copy.
+        ModelError: no such repository, revision or file, no access, or no connection and no cached copy.
     """
     # Imported here: the embedded bundle needs no Hub client.
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
@@ -48,16 +48,16 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
             path = _download_unless_stalled(hf_hub_download, repo, filename, revision=revision, force_download=True)
         return _with_commit(path, filename)
     except hub.GatedRepoError:
-        raise BundleError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
+        raise ModelError(f"{repo} is gated: accept its terms on the Hub, then log in with `hf auth login`.") from None
     except hub.RevisionNotFoundError:
-        raise BundleError(f"{repo} has no revision {revision}: check its branches, tags and commits.") from None
+        raise ModelError(f"{repo} has no revision {revision}: check its branches, tags and commits.") from None
     except hub.RepositoryNotFoundError:
-        raise BundleError(
+        raise ModelError(
             f"There is no model {repo} on the Hub, or it is private: check the name, or log in with `hf auth login`."
         ) from None
     except hub.EntryNotFoundError as error:
         if not isinstance(error, hub.LocalEntryNotFoundError):
-            raise BundleError(f"{where} has no file {filename}: check the repository's name.") from None
+            raise ModelError(f"{where} has no file {filename}: check the repository's name.") from None
         failure = error
     except Exception as error:  # the client's transport has its own kinds for time-outs and refused connections
         failure = error
@@ -65,7 +65,7 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         return _with_commit(hf_hub_download(repo, filename, revision=revision, local_files_only=True), filename)
     except Exception:
         reason = (str(failure).strip() or type(failure).__name__).splitlines()[0][:200]
-        raise BundleError(
+        raise ModelError(
             f"{filename} of {where} cannot be downloaded ({reason}), and no earlier copy is cached: check the network."
         ) from failure
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from space.download import BundleError
+from space.download import ModelError
 
 BATCH = 8  # faces a run: larger ones are no faster on a CPU, and 32 take vgg16 1 GB of memory
 
@@ -39,11 +39,11 @@ class Estimator:
     """A network of the bundle contract, ready to answer; safe to share between threads."""
 
     def __init__(self, path: str | Path):
-        """Open an ONNX file. Raises BundleError if it is damaged or not of the contract."""
+        """Open an ONNX file. Raises ModelError if it is damaged or not of the contract."""
         try:
             self._session = open_session(str(path))
         except Exception as error:  # onnxruntime's own kinds share no public base class
-            raise BundleError(
+            raise ModelError(
                 f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {str(error)[:200]}. "
                 "Download or export the bundle again."
             ) from error
@@ -57,7 +57,7 @@ class Estimator:
             or shape[1:] != [shape[1], shape[1], 3]
             or not {"age", "p_female"} <= set(self.outputs)
         ):
-            raise BundleError(
+            raise ModelError(
                 f"{path} isn't an age and gender network: expected a uint8 image input and outputs age, p_female."
             )
         self._input = face.name

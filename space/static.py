@@ -21,7 +21,6 @@ from space import analyzer, calibration, detector, live, tracker
 from space.annotate import COLORS
 from space.batch.tables import COLUMNS
 from space.bundle import CARD, Bundle, embedded, open_bundle
-from space.download import BundleError
 from space.face import EXAMPLES, UNCERTAIN
 from space.text import CAUTION, TITLE
 
@@ -33,6 +32,10 @@ _SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest")  # of browser/, 
 Files = dict[str, Path | bytes]
 
 
+class SiteError(RuntimeError):
+    """The site can't be built or written; the message says what to do."""
+
+
 def site_files(space: str, model: str | None = None) -> Files:
     """Everything that the site consists of: path → file or bytes.
 
@@ -41,7 +44,8 @@ def site_files(space: str, model: str | None = None) -> Files:
         model: as for `open_bundle`; None for all embedded ones, of which visitors choose.
 
     Raises:
-        BundleError: a model, the detector or ONNX Runtime is unavailable.
+        ModelError: a model or the detector is unavailable.
+        SiteError: `onnx`, npm or onnxruntime-web is unavailable.
     """
     bundles = [open_bundle(name) for name in ([model] if model else embedded())]
     files: Files = {path.name: path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()}
@@ -72,10 +76,10 @@ def write(files: Files, folder: Path) -> None:
     """Write the site into a folder that doesn't exist yet, or is empty.
 
     Raises:
-        BundleError: it isn't empty.
+        SiteError: it isn't empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(f"{folder} isn't empty: choose another folder, or delete it first.")
+        raise SiteError(f"{folder} isn't empty: choose another folder, or delete it first.")
     for name, content in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,7 @@ def single_look(network: bytes) -> tuple[bytes, bool]:
         import onnx  # of requirements.txt: the app itself needs none
         from onnx import numpy_helper
     except ImportError:
-        raise BundleError(
+        raise SiteError(
             "Building the static Space needs the package onnx: run `pip install onnx`, then try again."
         ) from None
     model = onnx.load_from_string(network)
@@ -133,7 +137,7 @@ def _runtime() -> dict[str, Path]:
     if not installed.is_file() or json.loads(installed.read_text(encoding="utf-8"))["version"] != wanted:
         npm = shutil.which("npm")
         if npm is None:
-            raise BundleError(
+            raise SiteError(
                 "Building the static Space needs npm once, for onnxruntime-web: install Node.js (nodejs.org) and try "
                 "again."
             )
@@ -141,7 +145,7 @@ def _runtime() -> dict[str, Path]:
             [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=BROWSER, capture_output=True, text=True
         )
         if done.returncode:
-            raise BundleError(f"npm could not install onnxruntime-web {wanted}:\n{done.stderr.strip()[-500:]}")
+            raise SiteError(f"npm could not install onnxruntime-web {wanted}:\n{done.stderr.strip()[-500:]}")
     return {name: RUNTIME / name for name in _RUNTIME_FILES}
 
 

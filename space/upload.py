@@ -62,10 +62,7 @@ def check_write_access(repo_id: str, *, others: bool = False) -> str:
         )
     owners = [me["name"], *(org["name"] for org in me.get("orgs") or ())]
     if repo_id.split("/")[0] not in owners and not others:
-        raise HubError(
-            f"{me['name']} cannot write to {repo_id}: choose a name under {' or '.join(owners)}, or, for a model, open "
-            "a pull request with --pr."
-        )
+        raise HubError(f"{me['name']} cannot write to {repo_id}: choose a name under {' or '.join(owners)}.")
     return repo_id
 
 
@@ -100,8 +97,8 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
         text = "The Hub rejected the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
     elif status == 403:
         text = (
-            f"The token can't write to {repo_id} ({said}): use a token with write permission, or choose another name "
-            "with --repo-id."
+            f"The token can't write to {repo_id} ({said}): use a token with write permission, or choose another "
+            "repository."
         )
     elif status == 404 or isinstance(error, RepositoryNotFoundError):
         text = f"{repo_id} doesn't exist, or this token has no access to it: check the name and the token."

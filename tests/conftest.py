@@ -14,6 +14,7 @@ from filelock import FileLock
 from PIL import Image
 
 from tests.support import EXAMPLES, shared
+from tests.support.app import App
 from tests.support.faces import chips, jpeg, write_folder
 
 
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items) -> None:
         fixtures = {"browser", "page", "modules"} & set(item.fixturenames)
         if fixtures or "chromium(" in inspect.getsource(item.function):
             item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory):
+    """A running app.py with its defaults, for all tests that leave it as it is."""
+    running = App(env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

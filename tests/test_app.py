@@ -26,13 +26,6 @@ from tests.support.app import App, assert_clear_error, free_port, python
 from tests.support.videos import moving, write_video
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    running = App(env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
-    yield running
-    running.stop()
-
-
 @pytest.fixture
 def client(app, tmp_path):
     return app.client(tmp_path)

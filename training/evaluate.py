@@ -27,7 +27,7 @@ from training.atomic import write_beside
 from training.data import sources
 from training.data.decode import decode
 from training.data.framing import FaceCropper
-from training.data.load import load_utkface
+from training.data.load import load_samples
 from training.data.report import Report
 from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, positive_int, splits_overlap
 from training.evaluation.metrics import cross_table_csv, measure, pose_masks, same_faces, split_record
@@ -47,7 +47,7 @@ def _is_held_out(options: argparse.Namespace, trained: str | None) -> bool:
 
 def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], dict, Report]:
     """Load faces, predict and measure: samples, outputs, metrics and the report of the data."""
-    everything, report = load_utkface(
+    everything, report = load_samples(
         options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
     )
     samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from space.crop import load_template, similarity
-from space.download import BundleError
+from space.download import ModelError
 from space.face import EXAMPLES
 from training.data.decode import decode
 from training.data.framing import MARGIN, largest_faces, require_yunet
@@ -94,7 +94,7 @@ def main() -> int:
                 Image.fromarray(faces[-1]).save(options.out / f"age-{low:02d}-{high:02d}-{name}.jpg", quality=92)
                 print(f"ages {low}-{high}, {name}: {FACES} of {len(chips)} faces averaged", flush=True)
         Image.fromarray(group(faces)).save(options.out / "group.jpg", quality=92)
-    except (BundleError, DataError) as error:
+    except (ModelError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -11,7 +11,7 @@ from space.bundle import open_bundle
 from training.config import TrainConfig
 from training.data.decode import decode
 from training.data.framing import FaceCropper, require_yunet
-from training.data.load import load_utkface
+from training.data.load import load_samples
 from training.data.report import Report
 from training.data.samples import AGE_BANDS, SPLITS, Samples, describe, splits_overlap
 from training.data.sources import DataError
@@ -37,7 +37,7 @@ def load_faces(config: TrainConfig) -> dict[str, FaceSet]:
     Raises:
         DataError: the data can't be used; the message says why and what to do.
     """
-    everything, report = load_utkface(
+    everything, report = load_samples(
         config.dataset, policy=config.policy, protocol=config.protocol, revision=config.dataset_revision
     )
     print(report)
@@ -60,11 +60,11 @@ def load_photos(config: TrainConfig) -> dict[str, FaceSet] | None:
 
     Raises:
         DataError: the data can't be used.
-        BundleError: YuNet is unavailable.
+        ModelError: YuNet is unavailable.
     """
     if not config.pretrain:
         return None
-    everything, report = load_utkface(
+    everything, report = load_samples(
         config.pretrain, policy=config.policy, protocol=config.protocol, revision=config.pretrain_revision
     )
     if not everything.binned:
@@ -79,9 +79,9 @@ def load_photos(config: TrainConfig) -> dict[str, FaceSet] | None:
 
 
 def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, FaceSet] | None):
-    """What `fit` takes: training and validation faces of both sources, as `loop.FaceSets`."""
+    """What `fit` takes: training and validation faces of both sources, as `loop.TrainingData`."""
     from training.fitting.batches import Faces
-    from training.fitting.loop import FaceSets
+    from training.fitting.loop import TrainingData
 
     def faces(face_set: FaceSet, weight: np.ndarray | None = None) -> Faces:
         samples = face_set.samples
@@ -93,7 +93,7 @@ def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, Fa
         if photos:
             turned = pose_masks(photos["train"].images, require_yunet(None))["turned"]
             weights["photos"] = sampling_weights(photos["train"].samples) * np.where(turned, TURNED, 1.0)
-    return FaceSets(
+    return TrainingData(
         faces(sets["train"], weights.get("train")),
         faces(sets["validation"]),
         faces(photos["train"], weights.get("photos")) if photos else None,
@@ -132,7 +132,7 @@ def load_teachers(models: tuple[str, ...]) -> list:
     """The networks of bundles, as Keras models.
 
     Raises:
-        BundleError: a model is unavailable or has no Keras weights.
+        ModelError: a model is unavailable or has no Keras weights.
         DataError: it predicts one age, not a distribution.
     """
     from training.model.files import load_keras

@@ -19,7 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
 from space.bundle import CARD, MODELS, verify
-from space.download import BundleError
+from space.download import ModelError
 from space.text import tolerate_console
 from space.upload import HubError, check_write_access, to_hub_error, with_retries
 from training.atomic import write_beside
@@ -79,14 +79,14 @@ def push(folder: str | Path, target: Target) -> Pushed:
     folder's own `age_gender.json`, under provenance, unless it is an embedded bundle.
 
     Raises:
-        BundleError: the folder isn't a complete bundle.
+        ModelError: the folder isn't a complete bundle.
         HubError: what the Hub said and what to do; the folder is as it was.
     """
     folder = Path(folder)
     card = verify(folder)
     missing = [name for name in card["files"] if not (folder / name).is_file()]
     if missing:
-        raise BundleError(f"{folder} is missing {', '.join(missing)}, which its {CARD} lists: export it again.")
+        raise ModelError(f"{folder} is missing {', '.join(missing)}, which its {CARD} lists: export it again.")
     target = check(target)
     api = HfApi()
     try:
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         target = Target.from_options(vars(options), default=f"age-gender-{verify(options.folder)['network']}")
         done = push(options.folder, target)
-    except (BundleError, HubError, OSError) as error:
+    except (ModelError, HubError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"Pushed: {done.url}\nCommit: {done.commit}")

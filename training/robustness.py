@@ -20,7 +20,7 @@ import numpy as np
 
 from space.crop import crop, load_template
 from space.detector import Haar
-from space.download import BundleError
+from space.download import ModelError
 from training.data.decode import decode
 from training.data.framing import require_yunet
 from training.data.load import load_chips
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
                 cells.append(f"{here_age.mean():.2f} ({age[found].mean():.2f})")
                 cells.append(f"{100 * here_right.mean():.1f} ({100 * right[found].mean():.1f})")
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    except (BundleError, ValueError, OSError) as error:
+    except (ModelError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -27,7 +27,7 @@ from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
 from space.batch.ray_pipeline import run_with_ray
 from space.batch.tables import completed_names, settings, write_csv
 from space.detector import THRESHOLD
-from space.download import BundleError
+from space.download import ModelError
 from space.estimator import cpus
 from space.text import counted, printable, tolerate_console
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> str:
     """The command; returns a line that says what was done.
 
     Raises:
-        BatchError, BundleError, OSError: the message is for the user.
+        BatchError, ModelError, OSError: the message is for the user.
     """
     jsonl = _targets(options)
     analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.paths = [name for path in options.paths for name in expanded(path)]
     try:
         print(run_with_ray(options) if options.ray else run(options))
-    except (BatchError, BundleError, OSError) as error:
+    except (BatchError, ModelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ def run_with_ray(options: argparse.Namespace) -> str:
     """The same analysis as a Ray Data pipeline, one model per actor, into a folder of Parquet files.
 
     Raises:
-        BatchError, BundleError, OSError: the message is for the user.
+        BatchError, ModelError, OSError: the message is for the user.
     """
     try:
         import pyarrow

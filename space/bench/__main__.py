@@ -21,7 +21,7 @@ from pathlib import Path
 from space.analyzer import FaceAnalyzer
 from space.bench.measure import SCENES, machine, scene, serving, start_up
 from space.bundle import CARD, Bundle, open_bundle
-from space.download import BundleError
+from space.download import ModelError
 from space.estimator import Estimator
 
 
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
                 report["models"][name] = values
         if options.peers:
             report["peers"] = peers.programs(scene(1, *SCENES[1]), scene(5, *SCENES[5]), vgg16)
-    except (BundleError, OSError, RuntimeError) as error:
+    except (ModelError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(table(report))

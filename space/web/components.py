@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from space.detector import THRESHOLD
+from space.detector import THRESHOLD, THRESHOLD_RANGE
 from space.photo import Photo as OpenedPhoto
 from space.photo import PhotoError, open_photo
 
@@ -42,7 +42,12 @@ class Slider(gr.Slider):
 def threshold_slider(**options) -> Slider:
     """The detector's score from which something counts as a face."""
     return Slider(
-        0.3, 0.95, THRESHOLD, step=0.05, label="Detection threshold", info="Lower values find more faces.", **options
+        *THRESHOLD_RANGE,
+        THRESHOLD,
+        step=0.05,
+        label="Detection threshold",
+        info="Lower values find more faces.",
+        **options,
     )
 
 

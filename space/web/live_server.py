@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from space.analyzer import FaceAnalyzer
+from space.detector import THRESHOLD_RANGE
 from space.live import LiveStream
 from space.photo import PhotoError
-from space.web.guard import signed_in
+from space.web.access import signed_in
 
 PATH = "/live"
 MAX_BYTES = 1_000_000  # of a frame
@@ -44,7 +45,7 @@ class LiveServer:
         self.visitors = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """One visitor, from first to last frame. `guard.Guard` has checked where the page comes from."""
+        """One visitor, from first to last frame. `access.Origins` has checked where the page comes from."""
         if not signed_in(socket.app, socket.cookies):
             await socket.close(1008)
             return
@@ -118,13 +119,16 @@ class LiveServer:
 
 def _threshold(text: str) -> float:
     """The setting of a text message, `{"threshold": 0.7}`. Raises StreamClosed for any other."""
+    lowest, highest = THRESHOLD_RANGE
     try:
         value = json.loads(text[:100])["threshold"]
-        if isinstance(value, (int, float)) and 0.3 <= value <= 0.95:
+        if isinstance(value, (int, float)) and lowest <= value <= highest:
             return float(value)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise StreamClosed("Send frames as binary messages, and settings as JSON with a threshold from 0.3 to 0.95.")
+    raise StreamClosed(
+        f"Send frames as binary messages, and settings as JSON with a threshold from {lowest} to {highest}."
+    )
 
 
 class StreamClosed(Exception):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from space.bundle import Bundle
-from space.download import BundleError, hub_file
+from space.download import ModelError, hub_file
 
 _IMAGE = re.compile(r"!\[([\w ,]*)\]\((figures/[\w.-]+\.png)\)\n?")
 
@@ -40,5 +40,5 @@ def _document(bundle: Bundle, name: str) -> Path | None:
         return None
     try:
         return hub_file(bundle.source, name, bundle.revision, sha256=entry["sha256"])[1]
-    except BundleError:
+    except ModelError:
         return None

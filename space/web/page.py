@@ -13,7 +13,7 @@ from space.analyzer import FaceAnalyzer
 from space.annotate import COLORS
 from space.text import CAUTION, TITLE
 from space.video.limits import MAX_BYTES
-from space.web import guard
+from space.web import gradio_patches, guard
 from space.web.live_server import PATH, LiveServer
 from space.web.tabs import about, api, folder, live, photo, video
 
@@ -72,7 +72,7 @@ SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 
 def build(analyzer: FaceAnalyzer) -> gr.Blocks:
     """The whole page; launch it with `launch_options()`."""
-    guard.patch_gradio()
+    gradio_patches.patch_gradio()
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
@@ -108,7 +108,7 @@ def _note(analyzer: FaceAnalyzer) -> gr.Markdown:
 def launch_options(
     analyzer: FaceAnalyzer, *, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False
 ) -> dict:
-    """What `Blocks.launch` must be given beside address and port; the others: as for `guard.Guard`."""
+    """What `Blocks.launch` must be given beside address and port; the others: as for `access.Origins`."""
     return {
         "root_path": root_path or None,
         "theme": THEME,

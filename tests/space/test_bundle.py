@@ -12,7 +12,7 @@ import pytest
 
 from space.analyzer import FaceAnalyzer
 from space.bundle import CARD, DEFAULT, MODELS, open_bundle
-from space.download import BundleError, sha256_of
+from space.download import ModelError, sha256_of
 from space.estimator import Estimator
 from space.photo import read_photo
 from tests.support import EXAMPLES, ROOT, SHARED, shared
@@ -74,7 +74,7 @@ def edit(folder, **changes) -> None:
 )
 def test_broken_bundles_are_named(copy, breaks, words):
     breaks(copy)
-    with pytest.raises(BundleError, match=words):
+    with pytest.raises(ModelError, match=words):
         FaceAnalyzer.load(str(copy), detector="haar")
 
 
@@ -83,13 +83,13 @@ def test_a_file_that_is_no_network_is_told(copy):
     card = json.loads((copy / CARD).read_text())
     card["files"]["model.int8.onnx"]["sha256"] = sha256_of(copy / "model.int8.onnx")
     edit(copy, files=card["files"])
-    with pytest.raises(BundleError, match="cannot be opened"):
+    with pytest.raises(ModelError, match="cannot be opened"):
         FaceAnalyzer.load(str(copy), detector="haar")
 
 
 def test_what_is_neither_folder_nor_hub_id():
     for wrong in ("no/such/folder", "nowhere", "a b/c", str(ROOT / "README.md")):
-        with pytest.raises(BundleError, match="No model at"):
+        with pytest.raises(ModelError, match="No model at"):
             open_bundle(wrong)
 
 

@@ -10,7 +10,7 @@ from space.crop import crop, load_template, similarity
 from space.detector import Haar, YuNet
 from space.face import Face
 from training.data.decode import decode
-from training.data.load import load_utkface
+from training.data.load import load_samples
 
 
 def test_similarity_recovers_a_known_transform():
@@ -48,7 +48,7 @@ def test_chips_are_framed_alike_by_both_detectors(utkface, yunet):
     """The templates bring test chips back to themselves: the framing that the network learned."""
     from training.data import framing
 
-    _, chips = decode(load_utkface(utkface, split="validation")[0].limit(60))
+    _, chips = decode(load_samples(utkface, split="validation")[0].limit(60))
     template = load_template()
     for detector, limit in ((YuNet(yunet), 8.0), (Haar(), 16.0)):
         offsets = []

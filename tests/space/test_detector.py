@@ -9,7 +9,7 @@ from PIL import Image
 
 from space import detector as detector_module
 from space.detector import Haar, YuNet, load_detector, shrink, suppress
-from space.download import BundleError
+from space.download import ModelError
 from space.face import Face
 from space.photo import read_photo
 from tests.support import EXAMPLES, SHARED, shared
@@ -131,10 +131,10 @@ def test_small_faces_of_a_large_photo_get_a_second_look(yunet):
 
 
 def test_the_detector_asked_for_is_used_or_refused(tmp_path):
-    with pytest.raises(BundleError, match="No detector at"):
+    with pytest.raises(ModelError, match="No detector at"):
         load_detector("missing.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no network")
-    with pytest.raises(BundleError, match="not a YuNet model"):
+    with pytest.raises(ModelError, match="not a YuNet model"):
         load_detector(str(tmp_path / "bad.onnx"))
     detector = load_detector("haar")
     assert detector.name == "haar" and detector.note == ""

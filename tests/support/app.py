@@ -36,16 +36,17 @@ def free_port() -> int:
 
 
 class App:
-    """A running app.py."""
+    """A running app.py; what it prints is read with `printed`."""
 
     def __init__(self, *arguments, env=None, folder=ROOT):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.temporary = (env or {}).get("TMPDIR") or tempfile.gettempdir()
+        self.log = tempfile.NamedTemporaryFile("w", suffix=".log")  # noqa: SIM115 a pipe would fill up and stop the app
         self.process = subprocess.Popen(
             [sys.executable, "app.py", "--port", str(self.port), *map(str, arguments)],
             cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+            stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             # A shell's background jobs ignore Ctrl-C, and so would the app that they test.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
@@ -57,7 +58,7 @@ class App:
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > end:
                     self.process.kill()
-                    raise AssertionError(self.process.communicate()[0]) from None
+                    raise AssertionError(self.printed()) from None
                 time.sleep(0.1)
 
     def client(self, folder):
@@ -65,15 +66,20 @@ class App:
 
         return Client(self.url, verbose=False, download_files=str(folder))
 
+    def printed(self, since: int = 0) -> str:
+        """What it has printed, from the character `since` on."""
+        return Path(self.log.name).read_text(encoding="utf-8", errors="replace")[since:]
+
     def stop(self) -> str:
         """End it as Ctrl-C does; returns what it printed."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.communicate(timeout=20)[0]
+            self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+        return self.printed()
 
 
 def assert_clear_error(result, *words: str) -> None:

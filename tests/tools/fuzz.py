@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["space", "PIL"]):
     from space.batch import pictures as pictures_
     from space.batch.tables import spreadsheet_safe
     from space.bundle import CARD, DEFAULT, MODELS, read_card, verify
-    from space.download import BundleError, sha256_of
+    from space.download import ModelError, sha256_of
     from space.face import Face
     from space.live import LiveStream
     from space.video.annotator import annotate_video
@@ -128,7 +128,7 @@ def read_bundle(content: bytes) -> None:
     (folder / CARD).write_bytes(content)
     try:
         card = verify(folder)
-    except BundleError as error:
+    except ModelError as error:
         assert str(folder) in str(error)
         return
     for parse, part in ((crop.Template.from_dict, "crop"), (calibration.Calibration.from_dict, "calibration")):

@@ -18,7 +18,7 @@ from training.data import decode as decode_module
 from training.data import sources
 from training.data.decode import decode, decode_picture
 from training.data.labels import _years, sha256_of_image
-from training.data.load import load_chips, load_utkface
+from training.data.load import load_chips, load_samples
 from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, describe
 from training.data.sources import DataError
 
@@ -56,7 +56,7 @@ def test_every_layout_gives_the_same_samples(tmp_path, layout):
         parquet({n: files[n] for n in names[5:]}, tmp_path / "valid.parquet", columns="words")
     else:
         parquet(files, tmp_path / "data.parquet", columns=layout.split()[-1])
-    samples, report = load_utkface(tmp_path)
+    samples, report = load_samples(tmp_path)
     assert report.rows == report.used == 12 and not report.rejected
     found = {
         (sha, int(age), int(gender), int(race))
@@ -79,7 +79,7 @@ def test_oddities_of_the_real_files(tmp_path):
         "holiday.jpg.chip.jpg": chip(9, 20, 0),
     }
     (tmp_path / "UTKFace.tar.gz").write_bytes(tar_bytes(files))
-    samples, report = load_utkface(tmp_path / "UTKFace.tar.gz")
+    samples, report = load_samples(tmp_path / "UTKFace.tar.gz")
     labels = zip(samples.age, samples.gender, samples.race, strict=True)
     by_name = dict(list(zip(map(str, samples.name), (tuple(map(int, label)) for label in labels), strict=True))[6:])
     assert by_name == {
@@ -103,27 +103,27 @@ def test_duplicates_and_conflicts(tmp_path):
         "50_1_0_7.jpg": chip(4, 50, 1),
     }  # fmt: skip
     write_folder(files, tmp_path)
-    clean, report = load_utkface(tmp_path, policy="clean")
+    clean, report = load_samples(tmp_path, policy="clean")
     assert sorted(clean.age) == [20, 50]
     assert (report.duplicate_groups, report.duplicate_files, report.conflicting_groups) == (3, 3, 2)
     assert sorted(report.dropped.values()) == [1, 4]
-    everything, report = load_utkface(tmp_path, policy="all")
+    everything, report = load_samples(tmp_path, policy="all")
     assert len(everything) == 7 and report.used == 7 and not report.dropped
 
 
 def test_splits_share_no_picture_and_lose_none(made_up):
-    samples, _ = load_utkface(made_up, policy="all")
+    samples, _ = load_samples(made_up, policy="all")
     for protocol, buckets in PROTOCOLS.items():
         assert sorted(b for group in buckets.values() for b in group) == list(range(10))
         parts = [set(samples.split(name, protocol).sha256) for name in SPLITS]
         assert not (parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2])
         assert set().union(*parts) == set(samples.sha256)
-    direct, _ = load_utkface(made_up, split="test", policy="all")
+    direct, _ = load_samples(made_up, split="test", policy="all")
     assert set(direct.sha256) == set(samples.split("test").sha256)
 
 
 def test_fairfaces_bands_of_years_and_races(photographs):
-    samples, report = load_utkface(photographs)
+    samples, report = load_samples(photographs)
     assert report.rows == 60 and samples.binned and len(samples) > 50
     assert samples.races[5:] == ("Latino Hispanic", "Southeast Asian") and set(samples.race) == set(range(7))
     assert {tuple(r) for r in samples.age_range.tolist()} <= {
@@ -144,7 +144,7 @@ def test_ages_as_years_and_as_ranges(label, years):
 
 def test_photographs_are_cut_while_decoding(tmp_path, capsys):
     files = {f"{age}_0_0_2017{age:013d}.jpg": jpeg(np.full((60, 80, 3), age, np.uint8)) for age in (20, 40, 60)}
-    samples, _ = load_utkface(write_folder(files, tmp_path))
+    samples, _ = load_samples(write_folder(files, tmp_path))
 
     def cut(rgb):
         assert rgb.shape == (60, 80, 3)  # as the photograph is, not squeezed into a square
@@ -160,7 +160,7 @@ def test_photographs_are_cut_while_decoding(tmp_path, capsys):
 @pytest.mark.slow
 def test_real_splits_share_no_picture(utkface):
     """Across both sources: no test picture was trained on, whatever collection it came from."""
-    sets = [load_utkface(source)[0] for source in (utkface, shared("data/FairFace"))]
+    sets = [load_samples(source)[0] for source in (utkface, shared("data/FairFace"))]
     parts = {name: set().union(*(set(s.split(name).sha256) for s in sets)) for name in SPLITS}
     assert (
         not parts["train"] & parts["validation"] | parts["train"] & parts["test"] | parts["validation"] & parts["test"]
@@ -169,7 +169,7 @@ def test_real_splits_share_no_picture(utkface):
 
 
 def test_limit_is_decided_by_the_seed(made_up):
-    samples, _ = load_utkface(made_up)
+    samples, _ = load_samples(made_up)
     first, again, other = (samples.limit(20, seed).name for seed in (0, 0, 1))
     assert list(first) == list(again) != list(other) and len(first) == 20
 
@@ -182,7 +182,7 @@ def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys)
     exif[0x0112] = 3  # upside down
     Image.fromarray(pixels).save(file, "JPEG", exif=exif)
     files = {"20_0_0_1.jpg": file.getvalue(), "30_0_0_2.jpg": chip(1, 30, 0)[:900], "40_0_0_3.jpg": chip(2, 40, 0)}
-    samples, _ = load_utkface(write_folder(files, tmp_path))
+    samples, _ = load_samples(write_folder(files, tmp_path))
     kept, images = decode(samples)
     assert images.shape == (2, 200, 200, 3) and images.dtype == np.uint8
     assert set(kept.age) == {20, 40}
@@ -193,7 +193,7 @@ def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys)
 
 def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
-    samples = load_utkface(made_up)[0].limit(30)
+    samples = load_samples(made_up)[0].limit(30)
     _, first = decode(samples, cache_dir=tmp_path)
     monkeypatch.setattr(decode_module, "decode_picture", lambda encoded: pytest.fail("decoded again"))
     _, second = decode(samples, cache_dir=tmp_path)
@@ -205,7 +205,7 @@ def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
     monkeypatch.setattr(decode_module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1 << 20}))
     with pytest.raises(DataError, match="AGE_GENDER_CACHE"):
-        decode(load_utkface(made_up)[0], cache_dir=tmp_path)
+        decode(load_samples(made_up)[0], cache_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -221,7 +221,7 @@ def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
 )
 def test_unusable_sources(tmp_path, make, words):
     with pytest.raises(DataError, match=words):
-        load_utkface(make(tmp_path))
+        load_samples(make(tmp_path))
 
 
 def test_layouts_that_people_have(tmp_path):
@@ -229,10 +229,10 @@ def test_layouts_that_people_have(tmp_path):
     import pyarrow.parquet
 
     files = chips(20)
-    reference = sorted(load_utkface(write_folder(files, tmp_path / "plain"))[0].sha256)
+    reference = sorted(load_samples(write_folder(files, tmp_path / "plain"))[0].sha256)
 
     def same(source) -> None:
-        samples, report = load_utkface(source)
+        samples, report = load_samples(source)
         assert sorted(samples.sha256) == reference, str(report)
 
     same(write_folder(files, tmp_path / "UTK [aligned] *"))
@@ -279,7 +279,7 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
         scene.paste(Image.open(path).resize((200, 200)), (100 + 80 * i, 180))
         files[names[i]] = jpeg(np.asarray(scene))
     files |= dict(list(chips(8).items())[6:])
-    samples, images = decode(load_utkface(write_folder(files, tmp_path))[0])
+    samples, images = decode(load_samples(write_folder(files, tmp_path))[0])
     assert "6 of 8 images are photos" in capsys.readouterr().out and len(images) == 8
     cropped = images[[name + ".jpg.chip.jpg" in names[:6] for name in samples.name]]
     assert len(cropped) == 6
@@ -299,7 +299,7 @@ def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, 
             large = scene
         files[name + ".jpg.chip.jpg"] = jpeg(np.asarray(large))
     capsys.readouterr()
-    samples, images = decode(load_utkface(write_folder(files, tmp_path / "square"))[0])
+    samples, images = decode(load_samples(write_folder(files, tmp_path / "square"))[0])
     assert "10 of 20 images are photos" in capsys.readouterr().out
     originals = originals[[list(faces.name).index(name) for name in samples.name]].astype(int)
     scenes = np.array([list(faces.name).index(name) < 10 for name in samples.name])
@@ -312,11 +312,11 @@ def test_a_parquet_without_pictures(tmp_path):
 
     datasets.Dataset.from_dict({"age": [1], "gender": [0]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="no image column"):
-        load_utkface(tmp_path)
+        load_samples(tmp_path)
 
 
 def test_an_empty_split_is_named(tmp_path):
-    samples, _ = load_utkface(write_folder(chips(1), tmp_path))
+    samples, _ = load_samples(write_folder(chips(1), tmp_path))
     empty = next(name for name in SPLITS if samples.bucket[0] not in PROTOCOLS["80/10/10"][name])
     with pytest.raises(DataError, match=f"The {empty} split"):
         samples.split(empty)
@@ -325,7 +325,7 @@ def test_an_empty_split_is_named(tmp_path):
 def test_unknown_words_are_refused(made_up):
     for wrong in ({"policy": "some"}, {"protocol": "50/50"}, {"split": "exam"}):
         with pytest.raises(DataError, match="choose one of"):
-            load_utkface(made_up, **wrong)
+            load_samples(made_up, **wrong)
 
 
 @pytest.mark.slow
@@ -373,7 +373,7 @@ def test_an_unknown_hub_dataset(hub, tmp_path):
 
 
 def test_real_utkface(utkface):
-    samples, report = load_utkface(utkface)
+    samples, report = load_samples(utkface)
     assert report.rows == 23708
     assert (report.duplicate_groups, report.duplicate_files) == (375, 390)
     assert report.rejected == {"missing or unreadable image": ["55_0_0_20170116232725357jpg"]}

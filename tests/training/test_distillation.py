@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from space.bundle import DEFAULT, MODELS, open_bundle
-from space.download import BundleError
+from space.download import ModelError
 from tests.support.app import python
 from tests.support.training import command, refused, run
 from training.data.samples import splits_overlap
@@ -52,7 +52,9 @@ def test_a_distilled_network_follows_its_teacher(tmp_path):
     )  # fmt: skip
     before = teacher.get_weights()
     phase = fitting.Phase("all", 20, 1e-2, lambda network: None)
-    rows = fitting.fit(student, [phase], recipe, fitting.FaceSets(made, made), tmp_path, teachers=[teacher], verbose=0)
+    rows = fitting.fit(
+        student, [phase], recipe, fitting.TrainingData(made, made), tmp_path, teachers=[teacher], verbose=0
+    )
     assert rows[-1]["age_probs_loss"] < 0.8 * rows[0]["age_probs_loss"]
     for old, new in zip(before, teacher.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -60,7 +62,7 @@ def test_a_distilled_network_follows_its_teacher(tmp_path):
 
 def test_teachers_need_a_distribution_and_keras_weights(made_up, tmp_path, capsys):
     refused(capsys, command(made_up, tmp_path / "a", "--teacher", "x", "--age-head", "regression"), "--teacher")
-    with pytest.raises(BundleError, match="no Keras weights"):
+    with pytest.raises(ModelError, match="no Keras weights"):
         files.load_keras(EMBEDDED)
 
 

@@ -14,7 +14,7 @@ from tests.support.app import python
 from training.atomic import new_folder
 from training.bundle import quantize
 from training.data.decode import decode
-from training.data.load import load_utkface
+from training.data.load import load_samples
 from training.model import files
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -25,7 +25,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
     record = bundle.card["quantization"]
     assert {"model.onnx", bundle.card["serve"]} <= set(bundle.card["files"])
     assert bundle.card["serve"] == "model.int8.onnx" or "not faster" in record["reason"]
-    validation, images = decode(load_utkface(made_up, split="validation")[0])
+    validation, images = decode(load_samples(made_up, split="validation")[0])
     shutil.copy(trained / "bundle" / "model.onnx", tmp_path)
 
     def attempt(times):
@@ -51,7 +51,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
 
 
 def test_onnx_equals_keras(trained, made_up):
-    _, images = decode(load_utkface(made_up, split="validation")[0])
+    _, images = decode(load_samples(made_up, split="validation")[0])
     network = files.load_keras(trained / "bundle")
     expected = {name: np.asarray(value) for name, value in network.predict_on_batch(np.asarray(images)).items()}
     answers = Estimator(trained / "bundle" / "model.onnx").predict(images)

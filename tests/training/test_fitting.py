@@ -40,14 +40,14 @@ def test_losses_are_right_on_examples_by_hand():
 
 @pytest.mark.parametrize(
     "name",
-    "shift scale rotation brightness contrast saturation grey color blur jpeg sharpness gamma grain erase".split(),
+    "shift scale rotation brightness contrast saturation gray color blur jpeg sharpness gamma grain erase".split(),
 )
 def test_each_kind_of_augmentation_changes_faces_by_itself(name):
     """With one field above 0 pictures differ from those of a plain flip; with none they don't."""
     from training.model.augment import Augment, Strength
 
     fields = dict.fromkeys([field.name for field in dataclasses.fields(Strength)], 0.0)
-    sizes = {"rotation": 20.0, "grain": 20.0, "grey": 1.0, "blur": 1.0, "jpeg": 1.0, "erase": 1.0}
+    sizes = {"rotation": 20.0, "grain": 20.0, "gray": 1.0, "blur": 1.0, "jpeg": 1.0, "erase": 1.0}
     generator = np.random.default_rng(0)
     face = generator.integers(0, 256, (1, 25, 25, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8).repeat(4, 0)
     flips = {face[0].tobytes(), face[0, :, ::-1].tobytes()}

@@ -270,10 +270,10 @@ def test_a_fault_on_this_side_is_not_blamed_on_the_network():
 def opened(model: str, env, timeout=60):
     """What `open_bundle` makes of a model, in a process of its own: source, revision, files there."""
     code = (
-        "import sys, json, time; from space.bundle import open_bundle, BundleError\n"
+        "import sys, json, time; from space.bundle import open_bundle, ModelError\n"
         "start = time.monotonic()\n"
         f"try: b = open_bundle({model!r})\n"
-        "except BundleError as e: print(json.dumps({'error': str(e), 'seconds': time.monotonic()-start})), sys.exit()\n"
+        "except ModelError as e: print(json.dumps({'error': str(e), 'seconds': time.monotonic()-start})), sys.exit()\n"
         "print(json.dumps({'source': b.source, 'revision': b.revision, 'files': sorted(p.name for p in "
         "b.folder.iterdir()), 'mae': b.card['metrics']['age_mae']['value'], 'seconds': time.monotonic() - start}))"
     )

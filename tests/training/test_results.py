@@ -10,7 +10,7 @@ from space.bundle import CARD, DEFAULT, MODELS, embedded
 from tests.support import ROOT, shared
 from tests.support.app import python
 from training.bundle import model_card
-from training.data.load import load_utkface
+from training.data.load import load_samples
 from training.data.samples import SPLITS, dataset_hash
 from training.evaluation.metrics import same_faces
 from training.evaluation.tables import rows
@@ -88,12 +88,12 @@ def test_the_embedded_networks_are_good_enough(name):
 def test_it_was_trained_on_training_faces_only(utkface, name):
     """The bundle names its faces by content: they are the splits of the real data, which share no picture."""
     faces = CARDS[name]["provenance"]["faces"]
-    samples, _ = load_utkface(utkface)
+    samples, _ = load_samples(utkface)
     for split in SPLITS:
         part = samples.split(split)
         assert faces[split] == {"n": len(part), "sha256": dataset_hash(part)}
     known = CARDS[name]["provenance"]["pretrain"]["train"]["n"]
-    photographs, _ = load_utkface(shared("data/FairFace"), split="train")
+    photographs, _ = load_samples(shared("data/FairFace"), split="train")
     assert known <= len(photographs) < 1.02 * known  # but for those without a face
 
 

@@ -154,7 +154,7 @@ def embed(bundle: Path, target: Path) -> None:
     """Copy what serving needs of a bundle to `target`, without Keras files and files of more than MAX_EMBEDDED.
 
     Raises:
-        BundleError: `bundle` isn't a complete bundle.
+        ModelError: `bundle` isn't a complete bundle.
     """
     bundle = Path(bundle)
     card = verify(bundle)

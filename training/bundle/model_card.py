@@ -194,7 +194,7 @@ expected calibration error on the test split is {100 * metrics["gender_ece"]:.1f
 
 def _settings(recipe: dict) -> dict:
     """The recipe as rows of a table."""
-    shares = {"grey": "in grayscale", "blur": "blurred", "jpeg": "compressed", "erase": "partly covered"}
+    shares = {"gray": "in grayscale", "blur": "blurred", "jpeg": "compressed", "erase": "partly covered"}
     rows = {
         name: f"{value:.4g}" if isinstance(value, float) else value
         for name, value in recipe.items()

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from training.data.load import load_utkface
+from training.data.load import load_samples
 from training.data.samples import POLICIES, PROTOCOLS, describe
 from training.data.sources import DATASET, DataError
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--policy", default="clean", choices=POLICIES)
     options = parser.parse_args(arguments)
     try:
-        samples, report = load_utkface(options.source, policy=options.policy, revision=options.revision)
+        samples, report = load_samples(options.source, policy=options.policy, revision=options.revision)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ import numpy as np
 
 from space.crop import TEMPLATE_FILE, Template, crop, crop_matrix, load_template
 from space.detector import Haar, YuNet, load_detector
-from space.download import BundleError
+from space.download import ModelError
 from space.face import Face
 from training.data.decode import decode
 from training.data.load import load_chips
@@ -32,10 +32,10 @@ _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners chan
 
 
 def require_yunet(source: str | None) -> YuNet:
-    """YuNet from its file, or from the Hub for None; BundleError if only Haar is available: it has no landmarks."""
+    """YuNet from its file, or from the Hub for None; ModelError if only Haar is available: it has no landmarks."""
     detector = load_detector(source)
     if not isinstance(detector, YuNet):
-        raise BundleError(f"YuNet is required: set its path with --detector or AGE_GENDER_DETECTOR. {detector.note}")
+        raise ModelError(f"YuNet is required: set its path with --detector or AGE_GENDER_DETECTOR. {detector.note}")
     return detector
 
 
@@ -142,7 +142,7 @@ def main() -> int:
     try:
         yunet = require_yunet(options.detector)
         _, chips = decode(load_chips(options.dataset, "train").limit(options.chips))
-    except (BundleError, DataError) as error:
+    except (ModelError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     template, report = derive(chips, yunet, Haar())

@@ -22,7 +22,7 @@ from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples
 from training.data.sources import DATASET, DataError, commit_of, open_source
 
 
-def load_utkface(
+def load_samples(
     source: str | os.PathLike = DATASET,
     *,
     split: str = "all",
@@ -66,7 +66,7 @@ def load_utkface(
 
 def load_chips(source: str | os.PathLike, split: str) -> Samples:
     """One split of UTKFace's chips; DataError for photographs such as FairFace's, whose ages are ranges."""
-    samples, _ = load_utkface(source, split=split)
+    samples, _ = load_samples(source, split=split)
     if samples.binned:
         raise DataError(f"{source} has photos with age ranges, but UTKFace's face crops are needed.")
     return samples

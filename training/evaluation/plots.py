@@ -34,7 +34,7 @@ def training_curves(history: list[dict], path: Path) -> None:
         axis.grid(alpha=0.3)
         for i in range(1, len(history)):
             if history[i]["phase"] != history[i - 1]["phase"]:
-                axis.axvline(i + 0.5, color="grey", linestyle=":")
+                axis.axvline(i + 0.5, color="gray", linestyle=":")
                 axis.annotate(history[i]["phase"], (i + 0.6, axis.get_ylim()[1]), va="top", fontsize=8)
     _save(figure, path)
 

@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 
 from space.bundle import CARD, open_bundle, read_card
-from space.download import BundleError
+from space.download import ModelError
 
 
 def trained_under(model: str) -> str | None:
     """The protocol that a model was trained under, as its bundle or run records it; None without a record.
 
     Raises:
-        BundleError: there is no such model, or its bundle's card is damaged.
+        ModelError: there is no such model, or its bundle's card is damaged.
     """
     path = Path(model)
     if model.endswith((".onnx", ".h5", ".keras")) and not path.is_file():
-        raise BundleError(f"No model at {model}: give a file that exists, a bundle's folder, or a Hub id.")
+        raise ModelError(f"No model at {model}: give a file that exists, a bundle's folder, or a Hub id.")
     if path.is_file() and not (path.parent / CARD).is_file():
         try:
             return str(json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["protocol"])

@@ -61,7 +61,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class FaceSets:
+class TrainingData:
     """What a network learns from and is chosen on; the second of each is photographs whose ages are bands."""
 
     train: Faces
@@ -74,7 +74,7 @@ def fit(
     network: keras.Model,
     phases: list[Phase],
     recipe: Recipe,
-    faces: FaceSets,
+    faces: TrainingData,
     out: Path,
     *,
     teachers: Sequence[keras.Model] = (),
@@ -118,7 +118,7 @@ def fit(
 class _Run:
     network: keras.Model
     recipe: Recipe
-    faces: FaceSets
+    faces: TrainingData
     out: Path
     state: RunState
     teachers: tuple[keras.Model, ...]
@@ -293,7 +293,7 @@ class _EpochCheckpoint(keras.callbacks.Callback):
         return raw
 
 
-def validate(network: keras.Model, faces: FaceSets) -> dict[str, float]:
+def validate(network: keras.Model, faces: TrainingData) -> dict[str, float]:
     """Validation figures of both sets, and the score by which the best epoch is chosen (lower is better)."""
     outputs = predict(network, faces.validation.images)
     mae = float(np.mean(np.abs(outputs["age"] - faces.validation.age_range[:, 0])))

@@ -24,7 +24,7 @@ class Strength:
     brightness: float  # of the value
     contrast: float  # of the deviation from the mean
     saturation: float  # of the deviation from gray
-    grey: float  # share of faces turned gray, 0 to 1
+    gray: float  # share of faces turned gray, 0 to 1
     color: float = 0.0  # of each channel's value, as light of another color does
     blur: float = 0.0  # share of faces shown as from an eighth to the half of their resolution
     jpeg: float = 0.0  # share of faces compressed
@@ -116,9 +116,9 @@ class Augment(keras.layers.Layer):
     def _recolored(self, x):
         """Other saturation, brightness, contrast, color cast and gamma."""
         limit = self.strength
-        grey = ops.sum(x * ops.convert_to_tensor([0.299, 0.587, 0.114], "float32"), axis=-1, keepdims=True)
+        gray = ops.sum(x * ops.convert_to_tensor([0.299, 0.587, 0.114], "float32"), axis=-1, keepdims=True)
         saturation = self._varied(x, limit.saturation)
-        x = grey + (x - grey) * ops.where(self._uniform(x, 0.0, 1.0) < limit.grey, 0.0, saturation)
+        x = gray + (x - gray) * ops.where(self._uniform(x, 0.0, 1.0) < limit.gray, 0.0, saturation)
         mean = ops.mean(x, axis=(1, 2, 3), keepdims=True)
         x = mean * self._varied(x, limit.brightness) + (x - mean) * self._varied(x, limit.contrast)
         if limit.color:
@@ -189,8 +189,8 @@ def _compressed(x, strength):
     what is lost of the colors is hardly seen. Sides must be multiples of 8.
     """
     height, width = x.shape[1:3]
-    grey = ops.mean(x, axis=-1)
-    blocks = ops.reshape(grey, (-1, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK))
+    gray = ops.mean(x, axis=-1)
+    blocks = ops.reshape(gray, (-1, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK))
     frequencies = ops.einsum("ki,nhiwj,lj->nhkwl", _DCT, blocks, _DCT)
     steps = ops.multiply(ops.maximum(ops.reshape(strength, (-1, 1, 1, 1, 1)), 1e-3), _STEPS[:, None, :])
     rounded = ops.einsum("ki,nhkwl,lj->nhiwj", _DCT, ops.round(frequencies / steps) * steps, _DCT)

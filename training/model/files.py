@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from space.download import BundleError
+from space.download import ModelError
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")
 
@@ -22,7 +22,7 @@ def save_keras(network, folder: Path) -> None:
 
 
 def load_keras(folder: Path):
-    """The network that `save_keras` wrote; BundleError if the folder has none."""
+    """The network that `save_keras` wrote; ModelError if the folder has none."""
     import keras
 
     folder = Path(folder)
@@ -34,4 +34,4 @@ def load_keras(folder: Path):
                     members.write(folder / name, name)
             return keras.saving.load_model(archive, compile=False)
         except FileNotFoundError as error:
-            raise BundleError(f"{folder} has no Keras weights ({Path(error.filename).name} is missing).") from error
+            raise ModelError(f"{folder} has no Keras weights ({Path(error.filename).name} is missing).") from error

@@ -27,13 +27,6 @@ from tests.support.app import App, assert_clear_error, python
 from tests.support.videos import moving, write_video
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
-    yield running
-    running.stop()
-
-
 def ask(url: str, body: bytes | None = None, headers: dict | None = None) -> tuple[int, str]:
     """Status and text of a request."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | (headers or {}))
@@ -190,59 +183,6 @@ def test_a_foreign_name_for_this_machine_is_refused(app):
     assert ask(f"{app.url}/config", headers={"Host": f"localhost:{app.port}"})[0] == 200
 
 
-def guarded(
-    headers: dict, *, method="POST", hosts=frozenset(), root_path="", path="/gradio_api/upload", login=False
-) -> str | None:
-    scope = {
-        "type": "http", "method": method, "path": path,
-        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
-    }  # fmt: skip
-    return guard.Guard(None, root_path, hosts, login).foreign(scope)
-
-
-def test_the_visitor_s_address_counts_behind_a_proxy():
-    page = {"Origin": "https://age.example"}
-    assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", **page}) is None
-    assert guarded({"Host": "age.example", **page}, root_path="https://age.example/age") is None
-    assert guarded({"Host": "127.0.0.1:7860", **page}, root_path="https://age.example/age") is None
-    assert guarded({"Host": "age.example", **page})  # nobody said that name
-    assert guarded({"Host": "age.example", **page}, hosts=None) is None  # on all addresses: a Space
-    assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", "Origin": "https://other.example"})
-    assert guarded({"Host": "127.0.0.1:7860"}) is None  # a program
-    several = {"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example, inner", **page}
-    assert guarded(several, root_path="/age") is None
-    for host in ({}, {"Host": ""}, {"Host": "[bad"}):
-        assert guarded({**host, "Origin": "http://evil.example"})
-    assert guard.is_loopback("127.0.0.2") and guard.is_loopback("::1") and not guard.is_loopback("0.0.0.0")
-
-
-def test_addresses_that_parsers_read_differently_are_refused():
-    for host in ("x@localhost", "evil.example\\@127.0.0.1"):
-        assert guarded({"Host": host}), host
-    assert guarded({"Host": "127.0.0.1:7860", "Origin": "http://evil.example\\@127.0.0.1"})
-
-
-def test_with_a_login_no_other_site_s_page_sends_anything():
-    page = {"Host": "age.example", "Origin": "https://other.example"}
-    assert guarded(page, hosts=None) is None  # a public API
-    assert guarded(page, hosts=None, login=True)
-    assert guarded({**page, "Origin": "https://age.example"}, hosts=None, login=True) is None
-
-
-def test_only_uploads_of_this_app_are_files_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    (tmp_path / "gradio").mkdir()
-    mine, other = tmp_path / "gradio" / "a.jpg", tmp_path / "b.jpg"
-    mine.touch(), other.touch()
-    assert guard._own_file(f"http://x/gradio_api/file={mine}") == str(mine)
-    for url in (
-        f"http://x/gradio_api/file={other}", f"http://x/gradio_api/file={tmp_path}/gradio/../b.jpg", "http://x/a.jpg",
-        f"http://x/gradio_api/file={tmp_path}/gradio/a%00", "http://[bad/gradio_api/file=/etc/passwd",
-        "http://x/gradio_api/file=/tmp/\ud800",
-    ):  # fmt: skip
-        assert guard._own_file(url) is None, url
-
-
 @pytest.fixture(scope="module")
 def prefixed():
     running = App("--detector", "haar", "--root-path", "/age")
@@ -276,15 +216,6 @@ def test_nothing_runs_beside_the_queue(app):
     for path in ("run/analyze_photo", "api/analyze_photo"):
         status, text = ask(f"{app.url}/gradio_api/{path}", b'{"data": [null, 0.7, false, false]}')
         assert status in (401, 404) and "Choose a photo" not in text
-
-
-def test_an_address_is_what_the_nearest_proxy_saw():
-    def address(client, forwarded):
-        return guard._address({"client": (client, 1), "headers": [(b"x-forwarded-for", forwarded)]})
-
-    assert address("8.8.8.8", b"1.1.1.1") == "8.8.8.8"
-    assert address("10.0.0.1", b"9.9.9.9, 1.1.1.1, 10.0.0.2") == "1.1.1.1"
-    assert address("10.0.0.1", b"anything") == address("10.0.0.1", b"") == "10.0.0.1"
 
 
 def test_an_mcp_caller_cannot_make_up_its_address():
@@ -437,25 +368,8 @@ def test_stopping_in_the_middle_of_requests_ends_within_ten_seconds(tmp_path):
     time.sleep(1)
     running.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
-    running.process.communicate(timeout=10)
+    running.process.wait(timeout=10)
     assert time.monotonic() - began < 10
     with pytest.raises(Exception):  # noqa: B017 the client is told, in words of its own
         job.result(timeout=30)
     assert not list((tmp_path / "tmp").glob("age-gender-*"))
-
-
-def test_gradio_still_has_what_the_guard_replaces():
-    """What has no setting is replaced by name: a Gradio that works another way must be looked at anew."""
-    import inspect
-
-    from gradio import blocks, mcp, queueing, route_utils, routes
-
-    move = inspect.getsource(blocks.Block.async_move_resource_to_block_cache)
-    assert "processing_utils.async_ssrf_protected_download" in move
-    for module in (queueing, routes):
-        source = inspect.getsource(module)
-        assert "route_utils.get_fn(" in source and "traceback.print_exc()" in source
-        assert "format_exc" not in source and "print_exception(" not in source
-    assert set(inspect.signature(route_utils.get_fn).parameters) == {"blocks", "api_name", "body"}
-    call = inspect.getsource(mcp.GradioMCPServer._prepare_tool_call_args)
-    assert "self.tool_to_endpoint.get(name)" in call and "Unknown tool" in call

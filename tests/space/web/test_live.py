@@ -25,11 +25,16 @@ from tests.support.browser import chromium
 from tests.support.videos import MAN, WOMAN, moving, write_camera
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
-    yield running
-    printed = running.stop()
+@pytest.fixture(autouse=True)
+def quiet(request):
+    """Whatever a visitor sends, the app logs no failure."""
+    if "app" not in request.fixturenames:
+        yield
+        return
+    app = request.getfixturevalue("app")
+    before = len(app.printed())
+    yield
+    printed = app.printed(before)
     assert "Traceback" not in printed and "could not be analyzed" not in printed, printed
 
 

@@ -15,18 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.support import EXAMPLES, ROOT
-from tests.support.app import App
 from tests.support.browser import FAKE_CAMERA, chromium
 from tests.support.videos import moving, write_video
 
 TABS = ("Photo", "Live", "Video", "Folder", "API", "About")
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    running = App(env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="module")
