@@ -16,6 +16,7 @@ from PIL import Image
 from tests.support import EXAMPLES, shared
 from tests.support.app import App
 from tests.support.faces import chips, jpeg, write_folder
+from tests.tiny import make_tiny
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -80,19 +81,10 @@ def photographs(tmp_path_factory) -> Path:
     return folder.parent
 
 
-def make_tiny(patch: pytest.MonkeyPatch) -> None:
-    """Let "compact" be a network with a hundredth of its parameters: trained in seconds, by all the same code."""
-    from training.model import networks  # brings TensorFlow, which most tests don't need
-
-    build = networks._compact
-    sizes = {"widths": (8, 16, 24, 32), "blocks": (1, 1, 1, 1), "features": 64}
-    patch.setattr(networks, "_compact", lambda face, dropout: build(face, dropout, **sizes))
-
-
 @pytest.fixture
 def tiny(monkeypatch):
     """For tests that train small networks, or build `trained`'s again."""
-    make_tiny(monkeypatch)
+    make_tiny(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +98,7 @@ def trained(made_up, tmp_path_factory) -> Path:
     with FileLock(f"{out}.lock"):
         if not (out / "output.txt").exists():
             with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
-                make_tiny(patch)
+                make_tiny(patch.setattr)
                 assert train.main(words) == 0
             (out / "output.txt").write_text(printed.getvalue())
     return out

@@ -404,7 +404,7 @@ def answer_of(env, folder, *arguments) -> dict:
 
 def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     train = [
-        "training/train.py", "--network", "compact", "--dataset", made_up, "--limit", "32", "--batch-size", "16",
+        "-m", "tests.tiny", "--network", "compact", "--dataset", made_up, "--limit", "32", "--batch-size", "16",
         "--epochs", "1", "--push", "--repo-id", "tester/faces",
     ]  # fmt: skip
     result = python(*train, "--out", tmp_path / "one", env=writer)

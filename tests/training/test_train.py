@@ -57,20 +57,22 @@ def wait_for(condition, process, seconds=240):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_exactly(made_up, tmp_path):
-    arguments = ["--epochs", "3"]
-    whole = python(*command(made_up, tmp_path / "whole", *arguments))
+    def tiny(out, *more):
+        return ["-m", "tests.tiny", *command(made_up, out, "--epochs", "5", *more)[1:]]
+
+    whole = python(*tiny(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
     out = tmp_path / "killed"
     process = subprocess.Popen(
-        [sys.executable, *map(str, command(made_up, out, *arguments))],
+        [sys.executable, *map(str, tiny(out))],
         cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_for((out / "state.json").exists, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = len(json.loads((out / "state.json").read_text())["history"])
-    assert 1 <= done < 3 and not (out / "bundle").exists()
-    resumed = python(*command(made_up, out, *arguments, "--resume"))
+    assert 1 <= done < 5 and not (out / "bundle").exists()
+    resumed = python(*tiny(out, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     rows = [json.loads((folder / "state.json").read_text())["history"] for folder in (tmp_path / "whole", out)]
     for expected, found in zip(*rows, strict=True):
@@ -81,7 +83,7 @@ def test_a_killed_run_resumes_exactly(made_up, tmp_path):
     np.testing.assert_allclose(*ages, atol=0.1)
     # Once more: nothing left to do, the same bundle again; what a kill left of an older one goes.
     (out / ".bundle-killed").mkdir()
-    again = python(*command(made_up, out, *arguments, "--resume"))
+    again = python(*tiny(out, "--resume"))
     assert again.returncode == 0 and "Epoch" not in again.stdout
     assert not list(out.glob(".bundle*")) and (out / "bundle" / "model.onnx").exists()
 
