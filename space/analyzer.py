@@ -20,7 +20,7 @@ from space.detector import THRESHOLD, Detector, load_detector
 from space.download import ModelError
 from space.estimator import BATCH, Estimator
 from space.face import Face
-from space.photo import read_photo, to_pixels
+from space.photo import open_photo, to_pixels
 
 # Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°
 # or 270° none does, upside down 9%.
@@ -95,8 +95,9 @@ class FaceAnalyzer:
         Raises:
             ValueError: another shape or dtype.
         """
-        rgb = _pixels(rgb)
-        return self.estimate(rgb, self.detect(rgb, threshold=threshold))
+        pixels, reduction = _pixels(rgb)
+        faces = self.estimate(pixels, self.detect(pixels, threshold=threshold))
+        return [face.scaled(reduction) for face in faces] if reduction > 1 else faces
 
     def detect(
         self,
@@ -109,12 +110,13 @@ class FaceAnalyzer:
         """Every face of an image without age and gender, largest first; as `analyze`.
 
         Args:
-            rgb, threshold: as for `analyze`.
+            rgb: uint8 [H, W, 3] in RGB order.
+            threshold: as for `analyze`.
             side: as for `YuNet.detect`.
             quarters: by how many quarters to turn the image, as `np.rot90`. None: as it is, and if YuNet is sure of no
                 face, turned by 90°, 180° and 270° too, see `Face.rotation`.
         """
-        rgb = _pixels(rgb)
+        rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(f"An image must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
         if not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
@@ -169,13 +171,13 @@ def _total(faces: list[Face]) -> float:
     return sum(face.score for face in faces)
 
 
-def _pixels(source) -> np.ndarray:
-    """An array as it is; a Pillow image or a file, as `read_photo` reads it. PhotoError if that fails."""
+def _pixels(source) -> tuple[np.ndarray, int]:
+    """An array as it is; a Pillow image or a file, as `open_photo` reads it, and its reduction. PhotoError if that
+    fails."""
     if isinstance(source, (str, os.PathLike)):
-        return read_photo(os.fspath(source))
-    if isinstance(source, Image.Image):
-        return to_pixels(source)
-    return np.asarray(source)
+        photo = open_photo(os.fspath(source))
+        return photo.rgb, photo.reduction
+    return to_pixels(source) if isinstance(source, Image.Image) else np.asarray(source), 1
 
 
 @lru_cache(maxsize=4)

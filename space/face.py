@@ -54,6 +54,13 @@ class Face:
         points = None if self.landmarks is None else self.landmarks + np.array([x, y], np.float32)
         return replace(self, box=(self.box[0] + x, self.box[1] + y, *self.box[2:]), landmarks=points)
 
+    def scaled(self, factor: float) -> Face:
+        """The face in an image whose sides are `factor` times as long."""
+        # A landmark is the center of a pixel, a corner of a box is not.
+        points = None if self.landmarks is None else ((self.landmarks + 0.5) * factor - 0.5).astype(np.float32)
+        x, y, width, height = (value * factor for value in self.box)
+        return replace(self, box=(x, y, width, height), landmarks=points)
+
     def turned_back(self, quarters: int, width: int, height: int) -> Face:
         """The face of an image that was turned by `quarters` of 90° (as `np.rot90`), in pixels of the image of
         `width` x `height` before that."""

@@ -8,11 +8,11 @@ import struct
 import warnings
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 try:
     import pillow_heif
@@ -22,6 +22,7 @@ except ImportError:  # no wheel on this platform
     pillow_heif = None
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
+MAX_REDUCED = 256_000_000  # of a JPEG with one scan, which is decoded at a half, a quarter or an eighth of its size
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
 MAX_SCANS = 100  # of a JPEG
 MAX_REPAIRED = 100_000_000  # bytes of the pixels of a damaged PNG
@@ -50,15 +51,21 @@ class Photo:
     """A decoded image file."""
 
     rgb: np.ndarray  # uint8 [H, W, 3]
+    size: tuple[int, int]  # pixels, width and height of the upright image; more than `rgb` has for very large JPEGs
     incomplete: bool = False  # the file is cut off or damaged; what is missing is gray or black
+
+    @property
+    def reduction(self) -> int:
+        """By how much `rgb` was reduced: 1, 2, 4 or 8."""
+        return round(self.size[0] / self.rgb.shape[1])
 
 
 def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode an image file; as `open_photo`, but only the pixels: uint8 [H, W, 3] RGB."""
-    return open_photo(source, most_pixels=most_pixels).rgb
+    """Decode an image file; as `open_photo`, but only the pixels, uint8 [H, W, 3] RGB, and never reduced."""
+    return open_photo(source, most_pixels=most_pixels, most_reduced=0).rgb
 
 
-def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> Photo:
+def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS, most_reduced: int = MAX_REDUCED) -> Photo:
     """Decode an image file: EXIF orientation and color profile applied, transparency on white, 8 bits per channel.
 
     What a file is, its content says, not its name. Of an animation the first image is read, of a motion photo the
@@ -66,10 +73,12 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
 
     Args:
         source: the path of a file, or a file's content.
-        most_pixels: refuse larger images before they are decoded.
+        most_pixels: refuse larger images before they are decoded, or reduce them.
+        most_reduced: largest JPEG that is decoded at a reduced size, in the file's pixels. Only one with a single scan:
+            a progressive one would need memory for all its pixels.
 
     Raises:
-        PhotoError: not an image of FORMATS, a damaged one, or one of more than `most_pixels` or MAX_SIDE.
+        PhotoError: not an image of FORMATS, a damaged one, or a too large one, also by MAX_SIDE.
     """
     try:
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -81,14 +90,14 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata nobody reads, and sizes that are checked here
             try:
-                return Photo(_decode(content, most_pixels))
+                return _decode(content, most_pixels, most_reduced)
             except (PhotoError, Image.DecompressionBombError, MemoryError):
                 raise
             except Exception:
                 repaired, incomplete = _repaired(content, most_pixels)
                 if repaired is None:
                     raise
-                return Photo(_decode(repaired, most_pixels), incomplete)
+                return replace(_decode(repaired, most_pixels, most_reduced), incomplete=incomplete)
     except Image.DecompressionBombError:
         raise PhotoError(
             f"The image is too large: the limit is {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels per "
@@ -118,22 +127,36 @@ def is_heif(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
-def _decode(content: bytes, most_pixels: int) -> np.ndarray:
+def _decode(content: bytes, most_pixels: int, most_reduced: int) -> Photo:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
-        if width * height > most_pixels or max(width, height) > MAX_SIDE:
+        if width * height > most_pixels:
+            if width * height > most_reduced or image.format not in ("JPEG", "MPO") or "progressive" in image.info:
+                raise Image.DecompressionBombError
+            image.draft(None, _reduced(image.size, most_pixels))
+        if max(image.size) > MAX_SIDE or image.width * image.height > most_pixels:
             raise Image.DecompressionBombError
         if image.format in ("JPEG", "MPO") and _too_many_scans(content, width * height):
             raise PhotoError("The image is damaged: it has too many layers. Save it again or use another.")
         if image.format == "TIFF" and image.info.get("compression") not in TIFF_COMPRESSIONS:
             raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
         image.load()
-        return to_pixels(image)
+        rgb = to_pixels(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return Photo(rgb, (height, width) if turned else (width, height))
+
+
+def _reduced(size: tuple[int, int], most_pixels: int) -> tuple[int, int]:
+    """The largest of the sizes that JPEG's transform gives at no cost (1/2, 1/4, 1/8) within `most_pixels`."""
+    by = next((by for by in (2, 4, 8) if size[0] * size[1] <= by * by * most_pixels), 8)
+    return size[0] // by, size[1] // by
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
     """A Pillow image as uint8 [H, W, 3] RGB: upright, in sRGB, transparency on white, any depth."""
-    return _to_rgb(_to_srgb(ImageOps.exif_transpose(image)))
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # Pillow copies the image also where nothing is to turn
+        image = ImageOps.exif_transpose(image)
+    return _to_rgb(_to_srgb(image))
 
 
 def _too_many_scans(content: bytes, pixels: int) -> bool:
@@ -227,4 +250,4 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -71,12 +71,12 @@ def _look(
         row["error"] = "The image needs more memory than is available."
     else:
         rgb = photo.rgb
-        row |= {"width": rgb.shape[1], "height": rgb.shape[0], "incomplete": photo.incomplete}
+        row |= {"width": photo.size[0], "height": photo.size[1], "incomplete": photo.incomplete}
         faces = analyzer.detect(rgb, threshold=threshold)
         if len(faces) <= BATCH:
-            return row, faces, crops(rgb, faces, analyzer.template)
+            return row, [face.scaled(photo.reduction) for face in faces], crops(rgb, faces, analyzer.template)
         # Crops of crowds would fill the memory while they wait.
-        row["faces"] = [face.as_dict() for face in analyzer.estimate(rgb, faces)]
+        row["faces"] = [face.scaled(photo.reduction).as_dict() for face in analyzer.estimate(rgb, faces)]
         if thumbnails:
             row["thumbnails"] = [_thumbnail(chip) for chip in crops(rgb, faces[:BATCH], analyzer.template)]
     return row, [], np.empty((0, analyzer.template.size, analyzer.template.size, 3), np.uint8)

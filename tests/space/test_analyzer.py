@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
+from space.batch.analyze import analyze_pictures
+from space.batch.pictures import Picture
 from space.bundle import CARD, DEFAULT, MODELS
 from space.face import Face
 from space.photo import PhotoError, read_photo
@@ -57,6 +59,23 @@ def test_turned_group_photos_give_the_same_answers(yunet):
     assert faces == 222 and len(pairs) >= 0.98 * faces
     assert np.mean([abs(one.age - other.age) for one, other in pairs]) < 1
     assert np.mean([one.gender == other.gender for one, other in pairs]) >= 0.97
+
+
+def test_boxes_of_a_very_large_jpeg_are_in_its_own_pixels(tmp_path):
+    analyzer = FaceAnalyzer.load(detector="haar")
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        factor = 9600 / group.width
+        large = group.convert("RGB").resize((9600, round(group.height * factor)))
+    large.save(tmp_path / "large.jpg", quality=80)  # read at half its size
+    expected = analyzer.analyze(EXAMPLES / "group.jpg")
+    (row,) = analyze_pictures(analyzer, [Picture("large.jpg", (tmp_path / "large.jpg").read_bytes)])
+    assert (row["width"], row["height"]) == large.size
+    for faces in (analyzer.analyze(tmp_path / "large.jpg"), row["faces"]):
+        boxes = [face["box"] if isinstance(face, dict) else face.box for face in faces]
+        assert len(boxes) == len(expected) == 8
+        for face in expected:  # Haar's squares differ by a few pixels, and with them the order by size
+            box = np.multiply(face.box, factor)
+            assert min(np.abs(box - other).max() for other in boxes) < 0.05 * box[2]
 
 
 def test_what_analyze_takes_is_checked():

@@ -157,6 +157,31 @@ def test_too_many_pixels_are_refused_before_they_are_decoded():
         read_photo(bomb)
 
 
+def huge(side: tuple[int, int], **options) -> bytes:
+    """A JPEG of the group photo, enlarged."""
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        return encode(group.convert("RGB").resize(side), "JPEG", quality=70, **options)
+
+
+def test_a_jpeg_of_108_megapixels_is_read_at_half_its_size():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a phone held upright
+    content = huge((12_000, 9_001), exif=exif)
+    opened = open_photo(content)
+    assert opened.size == (9_001, 12_000) and opened.rgb.shape == (6_000, 4_501, 3) and opened.reduction == 2
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        expected = np.asarray(group.convert("RGB").resize((300, 225)).transpose(Image.Transpose.ROTATE_270), int)
+    assert np.abs(np.asarray(Image.fromarray(opened.rgb).resize((225, 300)), int) - expected).mean() < 5
+    with pytest.raises(PhotoError, match="megapixels"):
+        read_photo(content)
+
+
+def test_larger_files_than_that_are_refused():
+    for content in (huge((9_000, 8_000), progressive=True), encode(Image.new("L", (17_000, 16_000)), "JPEG")):
+        with pytest.raises(PhotoError, match="megapixels"):
+            open_photo(content)
+
+
 def test_a_jpeg_that_repeats_itself_is_refused_before_it_is_decoded():
     file = io.BytesIO()
     Image.new("L", (1900, 1080), 128).save(file, "JPEG", progressive=True)

@@ -22,7 +22,7 @@ from space.batch.pictures import BatchError, Picture, find_pictures, is_image_fi
 from space.batch.tables import no_faces, settings, write_csv
 from space.detector import THRESHOLD
 from space.face import Face, apparent_gender, interval_years, whole_years
-from space.photo import read_photo
+from space.photo import open_photo
 from space.text import counted, time_left
 from space.web.charts import bars
 from space.web.components import (
@@ -145,7 +145,9 @@ def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
         for row in map(json.loads, rows):
             if not row["faces"]:
                 continue
-            image = Image.fromarray(draw(read_photo(reads[row["file"]]()), [_face(face) for face in row["faces"]]))
+            photo = open_photo(reads[row["file"]]())
+            faces = [_face(values).scaled(1 / photo.reduction) for values in row["faces"]]
+            image = Image.fromarray(draw(photo.rgb, faces))
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
             name = row["file"].replace("\\", "/").lstrip("/").replace("../", "")
             with archive.open(f"{name}.faces.jpg", "w") as file:

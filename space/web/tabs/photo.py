@@ -50,7 +50,7 @@ def answer(
     faces = analyzer.analyze(photo.rgb, threshold=threshold)
     elapsed = time.perf_counter() - started
     return faces, {
-        "faces": [face.as_dict(age_probs=age_probs) for face in faces],
+        "faces": [face.scaled(photo.reduction).as_dict(age_probs=age_probs) for face in faces],
         "rotation": faces[0].rotation if faces else 0,
         "incomplete": photo.incomplete,
         "model": analyzer.bundle.as_dict(),
