@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,15 @@ def hub():
 
     with Hub() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def files(yunet) -> dict:
+    """The files of the static Space, as `space.static.site_files` returns them."""
+    from space import static
+
+    if not shutil.which("npm"):
+        pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+        return static.site_files("tester/live")

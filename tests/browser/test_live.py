@@ -1,0 +1,86 @@
+"""The live tab and its tracker: as in Python."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from space import static
+from tests.support import tracker_cases
+from tests.support.browser import wait_until
+
+
+def test_the_tracker_shows_the_recorded_streams_as_in_python(modules):
+    recorded = json.loads(tracker_cases.FILE.read_text())
+    shown = modules.evaluate(
+        """async ([cases, limits]) => {
+          const {Tracker} = await import("./track.js");
+          const play = async ({frames, most}) => {
+            const tracker = new Tracker(limits), shown = [];
+            for (const {seconds, faces} of frames) {
+              const bare = faces.map(({box, score}) => ({box, score, landmarks: []}));
+              const estimate = (some) => some.map((face) => ({...face, ...faces[bare.indexOf(face)]}));
+              shown.push(await tracker.update(bare, seconds, estimate, most));
+            }
+            return shown;
+          };
+          return Promise.all(cases.map(play));
+        }""",
+        [recorded, static._kit([], [], {})["tracker"]],
+    )
+    for case, streams in zip(recorded, shown, strict=True):
+        tracker_cases.assert_alike(streams, case)
+
+
+def test_assignments_are_as_cheap_as_scipys(modules):
+    from scipy.optimize import linear_sum_assignment
+
+    generator = np.random.default_rng(0)
+    tables = [generator.integers(0, 50, shape).tolist() for shape in [(1, 1), (3, 5), (5, 3), (8, 8), (12, 9)] * 10]
+    chosen = modules.evaluate(
+        "async (tables) => { const {leastCost} = await import('./track.js'); return tables.map(leastCost); }", tables
+    )
+    for table, columns in zip(tables, chosen, strict=True):
+        pairs = [(row, column) for row, column in enumerate(columns) if column >= 0]
+        assert len(pairs) == min(np.shape(table)) == len({column for _, column in pairs})
+        rows, best = linear_sum_assignment(table)
+        assert sum(table[r][c] for r, c in pairs) == np.array(table)[rows, best].sum()
+
+
+def test_live_follows_two_people(page):
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    seen = set()
+    for _ in range(10):
+        page.wait_for_timeout(300)
+        seen |= {row.split(",")[0] for row in page.locator(".live-people li").all_inner_texts()}
+    assert seen == {"1: female", "2: male"} or seen == {"1: male", "2: female"}
+    assert float(page.inner_text(".live-rate").split()[0]) > 1
+    with page.expect_download() as download:
+        page.click(".live-snapshot")
+    assert download.value.suggested_filename == "live-faces.jpg"
+    page.click(".live-stop")
+    page.get_by_text("Stopped.").wait_for()
+
+
+def test_a_blurred_stream_shows_nothing_that_was_not_analyzed(page):
+    """The video has moved on since the analyzed frame: it is covered as a whole, from the start."""
+    covered = """(() => {
+      const c = document.querySelector(".live-overlay"), scale = Math.min(c.width / 640, c.height / 480);
+      const [w, h] = [640 * scale, 480 * scale].map(Math.floor);
+      const d = c.getContext("2d").getImageData((c.width - w) / 2 + 1, (c.height - h) / 2 + 1, w - 2, h - 2).data;
+      for (let i = 3; i < d.length; i += 4) if (d[i] < 255) return false;
+      return true;
+    })()"""
+    page.click("#tab-live")
+    page.check(".live-blur")
+    page.click(".live-start")
+    wait_until(page, "!document.querySelector('.live-stop').hidden")
+    assert page.evaluate(covered)
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    assert page.evaluate(covered)
+    page.uncheck(".live-blur")
+    assert not page.evaluate(covered)
+    page.click(".live-stop")

@@ -1,0 +1,178 @@
+"""The photo tab: the same answers in Chromium as from FaceAnalyzer."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from space.analyzer import FaceAnalyzer
+from tests.support import EXAMPLES, SHARED
+from tests.support.browser import analyze, result, wait_until
+from tests.support.faces import held_out
+
+
+def compare(page, analyzer: FaceAnalyzer, paths: list[Path]) -> dict:
+    """How far the page's answers are from the analyzer's over all faces of some photos."""
+    ages, intervals, boxes = [], [], []
+    for path in paths:
+        here, there = [face.as_dict() for face in analyzer.analyze(path)], analyze(page, path)["faces"]
+        assert len(here) == len(there), path
+        for a, b in zip(here, there, strict=True):
+            ages.append(abs(a["age"] - b["age"]))
+            intervals += [abs(a["age_low"] - b["age_low"]), abs(a["age_high"] - b["age_high"])]
+            boxes.append(np.abs(np.subtract(a["box"], b["box"])).max())
+            if max(a["gender_probability"], b["gender_probability"]) > 0.6:
+                assert a["gender"] == b["gender"], (path, a, b)
+    print(f"{len(ages)} faces: age {np.mean(ages):.2f} years apart on average, {max(ages):.2f} at most; ", end="")
+    print(f"bounds {np.mean(intervals):.2f}; boxes {max(boxes):.2f} pixels at most")
+    return {"faces": len(ages), "mean": np.mean(ages), "most": max(ages), "boxes": max(boxes)}
+
+
+def test_examples_and_group_photos_get_the_analyzers_answers(page, yunet):
+    photos = sorted((SHARED / "photos").glob("*.jpg"))
+    apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), [*sorted(EXAMPLES.glob("*.jpg")), *photos])
+    assert apart["faces"] >= 16 and apart["boxes"] < 1
+    assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
+
+
+@pytest.mark.slow
+def test_held_out_photos_get_the_analyzers_answers(page, yunet, tmp_path):
+    paths = [path for path, *_ in held_out(200, tmp_path)]
+    assert len(paths) == 200
+    apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), paths)
+    assert apart["faces"] >= 190 and apart["boxes"] < 1
+    assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
+
+
+def test_a_turned_photo_and_a_photo_without_faces(page, tmp_path):
+    with Image.open(EXAMPLES / "group.jpg") as photo:
+        photo.rotate(-90, expand=True).save(tmp_path / "turned.jpg", quality=95)
+    turned = analyze(page, tmp_path / "turned.jpg")
+    assert turned["rotation"] == 90 and len(turned["faces"]) == 8
+    assert "rotated by 90°" in page.inner_text("#summary")
+    Image.new("RGB", (300, 200), "gray").save(tmp_path / "empty.png")
+    assert analyze(page, tmp_path / "empty.png")["faces"] == [] and "No face found" in page.inner_text("#summary")
+
+
+def test_the_other_model_is_loaded_when_it_is_chosen(page, yunet):
+    page.click("#settings summary")
+    with page.expect_response(re.compile("models/vgg16-.*/model.onnx")):
+        page.click("#models input[value=vgg16]")
+    wait_until(page, "JSON.parse(document.querySelector('#json').textContent).model.name === 'vgg16'")
+    expected = FaceAnalyzer.load("vgg16", detector=str(yunet)).analyze(EXAMPLES / "group.jpg")
+    ages = [abs(a["age"] - b.age) for a, b in zip(result(page)["faces"], expected, strict=True)]
+    assert max(ages) <= 1.5
+
+
+def test_downloads_are_made_in_the_browser(page, tmp_path):
+    shutil.copy(EXAMPLES / "group.jpg", tmp_path / "=Feier Größe.jpg")
+    analyze(page, tmp_path / "=Feier Größe.jpg")
+    page.click("#result > details summary")
+    saved = {}
+    for kind in ("image", "csv", "json"):
+        with page.expect_download() as download:
+            page.click(f"#download-{kind}")
+        saved[kind] = Path(download.value.path())
+        assert "Feier Größe-faces" in download.value.suggested_filename
+    with Image.open(saved["image"]) as image, Image.open(EXAMPLES / "group.jpg") as photo:
+        assert image.format == "JPEG" and image.size == photo.size
+    lines = list(csv.DictReader(io.StringIO(saved["csv"].read_text("utf-8-sig"))))
+    assert [line["face"] for line in lines] == [str(n) for n in range(1, 9)]
+    assert lines[0]["file"] == "'=Feier Größe" and float(lines[0]["age"]) > 0
+    assert json.loads(saved["json"].read_text()) == result(page)
+
+
+def test_settings_apply_to_the_photo_that_is_shown(page):
+    before = page.evaluate("document.querySelector('#picture canvas').toDataURL()")
+    page.click("#settings summary")
+    page.check("#blur")
+    assert page.evaluate("document.querySelector('#picture canvas').toDataURL()") != before
+    assert page.locator("#people canvas").count() == 0  # no face is shown beside the blurred photo either
+    page.fill("#threshold", "0.95")
+    page.locator("#threshold").dispatch_event("change")
+    page.get_by_text("No face found").wait_for(timeout=20_000)
+
+
+def test_what_is_no_image_is_refused_beside_the_result(page, tmp_path):
+    for name, words in (("notes.txt", "isn't an image"), ("IMG_1.HEIC", "HEIC")):
+        (tmp_path / name).write_bytes(b"nothing to see")
+        page.set_input_files("#file", str(tmp_path / name))
+        page.locator("#message").get_by_text(words).wait_for(timeout=20_000)
+        assert page.locator("#people li").count() == 8  # what was there stays
+
+
+def test_an_error_ends_the_analysis_that_it_replaces(page, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing to see")
+    page.set_input_files("#file", str(EXAMPLES / "group.jpg"))
+    page.set_input_files("#file", str(tmp_path / "notes.txt"))
+    page.locator("#message").get_by_text("isn't an image").wait_for(timeout=20_000)
+    wait_until(page, "document.querySelector('#busy').hidden", 10)
+    assert not page.locator("#result[aria-busy]").count()
+
+
+def test_photos_that_are_replaced_are_not_analyzed(page):
+    """Eight photos at once take little longer than two: one stops at its next batch, the others never start."""
+    times = page.evaluate(
+        """async (content) => {
+          const input = document.querySelector("#file"), result = document.querySelector("#result"), times = [];
+          for (const count of [1, 1, 8]) {
+            const started = performance.now(), names = Array.from({length: count}, (_, i) => `p${times.length}-${i}`);
+            for (const name of names) {
+              const chosen = new DataTransfer();
+              chosen.items.add(new File([new Uint8Array(content)], `${name}.jpg`, {type: "image/jpeg"}));
+              input.files = chosen.files;
+              input.dispatchEvent(new Event("change"));
+              await new Promise((done) => setTimeout(done, 60));
+            }
+            const last = names.at(-1), ready = () => result.dataset.photo === last && !result.hasAttribute("aria-busy");
+            while (!ready()) await new Promise((done) => setTimeout(done, 10));
+            times.push(performance.now() - started);
+          }
+          return times;
+        }""",
+        list((EXAMPLES / "group.jpg").read_bytes()),
+    )
+    assert times[2] < 4 * times[1] + 8 * 60, times
+
+
+def test_pasting_and_dropping_anywhere(page):
+    content = list((EXAMPLES / "age-20-26-female.jpg").read_bytes())
+    for event, field in (("paste", "clipboardData"), ("drop", "dataTransfer")):
+        page.evaluate(
+            """([content, event, field]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(content)], event + "ed.jpg", {type: "image/jpeg"}));
+              const made = new Event(event, {bubbles: true, cancelable: true});
+              made[field] = data;
+              document.body.dispatchEvent(made);
+            }""",
+            [content, event, field],
+        )
+        page.wait_for_selector(f'#result[data-photo="{event}ed"]:not([aria-busy])', timeout=20_000)
+        assert len(result(page)["faces"]) == 1
+
+
+def test_blurred_faces_are_covered_up_to_the_edge(page, tmp_path):
+    """A face that the border cuts in two: the blurred half is as even as Python's."""
+    with Image.open(EXAMPLES / "age-42-50-male.jpg") as photo:
+        photo.crop((photo.width // 3, 0, photo.width, photo.height)).save(tmp_path / "half.png")
+    found = analyze(page, tmp_path / "half.png")["faces"]
+    assert len(found) == 1 and found[0]["box"][0] < 5
+    page.click("#settings summary")
+    page.check("#blur")
+    url = page.evaluate("document.querySelector('#picture canvas').toDataURL()")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"), int)
+    plain = np.asarray(Image.open(tmp_path / "half.png").convert("RGB"), int)
+    _, y, _, height = found[0]["box"]
+    eye = np.s_[int(y + 0.3 * height) : int(y + 0.5 * height), :8]
+    detail = [np.abs(np.diff(image[eye].mean(axis=-1), axis=0)).mean() for image in (shown, plain)]
+    assert detail[0] < 0.4 * detail[1]

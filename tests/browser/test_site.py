@@ -1,0 +1,139 @@
+"""What the page downloads, keeps and requests, and that everyone can use it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from space import static
+from tests.support import EXAMPLES, ROOT
+from tests.support.browser import READY, analyze, serve, wait_until
+
+
+def test_nothing_is_requested_for_a_photo_or_the_camera(page, tmp_path):
+    requests = []
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")  # it has all files for offline use
+    page.wait_for_timeout(1000)
+    page.context.on("request", lambda request: requests.append(request.url))
+    shutil.copy(EXAMPLES / "group.jpg", tmp_path / "private.jpg")
+    assert len(analyze(page, tmp_path / "private.jpg")["faces"]) == 8
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.click(".live-stop")
+    # The page's own blob: and data: addresses stay inside of the browser.
+    assert [url for url in requests if not url.startswith(("blob:", "data:"))] == []
+
+
+@pytest.mark.parametrize("where", ["page", "worker"])
+def test_the_browser_refuses_to_contact_another_server(page, where):
+    other = serve(ROOT / "browser")
+    try:
+        address = f"http://127.0.0.1:{other.server_port}/icon.svg"
+        attempt = f"fetch('{address}', {{mode: 'no-cors'}}).then(() => 'sent', () => 'refused')"
+        if where == "worker":  # started as the page starts its own
+            attempt = f"""new Promise((done) => {{
+              const script = new Blob([`{attempt}.then(postMessage)`], {{type: "text/javascript"}});
+              new Worker(URL.createObjectURL(script), {{type: "module"}}).onmessage = (event) => done(event.data);
+            }})"""
+        assert page.evaluate(attempt) == "refused"
+    finally:
+        other.shutdown()
+        page.problems.clear()  # Chromium reports the refusal
+
+
+@pytest.mark.parametrize("what", ["yunet.onnx", "ort-wasm-simd-threaded.wasm", "model.onnx", "worker.js", "ort.wasm"])
+def test_a_failed_download_is_told_and_can_be_tried_again(browser, site, what):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    failing = [True]
+    context.route(f"**/*{what}*", lambda route: route.abort() if failing else route.continue_())
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    assert re.search("can't be downloaded|can't start", page.inner_text("#message"))
+    wait_until(page, "document.querySelector('#loading').hidden")  # the other files may still be on their way
+    failing.clear()
+    assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
+    context.close()
+
+
+def test_after_an_update_of_the_site_one_reload_is_enough(browser, files, tmp_path):
+    static.write(files, tmp_path / "site")
+    server = serve(tmp_path / "site")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://localhost:{server.server_port}")
+    page.wait_for_selector(READY, timeout=60_000)
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_timeout(1000)
+    (old,) = (tmp_path / "site" / "models").glob("vgg16-*")
+    new = old.rename(old.with_name("vgg16-0123456789ab"))
+    for name in ("kit.json", "service-worker.js"):
+        path = tmp_path / "site" / name
+        path.write_text(path.read_text().replace(old.name, new.name))
+    page.click("#settings summary")
+    page.click("#models input[value=vgg16]")
+    page.get_by_text("This page has been updated").wait_for(timeout=30_000)
+    page.reload()
+    page.wait_for_selector(READY, timeout=60_000)
+    page.click("#settings summary")
+    page.click("#models input[value=vgg16]")
+    wait_until(page, "JSON.parse(document.querySelector('#json').textContent).model.name === 'vgg16'", 60)
+    context.close()
+    server.shutdown()
+
+
+@pytest.mark.parametrize("what", ["kit.json", "cards.js"])
+def test_a_page_that_is_not_complete_says_so(browser, site, what):
+    page = browser.new_page()
+    page.route(f"**/{what}", lambda route: route.abort())
+    page.goto(site)
+    page.get_by_text("couldn't be loaded completely").wait_for(timeout=20_000)
+    page.close()
+
+
+def test_only_its_own_page_comes_from_the_service_worker(page, site):
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_timeout(500)
+    page.goto(f"{site}/kit.json")
+    assert '"detector"' in page.inner_text("body")
+    page.problems.clear()  # Chromium asks every site for a favicon.ico
+
+
+def test_after_the_first_visit_it_works_offline(browser, site, tmp_path):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_timeout(1000)
+    context.set_offline(True)
+    page.goto(f"{site}/?tab=live")  # a link to a tab is the same page
+    page.wait_for_selector(READY, timeout=60_000)
+    assert page.get_attribute("#tab-live", "aria-selected") == "true"
+    assert page.evaluate("crossOriginIsolated")  # with threads, though the server sends no headers for them
+    page.click("#tab-photo")
+    assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
+    context.close()
+
+
+def test_the_page_is_accessible_and_fits_a_phone(browser, site, tmp_path):
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme, width in (("light", 1280), ("dark", 390)):
+        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(site)
+        page.wait_for_selector(READY, timeout=60_000)
+        for tab in ("photo", "live", "about"):
+            page.click(f"#tab-{tab}")
+            serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+            assert not serious, (tab, scheme, json.dumps(serious)[:2000])
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.focus("#tab-about")
+        page.keyboard.press("ArrowRight")
+        assert page.get_attribute("#tab-photo", "aria-selected") == "true" and "tab=photo" in page.url
+        context.close()
