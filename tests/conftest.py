@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tests.support import EXAMPLES, shared
+from tests.support import EMBEDDED, EXAMPLES, shared
 from tests.support.app import App
 from tests.support.faces import chips, jpeg, write_folder
 from tests.tiny import make_tiny
@@ -103,6 +103,26 @@ def trained(made_up, tmp_path_factory) -> Path:
                 assert train.main(words) == 0
             (out / "output.txt").write_text(printed.getvalue())
     return out
+
+
+@pytest.fixture(scope="session")
+def analyzer():
+    """Embedded network and Haar, which needs no download."""
+    from space.analyzer import FaceAnalyzer
+
+    return FaceAnalyzer.load(detector="haar")
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    """A copy of the embedded bundle, to be changed."""
+    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
+
+
+@pytest.fixture
+def writer(hub, tmp_path) -> dict:
+    """The environment of somebody who may write to the loopback Hub."""
+    return hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
 
 
 @pytest.fixture

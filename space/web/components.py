@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from space.detector import THRESHOLD, THRESHOLD_RANGE
-from space.photo import Photo as OpenedPhoto
-from space.photo import PhotoError, open_photo
+from space.photo import Photo, PhotoError, open_photo
 
 MAX_BYTES = 50_000_000  # of a photo's file
 # One queue for all that runs the network: two cores answer one photo faster than two halves.
@@ -82,7 +81,7 @@ class Video(gr.Video):
         return "video.mp4"
 
 
-class Photo(gr.Image):
+class PhotoInput(gr.Image):
     """`gr.Image` whose value is a `space.photo.Photo`, read and checked by this project.
 
     The stock component fails on non-image files with an unhelpful error, and
@@ -91,13 +90,13 @@ class Photo(gr.Image):
 
     is_template = True  # the browser shows it as the stock Image
 
-    def preprocess(self, payload) -> OpenedPhoto | None:
+    def preprocess(self, payload) -> Photo | None:
         try:
             return self.open(payload)
         except PhotoError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def open(self, payload) -> OpenedPhoto | None:
+    def open(self, payload) -> Photo | None:
         """The photo of a request. Raises PhotoError."""
         if payload is None:
             return None
@@ -122,13 +121,13 @@ class Photo(gr.Image):
         return "photo.jpg"
 
 
-class PagePhoto(Photo):
+class PagePhoto(PhotoInput):
     """The page's photo: its value is (file name, photo or PhotoError), so that the page says what is wrong in place."""
 
     def get_block_name(self) -> str:
         return "image"
 
-    def preprocess(self, payload) -> tuple[str, OpenedPhoto | PhotoError | None]:
+    def preprocess(self, payload) -> tuple[str, Photo | PhotoError | None]:
         name = os.path.splitext(os.path.basename((payload and payload.orig_name) or "photo"))[0] or "photo"
         try:
             return name, self.open(payload)

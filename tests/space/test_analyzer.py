@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -12,20 +11,12 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import Picture
-from space.bundle import CARD, DEFAULT, MODELS
+from space.bundle import CARD
 from space.face import Face
 from space.photo import PhotoError, read_photo
 from tests.support import EXAMPLES, shared
 
-EMBEDDED = MODELS / DEFAULT
-
-
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
-
-
-@pytest.fixture(scope="module")
-def haar() -> FaceAnalyzer:
-    return FaceAnalyzer.load(detector="haar")
 
 
 def same_when_turned(analyzer: FaceAnalyzer, rgb: np.ndarray, quarters: int) -> list[tuple[Face, Face]]:
@@ -61,8 +52,7 @@ def test_turned_group_photos_give_the_same_answers(yunet):
     assert np.mean([one.gender == other.gender for one, other in pairs]) >= 0.97
 
 
-def test_boxes_of_a_very_large_jpeg_are_in_its_own_pixels(tmp_path):
-    analyzer = FaceAnalyzer.load(detector="haar")
+def test_boxes_of_a_very_large_jpeg_are_in_its_own_pixels(analyzer, tmp_path):
     with Image.open(EXAMPLES / "group.jpg") as group:
         factor = 9600 / group.width
         large = group.convert("RGB").resize((9600, round(group.height * factor)))
@@ -78,8 +68,7 @@ def test_boxes_of_a_very_large_jpeg_are_in_its_own_pixels(tmp_path):
             assert min(np.abs(box - other).max() for other in boxes) < 0.05 * box[2]
 
 
-def test_what_analyze_takes_is_checked():
-    analyzer = FaceAnalyzer.load(detector="haar")
+def test_what_analyze_takes_is_checked(analyzer):
     rgb = np.zeros((40, 40, 3), np.uint8)
     for wrong in ({"threshold": None}, {"threshold": "high"}, {"threshold": 2}, {"threshold": float("nan")}):
         with pytest.raises(ValueError, match="threshold"):
@@ -88,8 +77,7 @@ def test_what_analyze_takes_is_checked():
         analyzer.detect(rgb, quarters=4)
 
 
-def test_pillow_images_are_read_like_files():
-    analyzer = FaceAnalyzer.load(detector="haar")
+def test_pillow_images_are_read_like_files(analyzer):
     with Image.open(EXAMPLES / "group.jpg") as image:
         gray = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
         clear = image.convert("RGBA")
@@ -98,9 +86,9 @@ def test_pillow_images_are_read_like_files():
     assert analyzer.analyze(clear) == []  # white, as the file
 
 
-def test_faces_come_largest_first_in_pixels_of_the_photo(haar):
+def test_faces_come_largest_first_in_pixels_of_the_photo(analyzer):
     photo = read_photo(EXAMPLES / "group.jpg")
-    faces = haar.analyze(photo)
+    faces = analyzer.analyze(photo)
     assert len(faces) == 8
     assert [f.area for f in faces] == sorted((f.area for f in faces), reverse=True)
     for face in faces:
@@ -112,32 +100,32 @@ def test_faces_come_largest_first_in_pixels_of_the_photo(haar):
     assert json.dumps([f.as_dict() for f in faces])
 
 
-def test_one_batch_answers_as_single_faces_do(haar):
+def test_one_batch_answers_as_single_faces_do(analyzer):
     photo = read_photo(EXAMPLES / "group.jpg")
-    together = haar.analyze(photo)
-    alone = [haar.estimate(photo, [face])[0] for face in together]
+    together = analyzer.analyze(photo)
+    alone = [analyzer.estimate(photo, [face])[0] for face in together]
     np.testing.assert_allclose([f.age for f in together], [f.age for f in alone], atol=1e-3)
     assert len({round(f.age, 2) for f in together}) > 3
 
 
-def test_wrong_arrays_are_refused(haar):
+def test_wrong_arrays_are_refused(analyzer):
     shapes = ((10, 10), np.uint8), ((10, 10, 4), np.uint8), ((10, 10, 3), np.float64), ((0, 5, 3), np.uint8)
     for wrong in (np.zeros(*shape) for shape in shapes):
         with pytest.raises(ValueError, match="uint8"):
-            haar.analyze(wrong)
-    estimator = haar.estimator
+            analyzer.analyze(wrong)
+    estimator = analyzer.estimator
     with pytest.raises(ValueError, match="uint8"):
         estimator.predict(np.zeros((1, 100, 100, 3), np.uint8))
     empty = estimator.predict(np.zeros((0, 200, 200, 3), np.uint8))
     assert empty["age"].shape == (0,)
 
 
-def test_age_rises_with_the_band_of_the_examples(haar):
+def test_age_rises_with_the_band_of_the_examples(analyzer):
     """The averaged faces look as old as the faces they were made of."""
     means = {}
     for path in PORTRAITS:
         _, low, high, gender = path.stem.split("-")
-        faces = haar.analyze(read_photo(path))
+        faces = analyzer.analyze(read_photo(path))
         means.setdefault((int(low), int(high)), []).append(faces[0].age)
         # Children are left out: the network calls the averaged boy a girl, as it does many children (RESULTS.md).
         assert faces[0].gender == gender or int(high) < 10, path.stem
@@ -146,17 +134,11 @@ def test_age_rises_with_the_band_of_the_examples(haar):
     assert ages[0] < 16 and ages[-1] > 50, means
 
 
-def test_without_calibration_nothing_is_made_up(copy):
-    edit(copy, calibration=None)
-    face = FaceAnalyzer.load(str(copy), detector="haar").analyze(read_photo(PORTRAITS[0]))[0]
+def test_without_calibration_nothing_is_made_up(bundle):
+    edit(bundle, calibration=None)
+    face = FaceAnalyzer.load(str(bundle), detector="haar").analyze(read_photo(PORTRAITS[0]))[0]
     assert face.age_low is None and face.age_high is None and face.age > 0
     assert face.as_dict()["age_low"] is None
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the embedded bundle, to be broken."""
-    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
 
 
 def edit(folder, **changes) -> None:
@@ -183,9 +165,9 @@ def test_an_explanation_shows_where_the_answer_comes_from():
     assert colored.dtype == np.uint8 and red[40, 160] > 60 and abs(red[150, 50]) < 3
 
 
-def test_a_pillow_image_and_a_path_are_analyzed_like_an_array(haar):
-    expected = [face.as_dict() for face in haar.analyze(read_photo(PORTRAITS[0]))]
+def test_a_pillow_image_and_a_path_are_analyzed_like_an_array(analyzer):
+    expected = [face.as_dict() for face in analyzer.analyze(read_photo(PORTRAITS[0]))]
     for source in (PORTRAITS[0], str(PORTRAITS[0]), Image.open(PORTRAITS[0])):
-        assert [face.as_dict() for face in haar.analyze(source)] == expected
+        assert [face.as_dict() for face in analyzer.analyze(source)] == expected
     with pytest.raises(PhotoError, match="There is no file"):
-        haar.analyze("gone.jpg")
+        analyzer.analyze("gone.jpg")

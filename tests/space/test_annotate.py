@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw, label
 from space.face import Face, whole_years
 from space.photo import read_photo
@@ -13,15 +11,10 @@ from space.web.tabs.folder import cells
 from tests.support import EXAMPLES
 
 
-@pytest.fixture(scope="module")
-def haar() -> FaceAnalyzer:
-    return FaceAnalyzer.load(detector="haar")
-
-
-def test_drawing_leaves_the_photo_alone_and_marks_each_face(haar):
+def test_drawing_leaves_the_photo_alone_and_marks_each_face(analyzer):
     photo = read_photo(EXAMPLES / "group.jpg")
     before = photo.copy()
-    faces = haar.analyze(photo)
+    faces = analyzer.analyze(photo)
     drawn = draw(photo, faces)
     np.testing.assert_array_equal(photo, before)
     assert drawn.shape == photo.shape and drawn.dtype == np.uint8

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from space.analyzer import FaceAnalyzer
 from space.batch import analyze
 from space.batch.__main__ import expanded
 from space.batch.analyze import analyze_pictures
@@ -26,11 +25,6 @@ from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table
 from space.photo import PhotoError, read_photo
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import assert_clear_error, python
-
-
-@pytest.fixture(scope="module")
-def analyzer():
-    return FaceAnalyzer.load(detector="haar")
 
 
 @pytest.fixture

@@ -6,12 +6,10 @@ import json
 
 import pytest
 
-from space.bundle import DEFAULT, MODELS
+from tests.support import EMBEDDED
 from tests.support.app import python
 
 pytestmark = pytest.mark.slow
-
-EMBEDDED = MODELS / DEFAULT
 
 
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):

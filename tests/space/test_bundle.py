@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from space.analyzer import FaceAnalyzer
-from space.bundle import CARD, DEFAULT, MODELS, open_bundle
+from space.bundle import CARD, MODELS, open_bundle
 from space.download import ModelError, sha256_of
 from space.estimator import Estimator
 from space.photo import read_photo
-from tests.support import EXAMPLES, ROOT, SHARED, shared
-
-EMBEDDED = MODELS / DEFAULT
+from tests.support import EMBEDDED, EXAMPLES, ROOT, SHARED, shared
 
 
 def test_serving_imports_no_tensorflow_and_nothing_of_training():
@@ -28,12 +25,6 @@ def test_serving_imports_no_tensorflow_and_nothing_of_training():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.stdout.strip() == "[]", result.stderr
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the embedded bundle, to be broken."""
-    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
 
 
 def test_the_embedded_bundle_is_whole_and_small():
@@ -72,19 +63,19 @@ def edit(folder, **changes) -> None:
         (lambda f: edit(f, calibration={"age": {}}), "calibration"),
     ],
 )
-def test_broken_bundles_are_named(copy, breaks, words):
-    breaks(copy)
+def test_broken_bundles_are_named(bundle, breaks, words):
+    breaks(bundle)
     with pytest.raises(ModelError, match=words):
-        FaceAnalyzer.load(str(copy), detector="haar")
+        FaceAnalyzer.load(str(bundle), detector="haar")
 
 
-def test_a_file_that_is_no_network_is_told(copy):
-    (copy / "model.int8.onnx").write_bytes(b"garbage")
-    card = json.loads((copy / CARD).read_text())
-    card["files"]["model.int8.onnx"]["sha256"] = sha256_of(copy / "model.int8.onnx")
-    edit(copy, files=card["files"])
+def test_a_file_that_is_no_network_is_told(bundle):
+    (bundle / "model.int8.onnx").write_bytes(b"garbage")
+    card = json.loads((bundle / CARD).read_text())
+    card["files"]["model.int8.onnx"]["sha256"] = sha256_of(bundle / "model.int8.onnx")
+    edit(bundle, files=card["files"])
     with pytest.raises(ModelError, match="cannot be opened"):
-        FaceAnalyzer.load(str(copy), detector="haar")
+        FaceAnalyzer.load(str(bundle), detector="haar")
 
 
 def test_what_is_neither_folder_nor_hub_id():

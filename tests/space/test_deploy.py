@@ -15,19 +15,10 @@ import yaml
 from gradio_client import Client, handle_file
 
 from space import deploy
-from space.bundle import DEFAULT, MODELS
-from tests.support import EXAMPLES, ROOT
+from tests.support import EMBEDDED, EXAMPLES, ROOT
 from tests.support.app import assert_clear_error, free_port, python
 
-EMBEDDED = MODELS / DEFAULT
-
-
 SPACE = "tester/faces"
-
-
-@pytest.fixture
-def writer(hub, tmp_path):
-    return hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
 
 
 def publish(env, *more, timeout=120):

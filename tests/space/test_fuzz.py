@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from space.analyzer import FaceAnalyzer
 from space.annotate import blur, draw
 from space.batch.tables import spreadsheet_safe
 from space.crop import crop, load_template
@@ -28,11 +27,6 @@ def test_broken_bytes_end_in_a_sentence(target, inputs):
     assert result.returncode == 0, result.stderr[-3000:]
     # It may try a few more, from its seeds.
     assert int(re.search(r"Done (\d+) runs", result.stderr)[1]) >= inputs
-
-
-@pytest.fixture(scope="module")
-def analyzer():
-    return FaceAnalyzer.load(detector="haar")
 
 
 anything = st.one_of(

@@ -24,11 +24,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def analyzer():
-    return FaceAnalyzer.load(detector="haar")
-
-
-@pytest.fixture(scope="module")
 def video(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp("video") / "video.mp4", moving(45), sound="aac")
 

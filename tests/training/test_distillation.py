@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from space.bundle import DEFAULT, MODELS, open_bundle
+from space.bundle import open_bundle
 from space.download import ModelError
+from tests.support import EMBEDDED
 from tests.support.app import python
 from tests.support.training import command, refused, run
 from training.data.samples import splits_overlap
@@ -16,9 +17,6 @@ from training.model import files, networks
 from training.model.augment import STRENGTHS
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-
-EMBEDDED = MODELS / DEFAULT
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from space.bundle import DEFAULT, MODELS
-from tests.support import ROOT
+from space.bundle import DEFAULT
+from tests.support import EMBEDDED, ROOT
 from tests.support.app import python
 from training.data.samples import Samples
 from training.evaluation.metrics import measure
@@ -17,8 +17,6 @@ from training.evaluation.provenance import trained_under
 from training.evaluation.tables import table
 
 pytestmark = pytest.mark.usefixtures("tiny")
-
-EMBEDDED = MODELS / DEFAULT
 
 
 def row_of_all(table: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,27 +13,15 @@ import pytest
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
 
-from space.bundle import CARD, DEFAULT, MODELS
+from space.bundle import CARD
 from space.download import sha256_of
-from tests.support import EXAMPLES
+from tests.support import EMBEDDED, EXAMPLES
 from tests.support.app import App, assert_clear_error, python
 
 pytestmark = pytest.mark.slow
 
-EMBEDDED = MODELS / DEFAULT
-
 
 NAME = "tester/age-gender-compact"
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    return shutil.copytree(EMBEDDED, tmp_path / "bundle")
-
-
-@pytest.fixture
-def writer(hub, tmp_path):
-    return hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
 
 
 def push(folder, env, *more, timeout=120):

@@ -30,7 +30,7 @@ def load_samples(
     protocol: str = "80/10/10",
     revision: str | None = None,
 ) -> tuple[Samples, Report]:
-    """Read UTKFace.
+    """Read labeled faces: UTKFace's crops, or photos such as FairFace's.
 
     Args:
         source: a Hub dataset id, a folder (of pictures, tars or parquet files), a tar, a parquet file, or

@@ -21,14 +21,13 @@ from space.crop import crop
 from space.detector import THRESHOLD
 from space.explain import occlusion_map, overlay
 from space.face import EXAMPLES, Face, whole_years
-from space.photo import Photo as OpenedPhoto
-from space.photo import PhotoError, open_photo
+from space.photo import Photo, PhotoError, open_photo
 from space.web import cards
 from space.web.components import (
     NETWORK,
     PRIVATE,
     PagePhoto,
-    Photo,
+    PhotoInput,
     data_url,
     download_buttons,
     offered,
@@ -43,7 +42,7 @@ document.addEventListener("keydown", (event) => { if (event.key === "Escape" && 
 
 
 def answer(
-    analyzer: FaceAnalyzer, photo: OpenedPhoto, threshold: float, *, age_probs: bool = False
+    analyzer: FaceAnalyzer, photo: Photo, threshold: float, *, age_probs: bool = False
 ) -> tuple[list[Face], dict]:
     """Everyone in a photo, and the JSON of the API."""
     started = time.perf_counter()
@@ -115,7 +114,7 @@ def _files(folder: str, name: str, image: np.ndarray, result: dict) -> list[Path
 
 
 def _shown(
-    analyzer: FaceAnalyzer, folder: str, name: str, photo: OpenedPhoto, threshold: float, blur_faces: bool
+    analyzer: FaceAnalyzer, folder: str, name: str, photo: Photo, threshold: float, blur_faces: bool
 ) -> tuple[str, dict, list[Path]]:
     """A photo's result as HTML and JSON, and its files for download."""
     faces, result = answer(analyzer, photo, threshold)
@@ -199,7 +198,7 @@ def _connect(analyzer: FaceAnalyzer, page: _Page) -> None:
     def show(opened, threshold, blur_faces, model):
         name, photo = opened
         with tempfile.TemporaryDirectory(prefix="photo-") as folder:  # Gradio copies the files when this yields
-            if isinstance(photo, OpenedPhoto):
+            if isinstance(photo, Photo):
                 html, result, paths = _shown(analyzer.with_model(model), folder, name, photo, threshold, blur_faces)
                 yield html, gr.Markdown(visible=False), result, "", *map(offered, paths)
             else:
@@ -257,7 +256,7 @@ def _analyze_endpoint(analyzer: FaceAnalyzer) -> None:
         faces, result = answer(analyzer, photo, threshold, age_probs=age_probs)
         return cards.annotated(photo.rgb, faces, blurred=blur_faces), result
 
-    inputs = [Photo(label="photo"), threshold_slider()]
+    inputs = [PhotoInput(label="photo"), threshold_slider()]
     inputs += [gr.Checkbox(False, label="blur_faces"), gr.Checkbox(False, label="age_probs")]
     outputs = [gr.Image(format="jpeg", label="image"), gr.JSON(label="result")]
     gr.Button().click(analyze_photo, inputs, outputs, api_name="analyze_photo", **NETWORK)
@@ -283,6 +282,6 @@ def _explain_endpoint(analyzer: FaceAnalyzer) -> None:
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    inputs = [Photo(label="photo"), gr.Number(1, label="number", precision=0), threshold_slider()]
+    inputs = [PhotoInput(label="photo"), gr.Number(1, label="number", precision=0), threshold_slider()]
     outputs = [gr.Image(format="jpeg", label="image"), gr.Markdown(label="text")]
     gr.Button().click(explain_age, inputs, outputs, api_name="explain_age", **NETWORK)

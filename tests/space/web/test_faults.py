@@ -17,12 +17,8 @@ from gradio_client import handle_file
 from PIL import Image
 from websockets.sync.client import connect
 
-from space.bundle import DEFAULT, MODELS
-from tests.support import EXAMPLES
+from tests.support import EMBEDDED, EXAMPLES
 from tests.support.app import App
-
-EMBEDDED = MODELS / DEFAULT
-
 
 pytestmark = [
     pytest.mark.slow,
