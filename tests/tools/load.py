@@ -1,10 +1,10 @@
 """Many visitors at once: how many answers, how soon, and whether anything but "busy" is ever said.
 
-    python -m tests.tools.load SECONDS [--clients 50] [--streams 8] [--heavy 1] [options of app.py]
+    python -m tests.tools.load SECONDS [--clients 50] [--streams 8] [--rate 15] [--heavy 1] [options of app.py]
 
 Each client posts photos one after the other over the HTTP API and waits for the answer, each stream sends frames as a
-browser does, and a heavy client has 40 photos on their way all the time. Every client has an address of its own
-(127.0.1.2 and so on, which Linux allows). The server is this machine's; nothing else is asked.
+browser does, at most --rate a second, and a heavy client has 40 photos on their way all the time. Every client has an
+address of its own (127.0.1.2 and so on, which Linux allows). The server is this machine's; nothing else is asked.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ async def client(number: int, url: str, end: float, tally: Tally, at_once: int) 
         await asyncio.gather(*(again() for _ in range(at_once)))
 
 
-async def stream(url: str, end: float, tally: Tally, frames: list[bytes]) -> None:
+async def stream(url: str, end: float, tally: Tally, frames: list[bytes], rate: float) -> None:
     async with connect(url.replace("http", "ws") + "/live") as visitor:
         number = 0
         while time.monotonic() < end:
@@ -96,10 +96,10 @@ async def stream(url: str, end: float, tally: Tally, frames: list[bytes]) -> Non
                 tally.outcomes["answered"] += 1
             else:
                 tally.outcomes[str(answer)[:100]] += 1
-            await asyncio.sleep(max(0.0, 1 / 15 - (time.monotonic() - began)))
+            await asyncio.sleep(max(0.0, 1 / rate - (time.monotonic() - began)))
 
 
-async def load(app: App, seconds: float, clients: int, streams: int, heavy: int) -> dict[str, Tally]:
+async def load(app: App, seconds: float, clients: int, streams: int, rate: float, heavy: int) -> dict[str, Tally]:
     frames = []
     for picture in moving(60):
         buffer = io.BytesIO()
@@ -117,7 +117,7 @@ async def load(app: App, seconds: float, clients: int, streams: int, heavy: int)
     await asyncio.gather(
         watch(),
         *(client(i, app.url, end, tallies["photos"], 1) for i in range(clients)),
-        *(stream(app.url, end, tallies["streams' frames"], frames) for _ in range(streams)),
+        *(stream(app.url, end, tallies["streams' frames"], frames, rate) for _ in range(streams)),
         *(client(clients + i, app.url, end, tallies["heavy client"], AT_ONCE) for i in range(heavy)),
     )
     fifth = max(1, len(memory) // 5)
@@ -137,11 +137,12 @@ def main() -> int:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=15, help="frames of each stream per second")
     parser.add_argument("--heavy", type=int, default=1)
     options, rest = parser.parse_known_args()
     app = App(*rest)
     try:
-        tallies = asyncio.run(load(app, options.seconds, options.clients, options.streams, options.heavy))
+        tallies = asyncio.run(load(app, options.seconds, options.clients, options.streams, options.rate, options.heavy))
     finally:
         printed = app.stop()
     print("| | answers | a second | p50, ms | p95 | p99 | longest | anything else |\n|" + " --- |" * 8)
