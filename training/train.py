@@ -49,6 +49,7 @@ from training import config as configs
 from training import faces
 from training import push as hub
 from training.config import Destination, TrainConfig
+from training.data.framing import require_yunet
 from training.data.sources import DataError
 
 
@@ -59,6 +60,8 @@ def run(config: TrainConfig, to: Destination) -> Path:
         ValueError, RuntimeError, OSError: data, weights, checkpoint, disk or Hub; the message is for the user.
     """
     target = hub.check(to.push) if to.push else None
+    if config.pretrain:
+        require_yunet(None)  # before minutes of decoding
     if not to.resume:
         faces.check_no_leakage(config)
     sets = faces.load_faces(config)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from space.crop import TEMPLATE_FILE, Template, crop, crop_matrix, load_template
-from space.detector import Haar, YuNet, load_detector
+from space.detector import FILE, Haar, YuNet, load_detector, yunet_file
 from space.download import ModelError
 from space.face import Face
 from training.data.decode import decode
@@ -25,6 +25,7 @@ from training.data.load import load_chips
 from training.data.samples import IMAGE_SIZE
 from training.data.sources import DATASET, DataError
 
+BRING_YUNET = f"Without a connection, set AGE_GENDER_DETECTOR to the path of {FILE}."
 MARGIN = IMAGE_SIZE // 2  # pixels of border around a chip
 SCALES = (0.5, 1.0, 2.0)
 FRAMED = 40.0  # pixels by which a face crop's corners may differ from the template's: 99.5% of UTKFace's do by less
@@ -32,10 +33,14 @@ _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners chan
 
 
 def require_yunet(source: str | None) -> YuNet:
-    """YuNet from its file, or from the Hub for None; ModelError if only Haar is available: it has no landmarks."""
-    detector = load_detector(source)
+    """YuNet from its file; for None, from `$AGE_GENDER_DETECTOR` or the Hub. ModelError without it: Haar has no
+    landmarks."""
+    try:
+        detector = load_detector(source) if source else YuNet(yunet_file())
+    except ModelError as error:
+        raise ModelError(f"The face detector YuNet is required. {error}\n{BRING_YUNET}") from error
     if not isinstance(detector, YuNet):
-        raise ModelError(f"YuNet is required: set its path with --detector or AGE_GENDER_DETECTOR. {detector.note}")
+        raise ModelError(f"The face detector YuNet is required, not Haar. {BRING_YUNET}")
     return detector
 
 
