@@ -35,7 +35,7 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
     from huggingface_hub import errors as hub
 
     where = f"{repo}@{revision}" if revision else repo
-    if re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         cached = try_to_load_from_cache(repo, filename, revision=revision)
         if isinstance(cached, str) and sha256 in (None, sha256_of(Path(cached))):
             return revision, Path(cached)  # a commit never changes: nothing to ask

@@ -12,7 +12,8 @@ SECONDS = 1.5  # of repeated calls for each figure
 def median_ms(call: Callable[[], object]) -> float:
     """Milliseconds of one call: the median of those that fit into SECONDS, five at least, after two for warm-up."""
     call(), call()
-    times, end = [], time.perf_counter() + SECONDS
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
     while len(times) < 5 or time.perf_counter() < end:
         started = time.perf_counter()
         call()

@@ -60,7 +60,7 @@ def _look(
     analyzer: FaceAnalyzer, picture: Picture, threshold: float, thumbnails: bool
 ) -> tuple[dict, list[Face], np.ndarray]:
     """An image's row, and the faces that wait for their estimates with their crops."""
-    row = {"file": picture.name, "width": None, "height": None, "incomplete": False, "faces": [], "error": None}
+    row: dict = {"file": picture.name, "width": None, "height": None, "incomplete": False, "faces": [], "error": None}
     try:
         photo = open_photo(picture.read())
     except PhotoError as error:

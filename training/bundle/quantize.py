@@ -109,7 +109,8 @@ def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarra
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         quantizer = Quantizer.measure(folder / "model.onnx", faces, scratch)
-        target, ranked = scratch / "int8.onnx", []
+        target = scratch / "int8.onnx"
+        ranked: list[str] = []
         for count in FLOAT_LAYER_COUNTS:
             if count and not ranked:
                 ranked = quantizer.by_sensitivity(faces[:RANKED], scratch)

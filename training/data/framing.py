@@ -79,7 +79,7 @@ class FaceCropper:
         if not faces:
             # A face that fills its photograph is found with room around it.
             margin = max(rgb.shape[:2]) // 4
-            rgb, middle = cv2.copyMakeBorder(rgb, *[margin] * 4, cv2.BORDER_REPLICATE), middle + margin
+            rgb, middle = _bordered(rgb, margin), middle + margin
             faces = self.detector.detect(rgb)
             if not faces:
                 raise ValueError("no face found")
@@ -95,11 +95,16 @@ def is_framed(face: Face, template: Template) -> bool:
     return float(np.linalg.norm(moved - corners, axis=1).mean()) <= FRAMED
 
 
+def _bordered(rgb: np.ndarray, margin: int) -> np.ndarray:
+    """The picture with `margin` pixels more on each side, which repeat its edge."""
+    return cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+
+
 def largest_faces(detector, chips: np.ndarray, scale: float) -> list:
     """The largest face of each chip (uint8 [N, 200, 200, 3]) in chip pixels, None where there is none."""
     faces = []
     for chip in chips:
-        canvas = cv2.copyMakeBorder(chip, *[MARGIN] * 4, cv2.BORDER_REPLICATE)
+        canvas = _bordered(chip, MARGIN)
         canvas = cv2.resize(
             canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         )

@@ -136,7 +136,7 @@ def _deduplicate(samples: Samples, report: Report) -> Samples:
     for i, digest in enumerate(samples.sha256):
         groups[digest].append(i)
     keep = []
-    dropped = Counter()
+    dropped: Counter[str] = Counter()
     for members in groups.values():
         if len(members) > 1:
             report.duplicate_groups += 1

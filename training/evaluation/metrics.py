@@ -46,7 +46,7 @@ def measure(
     recalls = [float(np.mean(right[female == g])) for g in (False, True) if (female == g).any()]
     both = female.any() and (~female).any()
     groups = group_masks(samples) | ({"view": poses} if poses else {})
-    commonest = {"gender_accuracy": float(max(np.mean(female), 1 - np.mean(female)))}
+    commonest: dict = {"gender_accuracy": float(max(np.mean(female), 1 - np.mean(female)))}
     if samples.binned:
         counts = [int(mask.sum()) for mask in groups["age band"].values()]
         commonest |= {
@@ -70,7 +70,8 @@ def measure(
 
 def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the figures are means of, each [N]."""
-    age, values = outputs["age"].astype(np.float64), {}
+    age = outputs["age"].astype(np.float64)
+    values: dict[str, np.ndarray] = {}
     if samples.binned:
         starts = np.array([low for low, _ in AGE_BANDS])
         answered = np.searchsorted(starts, np.floor(np.maximum(age, 0) + 0.5), side="right") - 1

@@ -164,7 +164,8 @@ def _analyze(
     analyzer: FaceAnalyzer, files: list[str], threshold: float, folder: str, *, thumbnails: bool
 ) -> Iterator[str | Found]:
     """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
-    pictures = named(files, skipped := [])
+    skipped: list[str] = []
+    pictures = named(files, skipped)
     if not pictures:
         raise BatchError("The upload contains no images.")
     started = reported = time.monotonic()
