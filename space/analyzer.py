@@ -172,8 +172,7 @@ def _total(faces: list[Face]) -> float:
 
 
 def _pixels(source) -> tuple[np.ndarray, int]:
-    """An array as it is; a Pillow image or a file, as `open_photo` reads it, and its reduction. PhotoError if that
-    fails."""
+    """The pixels of an array, a Pillow image or a file, and how much `open_photo` reduced them. Raises PhotoError."""
     if isinstance(source, (str, os.PathLike)):
         photo = open_photo(os.fspath(source))
         return photo.rgb, photo.reduction

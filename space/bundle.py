@@ -54,7 +54,7 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
         keras: from the Hub, also download the Keras weights.
 
     Raises:
-        ModelError: it is not there, damaged, of a newer format, or no bundle. Nothing else is tried instead.
+        ModelError: the model is missing, damaged, in a newer format, or not a bundle. There is no fallback.
     """
     model = model or DEFAULT
     if model in embedded():
@@ -75,7 +75,7 @@ def verify(folder: Path) -> dict:
     """Check a bundle's card and the hash of each file that is there; returns the card.
 
     Raises:
-        ModelError: what is wrong with which file.
+        ModelError: a file is missing, damaged or outside the bundle; the message names it.
     """
     folder = Path(folder)
     card = read_card(folder)
@@ -95,7 +95,7 @@ def read_card(folder: Path) -> dict:
     """A bundle's `age_gender.json`, of a format that this reader knows and with all that it must have.
 
     Raises:
-        ModelError: what is wrong with it.
+        ModelError: the card is missing or invalid; the message says why.
     """
     path = folder / CARD
     try:
@@ -128,8 +128,8 @@ def download(repo: str, revision: str | None, *, keras: bool = False) -> tuple[P
     """The files that serving needs of a Hub repository → their folder in the Hub's cache, and the commit.
 
     Raises:
-        ModelError: no such repository, revision or file, no access, or the Hub does not answer and the cache
-            has no copy.
+        ModelError: the repository, revision or file doesn't exist, access is denied, or the Hub is unreachable and
+            the file isn't cached.
     """
     commit, path = hub_file(repo, CARD, revision)
     card = read_card(path.parent)

@@ -25,7 +25,7 @@ _FIXED_SIDE, _FREE_SIDE = b"\x0a\x03\x08\x80\x05", b"\x0a\x03\x12\x01n"
 REPO, FILE = "opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 THRESHOLD = 0.7  # default score from which something counts as a face
-THRESHOLD_RANGE = (0.3, 0.95)  # that users can choose from
+THRESHOLD_RANGE = (0.3, 0.95)  # lowest and highest threshold that users can set
 MAX_SIDE = 1024  # pixels, longer side at which a photo is searched
 CLOSE_UP = 320  # pixels, longer side of a second look, for faces that fill the photo
 RETRY = 600.0  # seconds between two tries to download YuNet
@@ -220,7 +220,7 @@ def load_detector(source: str | None = None) -> Detector:
             is unavailable.
 
     Raises:
-        ModelError: the file that was asked for can't be used.
+        ModelError: the specified file can't be used.
     """
     source = source or os.environ.get("AGE_GENDER_DETECTOR") or None
     if source == "haar":

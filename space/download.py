@@ -15,7 +15,7 @@ STALL = 5.0  # seconds without a byte after which a download is given up
 
 
 class ModelError(RuntimeError):
-    """A model, network or detector, is unavailable or must not be used; the message names it and says what to do."""
+    """A network or detector is unavailable or invalid. The message names it and says what to do."""
 
 
 def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: str | None = None) -> tuple[str, Path]:
@@ -28,7 +28,8 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         The full commit SHA and the file's path.
 
     Raises:
-        ModelError: no such repository, revision or file, no access, or no connection and no cached copy.
+        ModelError: the repository, revision or file doesn't exist, access is denied, or the Hub is unreachable and
+            the file isn't cached.
     """
     # Imported here: the embedded bundle needs no Hub client.
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache

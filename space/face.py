@@ -55,8 +55,8 @@ class Face:
         return replace(self, box=(self.box[0] + x, self.box[1] + y, *self.box[2:]), landmarks=points)
 
     def scaled(self, factor: float) -> Face:
-        """The face in an image whose sides are `factor` times as long."""
-        # A landmark is the center of a pixel, a corner of a box is not.
+        """The same face in an image that is resized by `factor`."""
+        # Landmarks refer to pixel centers, box corners to pixel edges.
         points = None if self.landmarks is None else ((self.landmarks + 0.5) * factor - 0.5).astype(np.float32)
         x, y, width, height = (value * factor for value in self.box)
         return replace(self, box=(x, y, width, height), landmarks=points)

@@ -22,7 +22,7 @@ except ImportError:  # no wheel on this platform
     pillow_heif = None
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
-MAX_REDUCED = 256_000_000  # of a JPEG with one scan, which is decoded at a half, a quarter or an eighth of its size
+MAX_REDUCED = 256_000_000  # for single-scan JPEGs, which are decoded at 1/2, 1/4 or 1/8 of their size
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
 MAX_SCANS = 100  # of a JPEG
 MAX_REPAIRED = 100_000_000  # bytes of the pixels of a damaged PNG
@@ -51,17 +51,17 @@ class Photo:
     """A decoded image file."""
 
     rgb: np.ndarray  # uint8 [H, W, 3]
-    size: tuple[int, int]  # pixels, width and height of the upright image; more than `rgb` has for very large JPEGs
+    size: tuple[int, int]  # width and height of the upright image in the file; `rgb` is smaller if it was reduced
     incomplete: bool = False  # the file is cut off or damaged; what is missing is gray or black
 
     @property
     def reduction(self) -> int:
-        """By how much `rgb` was reduced: 1, 2, 4 or 8."""
+        """The factor by which `rgb` is smaller than the image in the file: 1, 2, 4 or 8."""
         return round(self.size[0] / self.rgb.shape[1])
 
 
 def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode an image file; as `open_photo`, but only the pixels, uint8 [H, W, 3] RGB, and never reduced."""
+    """Decode an image file at full size; as `open_photo`, but returns only the pixels, uint8 [H, W, 3] RGB."""
     return open_photo(source, most_pixels=most_pixels, most_reduced=0).rgb
 
 
@@ -73,12 +73,12 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS, mos
 
     Args:
         source: the path of a file, or a file's content.
-        most_pixels: refuse larger images before they are decoded, or reduce them.
-        most_reduced: largest JPEG that is decoded at a reduced size, in the file's pixels. Only one with a single scan:
-            a progressive one would need memory for all its pixels.
+        most_pixels: largest image to decode at full size. Larger JPEGs are reduced, other larger images rejected.
+        most_reduced: largest JPEG to decode at a reduced size, in pixels of the file. Progressive JPEGs are rejected
+            instead, because decoding them needs memory for all their pixels.
 
     Raises:
-        PhotoError: not an image of FORMATS, a damaged one, or a too large one, also by MAX_SIDE.
+        PhotoError: the file isn't in one of FORMATS, is damaged, or exceeds these limits or MAX_SIDE.
     """
     try:
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -147,14 +147,14 @@ def _decode(content: bytes, most_pixels: int, most_reduced: int) -> Photo:
 
 
 def _reduced(size: tuple[int, int], most_pixels: int) -> tuple[int, int]:
-    """The largest of the sizes that JPEG's transform gives at no cost (1/2, 1/4, 1/8) within `most_pixels`."""
+    """The largest size within `most_pixels` that a JPEG decoder gives at no extra cost: 1/2, 1/4 or 1/8 per side."""
     by = next((by for by in (2, 4, 8) if size[0] * size[1] <= by * by * most_pixels), 8)
     return size[0] // by, size[1] // by
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
     """A Pillow image as uint8 [H, W, 3] RGB: upright, in sRGB, transparency on white, any depth."""
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # Pillow copies the image also where nothing is to turn
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # `exif_transpose` copies upright images too
         image = ImageOps.exif_transpose(image)
     return _to_rgb(_to_srgb(image))
 

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items) -> None:
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory):
-    """A running app.py with its defaults, for all tests that leave it as it is."""
+    """A running app.py with default options, shared by tests that don't modify it."""
     running = App(env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))})
     yield running
     running.stop()
@@ -107,7 +107,7 @@ def trained(made_up, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def analyzer():
-    """Embedded network and Haar, which needs no download."""
+    """An analyzer with the embedded network and the Haar detector, which needs no download."""
     from space.analyzer import FaceAnalyzer
 
     return FaceAnalyzer.load(detector="haar")
@@ -115,13 +115,13 @@ def analyzer():
 
 @pytest.fixture
 def bundle(tmp_path) -> Path:
-    """A copy of the embedded bundle, to be changed."""
+    """A copy of the embedded bundle that tests can modify."""
     return shutil.copytree(EMBEDDED, tmp_path / "bundle")
 
 
 @pytest.fixture
 def writer(hub, tmp_path) -> dict:
-    """The environment of somebody who may write to the loopback Hub."""
+    """The environment of a user with write access to the loopback Hub."""
     return hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.tiny --network compact …    training/train.py with that network
 
-It stands beside `tests.support`, not in it: importing that drops the settings that a test gives to a process.
+This module isn't in `tests.support`, because importing that package removes environment variables that a test sets.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ SIZES = {"widths": (8, 16, 24, 32), "blocks": (1, 1, 1, 1), "features": 64}
 
 
 def make_tiny(setattr=setattr) -> None:
-    """Let "compact" be the tiny network; `setattr`: for example monkeypatch's, which takes it back."""
-    from training.model import networks  # brings TensorFlow, which most tests don't need
+    """Replace "compact" with the tiny network; `monkeypatch.setattr` as `setattr` undoes this after the test."""
+    from training.model import networks  # imports TensorFlow, which most tests don't need
 
     build = networks._compact
     setattr(networks, "_compact", lambda face, dropout: build(face, dropout, **SIZES))

@@ -61,7 +61,7 @@ def run(config: TrainConfig, to: Destination) -> Path:
     """
     target = hub.check(to.push) if to.push else None
     if config.pretrain:
-        require_yunet(None)  # before minutes of decoding
+        require_yunet(None)  # fail now, not after minutes of decoding
     if not to.resume:
         faces.check_no_leakage(config)
     sets = faces.load_faces(config)

@@ -25,7 +25,8 @@ def open_video(source: str | Path) -> av.container.InputContainer:
         return av.open(
             str(source),
             options=options,  # a stranger's playlist would make FFmpeg open and fetch what it names
-            stream_options=[SIZE_LIMIT] * limits.MAX_STREAMS,  # type: ignore[list-item]  # opening decodes frames, to know what they are
+            # To detect formats, FFmpeg decodes frames while it opens the file. The limit must apply from the start.
+            stream_options=[SIZE_LIMIT] * limits.MAX_STREAMS,  # type: ignore[list-item]
             metadata_errors="replace",
         )
     except ValueError:  # FFmpeg's for other formats and broken files, PyAV's for a file that names no streams

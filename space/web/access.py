@@ -1,4 +1,4 @@
-"""Who may use the app: host names, pages of other sites, signed-in visitors, and whose request it is."""
+"""Checks who may use the app: host names, origins, logins and client addresses."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Origins:
-    """Which pages a request may come from.
+    """Checks which pages may send requests.
 
     Args:
-        root_path: the path, or the whole address, under which a proxy shows the app.
-        hosts: names that a `Host` header may have; None for any.
-        login: whether visitors sign in. Then no other site's page may send anything, with their cookies.
+        root_path: the path or full URL under which a proxy serves the app.
+        hosts: names allowed in the `Host` header. None allows any.
+        login: whether visitors sign in. If so, pages of other sites can't send requests: browsers would add the
+            visitors' cookies.
     """
 
     def __init__(self, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False):
@@ -29,9 +30,9 @@ class Origins:
     def refusal(self, scope: Scope) -> str | None:
         """Why a request is rejected because of the page that sent it; None if it is allowed.
 
-        A browser sends a page's own address as `Origin` with what may change something and with WebSockets. An app that
-        runs on the visitor's own machine serves only its own pages: others in the same browser get nothing, also not
-        under a name that they let point to this machine (DNS rebinding).
+        A browser sends the page's address as `Origin` with WebSocket requests and with requests that can change data.
+        An app on the visitor's own machine serves only its own pages. It rejects other pages in the same browser, even
+        if their host name resolves to this machine (DNS rebinding).
         """
         headers = Headers(scope=scope)
         host = _hostname(headers.get("host"))
@@ -46,7 +47,7 @@ class Origins:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is of this machine alone."""
+    """Whether a listening address is reachable only from this machine."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     return host in LOOPBACK
@@ -54,7 +55,7 @@ def is_loopback(host: str) -> bool:
 
 def _hostname(address: str | None) -> str | None:
     """The host of an address or of a `Host` header, without its port; None if it has none."""
-    if not address or re.search(r"[@\\\\]", address):  # which browsers never send, and parsers read differently
+    if not address or re.search(r"[@\\\\]", address):  # browsers never send these; URL parsers disagree on them
         return None
     try:
         return urlsplit(address if "//" in address else f"//{address}").hostname
@@ -63,7 +64,7 @@ def _hostname(address: str | None) -> str | None:
 
 
 def signed_in(app, cookies: dict[str, str]) -> bool:
-    """Whether a request with these cookies may use the app: Gradio's own rule, for the routes that it does not know."""
+    """Whether a request with these cookies may use the app, by Gradio's rule, for routes that Gradio doesn't know."""
     if app.auth is None:
         return True
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
@@ -71,7 +72,7 @@ def signed_in(app, cookies: dict[str, str]) -> bool:
 
 
 def credentials(text: str) -> tuple[str, str]:
-    """`user:password` → both. Raises ValueError with a sentence that does not repeat them."""
+    """Split `user:password`. Raises ValueError with a message that contains neither."""
     user, colon, password = text.partition(":")
     if not (user and colon and password):
         raise ValueError("must be USER:PASSWORD")
@@ -87,7 +88,7 @@ def client_address(scope: Scope) -> str:
         near = False
     if not near:
         return host
-    # Each proxy appends whom it saw; what stands before the last one that is no proxy is the visitor's own text.
+    # Each proxy appends the address it saw. The visitor can forge all entries before the last public address.
     for entry in reversed(dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
         with contextlib.suppress(ValueError):
             if not ipaddress.ip_address(entry.strip()).is_private:

@@ -160,9 +160,9 @@ def scroll_to(selector: str) -> str:
 
 
 def connect_run(show: Callable, inputs: list, outputs: list, *, start: gr.Button, cancel: gr.Button) -> None:
-    """Let `start` run `show`, which takes minutes, and `cancel` end it.
+    """Connect the buttons of a long run: `start` runs `show`, and `cancel` stops it.
 
-    The first of `outputs` is the status. A phone scrolls to it, and to the report's figures once they are there.
+    The first of `outputs` is the status. On a phone, the page scrolls to it, and to the report when it is complete.
     """
     status, report = outputs[0], next(part for part in outputs if isinstance(part, gr.HTML))
     running = start.click(show, inputs, outputs, show_progress="hidden", **PRIVATE, **LONG)

@@ -1,9 +1,9 @@
-"""What Gradio has no setting for: names of its own that are replaced or read.
+"""Replaces or reads Gradio internals that have no setting.
 
-`test_gradio_still_has_what_is_replaced` fails when Gradio changes one of them:
-- `processing_utils.async_ssrf_protected_download`: the one place through which every component fetches addresses;
-- `route_utils.get_fn`: keeps names of sessions, whatever they are, and fails for functions that don't exist;
-- `traceback` in `queueing` and `routes`: prints messages, which quote visitors;
+`test_the_gradio_internals_are_unchanged` fails when Gradio changes one of them:
+- `processing_utils.async_ssrf_protected_download`: the only place where components fetch URLs;
+- `route_utils.get_fn`: accepts any session name, and fails for functions that don't exist;
+- `traceback` in `queueing` and `routes`: prints messages, which quote visitors' data;
 - `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list.
 """
 
@@ -31,13 +31,13 @@ _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 def patch_gradio() -> None:
-    """Make Gradio refuse addresses where files are expected, and log failures without what was sent.
+    """Make Gradio reject URLs where files are expected, and log failures without the data that was sent.
 
-    It keeps names of sessions, whatever they are, and fails for functions that there are not: both are refused here.
+    Gradio accepts any session name and fails for functions that don't exist. Such requests are rejected here.
     """
 
     async def refuse(url: str, cache_dir: str) -> str:
-        own = _own_file(url)  # which language models name by its address
+        own = _own_file(url)  # language models refer to an uploaded file by its URL
         if own is None:
             raise gr.Error(NO_URLS, print_exception=False)
         return own
@@ -64,15 +64,15 @@ def patch_gradio() -> None:
 
 
 def log_traceback_without_message() -> None:
-    """Log where the current exception came from and its kind, but not its message: that quotes visitors."""
+    """Log the location and type of the current exception, but not its message, which quotes visitors' data."""
     kind, _, place = sys.exc_info()
     print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
 
 
 def hide_unlisted_tools(blocks: gr.Blocks) -> None:
-    """Take functions that are no tools out of the MCP server: it lists them to nobody, but calls them unchecked.
+    """Remove functions that aren't tools from the MCP server: it doesn't list them, but calls them unchecked.
 
-    It would then read files of the server for a caller (`{"path": …}`), which only the schema of a listed tool refuses.
+    A caller could then read the server's files (`{"path": …}`): only the schema of a listed tool rejects such input.
     """
     server = blocks.mcp_server_obj
     if server is not None:
@@ -84,12 +84,12 @@ def hide_unlisted_tools(blocks: gr.Blocks) -> None:
 
 
 def _own_file(url: str) -> str | None:
-    """The path of a file that was uploaded to this app, from its address here; None for any other address.
+    """The path of a file uploaded to this app, given its URL; None for any other URL.
 
-    Nothing is fetched: whatever host the address names, only the path of an upload counts.
+    Nothing is fetched. The host in the URL is ignored.
     """
     uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
-    with contextlib.suppress(ValueError, OSError):  # no address, no path
+    with contextlib.suppress(ValueError, OSError):  # not a valid URL or path
         match = _FILE_ROUTE.search(unquote(urlsplit(url).path))
         path = Path(match[1]).resolve() if match else None
         if path and path.is_relative_to(uploads) and path.is_file():

@@ -3,7 +3,7 @@
 Gradio reads a request's JSON whole however large it is, keeps every name of a session, and fetches pictures and files
 from addresses that visitors name. Here a request has a largest size and number of values, uploads stop while the disk
 is nearly full, no address is ever fetched, and routes that this app has no use for are closed.
-Who may send a request at all is in `access.py`, and what is replaced inside of Gradio in `gradio_patches.py`.
+`access.py` checks who may send requests, and `gradio_patches.py` replaces Gradio internals.
 """
 
 from __future__ import annotations

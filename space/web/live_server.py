@@ -45,7 +45,7 @@ class LiveServer:
         self.visitors = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """One visitor, from first to last frame. `access.Origins` has checked where the page comes from."""
+        """Serve one visitor, from first to last frame. `access.Origins` has already checked the page's origin."""
         if not signed_in(socket.app, socket.cookies):
             await socket.close(1008)
             return

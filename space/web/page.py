@@ -108,7 +108,7 @@ def _note(analyzer: FaceAnalyzer) -> gr.Markdown:
 def launch_options(
     analyzer: FaceAnalyzer, *, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False
 ) -> dict:
-    """What `Blocks.launch` must be given beside address and port; the others: as for `access.Origins`."""
+    """`Blocks.launch` arguments besides address and port; `root_path`, `hosts`, `login`: as for `access.Origins`."""
     return {
         "root_path": root_path or None,
         "theme": THEME,

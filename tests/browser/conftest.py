@@ -12,7 +12,7 @@ from tests.support.videos import moving, write_camera
 
 @pytest.fixture(scope="session")
 def site(files, tmp_path_factory) -> str:
-    """The address of a plain web server with the files."""
+    """The URL of a local web server that serves the static Space."""
     folder = tmp_path_factory.mktemp("static") / "site"
     static.write(files, folder)
     server = serve(folder)
@@ -37,7 +37,7 @@ def context(browser):
 
 @pytest.fixture
 def modules(context):
-    """A page of a plain server with the modules alone: needs no models."""
+    """A page with only the JavaScript modules, without models."""
     server = serve(ROOT / "browser")
     page = context.new_page()
     page.goto(f"http://localhost:{server.server_port}/about.html")

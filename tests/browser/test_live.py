@@ -1,4 +1,4 @@
-"""The live tab and its tracker: as in Python."""
+"""The Live tab and its tracker return the same results as in Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import tracker_cases
 from tests.support.browser import wait_until
 
 
-def test_the_tracker_shows_the_recorded_streams_as_in_python(modules):
+def test_the_tracker_matches_python_on_recorded_streams(modules):
     recorded = json.loads(tracker_cases.FILE.read_text())
     shown = modules.evaluate(
         """async ([cases, limits]) => {
@@ -33,7 +33,7 @@ def test_the_tracker_shows_the_recorded_streams_as_in_python(modules):
         tracker_cases.assert_alike(streams, case)
 
 
-def test_assignments_are_as_cheap_as_scipys(modules):
+def test_assignment_costs_match_scipy(modules):
     from scipy.optimize import linear_sum_assignment
 
     generator = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def test_live_follows_two_people(page):
 
 
 def test_a_blurred_stream_shows_nothing_that_was_not_analyzed(page):
-    """The video has moved on since the analyzed frame: it is covered as a whole, from the start."""
+    """While blurring is on, the overlay covers the whole video, because the video is ahead of the analyzed frame."""
     covered = """(() => {
       const c = document.querySelector(".live-overlay"), scale = Math.min(c.width / 640, c.height / 480);
       const [w, h] = [640 * scale, 480 * scale].map(Math.floor);

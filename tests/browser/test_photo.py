@@ -1,4 +1,4 @@
-"""The photo tab: the same answers in Chromium as from FaceAnalyzer."""
+"""The Photo tab returns the same results in Chromium as FaceAnalyzer does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.faces import held_out
 
 
 def compare(page, analyzer: FaceAnalyzer, paths: list[Path]) -> dict:
-    """How far the page's answers are from the analyzer's over all faces of some photos."""
+    """The differences between the page's results and the analyzer's, over all faces in the photos."""
     ages, intervals, boxes = [], [], []
     for path in paths:
         here, there = [face.as_dict() for face in analyzer.analyze(path)], analyze(page, path)["faces"]
@@ -37,7 +37,7 @@ def compare(page, analyzer: FaceAnalyzer, paths: list[Path]) -> dict:
     return {"faces": len(ages), "mean": np.mean(ages), "most": max(ages), "boxes": max(boxes)}
 
 
-def test_examples_and_group_photos_get_the_analyzers_answers(page, yunet):
+def test_examples_and_group_photos_match_the_analyzer(page, yunet):
     photos = sorted((SHARED / "photos").glob("*.jpg"))
     apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), [*sorted(EXAMPLES.glob("*.jpg")), *photos])
     assert apart["faces"] >= 16 and apart["boxes"] < 1
@@ -45,7 +45,7 @@ def test_examples_and_group_photos_get_the_analyzers_answers(page, yunet):
 
 
 @pytest.mark.slow
-def test_held_out_photos_get_the_analyzers_answers(page, yunet, tmp_path):
+def test_held_out_photos_match_the_analyzer(page, yunet, tmp_path):
     paths = [path for path, *_ in held_out(200, tmp_path)]
     assert len(paths) == 200
     apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), paths)
@@ -102,7 +102,7 @@ def test_settings_apply_to_the_photo_that_is_shown(page):
     page.get_by_text("No face found").wait_for(timeout=20_000)
 
 
-def test_what_is_no_image_is_refused_beside_the_result(page, tmp_path):
+def test_an_invalid_image_is_rejected_and_the_result_stays(page, tmp_path):
     for name, words in (("notes.txt", "isn't an image"), ("IMG_1.HEIC", "HEIC")):
         (tmp_path / name).write_bytes(b"nothing to see")
         page.set_input_files("#file", str(tmp_path / name))
@@ -162,7 +162,7 @@ def test_pasting_and_dropping_anywhere(page):
 
 
 def test_blurred_faces_are_covered_up_to_the_edge(page, tmp_path):
-    """A face that the border cuts in two: the blurred half is as even as Python's."""
+    """A face that the image edge cuts off is blurred up to the edge."""
     with Image.open(EXAMPLES / "age-42-50-male.jpg") as photo:
         photo.crop((photo.width // 3, 0, photo.width, photo.height)).save(tmp_path / "half.png")
     found = analyze(page, tmp_path / "half.png")["faces"]

@@ -1,4 +1,4 @@
-"""What the page downloads, keeps and requests, and that everyone can use it."""
+"""The page's downloads, cache, requests and accessibility."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_nothing_is_requested_for_a_photo_or_the_camera(page, tmp_path):
     page.click(".live-start")
     wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
     page.click(".live-stop")
-    # The page's own blob: and data: addresses stay inside of the browser.
+    # The page's own blob: and data: URLs never leave the browser.
     assert [url for url in requests if not url.startswith(("blob:", "data:"))] == []
 
 
@@ -46,7 +46,7 @@ def test_the_browser_refuses_to_contact_another_server(page, where):
 
 
 @pytest.mark.parametrize("what", ["yunet.onnx", "ort-wasm-simd-threaded.wasm", "model.onnx", "worker.js", "ort.wasm"])
-def test_a_failed_download_is_told_and_can_be_tried_again(browser, site, what):
+def test_a_failed_download_is_reported_and_can_be_retried(browser, site, what):
     context = browser.new_context(service_workers="block")
     page = context.new_page()
     failing = [True]
@@ -87,7 +87,7 @@ def test_after_an_update_of_the_site_one_reload_is_enough(browser, files, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["kit.json", "cards.js"])
-def test_a_page_that_is_not_complete_says_so(browser, site, what):
+def test_an_incomplete_page_shows_an_error(browser, site, what):
     page = browser.new_page()
     page.route(f"**/{what}", lambda route: route.abort())
     page.goto(site)
@@ -95,7 +95,7 @@ def test_a_page_that_is_not_complete_says_so(browser, site, what):
     page.close()
 
 
-def test_only_its_own_page_comes_from_the_service_worker(page, site):
+def test_the_service_worker_serves_the_page_only_at_its_own_url(page, site):
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     page.wait_for_timeout(500)
     page.goto(f"{site}/kit.json")

@@ -52,7 +52,7 @@ def test_turned_group_photos_give_the_same_answers(yunet):
     assert np.mean([one.gender == other.gender for one, other in pairs]) >= 0.97
 
 
-def test_boxes_of_a_very_large_jpeg_are_in_its_own_pixels(analyzer, tmp_path):
+def test_boxes_of_a_very_large_jpeg_are_in_full_size_pixels(analyzer, tmp_path):
     with Image.open(EXAMPLES / "group.jpg") as group:
         factor = 9600 / group.width
         large = group.convert("RGB").resize((9600, round(group.height * factor)))
@@ -63,12 +63,12 @@ def test_boxes_of_a_very_large_jpeg_are_in_its_own_pixels(analyzer, tmp_path):
     for faces in (analyzer.analyze(tmp_path / "large.jpg"), row["faces"]):
         boxes = [face["box"] if isinstance(face, dict) else face.box for face in faces]
         assert len(boxes) == len(expected) == 8
-        for face in expected:  # Haar's squares differ by a few pixels, and with them the order by size
+        for face in expected:  # Haar's boxes differ by a few pixels, so their order by size can differ too
             box = np.multiply(face.box, factor)
             assert min(np.abs(box - other).max() for other in boxes) < 0.05 * box[2]
 
 
-def test_what_analyze_takes_is_checked(analyzer):
+def test_analyze_checks_its_input(analyzer):
     rgb = np.zeros((40, 40, 3), np.uint8)
     for wrong in ({"threshold": None}, {"threshold": "high"}, {"threshold": 2}, {"threshold": float("nan")}):
         with pytest.raises(ValueError, match="threshold"):
@@ -100,7 +100,7 @@ def test_faces_come_largest_first_in_pixels_of_the_photo(analyzer):
     assert json.dumps([f.as_dict() for f in faces])
 
 
-def test_one_batch_answers_as_single_faces_do(analyzer):
+def test_a_batch_gives_the_same_results_as_single_faces(analyzer):
     photo = read_photo(EXAMPLES / "group.jpg")
     together = analyzer.analyze(photo)
     alone = [analyzer.estimate(photo, [face])[0] for face in together]

@@ -69,7 +69,7 @@ def test_broken_bundles_are_named(bundle, breaks, words):
         FaceAnalyzer.load(str(bundle), detector="haar")
 
 
-def test_a_file_that_is_no_network_is_told(bundle):
+def test_a_file_that_is_not_a_network_is_reported(bundle):
     (bundle / "model.int8.onnx").write_bytes(b"garbage")
     card = json.loads((bundle / CARD).read_text())
     card["files"]["model.int8.onnx"]["sha256"] = sha256_of(bundle / "model.int8.onnx")

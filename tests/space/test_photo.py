@@ -176,7 +176,7 @@ def test_a_jpeg_of_108_megapixels_is_read_at_half_its_size():
         read_photo(content)
 
 
-def test_larger_files_than_that_are_refused():
+def test_progressive_and_larger_jpegs_are_rejected():
     for content in (huge((9_000, 8_000), progressive=True), encode(Image.new("L", (17_000, 16_000)), "JPEG")):
         with pytest.raises(PhotoError, match="megapixels"):
             open_photo(content)

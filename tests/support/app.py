@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 class App:
-    """A running app.py; what it prints is read with `printed`."""
+    """A running app.py; `printed` returns its output."""
 
     def __init__(self, *arguments, env=None, folder=ROOT):
         self.port = free_port()
@@ -67,7 +67,7 @@ class App:
         return Client(self.url, verbose=False, download_files=str(folder))
 
     def printed(self, since: int = 0) -> str:
-        """What it has printed, from the character `since` on."""
+        """The app's output, starting at character `since`."""
         return Path(self.log.name).read_text(encoding="utf-8", errors="replace")[since:]
 
     def stop(self) -> str:

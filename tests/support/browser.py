@@ -1,4 +1,4 @@
-"""Chromium, as tests drive it, and the static page in it."""
+"""Helpers for tests that use Chromium and the static page."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def result(page) -> dict:
 
 
 def wait_until(page, expression: str, seconds: float = 30) -> None:
-    """Playwright's own wait_for_function needs eval, which the page forbids."""
+    """Wait until a JavaScript expression is true. Playwright's wait_for_function needs eval, which the page forbids."""
     for _ in range(int(seconds * 10)):
         if page.evaluate(expression):
             return

@@ -58,7 +58,7 @@ def tar_bytes(files: dict[str, bytes]) -> bytes:
 
 
 def held_out(count: int, folder: Path) -> list[tuple[Path, str, int]]:
-    """FairFace photos of the test bucket in ../shared, as files in `folder`, with gender and index of the age band."""
+    """Write held-out FairFace photos from ../shared to `folder`; returns each one's path, gender and age band index."""
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(shared("data/FairFace/0.25/train-00000-of-00001.parquet"))

@@ -2,9 +2,9 @@
 
     python -m tests.tools.load SECONDS [--clients 50] [--streams 8] [--rate 15] [--heavy 1] [options of app.py]
 
-Each client posts photos one after the other over the HTTP API and waits for the answer, each stream sends frames as a
-browser does, at most --rate a second, and a heavy client has 40 photos on their way all the time. Every client has an
-address of its own (127.0.1.2 and so on, which Linux allows). The server is this machine's; nothing else is asked.
+Each client posts photos one by one over the HTTP API and waits for each response. Each stream sends frames as a browser
+does, at most --rate per second. A heavy client always has 40 requests in flight. Each client has its own address
+(127.0.1.2 and so on, which Linux allows). Requests go only to the server on this machine.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def main() -> int:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--streams", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=15, help="frames of each stream per second")
+    parser.add_argument("--rate", type=float, default=15, help="maximum frames per second of each stream (default: 15)")
     parser.add_argument("--heavy", type=int, default=1)
     options, rest = parser.parse_known_args()
     app = App(*rest)

@@ -122,7 +122,7 @@ def main(count: int) -> None:
 
 
 def one_thread(browser, address: str, photos: dict[str, Path]) -> None:
-    """Without the service worker, a plain server's page isn't isolated and gets no threads."""
+    """Measure with one thread. Without the service worker, the page isn't isolated and gets no threads."""
     page = browser.new_context(service_workers="block").new_page()
     page.goto(address)
     page.wait_for_selector(READY, timeout=60_000)

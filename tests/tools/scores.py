@@ -1,4 +1,4 @@
-"""How good answers for labeled photos are, for the tools that compare programs."""
+"""Scores predictions for labeled photos, for the tools that compare programs."""
 
 from __future__ import annotations
 

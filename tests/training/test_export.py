@@ -50,7 +50,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
     assert len(worse["kept_float"]) == quantize.FLOAT_LAYER_COUNTS[-1] and not (tmp_path / "model.int8.onnx").exists()
 
 
-def test_what_is_quantized_gives_the_same_answers_and_stays_in_int8(trained, made_up, tmp_path):
+def test_folding_pools_keeps_the_outputs_and_relus_run_in_int8(trained, made_up, tmp_path):
     onnx = pytest.importorskip("onnx")
     _, images = decode(load_samples(made_up, split="validation")[0])
     quantizer = quantize.Quantizer.measure(trained / "bundle" / "model.onnx", images[:16], tmp_path)
@@ -63,7 +63,7 @@ def test_what_is_quantized_gives_the_same_answers_and_stays_in_int8(trained, mad
     nodes = onnx.load(tmp_path / "int8.onnx").graph.node
     assert not [node.name for node in nodes if node.op_type == "AveragePool"]
     made = {name: node.op_type for node in nodes for name in node.output}
-    # A ReLU behind a convolution is part of its range; one on its own would be computed in float.
+    # A ReLU after a convolution is part of the convolution's range; a separate ReLU would run in float.
     assert all(made[node.input[0]] != "DequantizeLinear" for node in nodes if node.op_type == "Relu")
 
 

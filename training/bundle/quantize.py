@@ -166,9 +166,9 @@ def _reader(faces: np.ndarray):
 
 
 def _fold_pools(path: Path) -> None:
-    """Make one convolution of each 2x2 average pool and the 1x1 convolution behind it, with the same answers.
+    """Merge each 2x2 average pool and the 1x1 convolution after it into one convolution with the same outputs.
 
-    ONNX Runtime's average pool in int8 takes as long as several convolutions.
+    In int8, ONNX Runtime's average pool takes as long as several convolutions.
     """
     import onnx
     from onnx import helper, numpy_helper
@@ -184,7 +184,7 @@ def _fold_pools(path: Path) -> None:
         kernel, name = numpy_helper.to_array(weights[conv.input[1]]), f"{conv.name}_pooled"
         if kernel.shape[2:] != (1, 1):
             continue
-        # Where a side is odd, the last window has half of the pixels: their mean with themselves is the same.
+        # If a side is odd, the last window covers only half the pixels. Padding with edge values keeps their mean.
         pads = np.reshape(settings.get("pads", [0, 0, 0, 0]), (2, 2))
         made = {name: np.tile(kernel / 4, (1, 1, 2, 2)), f"{name}_pads": np.pad(pads, ((0, 0), (2, 0))).ravel()}
         graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in made.items())
@@ -200,7 +200,7 @@ def _fold_pools(path: Path) -> None:
 
 
 def _activations(graph, layers: list[str]) -> list[str]:
-    """The names of the ReLUs that follow `layers`: quantized together, they cost nothing and lose nothing."""
+    """The names of the ReLUs that follow `layers`. Quantized with them, they cost neither time nor accuracy."""
     made = {name: node for node in graph.node for name in node.output}
     follows = (node for node in graph.node if node.op_type == "Relu" and node.input[0] in made)
     return [node.name for node in follows if made[node.input[0]].name in layers]

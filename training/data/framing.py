@@ -25,7 +25,7 @@ from training.data.load import load_chips
 from training.data.samples import IMAGE_SIZE
 from training.data.sources import DATASET, DataError
 
-BRING_YUNET = f"Without a connection, set AGE_GENDER_DETECTOR to the path of {FILE}."
+OFFLINE_HINT = f"If the Hub is unreachable, copy {FILE} to this machine and set AGE_GENDER_DETECTOR to its path."
 MARGIN = IMAGE_SIZE // 2  # pixels of border around a chip
 SCALES = (0.5, 1.0, 2.0)
 FRAMED = 40.0  # pixels by which a face crop's corners may differ from the template's: 99.5% of UTKFace's do by less
@@ -33,14 +33,16 @@ _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners chan
 
 
 def require_yunet(source: str | None) -> YuNet:
-    """YuNet from its file; for None, from `$AGE_GENDER_DETECTOR` or the Hub. ModelError without it: Haar has no
-    landmarks."""
+    """The YuNet detector from the file `source`; if None, from `$AGE_GENDER_DETECTOR` or the Hub.
+
+    Raises ModelError if YuNet is unavailable. Haar can't replace it, because it finds no landmarks.
+    """
     try:
         detector = load_detector(source) if source else YuNet(yunet_file())
     except ModelError as error:
-        raise ModelError(f"The face detector YuNet is required. {error}\n{BRING_YUNET}") from error
+        raise ModelError(f"This command needs the face detector YuNet. {error}\n{OFFLINE_HINT}") from error
     if not isinstance(detector, YuNet):
-        raise ModelError(f"The face detector YuNet is required, not Haar. {BRING_YUNET}")
+        raise ModelError(f"Haar isn't supported here: omit --detector, or set it to the path of {FILE}.")
     return detector
 
 
@@ -96,7 +98,7 @@ def is_framed(face: Face, template: Template) -> bool:
 
 
 def _bordered(rgb: np.ndarray, margin: int) -> np.ndarray:
-    """The picture with `margin` pixels more on each side, which repeat its edge."""
+    """The image with a border of `margin` pixels on each side that repeats its edges."""
     return cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
 
 

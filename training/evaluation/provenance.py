@@ -17,7 +17,7 @@ def trained_under(model: str) -> str | None:
     """
     path = Path(model)
     if model.endswith((".onnx", ".h5", ".keras")) and not path.is_file():
-        raise ModelError(f"No model at {model}: give a file that exists, a bundle's folder, or a Hub id.")
+        raise ModelError(f"No model at {model}: specify an existing file, a bundle folder, or a Hub id.")
     if path.is_file() and not (path.parent / CARD).is_file():
         try:
             return str(json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["protocol"])

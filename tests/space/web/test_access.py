@@ -1,4 +1,4 @@
-"""Host names, pages of other sites, and whose request it is."""
+"""Host names, origins and client addresses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def guarded(
     return access.Origins(root_path, hosts, login).refusal(scope)
 
 
-def test_the_visitor_s_address_counts_behind_a_proxy():
+def test_origins_behind_a_proxy():
     page = {"Origin": "https://age.example"}
     assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", **page}) is None
     assert guarded({"Host": "age.example", **page}, root_path="https://age.example/age") is None
     assert guarded({"Host": "127.0.0.1:7860", **page}, root_path="https://age.example/age") is None
-    assert guarded({"Host": "age.example", **page})  # nobody said that name
-    assert guarded({"Host": "age.example", **page}, hosts=None) is None  # on all addresses: a Space
+    assert guarded({"Host": "age.example", **page})  # this host name isn't configured
+    assert guarded({"Host": "age.example", **page}, hosts=None) is None  # any host name is allowed, as on a Space
     assert guarded({"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example", "Origin": "https://other.example"})
-    assert guarded({"Host": "127.0.0.1:7860"}) is None  # a program
+    assert guarded({"Host": "127.0.0.1:7860"}) is None  # a program, which sends no Origin
     several = {"Host": "127.0.0.1:7860", "X-Forwarded-Host": "age.example, inner", **page}
     assert guarded(several, root_path="/age") is None
     for host in ({}, {"Host": ""}, {"Host": "[bad"}):
@@ -37,14 +37,14 @@ def test_addresses_that_parsers_read_differently_are_refused():
     assert guarded({"Host": "127.0.0.1:7860", "Origin": "http://evil.example\\@127.0.0.1"})
 
 
-def test_with_a_login_no_other_site_s_page_sends_anything():
+def test_with_a_login_requests_from_other_sites_are_rejected():
     page = {"Host": "age.example", "Origin": "https://other.example"}
     assert guarded(page, hosts=None) is None  # a public API
     assert guarded(page, hosts=None, login=True)
     assert guarded({**page, "Origin": "https://age.example"}, hosts=None, login=True) is None
 
 
-def test_an_address_is_what_the_nearest_proxy_saw():
+def test_the_client_address_is_the_one_that_the_nearest_proxy_saw():
     def address(client, forwarded):
         return access.client_address({"client": (client, 1), "headers": [(b"x-forwarded-for", forwarded)]})
 

@@ -1,11 +1,11 @@
-"""What is replaced inside of Gradio."""
+"""The Gradio internals that this app replaces."""
 
 from __future__ import annotations
 
 from space.web import gradio_patches
 
 
-def test_only_uploads_of_this_app_are_files_of_its_own(tmp_path, monkeypatch):
+def test_own_file_accepts_only_uploads_to_this_app(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     (tmp_path / "gradio").mkdir()
     mine, other = tmp_path / "gradio" / "a.jpg", tmp_path / "b.jpg"
@@ -19,8 +19,8 @@ def test_only_uploads_of_this_app_are_files_of_its_own(tmp_path, monkeypatch):
         assert gradio_patches._own_file(url) is None, url
 
 
-def test_gradio_still_has_what_is_replaced():
-    """What has no setting is replaced by name: a Gradio that works another way must be looked at anew."""
+def test_the_gradio_internals_are_unchanged():
+    """The app replaces these internals by name. If Gradio changes one of them, review `gradio_patches.py`."""
     import inspect
 
     from gradio import blocks, mcp, queueing, route_utils, routes
