@@ -1,6 +1,6 @@
 // One camera stream, as space/live.py: frames in, tracked and smoothed faces out.
 import {asJson, intervalYears, label} from "./face.js";
-import {Tracker} from "./track.js";
+import {Tracker} from "./tracker.js";
 
 export class LiveStream {
   constructor(analyzer, kit) {

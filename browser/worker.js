@@ -1,8 +1,8 @@
 // The analysis, off the page's thread. Messages: {id, call, values} → {id, answer | error, broken}; {progress} meanwhile.
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
-import {FaceAnalyzer} from "./analyze.js";
-import {YuNet} from "./detect.js";
-import {Estimator} from "./estimate.js";
+import {FaceAnalyzer} from "./analyzer.js";
+import {YuNet} from "./detector.js";
+import {Estimator} from "./estimator.js";
 import {LiveStream} from "./live.js";
 
 const here = new URL(".", import.meta.url);

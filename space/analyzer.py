@@ -124,7 +124,7 @@ class FaceAnalyzer:
         if quarters not in (None, 0, 1, 2, 3):
             raise ValueError(f"quarters must be 0 to 3 or None, not {quarters!r}.")
         found = self._detect_turned(rgb, threshold, side, quarters or 0)
-        if quarters is None and self.detector.name == "yunet" and surest(found) < SURE:
+        if quarters is None and self.detector.has_landmarks and surest(found) < SURE:
             turned = [self._detect_turned(rgb, threshold, side, number) for number in (1, 2, 3)]
             best = max(turned, key=_total)
             found = best if _total(best) > _total(found) + MARGIN else found

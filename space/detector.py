@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -38,13 +39,36 @@ NESTED = 0.65  # share of the smaller box inside a better one, from which it is 
 SMALL = 24  # pixels; a photo in which a face is smaller at MAX_SIDE is searched at twice that
 
 
+class Detector(Protocol):
+    """Finds faces.
+
+    One with landmarks returns them as `Face.landmarks` says, about where YuNet puts them. One without returns squares
+    like those of OpenCV's Haar cascade: the framing of crops depends on it (`tests/space/test_crop.py`).
+    """
+
+    @property
+    def name(self) -> str:
+        """As results name it."""
+
+    @property
+    def note(self) -> str:
+        """Empty, or why another detector than the requested one is used; the first line is for visitors."""
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether faces have landmarks. If so, images without a clear face are also searched rotated."""
+
+    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
+        """Find faces in uint8 [H, W, 3], best first, searched at a longer side of `side` pixels (None: its own)."""
+
+
 class YuNet:
     """Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector", in ONNX Runtime; five landmarks a face.
 
     OpenCV's `FaceDetectorYN` gives the same faces in twice the time.
     """
 
-    name, note = "yunet", ""
+    name, note, has_landmarks = "yunet", "", True
 
     def __init__(self, path: str | Path):
         """Open the ONNX file. Raises ModelError if it isn't YuNet."""
@@ -138,7 +162,7 @@ def decode(
 class Haar:
     """Viola & Jones 2001 with the cascade that comes with OpenCV: frontal faces, no landmarks."""
 
-    name, note = "haar", ""
+    name, note, has_landmarks = "haar", "", False
 
     def __init__(self):
         """Open OpenCV's cascade. Raises ModelError if this OpenCV has none."""
@@ -192,6 +216,11 @@ class Fallback:
         """The detector in use."""
         return self._detector.name
 
+    @property
+    def has_landmarks(self) -> bool:
+        """Of the detector in use."""
+        return self._detector.has_landmarks
+
     def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
         """As `YuNet.detect`."""
         if self.note and time.monotonic() - self._tried > RETRY:
@@ -206,14 +235,8 @@ class Fallback:
             self.note = ""
 
 
-Detector = YuNet | Haar | Fallback
-
-
 def load_detector(source: str | None = None) -> Detector:
-    """A detector: `.name`, `.detect(rgb, threshold, side)` and `.note`.
-
-    The note is empty if the detector is the one asked for. Else its first line is for visitors, and the rest, the
-    reason, for whoever runs the app.
+    """Open a detector.
 
     Args:
         source: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, and Haar while that

@@ -126,6 +126,12 @@ def writer(hub, tmp_path) -> dict:
 
 
 @pytest.fixture
+def reader(hub, tmp_path) -> dict:
+    """The environment of a user without a token on the loopback Hub."""
+    return hub.environment(tmp_path / "reader") | {"HF_HUB_OFFLINE": "0"}
+
+
+@pytest.fixture
 def hub():
     from tests.support.hub_server import Hub
 

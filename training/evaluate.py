@@ -55,7 +55,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
         detector = load_detector(options.detector)
         samples, images = decode(samples, FaceCropper(detector))
         outputs = predict(options.model, images)
-        poses = pose_masks(images, detector) if detector.name == "yunet" else None
+        poses = pose_masks(images, detector) if detector.has_landmarks else None
         metrics = measure(samples, outputs, poses=poses) | {"detector": detector.name}
         print(detector.note or f"Faces detected by {detector.name}.")
     else:

@@ -15,7 +15,7 @@ def test_the_tracker_matches_python_on_recorded_streams(modules):
     recorded = json.loads(tracker_cases.FILE.read_text())
     shown = modules.evaluate(
         """async ([cases, limits]) => {
-          const {Tracker} = await import("./track.js");
+          const {Tracker} = await import("./tracker.js");
           const play = async ({frames, most}) => {
             const tracker = new Tracker(limits), shown = [];
             for (const {seconds, faces} of frames) {
@@ -39,7 +39,7 @@ def test_assignment_costs_match_scipy(modules):
     generator = np.random.default_rng(0)
     tables = [generator.integers(0, 50, shape).tolist() for shape in [(1, 1), (3, 5), (5, 3), (8, 8), (12, 9)] * 10]
     chosen = modules.evaluate(
-        "async (tables) => { const {leastCost} = await import('./track.js'); return tables.map(leastCost); }", tables
+        "async (tables) => { const {leastCost} = await import('./tracker.js'); return tables.map(leastCost); }", tables
     )
     for table, columns in zip(tables, chosen, strict=True):
         pairs = [(row, column) for row, column in enumerate(columns) if column >= 0]

@@ -15,7 +15,7 @@ import yaml
 from gradio_client import Client, handle_file
 
 from space import deploy
-from tests.support import EMBEDDED, EXAMPLES, ROOT
+from tests.support import EMBEDDED, EXAMPLES, ROOT, files_of
 from tests.support.app import assert_clear_error, free_port, python
 
 SPACE = "tester/faces"
@@ -26,7 +26,7 @@ def publish(env, *more, timeout=120):
 
 
 def add_model(hub, name="tester/model", **kwargs) -> str:
-    files = {p.relative_to(EMBEDDED).as_posix(): p.read_bytes() for p in EMBEDDED.rglob("*") if p.is_file()}
+    files = files_of(EMBEDDED)
     return hub.add(name, files, **kwargs).refs["main"]
 
 

@@ -13,6 +13,7 @@ from space.download import ModelError
 from space.face import Face
 from space.photo import read_photo
 from tests.support import EXAMPLES, SHARED, shared
+from tests.support.app import python
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
 
@@ -138,3 +139,25 @@ def test_the_detector_asked_for_is_used_or_refused(tmp_path):
         load_detector(str(tmp_path / "bad.onnx"))
     detector = load_detector("haar")
     assert detector.name == "haar" and detector.note == ""
+
+
+def used(env) -> list[str]:
+    code = "from space.detector import load_detector; d = load_detector(); print(d.name, '|', d.note)"
+    result = python("-c", code, env=env | {"AGE_GENDER_DETECTOR": ""})
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split("|")
+
+
+@pytest.mark.slow
+def test_yunet_comes_from_the_hub_and_is_checked(hub, reader, yunet, tmp_path):
+    name, note = used(reader)
+    assert name.strip() == "haar" and "There is no model opencv/face_detection_yunet" in note
+    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()[:-1] + b"x"})
+    name, note = used(reader)
+    assert name.strip() == "haar" and "SHA-256 differs" in note
+    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
+    for _ in range(2):
+        name, note = used(reader)
+        assert name.strip() == "yunet" and not note.strip()
+        hub.stop()  # the second time from the cache
+    hub.start()

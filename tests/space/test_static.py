@@ -14,7 +14,7 @@ from space import deploy, static
 from space.bundle import MODELS
 from space.detector import THRESHOLD_RANGE
 from space.estimator import open_session
-from tests.support import ROOT
+from tests.support import EMBEDDED, ROOT, files_of
 from tests.support.app import assert_clear_error, python
 
 SPACE = "tester/live"
@@ -107,7 +107,7 @@ def test_no_constant_is_missing(files):
     """What the modules read of `limits` is what the kit has, to the name."""
     kit = json.loads(files["kit.json"])
     elsewhere = {"detector": {"threshold"}}  # read by the page
-    for part, module in (("detector", "detect.js"), ("tracker", "track.js"), ("analyzer", "analyze.js")):
+    for part, module in (("detector", "detector.js"), ("tracker", "tracker.js"), ("analyzer", "analyzer.js")):
         script = (ROOT / "browser" / module).read_text()
         groups = re.findall(r"\{([a-z_, ]+)\}(?: = this\.limits|\) \{\n  const (?:kept|pairs))", script)
         names = {name for group in groups for name in group.split(", ")}
@@ -123,9 +123,7 @@ def test_no_constant_is_missing(files):
 def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, yunet, monkeypatch):
     if not shutil.which("npm"):
         pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
-    folder = MODELS / "compact"
-    content = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    hub.add("tester/model", content)
+    hub.add("tester/model", files_of(EMBEDDED))
     env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
     env |= {"AGE_GENDER_DETECTOR": str(yunet)}
     done = python("-m", "space.deploy", "--static", "--space", SPACE, "--model", "tester/model", env=env)

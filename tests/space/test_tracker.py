@@ -154,6 +154,6 @@ def test_the_weighted_median_is_numpy_s_of_repeated_values():
 
 
 def test_recorded_streams_are_shown_as_before():
-    """The same file of inputs and answers as for browser/track.js."""
+    """The same file of inputs and answers as for browser/tracker.js."""
     for case in json.loads(tracker_cases.FILE.read_text()):
         tracker_cases.assert_alike(tracker_cases.record(case["frames"]), case)

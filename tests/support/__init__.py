@@ -37,3 +37,8 @@ def shared(path: str) -> Path:
     if not (SHARED / path).exists():
         pytest.skip(f"needs ../shared/{path}, which is not on this machine")
     return SHARED / path
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, by their path in it."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -1,4 +1,4 @@
-"""Recorded streams and what the tracker shows of them, for space/tracker.py and browser/track.js alike.
+"""Recorded streams and what the tracker shows of them, for space/tracker.py and browser/tracker.js alike.
 
 python -m tests.support.tracker_cases rewrites tracker_cases.json, after a deliberate change of the tracker.
 """

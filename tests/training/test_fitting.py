@@ -1,8 +1,6 @@
-"""Losses, augmentation, batches and optimizers."""
+"""Batches, sampling and optimizers."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 import pytest
@@ -10,8 +8,6 @@ import pytest
 from training.data.samples import Samples
 from training.fitting.batches import Batches, Faces
 from training.fitting.optimizers import build_optimizer
-from training.model import losses
-from training.model.augment import STRENGTHS
 
 
 def faces(count: int, first: int = 0) -> Faces:
@@ -19,61 +15,6 @@ def faces(count: int, first: int = 0) -> Faces:
     images = np.arange(first, first + count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
     ages = np.arange(first, first + count, dtype=np.float32)
     return Faces(images, np.stack([ages, ages], 1), (ages % 2).astype(np.float32))
-
-
-def test_losses_are_right_on_examples_by_hand():
-    from training.model.losses import LabelDistribution, RangeError
-
-    probabilities = np.zeros((2, 102), np.float32)
-    probabilities[:, 30], probabilities[:, 50] = 0.75, 0.25
-    ranges = np.array([[30, 39], [50, 59]], np.float32)
-    within = np.asarray(LabelDistribution(reduction=None)(ranges, probabilities))
-    np.testing.assert_allclose(within, [-np.log(0.75), -np.log(0.25)], atol=1e-4)
-    known = LabelDistribution(reduction=None)
-    close, far = np.zeros((2, 1, 102), np.float32)
-    close[0, 40], far[0, 80] = 1, 1
-    label = np.array([[41, 41]], np.float32)
-    assert float(known(label, close)[0]) < float(known(label, far)[0])
-    years = np.asarray(RangeError(reduction=None)(np.array([[30, 39], [30, 39], [5, 5]]), np.array([41.0, 33.0, 2.0])))
-    np.testing.assert_allclose(years, [2, 0, 3])
-
-
-@pytest.mark.parametrize(
-    "name",
-    "shift scale rotation brightness contrast saturation gray color blur jpeg sharpness gamma grain erase".split(),
-)
-def test_each_kind_of_augmentation_changes_faces_by_itself(name):
-    """With one field above 0 pictures differ from those of a plain flip; with none they don't."""
-    from training.model.augment import Augment, Strength
-
-    fields = dict.fromkeys([field.name for field in dataclasses.fields(Strength)], 0.0)
-    sizes = {"rotation": 20.0, "grain": 20.0, "gray": 1.0, "blur": 1.0, "jpeg": 1.0, "erase": 1.0}
-    generator = np.random.default_rng(0)
-    face = generator.integers(0, 256, (1, 25, 25, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8).repeat(4, 0)
-    flips = {face[0].tobytes(), face[0, :, ::-1].tobytes()}
-
-    def changed(**values) -> int:
-        made = np.asarray(Augment(Strength(**fields | values), seed=1)(face, training=True))
-        return sum(picture.tobytes() not in flips for picture in made)
-
-    assert changed() == 0 and changed(**{name: sizes.get(name, 0.3)}) >= 3
-
-
-def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():
-    from training.model.augment import Augment, _compressed
-
-    chip = np.linspace(0, 255, 200 * 200 * 3).reshape(1, 200, 200, 3).astype(np.uint8).repeat(24, 0)
-    layer = Augment(STRENGTHS["strong"], seed=3)
-    np.testing.assert_array_equal(np.asarray(layer(chip)), chip)
-    varied = np.asarray(layer(chip, training=True))
-    assert varied.dtype == np.uint8 and varied.shape == chip.shape
-    assert len({picture.tobytes() for picture in varied}) == 24
-    noise = np.random.default_rng(0).uniform(0, 255, (1, 200, 200, 3)).astype(np.float32)
-    lost = [
-        float(np.abs(np.asarray(_compressed(noise, np.full((1, 1, 1, 1), s, np.float32))) - noise).mean())
-        for s in (0, 1, 3)
-    ]
-    assert lost[0] < 0.1 < 3 < lost[1] < lost[2]
 
 
 def test_layers_take_steps_of_their_own_size():
@@ -126,15 +67,3 @@ def test_rare_groups_are_sampled_more_often():
     )
     share = np.mean([np.mean(drawn[i][1]["age"][:, 0] == 1.0) for i in range(20)])
     assert share == pytest.approx(200 / 1800, rel=0.1)
-
-
-def test_the_losses_count_labels_and_teachers_by_their_weights():
-    uniform = np.full((1, 102), 1 / 102, "float32")
-    uniform[0, 30] = 0.5
-    label, teacher = np.array([[30.0, 30.0]]), np.eye(102, dtype="float32")[[60]]
-    alone = float(losses.LabelDistribution()(label, uniform))
-    both = float(losses.LabelDistribution(teacher_weight=0.25)(label, np.hstack([uniform, teacher])))
-    assert both == pytest.approx(0.75 * alone + 0.25 * np.log(102), rel=1e-3)
-    female = np.array([[0.9, 0.5]], "float32")
-    loss = float(losses.GenderCrossEntropy(teacher_weight=0.5)(np.array([1.0]), female))
-    assert loss == pytest.approx(-(0.75 * np.log(0.9) + 0.25 * np.log(0.1)), rel=1e-4)

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 
 from space.bundle import CARD
 from space.download import sha256_of
-from tests.support import EMBEDDED, EXAMPLES
+from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
 
 pytestmark = pytest.mark.slow
@@ -26,10 +26,6 @@ NAME = "tester/age-gender-compact"
 
 def push(folder, env, *more, timeout=120):
     return python("-m", "training.push", folder, *more, env=env, timeout=timeout)
-
-
-def files_of(folder) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def rewrite(folder, name: str, content: bytes) -> None:
@@ -249,131 +245,6 @@ def test_a_fault_on_this_side_is_not_blamed_on_the_network():
 
     assert "before it reached the Hub: KeyError" in str(to_hub_error(KeyError("faces"), NAME))
     assert "can't be reached" in str(to_hub_error(ConnectionError("refused"), NAME))
-
-
-# Pull
-
-
-def opened(model: str, env, timeout=60):
-    """What `open_bundle` makes of a model, in a process of its own: source, revision, files there."""
-    code = (
-        "import sys, json, time; from space.bundle import open_bundle, ModelError\n"
-        "start = time.monotonic()\n"
-        f"try: b = open_bundle({model!r})\n"
-        "except ModelError as e: print(json.dumps({'error': str(e), 'seconds': time.monotonic()-start})), sys.exit()\n"
-        "print(json.dumps({'source': b.source, 'revision': b.revision, 'files': sorted(p.name for p in "
-        "b.folder.iterdir()), 'mae': b.card['metrics']['age_mae']['value'], 'seconds': time.monotonic() - start}))"
-    )
-    result = python("-c", code, env=env, timeout=timeout)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-@pytest.fixture
-def published(hub, bundle):
-    """The bundle as a repository; returns its first commit."""
-    repo = hub.add("me/model", files_of(bundle))
-    return repo.refs["main"]
-
-
-@pytest.fixture
-def reader(hub, tmp_path):
-    return hub.environment(tmp_path / "reader") | {"HF_HUB_OFFLINE": "0"}
-
-
-def test_only_what_serving_needs_is_fetched_and_the_revision_known(hub, published, reader):
-    hub.repos["model", "me/model"].refs["v1"] = published
-    for model in ("me/model", "me/model@v1", f"me/model@{published}"):
-        found = opened(model, reader)
-        assert found["source"] == "me/model" and found["revision"] == published
-    assert found["files"] == ["age_gender.json", "model.int8.onnx"]
-    gets = [r for r in hub.requests if r.startswith("GET") and "/resolve/" in r]
-    assert len(gets) == 2  # and only once
-
-
-def test_without_the_network_the_cache_answers(hub, published, reader):
-    opened("me/model", reader)
-    hub.stop()
-    for model in ("me/model", f"me/model@{published}"):
-        found = opened(model, reader)
-        assert found["revision"] == published and found["seconds"] < 10
-    missing = opened("me/other", reader)
-    assert "cannot be downloaded" in missing["error"] and missing["seconds"] < 10
-    uncached = opened(f"me/model@{'0' * 40}", reader)
-    assert "cannot be downloaded" in uncached["error"] and uncached["seconds"] < 10
-
-
-@pytest.mark.parametrize("fault", [{"hang": 30}, {"status": 500}, {"status": 429}, {"drop": True}])
-@pytest.mark.parametrize("pattern", ["GET /api/models", "(HEAD|GET) /me/model/resolve"])
-def test_a_hub_in_trouble_costs_ten_seconds_at_most(hub, published, reader, pattern, fault):
-    hub.fail(pattern, **fault)
-    found = opened("me/model", reader)
-    assert "cannot be downloaded" in found["error"], found
-    assert found["seconds"] < 10
-
-
-@pytest.mark.parametrize("fault", [{"truncate": 1000, "times": 1}, {"truncate": 1000}])
-def test_a_truncated_download_is_no_model(hub, published, reader, fault):
-    hub.fail("GET .*model.int8.onnx", **fault)
-    found = opened("me/model", reader)
-    assert ("error" in found) == ("times" not in fault), found
-    hub.faults.clear()
-    assert opened("me/model", reader)["revision"] == published
-
-
-def test_a_damaged_download_is_refused(hub, published, reader):
-    hub.fail("GET .*model.int8.onnx", damage=True)
-    assert "damaged" in opened("me/model", reader)["error"]
-    hub.faults.clear()
-    assert opened("me/model", reader)["revision"] == published  # and fetched anew as soon as it is whole
-
-
-@pytest.mark.parametrize(
-    ("model", "make", "words"),
-    [
-        ("me/nothing", lambda hub: None, "There is no model me/nothing"),
-        ("me/model@v9", lambda hub: None, "has no revision v9"),
-        ("me/gated", lambda hub: hub.add("me/gated", {"a": b""}, gated=True), "gated"),
-        ("me/private", lambda hub: hub.add("me/private", {"a": b""}, private=True), "private"),
-        ("me/other", lambda hub: hub.add("me/other", {"config.json": b"{}"}), "has no file age_gender.json"),
-        ("me/json", lambda hub: hub.add("me/json", {CARD: b"[1]"}), "not the card"),
-        ("me/newer", lambda hub: hub.add("me/newer", {CARD: b'{"format": 9, "serve": "m", "files": {}}'}), "update"),
-        (
-            "me/half",
-            lambda hub: hub.add("me/half", {CARD: (EMBEDDED / CARD).read_bytes()}),
-            "model.int8.onnx",
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_hub_model_is_told(hub, published, reader, model, make, words):
-    make(hub)
-    assert words in opened(model, reader)["error"]
-
-
-def test_the_app_stops_rather_than_serve_another_model(hub, reader):
-    result = python("app.py", "--model", "me/nothing", "--detector", "haar", env=reader)
-    assert_clear_error(result, "There is no model me/nothing")
-
-
-def detector(env) -> list[str]:
-    code = "from space.detector import load_detector; d = load_detector(); print(d.name, '|', d.note)"
-    result = python("-c", code, env=env | {"AGE_GENDER_DETECTOR": ""})
-    assert result.returncode == 0, result.stderr
-    return result.stdout.split("|")
-
-
-def test_yunet_comes_from_the_hub_and_is_checked(hub, reader, yunet, tmp_path):
-    name, note = detector(reader)
-    assert name.strip() == "haar" and "There is no model opencv/face_detection_yunet" in note
-    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()[:-1] + b"x"})
-    name, note = detector(reader)
-    assert name.strip() == "haar" and "SHA-256 differs" in note
-    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
-    for _ in range(2):
-        name, note = detector(reader)
-        assert name.strip() == "yunet" and not note.strip()
-        hub.stop()  # the second time from the cache
-    hub.start()
 
 
 # All of it

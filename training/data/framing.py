@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from space.crop import TEMPLATE_FILE, Template, crop, crop_matrix, load_template
-from space.detector import FILE, Haar, YuNet, load_detector, yunet_file
+from space.detector import FILE, Detector, Haar, YuNet, load_detector, yunet_file
 from space.download import ModelError
 from space.face import Face
 from training.data.decode import decode
@@ -41,7 +41,7 @@ def require_yunet(source: str | None) -> YuNet:
         detector = load_detector(source) if source else YuNet(yunet_file())
     except ModelError as error:
         raise ModelError(f"This command needs the face detector YuNet. {error}\n{OFFLINE_HINT}") from error
-    if not isinstance(detector, YuNet):
+    if not isinstance(detector, YuNet):  # the same crops for everyone who repeats a run
         raise ModelError(f"Haar isn't supported here: omit --detector, or set it to the path of {FILE}.")
     return detector
 
@@ -49,7 +49,7 @@ def require_yunet(source: str | None) -> YuNet:
 class FaceCropper:
     """Crops the face nearest to the center of a photo, as the app does with every face; for `data.decode`."""
 
-    def __init__(self, detector: YuNet | Haar):
+    def __init__(self, detector: Detector):
         self.detector, self.template = detector, load_template()
         self.name = f"{detector.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
 

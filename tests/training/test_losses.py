@@ -1,0 +1,37 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.model import losses
+
+
+def test_losses_are_right_on_examples_by_hand():
+    probabilities = np.zeros((2, 102), np.float32)
+    probabilities[:, 30], probabilities[:, 50] = 0.75, 0.25
+    ranges = np.array([[30, 39], [50, 59]], np.float32)
+    within = np.asarray(losses.LabelDistribution(reduction=None)(ranges, probabilities))
+    np.testing.assert_allclose(within, [-np.log(0.75), -np.log(0.25)], atol=1e-4)
+    known = losses.LabelDistribution(reduction=None)
+    close, far = np.zeros((2, 1, 102), np.float32)
+    close[0, 40], far[0, 80] = 1, 1
+    label = np.array([[41, 41]], np.float32)
+    assert float(known(label, close)[0]) < float(known(label, far)[0])
+    years = np.asarray(
+        losses.RangeError(reduction=None)(np.array([[30, 39], [30, 39], [5, 5]]), np.array([41.0, 33.0, 2.0]))
+    )
+    np.testing.assert_allclose(years, [2, 0, 3])
+
+
+def test_the_losses_count_labels_and_teachers_by_their_weights():
+    uniform = np.full((1, 102), 1 / 102, "float32")
+    uniform[0, 30] = 0.5
+    label, teacher = np.array([[30.0, 30.0]]), np.eye(102, dtype="float32")[[60]]
+    alone = float(losses.LabelDistribution()(label, uniform))
+    both = float(losses.LabelDistribution(teacher_weight=0.25)(label, np.hstack([uniform, teacher])))
+    assert both == pytest.approx(0.75 * alone + 0.25 * np.log(102), rel=1e-3)
+    female = np.array([[0.9, 0.5]], "float32")
+    loss = float(losses.GenderCrossEntropy(teacher_weight=0.5)(np.array([1.0]), female))
+    assert loss == pytest.approx(-(0.75 * np.log(0.9) + 0.25 * np.log(0.1)), rel=1e-4)
