@@ -100,7 +100,7 @@ def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator
 
 
 def crops_from_scenes(detector, chips: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
-    """Chips as the app would cut them out of their scenes, uint8 [M, 200, 200, 3], and which were found, bool [N]."""
+    """The crops that the app makes of chips in their scenes, uint8 [M, 200, 200, 3], and which were found, bool [N]."""
     generator, template = np.random.default_rng(0), load_template()
     cut, found = [], np.zeros(len(chips), bool)
     for i, chip in enumerate(chips):
