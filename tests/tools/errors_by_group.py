@@ -1,0 +1,78 @@
+"""For whom networks err: validation figures by group, as Markdown.
+
+    python -m tests.tools.errors_by_group MODEL.onnx [MODEL.onnx …] --detector YUNET.onnx
+
+Columns: on UTKFace, age MAE, CS@5, gender, mean error for women of 30 to 69 and for people of 13 to 19; on FairFace,
+age band, gender, gender of the race with the lowest accuracy, of people under 20 and of turned adults. The last column
+is the mean change of UTKFace ages, in years, when the crops are blurred with a sigma of 2 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from space.estimator import Estimator
+from tests.support import SHARED
+from training.data.decode import decode
+from training.data.framing import FaceCropper, require_yunet
+from training.data.load import load_samples
+from training.data.samples import Samples
+from training.evaluation.metrics import pose_masks
+
+BLURRED = 3  # every third face
+
+
+def figures(estimator: Estimator, chips: tuple, photos: tuple, turned: np.ndarray) -> list[float]:
+    """The columns for one network; `chips` and `photos`: samples and uint8 [N, 200, 200, 3]."""
+    (samples, images), (people, crops) = chips, photos
+    found, there = estimator.predict(images), estimator.predict(crops)
+    error = found["age"] - samples.age
+    women = (samples.gender == 1) & (samples.age >= 30) & (samples.age < 70)
+    teenagers = (samples.age >= 13) & (samples.age < 20)
+    years, (first, last) = np.floor(there["age"] + 0.5), people.age_range.T
+    right = _right(there, people)
+    by_race = [right[people.race == race].mean() for race in np.unique(people.race)]
+    blurred = np.stack([cv2.GaussianBlur(image, (0, 0), 2) for image in images[::BLURRED]])
+    moved = np.abs(estimator.predict(blurred)["age"] - found["age"][::BLURRED])
+    shares = [np.abs(error) <= 5, _right(found, samples)]
+    photo_shares = [(first <= years) & (years <= last), right]
+    return [
+        np.abs(error).mean(), *(100 * share.mean() for share in shares), error[women].mean(), error[teenagers].mean(),
+        *(100 * share.mean() for share in photo_shares), 100 * min(by_race), 100 * right[first < 20].mean(),
+        100 * right[turned & (first >= 20)].mean(), moved.mean(),
+    ]  # fmt: skip
+
+
+def _right(outputs: dict[str, np.ndarray], samples: Samples) -> np.ndarray:
+    return (outputs["p_female"] >= 0.5) == (samples.gender == 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--detector")
+    parser.add_argument("--dataset", default=str(SHARED / "data" / "UTKFace-Cropped"))
+    parser.add_argument("--photos", default=str(SHARED / "data" / "FairFace"))
+    options = parser.parse_args()
+    yunet = require_yunet(options.detector)
+    samples, images = decode(load_samples(options.dataset, split="validation")[0])
+    people, crops = decode(load_samples(options.photos, split="validation")[0], FaceCropper(yunet))
+    images, crops = np.asarray(images), np.asarray(crops)
+    turned = pose_masks(crops, yunet)["turned"]
+    heads = "MAE|CS@5|gender|women 30-69|13-19|band|gender|lowest race|under 20|turned|blur".split("|")
+    print(f"| network | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 1)}")
+    digits = (3, 1, 1, 2, 2, 1, 1, 1, 1, 1, 2)
+    for path in options.models:
+        values = figures(Estimator(path), (samples, images), (people, crops), turned)
+        cells = [f"{value:.{n}f}" for value, n in zip(values, digits, strict=True)]
+        print(f"| {path} | {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
