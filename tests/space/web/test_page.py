@@ -266,6 +266,7 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     page.locator("#annotate input").check()
     page.locator("#batch-start").click()
     page.locator("#batch-status").get_by_text("4 faces in 5 images,").wait_for(timeout=60_000)
+    page.locator("#batch-table tbody tr").nth(4).wait_for(timeout=20_000)  # Gradio shows the status a moment before
     assert page.locator("#batch-table tbody tr").count() == 5 and page.locator("#batch-table img").count() == 4
     text = page.locator("#batch-table").inner_text()
     assert all(name in text for name in names) and "readable image" in text
