@@ -11,6 +11,6 @@ slow:
 	$(python) -m pytest -m slow
 
 browser:
-	$(python) -m pytest -m browser
+	$(python) -m pytest -m browser -n 0
 
 all: style test slow browser
