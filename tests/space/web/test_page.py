@@ -224,7 +224,7 @@ def test_the_example_video(page):
 
 
 def test_a_visitor_cancels_a_video(app, page, tmp_path):
-    long = write_video(tmp_path / "long.mp4", moving(600, size=(320, 240), side=100))
+    long = write_video(tmp_path / "long.mp4", moving(2400, size=(320, 240), side=100))  # ten seconds of work and more
     page.get_by_role("tab", name="Video").click()
     page.set_input_files("#video input[type=file]", str(long))
     page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=30_000)
