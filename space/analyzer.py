@@ -97,7 +97,7 @@ class FaceAnalyzer:
         """
         pixels, reduction = _pixels(rgb)
         faces = self.estimate(pixels, self.detect(pixels, threshold=threshold))
-        return [face.scaled(reduction) for face in faces] if reduction > 1 else faces
+        return [face.scaled(reduction) for face in faces]
 
     def detect(
         self,
@@ -110,13 +110,12 @@ class FaceAnalyzer:
         """Every face of an image without age and gender, largest first; as `analyze`.
 
         Args:
-            rgb: uint8 [H, W, 3] in RGB order.
-            threshold: as for `analyze`.
+            rgb, threshold: as for `analyze`.
             side: as for `YuNet.detect`.
             quarters: by how many quarters to turn the image, as `np.rot90`. None: as it is, and if YuNet is sure of no
                 face, turned by 90°, 180° and 270° too, see `Face.rotation`.
         """
-        rgb = np.asarray(rgb)
+        rgb, reduction = _pixels(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(f"An image must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
         if not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
@@ -128,7 +127,7 @@ class FaceAnalyzer:
             turned = [self._detect_turned(rgb, threshold, side, number) for number in (1, 2, 3)]
             best = max(turned, key=_total)
             found = best if _total(best) > _total(found) + MARGIN else found
-        return sorted(found, key=lambda face: -face.area)
+        return [face.scaled(reduction) for face in sorted(found, key=lambda face: -face.area)]
 
     def _detect_turned(self, rgb: np.ndarray, threshold: float, side: int | None, quarters: int) -> list[Face]:
         faces = self.detector.detect(np.ascontiguousarray(np.rot90(rgb, quarters)), threshold, side)

@@ -54,7 +54,8 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         raise ModelError(f"{repo} has no revision {revision}: check its branches, tags and commits.") from None
     except hub.RepositoryNotFoundError:
         raise ModelError(
-            f"There is no model {repo} on the Hub, or it is private: check the name, or log in with `hf auth login`."
+            f"The model {repo} doesn't exist on the Hub, or it is private: check the name, or log in with "
+            "`hf auth login`."
         ) from None
     except hub.EntryNotFoundError as error:
         if not isinstance(error, hub.LocalEntryNotFoundError):

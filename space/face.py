@@ -56,6 +56,8 @@ class Face:
 
     def scaled(self, factor: float) -> Face:
         """The same face in an image that is resized by `factor`."""
+        if factor == 1:
+            return self
         # Landmarks refer to pixel centers, box corners to pixel edges.
         points = None if self.landmarks is None else ((self.landmarks + 0.5) * factor - 0.5).astype(np.float32)
         x, y, width, height = (value * factor for value in self.box)

@@ -126,7 +126,7 @@ def test_refusals_are_explained(hub, writer, pattern, status, words):
 
 
 def test_a_missing_model_or_token_stops_before_anything_is_made(hub, writer):
-    assert_clear_error(publish(writer, "--model", "tester/gone"), "There is no model tester/gone")
+    assert_clear_error(publish(writer, "--model", "tester/gone"), "The model tester/gone doesn't exist")
     assert_clear_error(publish(writer | {"HF_TOKEN": "hf_reader"}), "is read-only")
     assert not hub.repos
 

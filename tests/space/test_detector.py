@@ -151,7 +151,7 @@ def used(env) -> list[str]:
 @pytest.mark.slow
 def test_yunet_comes_from_the_hub_and_is_checked(hub, reader, yunet, tmp_path):
     name, note = used(reader)
-    assert name.strip() == "haar" and "There is no model opencv/face_detection_yunet" in note
+    assert name.strip() == "haar" and "The model opencv/face_detection_yunet doesn't exist" in note
     hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()[:-1] + b"x"})
     name, note = used(reader)
     assert name.strip() == "haar" and "SHA-256 differs" in note

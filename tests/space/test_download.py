@@ -85,7 +85,7 @@ def test_a_damaged_download_is_refused(hub, published, reader):
 @pytest.mark.parametrize(
     ("model", "make", "words"),
     [
-        ("me/nothing", lambda hub: None, "There is no model me/nothing"),
+        ("me/nothing", lambda hub: None, "The model me/nothing doesn't exist"),
         ("me/model@v9", lambda hub: None, "has no revision v9"),
         ("me/gated", lambda hub: hub.add("me/gated", {"a": b""}, gated=True), "gated"),
         ("me/private", lambda hub: hub.add("me/private", {"a": b""}, private=True), "private"),
@@ -106,4 +106,4 @@ def test_what_is_wrong_with_a_hub_model_is_told(hub, published, reader, model, m
 
 def test_the_app_stops_rather_than_serve_another_model(hub, reader):
     result = python("app.py", "--model", "me/nothing", "--detector", "haar", env=reader)
-    assert_clear_error(result, "There is no model me/nothing")
+    assert_clear_error(result, "The model me/nothing doesn't exist")

@@ -21,8 +21,7 @@ from tests.support import SHARED
 from training.data.decode import decode
 from training.data.framing import FaceCropper, require_yunet
 from training.data.load import load_samples
-from training.data.samples import Samples
-from training.evaluation.metrics import pose_masks
+from training.evaluation.metrics import per_face, pose_masks
 
 BLURRED = 3  # every third face
 
@@ -30,26 +29,20 @@ BLURRED = 3  # every third face
 def figures(estimator: Estimator, chips: tuple, photos: tuple, turned: np.ndarray) -> list[float]:
     """The columns for one network; `chips` and `photos`: samples and uint8 [N, 200, 200, 3]."""
     (samples, images), (people, crops) = chips, photos
-    found, there = estimator.predict(images), estimator.predict(crops)
-    error = found["age"] - samples.age
+    found = estimator.predict(images)
+    faces, there = per_face(samples, found), per_face(people, estimator.predict(crops))
     women = (samples.gender == 1) & (samples.age >= 30) & (samples.age < 70)
     teenagers = (samples.age >= 13) & (samples.age < 20)
-    years, (first, last) = np.floor(there["age"] + 0.5), people.age_range.T
-    right = _right(there, people)
-    by_race = [right[people.race == race].mean() for race in np.unique(people.race)]
+    right, youngest = there["gender_accuracy"], people.age_range[:, 0]
     blurred = np.stack([cv2.GaussianBlur(image, (0, 0), 2) for image in images[::BLURRED]])
     moved = np.abs(estimator.predict(blurred)["age"] - found["age"][::BLURRED])
-    shares = [np.abs(error) <= 5, _right(found, samples)]
-    photo_shares = [(first <= years) & (years <= last), right]
     return [
-        np.abs(error).mean(), *(100 * share.mean() for share in shares), error[women].mean(), error[teenagers].mean(),
-        *(100 * share.mean() for share in photo_shares), 100 * min(by_race), 100 * right[first < 20].mean(),
-        100 * right[turned & (first >= 20)].mean(), moved.mean(),
+        faces["age_mae"].mean(), 100 * faces["cs5"].mean(), 100 * faces["gender_accuracy"].mean(),
+        faces["age_bias"][women].mean(), faces["age_bias"][teenagers].mean(),
+        100 * there["age_band"].mean(), 100 * right.mean(),
+        100 * min(right[people.race == race].mean() for race in np.unique(people.race)),
+        100 * right[youngest < 20].mean(), 100 * right[turned & (youngest >= 20)].mean(), moved.mean(),
     ]  # fmt: skip
-
-
-def _right(outputs: dict[str, np.ndarray], samples: Samples) -> np.ndarray:
-    return (outputs["p_female"] >= 0.5) == (samples.gender == 1)
 
 
 def main() -> int:
