@@ -13,7 +13,7 @@ from space.batch.analyze import analyze_pictures
 from space.batch.pictures import Picture
 from space.bundle import CARD
 from space.face import Face
-from space.photo import PhotoError, read_photo
+from space.photo import PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, shared
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
@@ -54,9 +54,10 @@ def test_turned_group_photos_give_the_same_answers(yunet):
 
 def test_boxes_of_a_very_large_jpeg_are_in_full_size_pixels(analyzer, tmp_path):
     with Image.open(EXAMPLES / "group.jpg") as group:
-        factor = 9600 / group.width
-        large = group.convert("RGB").resize((9600, round(group.height * factor)))
-    large.save(tmp_path / "large.jpg", quality=80)  # read at half its size
+        factor = 16_000 / group.width
+        large = group.convert("RGB").resize((16_000, round(group.height * factor)))
+    large.save(tmp_path / "large.jpg", quality=80)
+    assert open_photo(tmp_path / "large.jpg").reduction == 2
     expected = analyzer.analyze(EXAMPLES / "group.jpg")
     detected = analyzer.detect(tmp_path / "large.jpg")
     (row,) = analyze_pictures(analyzer, [Picture("large.jpg", (tmp_path / "large.jpg").read_bytes)])
