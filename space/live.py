@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from space.analyzer import FaceAnalyzer
 from space.annotate import label
 from space.detector import THRESHOLD
 from space.face import interval_years
-from space.photo import read_photo
 from space.tracker import Tracker
 
 SIDE = 320  # pixels, longer side at which a frame is searched: faces from about 20 pixels of 640
 MAX_ESTIMATES_PER_FRAME = 4  # faces a frame that get a new answer; in a crowd they take turns
-MAX_PIXELS = 1920 * 1080  # of a frame
 
 
 class LiveStream:
@@ -24,22 +24,18 @@ class LiveStream:
         self._tracker = Tracker()
         self.threshold = THRESHOLD  # the detector's score from which something counts as a face
 
-    def answer(self, frame: bytes, seconds: float) -> dict:
+    def answer(self, rgb: np.ndarray, seconds: float) -> dict:
         """The people in a frame.
 
         Args:
-            frame: a JPEG or WebP file.
+            rgb: uint8 [H, W, 3].
             seconds: when it arrived, on any clock.
 
         Returns:
             For JSON: width, height (pixels of the frame), ms (time it took), faces: each with id, box [x, y, width,
             height], label, interval (text) and what `Face.as_dict` has, smoothed over frames.
-
-        Raises:
-            PhotoError: the frame isn't a readable image, or is too large.
         """
         started = time.perf_counter()
-        rgb = read_photo(frame, most_pixels=MAX_PIXELS)
         analyzer = self._analyzer
         faces = self._tracker.update(
             analyzer.detect(rgb, threshold=self.threshold, side=SIDE, quarters=0),

@@ -22,18 +22,14 @@ except ImportError:  # no wheel on this platform
     pillow_heif = None
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
-MAX_REDUCED = 256_000_000  # for single-scan JPEGs, which are decoded at 1/2, 1/4 or 1/8 of their size
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
 MAX_SCANS = 100  # of a JPEG
 MAX_REPAIRED = 100_000_000  # bytes of the pixels of a damaged PNG
 MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG
-# Named, so that no visitor's file starts a decoder nobody needs: Pillow hands PostScript to Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM") + (
-    ("HEIF",) if pillow_heif else ()
-)  # JPEG: MPO too
-# Pillow passes on the whole strip buffer even when the codec fills only part of it. JPEG and CCITT strips may end early
-# without an error, and the rest is then memory of an earlier request. These codecs fail instead.
-TIFF_COMPRESSIONS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "lzma")
+_TIFF_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate, PackBits, Deflate, LZMA, Zstandard
+_RAW_TAGS = (330, 50706)  # SubIFDs, DNGVersion: the first image of a raw camera file is its thumbnail
+_NO_RAW = "Raw camera files (DNG, NEF, CR2, ARW and others) aren't supported. Export the photo as JPEG."
+_RAW_SIGNATURES = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, outside of entropy-coded data
@@ -44,6 +40,26 @@ _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 class PhotoError(ValueError):
     """The file can't be used as a photo; the message is for the person who sent it."""
+
+
+class PhotoMemoryError(PhotoError):
+    """The image needs more memory than is available."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which image files are decoded."""
+
+    formats: tuple[str, ...]  # Pillow's names; named, because Pillow hands PostScript to Ghostscript
+    pixels: int  # largest image to decode
+    reduced: int  # largest single-scan JPEG, in pixels of the file: it is decoded at 1/2, 1/4 or 1/8 of its size
+    result: int  # largest image to return: larger ones are reduced by 2, 4 or 8
+
+
+UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF") + (("HEIF",) if pillow_heif else ())  # JPEG: MPO too
+OWN_FILES = Limits((*UPLOAD_FORMATS, "TIFF", "PPM"), MAX_PIXELS, 256_000_000, MAX_PIXELS)
+UPLOADS = Limits(UPLOAD_FORMATS, 50_000_000, 256_000_000, 25_000_000)
+FRAMES = Limits(("JPEG",), 1920 * 1088, 0, 1920 * 1088)  # of a live stream; encoders round 1080 up to a multiple of 16
 
 
 @dataclass(frozen=True)
@@ -60,12 +76,12 @@ class Photo:
         return round(self.size[0] / self.rgb.shape[1])
 
 
-def read_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_photo(source: str | Path | bytes) -> np.ndarray:
     """Decode an image file at full size; as `open_photo`, but returns only the pixels, uint8 [H, W, 3] RGB."""
-    return open_photo(source, most_pixels=most_pixels, most_reduced=0).rgb
+    return open_photo(source, replace(OWN_FILES, reduced=0)).rgb
 
 
-def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS, most_reduced: int = MAX_REDUCED) -> Photo:
+def open_photo(source: str | Path | bytes, limits: Limits = OWN_FILES) -> Photo:
     """Decode an image file: EXIF orientation and color profile applied, transparency on white, 8 bits per channel.
 
     What a file is, its content says, not its name. Of an animation the first image is read, of a motion photo the
@@ -73,12 +89,11 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS, mos
 
     Args:
         source: the path of a file, or a file's content.
-        most_pixels: largest image to decode at full size. Larger JPEGs are reduced, other larger images rejected.
-        most_reduced: largest JPEG to decode at a reduced size, in pixels of the file. Progressive JPEGs are rejected
-            instead, because decoding them needs memory for all their pixels.
+        limits: what is decoded. Progressive JPEGs above `limits.pixels` are rejected, because decoding them needs
+            memory for all their pixels.
 
     Raises:
-        PhotoError: the file isn't in one of FORMATS, is damaged, or exceeds these limits or MAX_SIDE.
+        PhotoError: the file isn't in one of the formats, is damaged, or exceeds these limits or MAX_SIDE.
     """
     try:
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -90,29 +105,37 @@ def open_photo(source: str | Path | bytes, *, most_pixels: int = MAX_PIXELS, mos
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata nobody reads, and sizes that are checked here
             try:
-                return _decode(content, most_pixels, most_reduced)
+                return _decode(content, limits)
             except (PhotoError, Image.DecompressionBombError, MemoryError):
                 raise
             except Exception:
-                repaired, incomplete = _repaired(content, most_pixels)
+                repaired, incomplete = _repaired(content, limits.pixels)
                 if repaired is None:
                     raise
-                return replace(_decode(repaired, most_pixels, most_reduced), incomplete=incomplete)
+                return replace(_decode(repaired, limits), incomplete=incomplete)
     except Image.DecompressionBombError:
         raise PhotoError(
-            f"The image is too large: the limit is {most_pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels per "
+            f"The image is too large: the limit is {limits.pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels per "
             "side. Resize it and try again."
         ) from None
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
-        if pillow_heif is None and is_heif(content):
-            raise PhotoError("HEIC images aren't supported on this machine. Export the image as JPEG.") from None
-        raise PhotoError("This file isn't a readable image. Use JPEG, PNG, WebP or HEIC.") from None
+        raise PhotoError(_why_unidentified(content)) from None
     except MemoryError:
-        raise PhotoError("The image needs more memory than is available. Resize it and try again.") from None
+        raise PhotoMemoryError("The image needs more memory than is available. Resize it and try again.") from None
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
         raise PhotoError(f"The image is damaged and can't be read ({error}). Save it again or use another.") from error
+
+
+def _why_unidentified(content: bytes) -> str:
+    if content.startswith(_RAW_SIGNATURES) or content[4:12] == b"ftypcrx ":
+        return _NO_RAW
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        return "TIFF images aren't supported here. Export the image as JPEG or PNG."
+    if pillow_heif is None and is_heif(content):
+        return "HEIC images aren't supported on this machine. Export the image as JPEG."
+    return "This file isn't a readable image. Use JPEG, PNG, WebP or HEIC."
 
 
 def is_image(content: bytes) -> bool:
@@ -127,23 +150,50 @@ def is_heif(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
-def _decode(content: bytes, most_pixels: int, most_reduced: int) -> Photo:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+def _decode(content: bytes, limits: Limits) -> Photo:
+    with Image.open(io.BytesIO(content), formats=limits.formats) as image:
         width, height = image.size
-        if width * height > most_pixels:
-            if width * height > most_reduced or image.format not in ("JPEG", "MPO") or "progressive" in image.info:
-                raise Image.DecompressionBombError
-            image.draft(None, _reduced(image.size, most_pixels))
-        if max(image.size) > MAX_SIDE or image.width * image.height > most_pixels:
+        jpeg = image.format in ("JPEG", "MPO")
+        reducible = jpeg and "progressive" not in image.info and width * height <= max(limits.reduced, limits.pixels)
+        if reducible and width * height > limits.result:
+            image.draft(None, _reduced(image.size, limits.result))
+        if max(image.size) > MAX_SIDE or image.width * image.height > limits.pixels:
             raise Image.DecompressionBombError
-        if image.format in ("JPEG", "MPO") and _too_many_scans(content, width * height):
+        if jpeg and _too_many_scans(content, width * height):
             raise PhotoError("The image is damaged: it has too many layers. Save it again or use another.")
-        if image.format == "TIFF" and image.info.get("compression") not in TIFF_COMPRESSIONS:
-            raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
+        if image.format == "TIFF":
+            _check_tiff(content, image.tag_v2)
         image.load()
-        rgb = to_pixels(image)
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        return Photo(rgb, (height, width) if turned else (width, height))
+        return Photo(to_pixels(_within(image, limits.result)), (height, width) if turned else (width, height))
+
+
+def _check_tiff(content: bytes, tags) -> None:
+    """Reject raw camera files and compressions that can end early; `tags`: Pillow's reading of the first directory.
+
+    Pillow passes on the whole strip buffer even when the codec fills only part of it. JPEG and fax strips may end early
+    without an error. A tag that is named twice is read differently by libtiff and Pillow.
+    """
+    order = "<" if content.startswith(b"II") else ">"
+    version, offset = struct.unpack_from(f"{order}HI", content, 2)
+    (count,) = struct.unpack_from(f"{order}H", content, offset)
+    names = [struct.unpack_from(f"{order}H", content, offset + 2 + 12 * i)[0] for i in range(count)]
+    if tags.get(254, 0) & 1 or any(tag in names for tag in _RAW_TAGS):
+        raise PhotoError(_NO_RAW)
+    if version != 42 or len(set(names)) < count or tags.get(259, 1) not in _TIFF_COMPRESSIONS:
+        raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
+
+
+def _within(image: Image.Image, pixels: int) -> Image.Image:
+    """A decoded image, reduced by 2, 4 or 8 if it has more pixels; its metadata is kept."""
+    by = next((by for by in (1, 2, 4, 8) if image.width * image.height <= by * by * pixels), 8)
+    if by == 1:
+        return image
+    exif, info, modes = image.getexif(), image.info, {"P": "RGBA" if image.has_transparency_data else "RGB", "1": "L"}
+    small = image.convert(modes.get(image.mode, image.mode)).reduce(by)
+    small.info = {key: value for key, value in info.items() if key != "transparency" or image.mode != "P"}
+    small.getexif().update(exif)
+    return small
 
 
 def _reduced(size: tuple[int, int], most_pixels: int) -> tuple[int, int]:

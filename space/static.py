@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BROWSER, WEB = ROOT / "browser", ROOT / "space" / "web"
 RUNTIME = BROWSER / "node_modules" / "onnxruntime-web"
 _RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
-_SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest")  # of browser/, as they are
+_SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest", "yunet.LICENSE.txt")  # of browser/, as they are
 Files = dict[str, Path | bytes]
 
 
@@ -54,9 +54,7 @@ def site_files(space: str, model: str | None = None) -> Files:
     script = (WEB / "tabs" / "live.js").read_text(encoding="utf-8")
     files["live-page.js"] = f"export default (element) => {{\n{script}}};\n".encode()
     files |= {f"ort/{Path(name).name}": path for name, path in _runtime().items()}
-    yunet = detector.yunet_file()
-    detector.YuNet(yunet)  # says what is wrong with another file
-    files["yunet.onnx"] = detector.resizable(yunet.read_bytes())
+    files["yunet.onnx"] = detector.resizable(detector.yunet_file().read_bytes())
     folders = []
     for bundle in bundles:
         network, mirror = single_look(bundle.model_path.read_bytes())

@@ -42,11 +42,6 @@ def utkface() -> Path:
 
 
 @pytest.fixture(scope="session")
-def yunet() -> Path:
-    return shared("models/face_detection_yunet/face_detection_yunet_2023mar.onnx")
-
-
-@pytest.fixture(scope="session")
 def made_up(tmp_path_factory) -> Path:
     """A folder of 480 made-up chips."""
     return write_folder(chips(480), tmp_path_factory.mktemp("data") / "chips")
@@ -107,10 +102,10 @@ def trained(made_up, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def analyzer():
-    """An analyzer with the embedded network and the Haar detector, which needs no download."""
+    """An analyzer with the embedded network."""
     from space.analyzer import FaceAnalyzer
 
-    return FaceAnalyzer.load(detector="haar")
+    return FaceAnalyzer.load()
 
 
 @pytest.fixture
@@ -140,12 +135,10 @@ def hub():
 
 
 @pytest.fixture(scope="session")
-def files(yunet) -> dict:
+def files() -> dict:
     """The files of the static Space, as `space.static.site_files` returns them."""
     from space import static
 
     if not shutil.which("npm"):
         pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AGE_GENDER_DETECTOR", str(yunet))
-        return static.site_files("tester/live")
+    return static.site_files("tester/live")

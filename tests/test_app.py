@@ -40,7 +40,7 @@ def test_the_api_answers_the_group_example(client):
     areas = [face["box"][2] * face["box"][3] for face in result["faces"]]
     assert areas == sorted(areas, reverse=True)
     assert result["model"] == {"name": "compact", "source": "embedded", "revision": None}
-    assert result["detector"] == "haar" and result["elapsed_ms"] > 0
+    assert result["detector"] == "yunet" and result["elapsed_ms"] > 0
     with Image.open(EXAMPLES / "group.jpg") as photo, Image.open(picture) as annotated:
         assert annotated.size == photo.size
         change = np.abs(np.asarray(annotated.convert("RGB"), int) - np.asarray(photo.convert("RGB"), int)).sum(2)
@@ -71,14 +71,14 @@ def test_a_turned_photo_is_answered_upright(client, tmp_path):
 
 
 def test_threshold_and_blur(client):
-    from space.detector import load_detector
+    from space.detector import YuNet
 
     _, strict = client.predict(handle_file(EXAMPLES / "group.jpg"), 0.95, api_name="/analyze_photo")
     assert len(strict["faces"]) < 8
     picture, result = client.predict(handle_file(EXAMPLES / "group.jpg"), 0.7, True, api_name="/analyze_photo")
     assert len(result["faces"]) == 8
     with Image.open(picture) as blurred:
-        assert len(load_detector("haar").detect(np.asarray(blurred.convert("RGB")))) <= 1
+        assert len(YuNet().detect(np.asarray(blurred.convert("RGB")))) <= 1
     _, detailed = client.predict(handle_file(EXAMPLES / "group.jpg"), 0.7, False, True, api_name="/analyze_photo")
     assert all(len(face["age_probs"]) == 102 and 0.98 < sum(face["age_probs"]) < 1.02 for face in detailed["faces"])
     with pytest.raises(Exception, match="greater than maximum"):
@@ -166,7 +166,7 @@ def test_language_models_find_the_tools(tmp_path):
     mcp = pytest.importorskip("mcp", reason='needs pip install "gradio[mcp]"')
     from mcp.client.streamable_http import streamablehttp_client
 
-    running = App("--detector", "haar", "--mcp")
+    running = App("--mcp")
 
     async def talk():
         async with (
@@ -203,7 +203,7 @@ def test_language_models_find_the_tools(tmp_path):
 @pytest.mark.slow
 def test_a_proxy_in_the_environment_does_not_stop_the_start():
     dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    running = App("--detector", "haar", env=dead)
+    running = App(env=dead)
     running.stop()
 
 
@@ -226,7 +226,7 @@ sys.ps1 = ">>> "  # as in a notebook: Gradio does not block there
 import app
 from gradio_client import Client, handle_file
 for port in {ports}:
-    assert app.main(["--detector", "haar", "--port", str(port)]) == 0
+    assert app.main(["--port", str(port)]) == 0
 for port in {ports}:
     client = Client(f"http://127.0.0.1:{{port}}", verbose=False, download_files={target!r})
     assert len(client.predict(handle_file({photo!r}), api_name="/analyze_photo")[1]["faces"]) == 8
@@ -297,8 +297,8 @@ def test_only_documented_endpoints_are_public(client):
 def test_another_bundle_and_the_environment(trained):
     bundle = trained / "bundle"
     for arguments, env in (
-        (["--model", bundle, "--detector", "haar"], {}),
-        ([], {"AGE_GENDER_MODEL": str(bundle), "AGE_GENDER_DETECTOR": "haar"}),
+        (["--model", bundle], {}),
+        ([], {"AGE_GENDER_MODEL": str(bundle)}),
     ):
         running = App(*arguments, env=env)
         try:
@@ -312,31 +312,13 @@ def test_another_bundle_and_the_environment(trained):
 
 
 @pytest.mark.slow
-def test_yunet_from_a_file_and_from_the_hub(yunet, hub, tmp_path):
-    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
-    for arguments, env in (
-        (["--detector", yunet], {}),
-        ([], hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"}),
-    ):
-        running = App(*arguments, env=env)
-        try:
-            _, result = running.client(tmp_path).predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
-            assert result["detector"] == "yunet" and len(result["faces"]) == 8
-        finally:
-            running.stop()
-
-
-@pytest.mark.slow
 def test_start_up_errors_are_a_sentence(tmp_path):
     assert_clear_error(python("app.py", "--model", tmp_path / "gone"), "No model at", "gone")
     assert_clear_error(python("app.py", "--model", tmp_path), "a model bundle")
-    assert_clear_error(python("app.py", "--detector", tmp_path / "gone.onnx"), "No detector at")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert_clear_error(
-            python("app.py", "--detector", "haar", "--port", str(taken.getsockname()[1])), "Port", "--port"
-        )
+        assert_clear_error(python("app.py", "--port", str(taken.getsockname()[1])), "Port", "--port")
     assert python("app.py", "--help").returncode == 0
     for port in ("99999", "-1", "http"):
         result = python("app.py", "--port", port)
@@ -345,7 +327,7 @@ def test_start_up_errors_are_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_of_visitors_is_left_when_the_app_stops(tmp_path, end):
-    running = App("--detector", "haar", env={"TMPDIR": str(tmp_path)})
+    running = App(env={"TMPDIR": str(tmp_path)})
     running.client(tmp_path / "client").predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
     assert list(tmp_path.glob("age-gender-*/**/group.jpg"))
     running.process.send_signal(end)

@@ -263,8 +263,7 @@ def _data_options(group) -> None:
         "--pretrain",
         metavar="DATASET",
         help=f"also train on photos from {sources.FAIRFACE} (Hub id or folder). Each epoch uses equal numbers of faces "
-        "from both datasets; with --init none, the first third of the epochs uses all faces of this dataset. YuNet "
-        "detects the faces (default: $AGE_GENDER_DETECTOR, else YuNet from the Hub)",
+        "from both datasets; with --init none, the first third of the epochs uses all faces of this dataset",
     )
     group.add_argument("--pretrain-revision", help="branch, tag or commit of the --pretrain Hub dataset")
     group.add_argument(

@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # run as a script
 import numpy as np
 
 from space.bundle import open_bundle
-from space.detector import load_detector
+from space.detector import YuNet
 from space.text import tolerate_console
 from training.atomic import write_beside
 from training.data import sources
@@ -52,12 +52,9 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     )
     samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
     if everything.binned:
-        detector = load_detector(options.detector)
-        samples, images = decode(samples, FaceCropper(detector))
+        samples, images = decode(samples, FaceCropper())
         outputs = predict(options.model, images)
-        poses = pose_masks(images, detector) if detector.has_landmarks else None
-        metrics = measure(samples, outputs, poses=poses) | {"detector": detector.name}
-        print(detector.note or f"Faces detected by {detector.name}.")
+        metrics = measure(samples, outputs, poses=pose_masks(images)) | {"detector": YuNet.name}
     else:
         median = float(np.median(everything.split("train", options.protocol).age))
         samples, images = decode(samples)
@@ -87,10 +84,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="80/10/10")
     parser.add_argument("--limit", type=positive_int, help="use at most this many faces")
     parser.add_argument("--seed", type=int, default=0, help="random seed for --limit")
-    parser.add_argument(
-        "--detector",
-        help="face detector for photos: a YuNet .onnx file, or haar (default: YuNet from the Hub)",
-    )
     parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
     parser.add_argument(
         "--csv", type=Path, help="write the results for every combination of race, gender and age band to a CSV file"

@@ -1,6 +1,6 @@
 """The app's example pictures: averages of many training faces, so no real person is shown.
 
-    python -m training.example_faces --dataset py97/UTKFace-Cropped --detector face_detection_yunet_2023mar.onnx
+    python -m training.example_faces --dataset py97/UTKFace-Cropped
 
 For each age band and gender the most frontal faces are laid over each other by their landmarks. Tests use the
 same pictures: a detector finds them, and the predicted age rises with the band.
@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image
 
 from space.crop import load_template, similarity
+from space.detector import YuNet
 from space.download import ModelError
 from space.face import EXAMPLES
 from training.data.decode import decode
-from training.data.framing import MARGIN, largest_faces, require_yunet
+from training.data.framing import MARGIN, largest_faces
 from training.data.load import load_chips
 from training.data.samples import GENDERS, IMAGE_SIZE
 from training.data.sources import DATASET, DataError
@@ -31,7 +32,7 @@ SIZE = 320  # pixels, height and width of an example
 _FACE = 1.2  # size of a chip in an example, relative to the chip
 
 
-def average(chips: np.ndarray, detector) -> np.ndarray:
+def average(chips: np.ndarray, detector: YuNet) -> np.ndarray:
     """One face from chips, uint8 [N, 200, 200, 3]: the mean of the FACES most frontal ones, [SIZE, SIZE, 3]."""
     target = load_template().landmarks
     fits = []
@@ -78,11 +79,10 @@ def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.example_faces", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default=DATASET)
-    parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
     parser.add_argument("--out", type=Path, default=EXAMPLES)
     options = parser.parse_args()
     try:
-        detector = require_yunet(options.detector)
+        detector = YuNet()
         samples = load_chips(options.dataset, "train")
         options.out.mkdir(parents=True, exist_ok=True)
         faces = []

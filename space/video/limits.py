@@ -8,4 +8,5 @@ MAX_PIXELS = 4096 * 2304  # of a frame
 MAX_FRAMES = 20_000
 MAX_STREAMS = 64  # later streams are ignored
 MAX_PACKETS = 200_000  # video and audio; five minutes in packets of 2.5 ms, Opus's shortest, are 120,000
+MAX_REPEATED = 1_000_000  # bytes of packets beyond the size of the file
 MAX_WAITING = 30  # frames between two analyzed ones, which wait in memory for interpolated boxes

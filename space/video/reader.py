@@ -13,8 +13,16 @@ from space.video import limits
 from space.video.result import VideoError
 
 SIDE = 1280  # pixels, longer side of the annotated video
+_NO_CODEC = "The video's codec isn't supported. Convert the video to MP4 (H.264) and try again."
 NOT_A_VIDEO = "This file isn't a readable video, or is damaged. Use MP4, MOV, WebM or AVI."
 SIZE_LIMIT = {"max_pixels": str(limits.MAX_PIXELS)}  # frames may be larger than the header says, or grow on the way
+# What phones, browsers, screen recorders and cameras write. FFmpeg has hundreds of decoders; some show old memory.
+VIDEO_CODECS = ("h264", "hevc", "vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "h263")
+AUDIO_CODECS = (
+    "aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "ac3", "eac3", "alac", "flac", "amrnb", "amrwb",
+    "libopencore_amrnb", "libopencore_amrwb", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_f32le",
+)  # fmt: skip
+_DECODING = SIZE_LIMIT | {"codec_whitelist": ",".join((*VIDEO_CODECS, *AUDIO_CODECS))}
 _FORMATS = "mov,mp4,matroska,webm,avi"  # FFmpeg's names; other formats don't say beforehand what they hold
 
 
@@ -26,7 +34,7 @@ def open_video(source: str | Path) -> av.container.InputContainer:
             str(source),
             options=options,  # a stranger's playlist would make FFmpeg open and fetch what it names
             # To detect formats, FFmpeg decodes frames while it opens the file. The limit must apply from the start.
-            stream_options=[SIZE_LIMIT] * limits.MAX_STREAMS,  # type: ignore[list-item]
+            stream_options=[_DECODING] * limits.MAX_STREAMS,  # type: ignore[list-item]
             metadata_errors="replace",
         )
     except ValueError:  # FFmpeg's for other formats and broken files, PyAV's for a file that names no streams
@@ -40,7 +48,9 @@ def video_stream(video: av.container.InputContainer) -> av.VideoStream:
         raise VideoError("This file has no video, only audio or text.")
     stream = video.streams.video[0]
     if stream.codec_context is None:
-        raise VideoError("The video's codec isn't supported. Use MP4, MOV, WebM or AVI.")
+        raise VideoError(_NO_CODEC)
+    if stream.codec_context.name not in VIDEO_CODECS:
+        raise VideoError(_NO_CODEC)
     pixels = stream.codec_context.width * stream.codec_context.height
     if not 0 < pixels <= limits.MAX_PIXELS:  # 0 where FFmpeg was not to look at one that is larger
         raise VideoError(
@@ -50,7 +60,7 @@ def video_stream(video: av.container.InputContainer) -> av.VideoStream:
     if video.duration and video.duration / av.time_base > limits.MAX_SECONDS + 1:
         raise VideoError(too_long(video.duration / av.time_base))
     stream.thread_type = "AUTO"
-    stream.codec_context.options = SIZE_LIMIT
+    stream.codec_context.options = _DECODING
     return stream
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 from dataclasses import dataclass, field
 
 import numpy as np
 
+SIDE = 96  # pixels, of a thumbnail
 DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
@@ -27,7 +29,7 @@ class Person:
     age_high: float | None
     gender: str
     gender_probability: float
-    thumbnail: np.ndarray | None = field(default=None, repr=False, compare=False)  # uint8 [96, 96, 3], the surest face
+    thumbnail: np.ndarray | None = field(default=None, repr=False, compare=False)  # uint8 [SIDE, SIDE, 3]
 
     def as_dict(self) -> dict:
         """Plain values, for JSON and CSV, without the thumbnail."""
@@ -58,3 +60,22 @@ class VideoResult:
     seconds: float  # length, as far as the video could be read
     damaged: bool  # whether some of it could not be read
     elapsed: float  # seconds that the analysis took
+
+    def to_json(self) -> dict:
+        """Plain values, with each thumbnail's bytes in base64."""
+        people = [
+            vars(person) | {"thumbnail": None if (t := person.thumbnail) is None else base64.b64encode(t).decode()}
+            for person in self.people
+        ]
+        return vars(self) | {"people": people}
+
+    @classmethod
+    def from_json(cls, values: dict) -> VideoResult:
+        """The result of `to_json`'s values. Raises KeyError, TypeError and ValueError for others."""
+        people = [Person(**person | {"thumbnail": _thumbnail(person["thumbnail"])}) for person in values["people"]]
+        counts = [(float(seconds), int(faces)) for seconds, faces in values["counts"]]
+        return cls(**values | {"people": people, "counts": counts})
+
+
+def _thumbnail(text: str | None) -> np.ndarray | None:
+    return None if text is None else np.frombuffer(base64.b64decode(text), np.uint8).reshape(SIDE, SIDE, 3)

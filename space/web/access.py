@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import re
+import time
+from collections import OrderedDict
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 OTHER_SITE = "Requests from other sites aren't allowed."
+FREE_FAILURES = 10  # logins of an address that may fail before it has to wait
+MAX_PAUSE, FORGET = 300.0, 3600.0  # seconds: longest wait, and time after which failures are forgotten
+MAX_ADDRESSES = 10_000  # whose failures are remembered
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -20,30 +26,39 @@ class Origins:
     Args:
         root_path: the path or full URL under which a proxy serves the app.
         hosts: names allowed in the `Host` header. None allows any.
-        login: whether visitors sign in. If so, pages of other sites can't send requests: browsers would add the
-            visitors' cookies.
+        allowed: origins of other sites that may use the app, such as "https://example.org", or "*" for all.
     """
 
-    def __init__(self, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False):
-        self.public, self.hosts, self.login = urlsplit(root_path).hostname, hosts, login
+    def __init__(self, root_path: str = "", hosts: frozenset[str] | None = None, allowed: frozenset[str] = frozenset()):
+        self.public, self.hosts, self.allowed = urlsplit(root_path).hostname, hosts, allowed
 
     def refusal(self, scope: Scope) -> str | None:
         """Why a request is rejected because of the page that sent it; None if it is allowed.
 
-        A browser sends the page's address as `Origin` with WebSocket requests and with requests that can change data.
-        An app on the visitor's own machine serves only its own pages. It rejects other pages in the same browser, even
-        if their host name resolves to this machine (DNS rebinding).
+        An app that only this machine can reach also rejects other host names, even if they resolve to this machine (DNS
+        rebinding).
         """
-        headers = Headers(scope=scope)
-        host = _hostname(headers.get("host"))
-        forwarded = _hostname(headers.get("x-forwarded-host", "").split(",")[0].strip())  # each proxy may add one
+        host = _hostname(Headers(scope=scope).get("host"))
         if self.hosts is not None and host not in (self.hosts | LOOPBACK | {self.public}) - {None}:
             return "This app doesn't accept this host name. Start it with --root-path set to its public URL."
+        if self.is_foreign(scope) and scope.get("method") not in ("GET", "HEAD"):
+            return OTHER_SITE
+        return None
+
+    def is_foreign(self, scope: Scope) -> bool:
+        """Whether a page of another site sent the request, which isn't allowed to.
+
+        A browser sends the page's address as `Origin` with WebSocket requests, and with requests that can change data
+        or whose answer a page of another site wants to read.
+        """
+        headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if origin is None or scope.get("method") in ("GET", "HEAD"):
-            return None
-        own = LOOPBACK | {host, forwarded, self.public} - {None}
-        return OTHER_SITE if (host in LOOPBACK or self.login) and _hostname(origin) not in own else None
+        if origin is None or self.allowed & {origin, "*"}:
+            return False
+        host = _hostname(headers.get("host"))
+        forwarded = _hostname(headers.get("x-forwarded-host", "").split(",")[0].strip())  # each proxy may add one
+        own = {host, forwarded, self.public} | (LOOPBACK if host in LOOPBACK else set())
+        return _hostname(origin) not in own - {None}
 
 
 def is_loopback(host: str) -> bool:
@@ -80,13 +95,9 @@ def credentials(text: str) -> tuple[str, str]:
 
 
 def client_address(scope: Scope) -> str:
-    """The client's address. X-Forwarded-For is trusted only from a proxy in the same network, as on Spaces."""
+    """The client's address. `X-Forwarded-For` is trusted only from a proxy, see `is_proxy`."""
     host = (scope.get("client") or ("", 0))[0]
-    try:
-        near = ipaddress.ip_address(host).is_private
-    except ValueError:
-        near = False
-    if not near:
+    if not is_proxy(host):
         return host
     # Each proxy appends the address it saw. The visitor can forge all entries before the last public address.
     for entry in reversed(dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
@@ -94,3 +105,41 @@ def client_address(scope: Scope) -> str:
             if not ipaddress.ip_address(entry.strip()).is_private:
                 return entry.strip()
     return host
+
+
+def is_proxy(host: str) -> bool:
+    """Whether requests from this address come through a proxy that says whom they are from.
+
+    Those are programs on this machine, addresses in `FORWARDED_ALLOW_IPS` (separated by commas, or *; as for Uvicorn),
+    and on Spaces the addresses of their network.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    named = {name.strip() for name in os.environ.get("FORWARDED_ALLOW_IPS", "").split(",")}
+    return address.is_loopback or bool(named & {host, "*"}) or ("SPACE_ID" in os.environ and address.is_private)
+
+
+class Logins:
+    """Slows down whoever guesses passwords: after FREE_FAILURES failures, an address waits twice as long each time."""
+
+    def __init__(self):
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def wait(self, address: str) -> float:
+        """Seconds until this address may try again; 0 if it may now."""
+        count, last = self._failures.get(address, (0, 0.0))
+        pause = min(2.0 ** (count - FREE_FAILURES), MAX_PAUSE) if count >= FREE_FAILURES else 0.0
+        return max(0.0, last + pause - time.monotonic())
+
+    def note(self, address: str, *, failed: bool) -> None:
+        """Count a login."""
+        if not failed:
+            self._failures.pop(address, None)
+            return
+        count, last = self._failures.pop(address, (0, 0.0))
+        forgotten = time.monotonic() - last > FORGET
+        self._failures[address] = (1 if forgotten else count + 1), time.monotonic()
+        if len(self._failures) > MAX_ADDRESSES:
+            self._failures.popitem(last=False)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import html
 import io
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +14,10 @@ import numpy as np
 from PIL import Image
 
 from space.detector import THRESHOLD, THRESHOLD_RANGE
-from space.photo import Photo, PhotoError, open_photo
+from space.web.uploads import Upload, UploadError
 
-MAX_BYTES = 50_000_000  # of a photo's file
-# One queue for all that runs the network: two cores answer one photo faster than two halves.
-NETWORK: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "network"}
+# `Reader` decides whose turn it is: so many photos may wait for theirs.
+PHOTOS: dict[str, Any] = {"concurrency_limit": 16, "concurrency_id": "photos"}
 # Videos and folders take minutes: they wait for each other, and photos for none of them.
 LONG: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "long"}
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -50,17 +47,31 @@ def threshold_slider(**options) -> Slider:
     )
 
 
-class Files(gr.File):
-    """`gr.File` that tells a visitor of a wrong kind of file, and not the log, with a traceback."""
+class UploadInput:
+    """A component whose value is what a visitor sent: an `Upload`, a list of them, or None. It opens no file.
 
-    is_template = True  # the browser shows it as the stock File
+    The stock components open and convert files themselves.
+    """
+
+    is_template = True  # the browser shows it as the stock component
 
     def preprocess(self, payload):
         try:
-            return super().preprocess(payload)
-        except gr.Error as error:
-            error.print_exception = False
-            raise
+            if payload is None:
+                return None
+            files = payload.model_dump() if hasattr(payload, "model_dump") else payload
+            several = getattr(self, "file_count", "single") != "single"
+            if isinstance(files, list):
+                uploads = [Upload.from_payload(file) for file in files]
+                return uploads if several else (uploads or [None])[0]
+            upload = Upload.from_payload(files)
+            return [upload] if several else upload
+        except UploadError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+
+class Files(UploadInput, gr.File):
+    """Several files."""
 
     def example_payload(self):
         return [_example("photo.jpg")]
@@ -69,10 +80,12 @@ class Files(gr.File):
         return ["photo.jpg"]
 
 
-class Video(gr.Video):
-    """`gr.Video` whose example in "Use via API" is a file of the reader's: this server fetches none."""
+class FolderButton(UploadInput, gr.UploadButton):
+    """A button that uploads a folder."""
 
-    is_template = True
+
+class Video(UploadInput, gr.Video):
+    """A video, whose example in "Use via API" is a file of the reader's: this server fetches none."""
 
     def example_payload(self):
         return _example("video.mp4")
@@ -81,38 +94,8 @@ class Video(gr.Video):
         return "video.mp4"
 
 
-class PhotoInput(gr.Image):
-    """`gr.Image` whose value is a `space.photo.Photo`, read and checked by this project.
-
-    The stock component fails on non-image files with an unhelpful error, and
-    checks neither size nor kind of `data:` URLs.
-    """
-
-    is_template = True  # the browser shows it as the stock Image
-
-    def preprocess(self, payload) -> Photo | None:
-        try:
-            return self.open(payload)
-        except PhotoError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def open(self, payload) -> Photo | None:
-        """The photo of a request. Raises PhotoError."""
-        if payload is None:
-            return None
-        too_large = f"The image file is too large: the limit is {MAX_BYTES // 1_000_000} MB."
-        if payload.url and payload.url.startswith("data:"):
-            if len(payload.url) > MAX_BYTES * 4 / 3:
-                raise PhotoError(too_large)
-            try:
-                return open_photo(base64.b64decode(payload.url.partition(",")[2], validate=True))
-            except binascii.Error:
-                raise PhotoError("The image's data: URL isn't valid base64.") from None
-        if not payload.path:
-            raise PhotoError("The request contains no image.")
-        if os.path.isfile(payload.path) and os.path.getsize(payload.path) > MAX_BYTES:
-            raise PhotoError(too_large)
-        return open_photo(payload.path)
+class PhotoInput(UploadInput, gr.Image):
+    """An image file."""
 
     def example_payload(self):
         return _example("photo.jpg")
@@ -122,17 +105,16 @@ class PhotoInput(gr.Image):
 
 
 class PagePhoto(PhotoInput):
-    """The page's photo: its value is (file name, photo or PhotoError), so that the page says what is wrong in place."""
+    """The page's photo: an `Upload`, or the UploadError, so that the page says what is wrong in place."""
 
     def get_block_name(self) -> str:
         return "image"
 
-    def preprocess(self, payload) -> tuple[str, Photo | PhotoError | None]:
-        name = os.path.splitext(os.path.basename((payload and payload.orig_name) or "photo"))[0] or "photo"
+    def preprocess(self, payload) -> Upload | UploadError | None:
         try:
-            return name, self.open(payload)
-        except PhotoError as error:
-            return name, error
+            return Upload.from_payload(payload)
+        except UploadError as error:
+            return error
 
 
 def _example(name: str) -> dict:

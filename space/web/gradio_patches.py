@@ -4,29 +4,27 @@
 - `processing_utils.async_ssrf_protected_download`: the only place where components fetch URLs;
 - `route_utils.get_fn`: accepts any session name, and fails for functions that don't exist;
 - `traceback` in `queueing` and `routes`: prints messages, which quote visitors' data;
-- `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list.
+- `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list;
+- `Blocks.preprocess_data`: all values of all events pass through it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
 import sys
-import tempfile
 import traceback
 import types
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+import anyio.to_thread
 import gradio as gr
 from gradio import processing_utils, queueing, route_utils, routes
 from starlette.exceptions import HTTPException
 
-NO_URLS = "This server doesn't fetch files from URLs: upload the file itself."
+from space.web.uploads import NO_URLS, UploadError, admitted
+
+WRONG_FORM = "A value of this request doesn't have the form that the endpoint takes: see the API tab."
 _NO_ENDPOINT = "There is no such endpoint."
-_FILE_ROUTE = re.compile(r"/gradio_api/file=(/.+|[A-Za-z]:.+)$")
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -37,10 +35,7 @@ def patch_gradio() -> None:
     """
 
     async def refuse(url: str, cache_dir: str) -> str:
-        own = _own_file(url)  # language models refer to an uploaded file by its URL
-        if own is None:
-            raise gr.Error(NO_URLS, print_exception=False)
-        return own
+        raise gr.Error(NO_URLS, print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse
 
@@ -83,15 +78,17 @@ def hide_unlisted_tools(blocks: gr.Blocks) -> None:
         }
 
 
-def _own_file(url: str) -> str | None:
-    """The path of a file uploaded to this app, given its URL; None for any other URL.
+class Page(gr.Blocks):
+    """`gr.Blocks` whose events get no file object that `uploads.admitted` rejects, whatever component it is for."""
 
-    Nothing is fetched. The host in the URL is ignored.
-    """
-    uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
-    with contextlib.suppress(ValueError, OSError):  # not a valid URL or path
-        match = _FILE_ROUTE.search(unquote(urlsplit(url).path))
-        path = Path(match[1]).resolve() if match else None
-        if path and path.is_relative_to(uploads) and path.is_file():
-            return str(path)
-    return None
+    async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
+        try:
+            checked = await anyio.to_thread.run_sync(admitted, inputs)
+            return await super().preprocess_data(block_fn, checked, state, explicit_call)
+        except UploadError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except gr.Error:
+            raise
+        except Exception as error:  # Gradio's message would quote paths and addresses of objects
+            print(f"A request was rejected: {type(error).__name__}", file=sys.stderr)
+            raise gr.Error(WRONG_FORM, print_exception=False) from None

@@ -12,9 +12,11 @@ import contextlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from fastapi.exceptions import RequestValidationError
+from gradio.queueing import Event
 from gradio.route_utils import API_PREFIX
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -23,16 +25,26 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from space.video.limits import MAX_BYTES
-from space.web.access import OTHER_SITE, Origins, client_address
-from space.web.gradio_patches import NO_URLS, hide_unlisted_tools, log_traceback_without_message
+from space.web.access import OTHER_SITE, Logins, Origins, client_address, is_proxy
+from space.web.gradio_patches import hide_unlisted_tools, log_traceback_without_message
+from space.web.uploads import NO_URLS
 
-MAX_JSON = 70_000_000  # bytes of a call: a photo of 50 MB as a data: URL
+MAX_JSON = 28_000_000  # bytes of a call: a photo of 20 MB as a data: URL
+MAX_JSON_IN_ALL = 100_000_000  # bytes of all calls that arrive, wait or run; each takes several times that in memory
 MAX_VALUES = 200_000  # of its JSON, each 100 bytes and more of memory while it is read; 2,000 files have 20,000
 MAX_OTHER = 1_000_000  # bytes of any other request
 MAX_UPLOAD = 10 * MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
 MAX_QUEUED_PER_ADDRESS = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
 MAX_DRAIN_BYTES = 200_000_000  # bytes of a refused request that are read before the connection ends
 MIN_FREE_BYTES = 500_000_000  # bytes that must be free where uploads go
+HELD = "age_gender.held"  # key of a request's scope: bytes of its body
+# Gradio's page needs inline scripts and styles, and compiles event handlers. Only the Hub may show the page in a frame.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
+)
 _TOO_MANY = f"This request has too many values: the limit is {MAX_VALUES:,}."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
@@ -50,12 +62,19 @@ class Guard:
 
     Args:
         app: what is guarded.
-        root_path, hosts, login: as for `access.Origins`.
+        root_path, hosts, allowed: as for `access.Origins`.
     """
 
-    def __init__(self, app: ASGIApp, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False):
-        self.app, self.origins = app, Origins(root_path, hosts, login)
+    def __init__(
+        self,
+        app: ASGIApp,
+        root_path: str = "",
+        hosts: frozenset[str] | None = None,
+        allowed: frozenset[str] = frozenset(),
+    ):
+        self.app, self.origins, self.logins = app, Origins(root_path, hosts, allowed), Logins()
         self.prefix = urlsplit(root_path).path.rstrip("/")
+        self.arriving = 0  # bytes of calls that are being read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -77,7 +96,26 @@ class Guard:
             hide_unlisted_tools(scope["app"].get_blocks())
             # Its calls come to the queue from this machine, with these headers.
             MutableHeaders(scope=scope)["x-forwarded-for"] = client_address(scope)
+        send = self._with_headers(scope, path, send)
         await self._pass_on(scope, receive, send, limit, uploading=uploading)
+
+    def _with_headers(self, scope: Scope, path: str, send: Send) -> Send:
+        """Add headers that protect the visitor to an answer, and count failed logins."""
+
+        async def protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "same-origin"
+                headers["Content-Security-Policy"] = POLICY
+                if self.origins.is_foreign(scope):  # Gradio lets every site read answers
+                    del headers["access-control-allow-origin"], headers["access-control-allow-credentials"]
+                if path.rstrip("/") == "/login" and scope["method"] == "POST":
+                    self.logins.note(client_address(scope), failed=message["status"] >= 400)
+                    _restrict_cookies(headers, self.prefix, https=_is_https(scope))
+            await send(message)
+
+        return protected
 
     def _path(self, scope: Scope) -> str:
         """The path without the proxy's prefix, which it may leave or take away; Gradio knows both."""
@@ -96,8 +134,12 @@ class Guard:
             return 413, _too_large(limit)
         if path == f"{API_PREFIX}/upload" and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
             return 507, "The server is out of disk space. Try again in an hour."
+        if path.rstrip("/") == "/login" and (seconds := self.logins.wait(client_address(scope))):
+            return 429, f"Too many failed logins. Try again in {seconds:.0f} seconds."
         if _joins(scope, path) and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
             return 503, f"You already have {MAX_QUEUED_PER_ADDRESS} requests in the queue. Try again later."
+        if _joins(scope, path) and self.arriving + _declared(scope) + held(scope) > MAX_JSON_IN_ALL:
+            return 503, "The server is busy. Upload the file instead of sending it in the request, or try again later."
         return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, limit: int, *, uploading: bool) -> None:
@@ -109,6 +151,9 @@ class Guard:
             message = await receive()
             body = message.get("body", b"")
             received += len(body)
+            if not uploading:
+                self.arriving += len(body)
+                scope[HELD] = received
             values += 0 if uploading else sum(map(body.count, (b",", b"[", b"{")))
             if received > limit or values > MAX_VALUES:  # FastAPI answers with it, from wherever the body is read
                 if message.get("more_body"):
@@ -132,6 +177,8 @@ class Guard:
             else:
                 with contextlib.suppress(Exception):  # it may have gone, or been answered to the end
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self.arriving -= 0 if uploading else received
 
 
 def _joins(scope: Scope, path: str) -> bool:
@@ -146,11 +193,39 @@ async def validation_error(request: Request, error: RequestValidationError) -> J
     )
 
 
+def _events(scope: Scope) -> Iterator[Event]:
+    """The events that wait in Gradio's queue or run."""
+    queue = scope["app"].get_blocks()._queue
+    for waiting in queue.event_queue_per_concurrency_id.values():
+        yield from waiting.queue
+    for job in queue.active_jobs:
+        yield from job or ()
+
+
 def queued_for(scope: Scope) -> int:
-    """How many requests of the same address stand in Gradio's queue."""
-    queues = scope["app"].get_blocks()._queue.event_queue_per_concurrency_id.values()
+    """How many requests of the same address wait in Gradio's queue or run."""
     address = client_address(scope)
-    return sum(client_address(event.request.scope) == address for queue in queues for event in queue.queue)
+    return sum(client_address(event.request.scope) == address for event in _events(scope))
+
+
+def held(scope: Scope) -> int:
+    """Bytes of the calls that wait in Gradio's queue or run."""
+    return sum(event.request.scope.get(HELD, 0) for event in _events(scope))
+
+
+def _is_https(scope: Scope) -> bool:
+    """Whether the visitor uses HTTPS, also through a proxy."""
+    forwarded = Headers(scope=scope).get("x-forwarded-proto", "") if is_proxy((scope.get("client") or ("",))[0]) else ""
+    return (forwarded.split(",")[0].strip() or scope.get("scheme")) == "https"
+
+
+def _restrict_cookies(headers: MutableHeaders, prefix: str, *, https: bool) -> None:
+    """Limit login cookies to this app's path. Gradio sets one for HTTPS and one for HTTP; one of them is enough."""
+    cookies = headers.getlist("set-cookie")
+    del headers["set-cookie"]
+    for cookie in cookies:
+        if ("secure" in re.split(r";\s*", cookie.lower())) == https:
+            headers.append("set-cookie", re.sub(r"(?i)path=/", f"Path={prefix}/", cookie))
 
 
 def _declared(scope: Scope) -> int:

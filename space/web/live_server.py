@@ -19,6 +19,7 @@ from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD_RANGE
 from space.live import LiveStream
 from space.photo import PhotoError
+from space.sandbox.client import Frames, Sandbox
 from space.web.access import signed_in
 
 PATH = "/live"
@@ -38,8 +39,10 @@ class LiveServer:
     `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analyzed the newest counts.
     """
 
-    def __init__(self, analyzer: FaceAnalyzer):
-        self._analyzer = analyzer
+    def __init__(self, analyzer: FaceAnalyzer, sandbox: Sandbox):
+        self._analyzer, self._sandbox = analyzer, sandbox
+        # Each visitor's frames are decoded on their own: a frame that takes long delays nobody else.
+        self._decoders = ThreadPoolExecutor(MAX_VISITORS, thread_name_prefix="frames")
         # One frame of one visitor at a time, first come, first served: no stream starves another.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="live")
         self.visitors = 0
@@ -55,10 +58,13 @@ class LiveServer:
             return
         self.visitors += 1
         newest: list[bytes] = []
-        arrived, stream = asyncio.Event(), LiveStream(self._analyzer)
+        arrived, stream, frames = asyncio.Event(), LiveStream(self._analyzer), self._sandbox.frames()
         tasks = [
             asyncio.create_task(t)
-            for t in (self._receive(socket, stream, newest, arrived), self._send(socket, stream, newest, arrived))
+            for t in (
+                self._receive(socket, stream, newest, arrived),
+                self._send(socket, stream, frames, newest, arrived),
+            )
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -73,6 +79,7 @@ class LiveServer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            frames.close()
 
     async def _receive(
         self, socket: WebSocket, stream: LiveStream, newest: list[bytes], arrived: asyncio.Event
@@ -84,6 +91,8 @@ class LiveServer:
                 raise StreamClosed("No frames arrived for a minute. Start the camera again.") from None
             if received["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(received.get("code", 1000))
+            if not signed_in(socket.app, socket.cookies):
+                raise StreamClosed("You have logged out. Log in again.")
             message = received.get("bytes")
             if message is None:
                 stream.threshold = _threshold(received.get("text") or "")
@@ -93,18 +102,18 @@ class LiveServer:
             newest[:] = [message]
             arrived.set()
 
-    async def _send(self, socket: WebSocket, stream: LiveStream, newest: list[bytes], arrived: asyncio.Event) -> None:
-        bad = 0
+    async def _send(
+        self, socket: WebSocket, stream: LiveStream, frames: Frames, newest: list[bytes], arrived: asyncio.Event
+    ) -> None:
+        bad, run = 0, asyncio.get_running_loop().run_in_executor
         while True:
             await arrived.wait()
             arrived.clear()
             (message,) = newest
             (number,) = _HEADER.unpack_from(message)
-            work = asyncio.get_running_loop().run_in_executor(
-                self._pool, stream.answer, message[_HEADER.size :], time.monotonic()
-            )
             try:
-                answer = await work
+                rgb = await run(self._decoders, frames.decode, message[_HEADER.size :])
+                answer = await run(self._pool, stream.answer, rgb, time.monotonic())
             except PhotoError as error:
                 answer = {"error": str(error)}
             except Exception:

@@ -11,10 +11,12 @@ from starlette.routing import WebSocketRoute
 
 from space.analyzer import FaceAnalyzer
 from space.annotate import COLORS
+from space.sandbox.client import Sandbox
 from space.text import CAUTION, TITLE
 from space.video.limits import MAX_BYTES
 from space.web import gradio_patches, guard
 from space.web.live_server import PATH, LiveServer
+from space.web.reader import Reader
 from space.web.tabs import about, api, folder, live, photo, video
 
 DESCRIPTION = (
@@ -70,22 +72,22 @@ CSS = f":root {{{_VARIABLES}}}\n" + "".join(
 SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 
 
-def build(analyzer: FaceAnalyzer) -> gr.Blocks:
+def build(analyzer: FaceAnalyzer, sandbox: Sandbox) -> gr.Blocks:
     """The whole page; launch it with `launch_options()`."""
     gradio_patches.patch_gradio()
+    reader = Reader(sandbox)
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
+    with gradio_patches.Page(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
-        note = gr.Markdown(visible=False, elem_id="note")
         with gr.Tabs():
             with gr.Tab("Photo"):
-                photo.tab(analyzer)
+                photo.tab(analyzer, reader)
             with gr.Tab("Live"):
                 live.tab()
             with gr.Tab("Video"):
-                video.tab(analyzer)
+                video.tab(analyzer, reader)
             with gr.Tab("Folder"):
-                folder.tab(analyzer)
+                folder.tab(analyzer, reader)
             with gr.Tab("API"):
                 api.tab(page)
             with gr.Tab("About") as selected:
@@ -93,22 +95,20 @@ def build(analyzer: FaceAnalyzer) -> gr.Blocks:
         gr.Markdown(f"{CAUTION} {UPLOADS}", elem_classes="caution")
         gr.Markdown(about.describe(analyzer), elem_classes="caution", elem_id="model")
         page.load(None, None, None, js=SCRIPT, api_visibility="private")
-        # At each visit: the detector may have come since the start.
-        page.load(lambda: _note(analyzer), None, note, api_visibility="private", show_progress="hidden", queue=False)
     # Later visitors are told that it is busy instead of filling the memory, and nothing runs beside the queue.
     page.queue(max_size=64, api_open=False)
     return page
 
 
-def _note(analyzer: FaceAnalyzer) -> gr.Markdown:
-    text = analyzer.note.split("\n")[0]
-    return gr.Markdown(f"⚠️ {text}" if text else "", visible=bool(text))
-
-
 def launch_options(
-    analyzer: FaceAnalyzer, *, root_path: str = "", hosts: frozenset[str] | None = None, login: bool = False
+    analyzer: FaceAnalyzer,
+    sandbox: Sandbox,
+    *,
+    root_path: str = "",
+    hosts: frozenset[str] | None = None,
+    allowed: frozenset[str] = frozenset(),
 ) -> dict:
-    """`Blocks.launch` arguments besides address and port; `root_path`, `hosts`, `login`: as for `access.Origins`."""
+    """`Blocks.launch` arguments besides address and port; `root_path`, `hosts`, `allowed`: as for `access.Origins`."""
     return {
         "root_path": root_path or None,
         "theme": THEME,
@@ -123,8 +123,8 @@ def launch_options(
         "show_error": True,
         "enable_monitoring": False,
         "app_kwargs": {
-            "routes": [WebSocketRoute(PATH, LiveServer(analyzer).serve)],
-            "middleware": [Middleware(guard.Guard, root_path=root_path, hosts=hosts, login=login)],
+            "routes": [WebSocketRoute(PATH, LiveServer(analyzer, sandbox).serve)],
+            "middleware": [Middleware(guard.Guard, root_path=root_path, hosts=hosts, allowed=allowed)],
             "exception_handlers": {RequestValidationError: guard.validation_error},
         },
     }

@@ -37,18 +37,18 @@ def compare(page, analyzer: FaceAnalyzer, paths: list[Path]) -> dict:
     return {"faces": len(ages), "mean": np.mean(ages), "most": max(ages), "boxes": max(boxes)}
 
 
-def test_examples_and_group_photos_match_the_analyzer(page, yunet):
+def test_examples_and_group_photos_match_the_analyzer(page):
     photos = sorted((SHARED / "photos").glob("*.jpg"))
-    apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), [*sorted(EXAMPLES.glob("*.jpg")), *photos])
+    apart = compare(page, FaceAnalyzer.load("compact"), [*sorted(EXAMPLES.glob("*.jpg")), *photos])
     assert apart["faces"] >= 16 and apart["boxes"] < 1
     assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
 
 
 @pytest.mark.slow
-def test_held_out_photos_match_the_analyzer(page, yunet, tmp_path):
+def test_held_out_photos_match_the_analyzer(page, tmp_path):
     paths = [path for path, *_ in held_out(200, tmp_path)]
     assert len(paths) == 200
-    apart = compare(page, FaceAnalyzer.load("compact", detector=str(yunet)), paths)
+    apart = compare(page, FaceAnalyzer.load("compact"), paths)
     assert apart["faces"] >= 190 and apart["boxes"] < 1
     assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
 
@@ -63,12 +63,12 @@ def test_a_turned_photo_and_a_photo_without_faces(page, tmp_path):
     assert analyze(page, tmp_path / "empty.png")["faces"] == [] and "No face found" in page.inner_text("#summary")
 
 
-def test_the_other_model_is_loaded_when_it_is_chosen(page, yunet):
+def test_the_other_model_is_loaded_when_it_is_chosen(page):
     page.click("#settings summary")
     with page.expect_response(re.compile("models/vgg16-.*/model.onnx")):
         page.click("#models input[value=vgg16]")
     wait_until(page, "JSON.parse(document.querySelector('#json').textContent).model.name === 'vgg16'")
-    expected = FaceAnalyzer.load("vgg16", detector=str(yunet)).analyze(EXAMPLES / "group.jpg")
+    expected = FaceAnalyzer.load("vgg16").analyze(EXAMPLES / "group.jpg")
     ages = [abs(a["age"] - b.age) for a, b in zip(result(page)["faces"], expected, strict=True)]
     assert max(ages) <= 1.5
 

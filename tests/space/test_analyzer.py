@@ -34,14 +34,14 @@ def same_when_turned(analyzer: FaceAnalyzer, rgb: np.ndarray, quarters: int) -> 
 
 
 @pytest.mark.parametrize("quarters", [1, 3])  # averaged faces are as sure upside down as upright
-def test_a_turned_photo_gives_the_same_answers(quarters, yunet):
-    pairs = same_when_turned(FaceAnalyzer.load(detector=str(yunet)), read_photo(EXAMPLES / "group.jpg"), quarters)
+def test_a_turned_photo_gives_the_same_answers(quarters):
+    pairs = same_when_turned(FaceAnalyzer.load(), read_photo(EXAMPLES / "group.jpg"), quarters)
     assert len(pairs) == 8
     assert all(abs(one.age - other.age) < 1 and one.gender == other.gender for one, other in pairs)
 
 
-def test_turned_group_photos_give_the_same_answers(yunet):
-    analyzer, pairs, faces = FaceAnalyzer.load(detector=str(yunet)), [], 0
+def test_turned_group_photos_give_the_same_answers():
+    analyzer, pairs, faces = FaceAnalyzer.load(), [], 0
     for path in sorted(shared("photos").glob("*.jpg")):
         rgb = read_photo(path)
         faces += 3 * len(analyzer.detect(rgb))
@@ -60,12 +60,12 @@ def test_boxes_of_a_very_large_jpeg_are_in_full_size_pixels(analyzer, tmp_path):
     assert open_photo(tmp_path / "large.jpg").reduction == 2
     expected = analyzer.analyze(EXAMPLES / "group.jpg")
     detected = analyzer.detect(tmp_path / "large.jpg")
-    (row,) = analyze_pictures(analyzer, [Picture("large.jpg", (tmp_path / "large.jpg").read_bytes)])
+    (row,) = analyze_pictures(analyzer, [Picture("large.jpg", lambda: open_photo(tmp_path / "large.jpg"))])
     assert (row["width"], row["height"]) == large.size
     for faces in (detected, analyzer.analyze(tmp_path / "large.jpg"), row["faces"]):
         boxes = [face["box"] if isinstance(face, dict) else face.box for face in faces]
         assert len(boxes) == len(expected) == 8
-        for face in expected:  # Haar's boxes differ by a few pixels, so their order by size can differ too
+        for face in expected:  # boxes differ by a few pixels, so their order by size can differ too
             box = np.multiply(face.box, factor)
             assert min(np.abs(box - other).max() for other in boxes) < 0.05 * box[2]
 
@@ -138,7 +138,7 @@ def test_age_rises_with_the_band_of_the_examples(analyzer):
 
 def test_without_calibration_nothing_is_made_up(bundle):
     edit(bundle, calibration=None)
-    face = FaceAnalyzer.load(str(bundle), detector="haar").analyze(read_photo(PORTRAITS[0]))[0]
+    face = FaceAnalyzer.load(str(bundle)).analyze(read_photo(PORTRAITS[0]))[0]
     assert face.age_low is None and face.age_high is None and face.age > 0
     assert face.as_dict()["age_low"] is None
 

@@ -20,9 +20,9 @@ from PIL import Image
 from space.batch import analyze
 from space.batch.__main__ import expanded
 from space.batch.analyze import analyze_pictures
-from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, find_pictures
+from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, find_pictures, open_zip
 from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table
-from space.photo import PhotoError, read_photo
+from space.photo import PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import assert_clear_error, python
 
@@ -48,7 +48,7 @@ def album(tmp_path) -> Path:
 
 
 def batch(*arguments, **kwargs):
-    return python("-m", "space.batch", *arguments, "--detector", "haar", **kwargs)
+    return python("-m", "space.batch", *arguments, **kwargs)
 
 
 def rows(jsonl: Path) -> list[dict]:
@@ -93,7 +93,7 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
 def test_names_that_a_spreadsheet_would_run_are_defused(album, tmp_path):
     os.rename(album / "group.jpg", album / "@group.jpg")
     result = subprocess.run(
-        [sys.executable, "-m", "space.batch", "@group.jpg", "--csv", str(tmp_path / "t.csv"), "--detector", "haar"],
+        [sys.executable, "-m", "space.batch", "@group.jpg", "--csv", str(tmp_path / "t.csv")],
         cwd=album, env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -125,7 +125,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
     kills = 0
     for _ in range(3):
         process = subprocess.Popen(
-            [*map(str, command), "--detector", "haar"], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            [*map(str, command)], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         before = part.stat().st_size if part.exists() else 0
@@ -167,7 +167,7 @@ def test_a_thousand_pictures_take_no_more_memory_than_a_hundred(tmp_path):
         album.mkdir()
         for i in range(count):
             (album / f"{i:04d}.png").symlink_to(tmp_path / "face.png")
-        result = python("-c", program, album, "--csv", tmp_path / f"{count}.csv", "--detector", "haar")
+        result = python("-c", program, album, "--csv", tmp_path / f"{count}.csv")
         assert result.returncode == 0, result.stderr
         assert f"{count:,} images, {count:,} faces, 0 unreadable" in result.stdout
         peak[count] = int(result.stdout.split()[-1])
@@ -223,7 +223,7 @@ def test_folders_are_searched_whole_and_each_picture_once(album):
     found = [picture.name for picture in find_pictures([album, album / "group.jpg", album / "deeper"])]
     assert len(found) == len(set(found)) == 6 and f"{album}/bad.zip" in found
     with pytest.raises(PhotoError, match="not a readable zip"):
-        next(p for p in find_pictures([album]) if p.name.endswith("bad.zip")).read()
+        next(p for p in find_pictures([album]) if p.name.endswith("bad.zip")).open()
 
 
 def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
@@ -280,9 +280,9 @@ def test_names_in_a_zip_lead_nowhere(tmp_path):
             nested.writestr("deep.jpg", b"x")
         archive.writestr("inner.zip", inner.getvalue())
     before = set(tmp_path.parent.rglob("*"))
-    pictures = find_pictures([tmp_path / "slip.zip"])
-    assert len(pictures) == len(names) + 1  # zips within zips are not opened
-    contents = {picture.name.rsplit("/", 1)[-1]: picture.read() for picture in pictures}
+    assert len(find_pictures([tmp_path / "slip.zip"])) == len(names) + 1  # zips within zips are not opened
+    members, _ = open_zip(tmp_path / "slip.zip", "slip.zip")
+    contents = {member.name.rsplit("/", 1)[-1]: member.read() for member in members}
     assert contents.pop("link.jpg") == b"/etc/passwd"  # the link's own bytes, not what it points at
     assert set(contents.values()) == {b"no picture"}
     assert set(tmp_path.parent.rglob("*")) == before
@@ -316,7 +316,7 @@ def test_members_that_zipfile_would_decompress_whole_are_refused(tmp_path, metho
     skipped: list[str] = []
     (picture,) = find_pictures([tmp_path / "many.zip"], skipped)
     with pytest.raises(PhotoError, match="Deflate"):
-        picture.read()
+        picture.open()
     assert [Path(name).name for name in skipped] == ["unnamed"]
 
 
@@ -324,9 +324,10 @@ def test_members_of_one_name_are_all_analyzed(tmp_path):
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("a.jpg", b"one")
         archive.writestr("a.jpg", b"two")
-    found = find_pictures([tmp_path / "twice.zip"])
-    assert [Path(picture.name).name for picture in found] == ["a.jpg", "a.jpg (2)"]
-    assert [picture.read() for picture in found] == [b"one", b"two"]
+    members, _ = open_zip(tmp_path / "twice.zip", "twice.zip")
+    assert [(member.name, member.read()) for member in members] == [
+        ("twice.zip/a.jpg", b"one"), ("twice.zip/a.jpg (2)", b"two"),
+    ]  # fmt: skip
 
 
 def test_names_that_look_like_patterns(tmp_path, monkeypatch):
@@ -349,8 +350,8 @@ def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path):
 
 def test_a_crowd_is_estimated_without_keeping_its_crops(analyzer, monkeypatch):
     monkeypatch.setattr(analyze, "BATCH", 3)
-    content = (EXAMPLES / "group.jpg").read_bytes()
-    row, other = analyze.analyze_pictures(analyzer, [Picture("a", lambda: content), Picture("b", lambda: content)])
+    pictures = [Picture(name, lambda: open_photo(EXAMPLES / "group.jpg")) for name in "ab"]
+    row, other = analyze.analyze_pictures(analyzer, pictures)
     assert len(row["faces"]) == 8 and row["faces"] == other["faces"]
 
 

@@ -18,17 +18,7 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
         "sys.exit(main(sys.argv[1:]))"
     )
     out = tmp_path / "bench.json"
-    arguments = (
-        "--detector",
-        "haar",
-        "--model",
-        EMBEDDED,
-        "--model",
-        EMBEDDED / "model.onnx",
-        "--peers",
-        "--json",
-        out,
-    )
+    arguments = ("--model", EMBEDDED, "--model", EMBEDDED / "model.onnx", "--peers", "--json", out)
     result = python("-c", code, *arguments)
     assert result.returncode == 0, result.stderr
     report = json.loads(out.read_text())

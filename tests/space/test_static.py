@@ -41,9 +41,8 @@ def test_the_networks_take_one_look_and_its_mean_over_mirror_images_is_the_bundl
     assert model_file(files, "vgg16") == (MODELS / "vgg16" / "model.int8.onnx").read_bytes()
 
 
-def test_a_dry_run_lists_the_files_that_a_deployment_uploads_in_one_commit(hub, tmp_path, files, yunet):
+def test_a_dry_run_lists_the_files_that_a_deployment_uploads_in_one_commit(hub, tmp_path, files):
     env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
-    env |= {"AGE_GENDER_DETECTOR": str(yunet)}
     command = ("-m", "space.deploy", "--static", "--space", SPACE)
     listed = python(*command, "--dry-run", env=env)
     assert listed.returncode == 0, listed.stderr
@@ -63,8 +62,7 @@ def test_a_dry_run_lists_the_files_that_a_deployment_uploads_in_one_commit(hub, 
     assert sum(len(gzip.compress(content)) for content in first) < 12_000_000
 
 
-def test_the_command_writes_a_folder_once_and_refuses_what_does_not_fit(tmp_path, files, yunet, monkeypatch, capsys):
-    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+def test_the_command_writes_a_folder_once_and_refuses_what_does_not_fit(tmp_path, files, monkeypatch, capsys):
     assert deploy.main(["--static", "--out", str(tmp_path / "site"), "--model", "compact"]) == 0
     assert "python -m http.server" in capsys.readouterr().out
     assert (tmp_path / "site" / "index.html").is_file() and len(list((tmp_path / "site" / "models").iterdir())) == 1
@@ -74,20 +72,14 @@ def test_the_command_writes_a_folder_once_and_refuses_what_does_not_fit(tmp_path
     for arguments in map(str.split, refused):
         with pytest.raises(SystemExit):
             deploy.main(arguments)
-    for wrong, words in ((ROOT / "README.md", "not a YuNet model"), (tmp_path / "none", "No detector at")):
-        monkeypatch.setenv("AGE_GENDER_DETECTOR", str(wrong))
-        assert deploy.main(["--static", "--out", str(tmp_path / "other")]) == 1
-        assert words in capsys.readouterr().err
-    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
     monkeypatch.setattr(static, "RUNTIME", tmp_path / "none")
     monkeypatch.setenv("PATH", "")
     assert deploy.main(["--static", "--out", str(tmp_path / "other")]) == 1
     assert "Node.js" in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
-def test_other_files_of_a_space_stay_and_a_gradio_space_is_refused(hub, tmp_path, yunet, files):
+def test_other_files_of_a_space_stay_and_a_gradio_space_is_refused(hub, tmp_path, files):
     env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
-    env |= {"AGE_GENDER_DETECTOR": str(yunet)}
     command = ("-m", "space.deploy", "--static", "--space")
     before = {"notes.md": b"mine", "data/photo.zip": b"mine", "models/compact-0123456789ab/model.onnx": b"old"}
     hub.add(SPACE, before, type="space").create = {"sdk": "static"}
@@ -120,12 +112,11 @@ def test_no_constant_is_missing(files):
     assert page.count('type="range"') == page.count(f'min="{lowest}" max="{highest}"') == 2
 
 
-def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, yunet, monkeypatch):
+def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, monkeypatch):
     if not shutil.which("npm"):
         pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
     hub.add("tester/model", files_of(EMBEDDED))
     env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
-    env |= {"AGE_GENDER_DETECTOR": str(yunet)}
     done = python("-m", "space.deploy", "--static", "--space", SPACE, "--model", "tester/model", env=env)
     assert done.returncode == 0, done.stderr
     repo = hub.repos["space", SPACE]

@@ -182,10 +182,7 @@ def test_sound_of_an_odd_rate_or_kind_does_not_cost_the_video(analyzer, tmp_path
 
 def test_faces_can_be_blurred(analyzer, video, tmp_path):
     annotate(analyzer, video, tmp_path / "out.mp4", blurred=True)
-    from space.detector import load_detector
-
-    haar = load_detector("haar")
-    found = [len(haar.detect(picture)) for picture in read(tmp_path / "out.mp4")[0]]
+    found = [len(analyzer.detect(picture)) for picture in read(tmp_path / "out.mp4")[0]]
     assert sum(found) <= 4  # of 90
 
 
@@ -267,8 +264,8 @@ def test_a_video_with_sound_that_is_cut_off_is_incomplete(analyzer, tmp_path, na
     assert 20 < result.frames < 140 and result.damaged
 
 
-def test_frames_on_their_side_give_the_same_people(yunet, tmp_path):
-    turning = FaceAnalyzer.load(detector=str(yunet))
+def test_frames_on_their_side_give_the_same_people(tmp_path):
+    turning = FaceAnalyzer.load()
     frames = list(moving(40))
     upright = write_video(tmp_path / "upright.mp4", frames)
     lying = write_video(tmp_path / "lying.mp4", [np.ascontiguousarray(np.rot90(frame)) for frame in frames])

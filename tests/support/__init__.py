@@ -17,13 +17,11 @@ EMBEDDED = ROOT / "space" / "models" / "compact"  # the default bundle
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-# A cached YuNet would be used where Haar is expected.
 _HOME = tempfile.mkdtemp(prefix="age-gender-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ |= {"HF_HOME": _HOME, "AGE_GENDER_CACHE": f"{_HOME}/pictures"}
 for _name in (
     "AGE_GENDER_MODEL",
-    "AGE_GENDER_DETECTOR",
     "HF_TOKEN",
     "HF_ENDPOINT",
     "HF_HUB_CACHE",

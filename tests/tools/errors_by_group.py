@@ -1,6 +1,6 @@
 """For whom networks err: validation figures by group, as Markdown.
 
-    python -m tests.tools.errors_by_group MODEL.onnx [MODEL.onnx …] --detector YUNET.onnx
+    python -m tests.tools.errors_by_group MODEL.onnx [MODEL.onnx …]
 
 Columns: on UTKFace, age MAE, CS@5, gender, mean error for women of 30 to 69 and for people of 13 to 19; on FairFace,
 age band, gender, gender of the race with the lowest accuracy, of people under 20 and of turned adults. The last column
@@ -19,7 +19,7 @@ import numpy as np
 from space.estimator import Estimator
 from tests.support import SHARED
 from training.data.decode import decode
-from training.data.framing import FaceCropper, require_yunet
+from training.data.framing import FaceCropper
 from training.data.load import load_samples
 from training.evaluation.metrics import per_face, pose_masks
 
@@ -48,15 +48,13 @@ def figures(estimator: Estimator, chips: tuple, photos: tuple, turned: np.ndarra
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--detector")
     parser.add_argument("--dataset", default=str(SHARED / "data" / "UTKFace-Cropped"))
     parser.add_argument("--photos", default=str(SHARED / "data" / "FairFace"))
     options = parser.parse_args()
-    yunet = require_yunet(options.detector)
     samples, images = decode(load_samples(options.dataset, split="validation")[0])
-    people, crops = decode(load_samples(options.photos, split="validation")[0], FaceCropper(yunet))
+    people, crops = decode(load_samples(options.photos, split="validation")[0], FaceCropper())
     images, crops = np.asarray(images), np.asarray(crops)
-    turned = pose_masks(crops, yunet)["turned"]
+    turned = pose_masks(crops)["turned"]
     heads = "MAE|CS@5|gender|women 30-69|13-19|band|gender|lowest race|under 20|turned|blur".split("|")
     print(f"| network | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 1)}")
     digits = (3, 1, 1, 2, 2, 1, 1, 1, 1, 1, 2)

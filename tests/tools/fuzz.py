@@ -92,7 +92,7 @@ _stream = LiveStream(Nobody())
 
 def read_frame(content: bytes) -> None:
     with contextlib.suppress(photo.PhotoError):
-        json.dumps(_stream.answer(content, 0.0), allow_nan=False)
+        json.dumps(_stream.answer(photo.open_photo(content, photo.FRAMES).rgb, 0.0), allow_nan=False)
 
 
 def read_zip(content: bytes) -> None:
@@ -104,7 +104,7 @@ def read_zip(content: bytes) -> None:
         return
     for picture in found[:5]:
         with contextlib.suppress(photo.PhotoError):
-            photo.read_photo(picture.read())
+            picture.open()
         spreadsheet_safe(picture.name).encode("utf-8", "surrogatepass")
 
 

@@ -1,6 +1,6 @@
 """How fluent the live tab is: rate, latency, memory and files over time, as in space/BENCHMARKS.md.
 
-python -m tests.tools.measure_live SECONDS [--detector YUNET.onnx] [other options of app.py]
+python -m tests.tools.measure_live SECONDS [other options of app.py]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The static Space beside face-api.js in one browser, as in space/BENCHMARKS.md: size, speed, and accuracy on FairFace.
 
-python -m tests.tools.measure_static [--photos 300] [--detector YUNET.onnx]
+python -m tests.tools.measure_static [--photos 300]
 
 Needs Chromium, npm and, for the accuracy, ../shared. face-api.js is the maintained fork @vladmandic/face-api with SSD
 MobileNet, 68 landmarks, its age and gender network and TensorFlow.js's WebAssembly backend.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
 import shutil
 import statistics
 import subprocess
@@ -195,8 +194,5 @@ def measure_theirs(browser, address: str, photos: dict[str, Path], labeled: list
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=300, help="FairFace test photos for the accuracy; 0: none")
-    parser.add_argument("--detector", help="YuNet's ONNX file; default: from the Hub")
     options = parser.parse_args()
-    if options.detector:
-        os.environ["AGE_GENDER_DETECTOR"] = options.detector
     main(options.photos)

@@ -1,12 +1,11 @@
 """Screenshots of both pages with the example images, for the README.
 
-python -m tests.tools.screenshots [--detector YUNET.onnx] [--out FOLDER]
+python -m tests.tools.screenshots [--out FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 
@@ -20,9 +19,7 @@ JPEG = {"type": "jpeg", "quality": 80}
 VIEWS = (("", "light", 1200), ("-phone", "dark", 390))  # name, color scheme, width in pixels
 
 
-def main(folder: Path, detector: str | None) -> None:
-    if detector:
-        os.environ["AGE_GENDER_DETECTOR"] = detector
+def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         camera = write_camera(Path(temporary) / "camera.mjpeg", moving(240))
         video = write_video(Path(temporary) / "video.mp4", moving(120, gone=range(60, 90)))
@@ -68,7 +65,6 @@ def gradio_page(page, url: str, folder: Path, name: str, video: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / ".github")
-    parser.add_argument("--detector", help="YuNet's ONNX file; default: from the Hub")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    main(options.out, options.detector)
+    main(options.out)

@@ -287,8 +287,7 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
         assert (np.abs(image.astype(int) - [120, 130, 140]).max(axis=2) < 8).mean() < 0.3
 
 
-def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, utkface, yunet, monkeypatch):
-    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, utkface, monkeypatch):
     faces, originals = decode(load_chips(utkface, "validation").limit(20))
     files = {}
     for i, (name, face) in enumerate(zip(faces.name, originals, strict=True)):

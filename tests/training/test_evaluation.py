@@ -65,20 +65,20 @@ def test_measures_are_right_on_an_example_by_hand():
 def test_photographs_are_scored_through_the_detector(photographs, tmp_path):
     result = python(
         "training/evaluate.py", "--model", ROOT / "space/models/compact", "--dataset", photographs, "--split", "train",
-        "--detector", "haar", "--json", tmp_path / "figures.json", "--csv", tmp_path / "groups.csv",
+        "--json", tmp_path / "figures.json", "--csv", tmp_path / "groups.csv",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["detector"] == "haar" and figures["n"] > 30
+    assert figures["detector"] == "yunet" and figures["n"] > 30
     assert figures["age_band"]["value"] > 0.4 and figures["age_band_or_next"]["value"] > 0.8
     assert "age band correct" in result.stdout and "Southeast Asian" in result.stdout
     assert (tmp_path / "groups.csv").read_text().count("\n") > 20
 
 
 @pytest.mark.slow
-def test_the_robustness_table(utkface, yunet):
+def test_the_robustness_table(utkface):
     result = python(
-        "training/robustness.py", "--model", ROOT / "space/models/compact", "--dataset", utkface, "--detector", yunet,
+        "training/robustness.py", "--model", ROOT / "space/models/compact", "--dataset", utkface,
         "--split", "validation", "--limit", "24",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

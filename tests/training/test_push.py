@@ -251,7 +251,7 @@ def test_a_fault_on_this_side_is_not_blamed_on_the_network():
 
 
 def answer_of(env, folder, *arguments) -> dict:
-    running = App(*arguments, "--detector", "haar", env=env)
+    running = App(*arguments, env=env)
     try:
         client = running.client(folder)
         answer = client.predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")[1]
@@ -273,7 +273,7 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
         repo.commits[first]
     )
     one = answer_of(reader, tmp_path, "--model", "tester/faces")
-    assert one["printed"].startswith(f"model: compact, tester/faces@{first}; detector: haar")
+    assert one["printed"].startswith(f"model: compact, tester/faces@{first}; detector: yunet")
     assert one["model"] == {"name": "compact", "source": "tester/faces", "revision": first}
     hub.stop()
     cached = answer_of(reader, tmp_path, "--model", "tester/faces")

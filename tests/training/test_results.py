@@ -106,9 +106,9 @@ def test_evaluation_reprints_the_recorded_figures(utkface, name):
 
 
 @pytest.mark.slow
-def test_evaluation_of_photographs_reprints_the_recorded_figures(yunet, tmp_path):
+def test_evaluation_of_photographs_reprints_the_recorded_figures(tmp_path):
     result = python(
-        "training/evaluate.py", "--model", DEFAULT, "--dataset", shared("data/FairFace"), "--detector", yunet,
+        "training/evaluate.py", "--model", DEFAULT, "--dataset", shared("data/FairFace"),
         "--json", tmp_path / "figures.json",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -123,9 +123,9 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(made_up, tmp_path):
 
 
 @pytest.mark.slow
-def test_pretraining_on_photographs(made_up, photographs, yunet, tmp_path):
+def test_pretraining_on_photographs(made_up, photographs, tmp_path):
     more = ("--pretrain", photographs, "--epochs", "3")
-    result = python(*command(made_up, tmp_path, *more), env={"AGE_GENDER_DETECTOR": str(yunet)})
+    result = python(*command(made_up, tmp_path, *more))
     assert result.returncode == 0, result.stdout + result.stderr
     state = json.loads((tmp_path / "state.json").read_text())
     assert [row["phase"] for row in state["history"]] == ["pretrain", "all", "all"]
@@ -139,17 +139,10 @@ def test_pretraining_on_photographs(made_up, photographs, yunet, tmp_path):
     assert groups[0].startswith("race,gender,age_band,n,age_mae,") and groups[1].startswith("all,all,all,48,")
 
 
-def test_photos_are_no_face_crops_and_face_crops_no_photos(made_up, photographs, yunet, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("AGE_GENDER_DETECTOR", str(yunet))
+def test_photos_are_no_face_crops_and_face_crops_no_photos(made_up, photographs, tmp_path, capsys, monkeypatch):
     refused(capsys, command(photographs, tmp_path / "a"), "--pretrain")
     refused(capsys, command(made_up, tmp_path / "b", "--pretrain", made_up), "--dataset")
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
-
-
-def test_pretraining_needs_yunet(made_up, photographs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(capsys, command(made_up, tmp_path / "run", "--pretrain", photographs), "YuNet")
-    assert not (tmp_path / "run" / "state.json").exists()
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from space.estimator import Estimator
 from training.atomic import clear, new_folder
 from training.bundle import export, quantize
 from training.config import TrainConfig, public_name
-from training.data.framing import require_yunet
 from training.data.samples import dataset_hash
 from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, pose_masks, split_record, spread_ages
@@ -108,7 +107,7 @@ def calibration_tables(estimator: Estimator, validation: FaceSet, photos: FaceSe
 
 def _measure_photos(config: TrainConfig, photos: FaceSet, estimator: Estimator, tables: dict) -> dict:
     outputs = calibrate.apply(tables, estimator.predict(photos.images))
-    poses = pose_masks(photos.images, require_yunet(None))
+    poses = pose_masks(photos.images)
     return {
         "dataset": public_name(config.pretrain),
         "split": split_record(config, "test"),

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from space.photo import OWN_FILES
 from training.data.samples import IMAGE_SIZE, Samples
 from training.data.sources import DataError, cache_folder
 
@@ -100,10 +101,9 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
 
     @functools.cache
     def cropper():
-        from space.detector import load_detector
         from training.data.framing import FaceCropper
 
-        return FaceCropper(load_detector())
+        return FaceCropper()
 
     def one(i: int) -> bool:
         try:
@@ -138,11 +138,16 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
 
 def image_size(encoded: bytes | str) -> tuple[int, int]:
     """Width and height of a picture (bytes, or the path of a file), in pixels; its pixels are not decoded."""
-    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+    with _open(encoded) as image:
         return image.size
 
 
 def decode_picture(encoded: bytes | str) -> np.ndarray:
     """One picture (bytes, or the path of a file) as uint8 [H, W, 3] RGB, upright. OSError if it is damaged."""
-    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+    with _open(encoded) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _open(encoded: bytes | str) -> Image.Image:
+    """A picture in one of the formats that serving reads, whatever its suffix says."""
+    return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=OWN_FILES.formats)

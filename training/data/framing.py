@@ -1,6 +1,6 @@
 """Derive the crop template `space/crop_template.json` from UTKFace's face crops, and crop photos with it.
 
-    python -m training.data.framing --dataset py97/UTKFace-Cropped --detector face_detection_yunet_2023mar.onnx
+    python -m training.data.framing --dataset py97/UTKFace-Cropped
 
 Uses training chips only. They are padded and resized to several sizes, as faces appear in photos.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from space.crop import TEMPLATE_FILE, Template, crop, crop_matrix, load_template
-from space.detector import FILE, Detector, Haar, YuNet, load_detector, yunet_file
+from space.crop import TEMPLATE_FILE, Template, crop, load_template, similarity
+from space.detector import YuNet
 from space.download import ModelError
 from space.face import Face
 from training.data.decode import decode
@@ -25,33 +25,18 @@ from training.data.load import load_chips
 from training.data.samples import IMAGE_SIZE
 from training.data.sources import DATASET, DataError
 
-OFFLINE_HINT = f"If the Hub is unreachable, copy {FILE} to this machine and set AGE_GENDER_DETECTOR to its path."
 MARGIN = IMAGE_SIZE // 2  # pixels of border around a chip
 SCALES = (0.5, 1.0, 2.0)
 FRAMED = 40.0  # pixels by which a face crop's corners may differ from the template's: 99.5% of UTKFace's do by less
 _MIRROR = (1, 0, 2, 4, 3)  # landmarks after a flip: eyes and mouth corners change places
 
 
-def require_yunet(source: str | None) -> YuNet:
-    """The YuNet detector from the file `source`; if None, from `$AGE_GENDER_DETECTOR` or the Hub.
-
-    Raises ModelError if YuNet is unavailable. Haar can't replace it, because it finds no landmarks.
-    """
-    try:
-        detector = load_detector(source) if source else YuNet(yunet_file())
-    except ModelError as error:
-        raise ModelError(f"This command needs the face detector YuNet. {error}\n{OFFLINE_HINT}") from error
-    if not isinstance(detector, YuNet):  # the same crops for everyone who repeats a run
-        raise ModelError(f"Haar isn't supported here: omit --detector, or set it to the path of {FILE}.")
-    return detector
-
-
 class FaceCropper:
     """Crops the face nearest to the center of a photo, as the app does with every face; for `data.decode`."""
 
-    def __init__(self, detector: Detector):
-        self.detector, self.template = detector, load_template()
-        self.name = f"{detector.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
+    def __init__(self):
+        self.detector, self.template = YuNet(), load_template()
+        self.name = f"{self.detector.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] → chip, uint8 [200, 200, 3]; ValueError where no face is found."""
@@ -92,7 +77,7 @@ class FaceCropper:
 def is_framed(face: Face, template: Template) -> bool:
     """Whether a face in a crop with MARGIN around it is about where the template has it."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64) * template.size
-    matrix = crop_matrix(face.moved(-MARGIN, -MARGIN), template)
+    matrix = similarity(face.landmarks - MARGIN, template.landmarks)
     moved = corners @ matrix[:, :2].T + matrix[:, 2]
     return float(np.linalg.norm(moved - corners, axis=1).mean()) <= FRAMED
 
@@ -115,7 +100,7 @@ def largest_faces(detector, chips: np.ndarray, scale: float) -> list:
     return faces
 
 
-def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
+def derive(chips: np.ndarray, yunet: YuNet) -> tuple[dict, str]:
     """The template (as in the JSON) and a report, from uint8 chips [N, 200, 200, 3]."""
     width = IMAGE_SIZE
     points, lines = [], []
@@ -130,15 +115,9 @@ def derive(chips: np.ndarray, yunet, haar) -> tuple[dict, str]:
             f"yunet at {scale:g}: {len(faces)} of {len(chips)} found, spread of a point {spread.mean():.1f} px (25-75%)"
         )
     landmarks = np.median(np.concatenate(points), axis=0)
-    faces = [face for face in largest_faces(haar, chips, 1.0) if face]
-    boxes = np.array([face.box for face in faces]) - [MARGIN, MARGIN, 0, 0]
-    boxes = np.concatenate([boxes, np.stack([width - boxes[:, 0] - boxes[:, 2], *boxes.T[1:]], axis=1)])
-    box = np.median(boxes, axis=0)
-    lines.append(f"haar: {len(faces)} of {len(chips)} found")
     template = {
         "size": width,
         "landmarks": [[round(float(v), 2) for v in point] for point in landmarks],
-        "box": [round(float(v), 2) for v in box],
     }
     return template, "\n".join(lines)
 
@@ -147,17 +126,16 @@ def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.data.framing", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default=DATASET)
-    parser.add_argument("--detector", help="YuNet's ONNX file (default: from the Hub)")
     parser.add_argument("--chips", type=int, default=4000, help="number of training face crops to use")
     parser.add_argument("--out", type=Path, default=TEMPLATE_FILE)
     options = parser.parse_args()
     try:
-        yunet = require_yunet(options.detector)
+        yunet = YuNet()
         _, chips = decode(load_chips(options.dataset, "train").limit(options.chips))
     except (ModelError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    template, report = derive(chips, yunet, Haar())
+    template, report = derive(chips, yunet)
     print(report, json.dumps(template), sep="\n")
     options.out.write_text(json.dumps(template, indent=1) + "\n")
     return 0

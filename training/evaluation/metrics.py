@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 
+from space.detector import YuNet
 from training.data.framing import largest_faces
 from training.data.samples import AGE_BANDS, GENDERS, Samples, band_name
 from training.evaluation import calibrate
@@ -157,10 +158,10 @@ def same_faces(one: dict | None, other: dict) -> bool:
     return one is not None and all(one.get(name) == value for name, value in other.items() if name not in ignored)
 
 
-def pose_masks(chips: np.ndarray, detector) -> dict[str, np.ndarray]:
+def pose_masks(chips: np.ndarray) -> dict[str, np.ndarray]:
     """Which faces (uint8 chips [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
     turned, found = np.zeros((2, len(chips)), bool)
-    for i, face in enumerate(largest_faces(detector, chips, 1.0)):
+    for i, face in enumerate(largest_faces(YuNet(), chips, 1.0)):
         if face:
             found[i] = True
             right_eye, left_eye, nose = face.landmarks[:3]

@@ -18,17 +18,17 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.annotate import draw
 from space.batch.analyze import analyze_pictures
-from space.batch.pictures import BatchError, Picture, find_pictures, is_image_file
+from space.batch.pictures import BatchError, Picture
 from space.batch.tables import no_faces, settings, write_csv
 from space.detector import THRESHOLD
 from space.face import Face, apparent_gender, interval_years, whole_years
-from space.photo import open_photo
 from space.text import counted, time_left
 from space.web.charts import bars
 from space.web.components import (
     LONG,
     PRIVATE,
     Files,
+    FolderButton,
     connect_run,
     download_buttons,
     offered,
@@ -36,6 +36,7 @@ from space.web.components import (
     thumbnail,
     tiles,
 )
+from space.web.reader import Reader
 
 MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
@@ -68,30 +69,6 @@ class Found:
         self.incomplete += row["incomplete"]
         self.ages += [face["age"] for face in row["faces"]]
         self.genders += [apparent_gender(face["gender"], face["gender_probability"]) for face in row["faces"]]
-
-
-def named(files: list[str], skipped: list[str]) -> list[Picture]:
-    """The images among uploaded files and zips, called as their owner calls them; other files go to `skipped`.
-
-    Raises:
-        BatchError: a zip that can't be opened, or more than MAX_PICTURES.
-    """
-    pictures, names = [], set()
-    for path in dict.fromkeys(files):
-        if not path.lower().endswith(".zip") and not is_image_file(Path(path)):
-            skipped.append(Path(path).name)
-            continue
-        for picture in find_pictures([path], skipped):
-            short = name = picture.name.removeprefix(Path(path).parent.as_posix() + "/")
-            count = 1
-            while name in names:
-                count += 1
-                name = f"{short} ({count})"
-            names.add(name)
-            pictures.append(Picture(name, picture.read))
-        if len(pictures) > MAX_PICTURES:
-            raise BatchError(f"There are more than {MAX_PICTURES:,} images. Upload fewer at a time.")
-    return pictures
 
 
 def cells(row: dict) -> list[list[str]]:
@@ -140,12 +117,12 @@ def report(found: Found) -> str:
 
 def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
     """A zip of the images with faces boxed and labeled, longer side at most SIDE pixels, from a finished JSONL."""
-    reads = {picture.name: picture.read for picture in pictures}
+    opens = {picture.name: picture.open for picture in pictures}
     with zipfile.ZipFile(target, "w") as archive, open(jsonl, encoding="utf-8") as rows:
         for row in map(json.loads, rows):
             if not row["faces"]:
                 continue
-            photo = open_photo(reads[row["file"]]())
+            photo = opens[row["file"]]()
             faces = [_face(values).scaled(1 / photo.reduction) for values in row["faces"]]
             image = Image.fromarray(draw(photo.rgb, faces))
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -161,13 +138,19 @@ def _face(values: dict) -> Face:
 
 
 def _analyze(
-    analyzer: FaceAnalyzer, files: list[str], threshold: float, folder: str, *, thumbnails: bool
+    analyzer: FaceAnalyzer,
+    pictures: list[Picture],
+    skipped: list[str],
+    threshold: float,
+    folder: str,
+    *,
+    thumbnails: bool,
 ) -> Iterator[str | Found]:
     """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
-    skipped: list[str] = []
-    pictures = named(files, skipped)
     if not pictures:
         raise BatchError("The upload contains no images.")
+    if len(pictures) > MAX_PICTURES:
+        raise BatchError(f"There are more than {MAX_PICTURES:,} images. Upload fewer at a time.")
     started = reported = time.monotonic()
     found, made = Found(len(pictures)), settings(analyzer, threshold)
     jsonl = Path(folder) / "faces.jsonl"
@@ -200,13 +183,13 @@ def _summary(found: Found, skipped: int, seconds: float) -> str:
     return text
 
 
-def tab(analyzer: FaceAnalyzer) -> None:
+def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
     """Build the tab."""
     gr.Markdown(INTRO)
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
             files = Files(label="Images or zips", file_count="multiple", height=200, elem_id="files")
-            directory = gr.UploadButton("Choose a folder", file_count="directory", size="sm", elem_id="directory")
+            directory = FolderButton("Choose a folder", file_count="directory", size="sm", elem_id="directory")
             with gr.Row():
                 button = gr.Button("Analyze", variant="primary", elem_id="batch-start")
                 cancel = gr.Button("Cancel", elem_id="batch-cancel")
@@ -219,14 +202,14 @@ def tab(analyzer: FaceAnalyzer) -> None:
             with gr.Row(elem_classes="downloads"):
                 buttons = download_buttons(["⬇ CSV", "⬇ JSONL", "⬇ Annotated images"])
 
-    directory.upload(lambda found: found, directory, files, **PRIVATE)
+    directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
-    connect_run(_shower(analyzer), [files, threshold, annotate], outputs, start=button, cancel=cancel)
+    connect_run(_shower(analyzer, reader), [files, threshold, annotate], outputs, start=button, cancel=cancel)
     with gr.Row(visible=False):
-        _endpoint(analyzer)
+        _endpoint(analyzer, reader)
 
 
-def _shower(analyzer: FaceAnalyzer) -> Callable:
+def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
     """The page's own event: status, report and downloads."""
 
     def show(files, threshold, annotate):
@@ -236,24 +219,26 @@ def _shower(analyzer: FaceAnalyzer) -> Callable:
             return
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
             text, jsonl, archive = "", Path(folder) / "faces.jsonl", None
+            skipped: list[str] = []
             try:
-                for step in _analyze(analyzer, files, threshold, folder, thumbnails=True):
-                    if isinstance(step, str):
-                        text = step
-                        yield text, *nothing
-                        continue
-                    if annotate and step.faces:
-                        yield "Writing annotated images…", *nothing
-                        archive = jsonl.with_name("annotated.zip")
-                        write_annotated(named(files, []), jsonl, archive)
-                    yield text, report(step), offered(jsonl.with_suffix(".csv")), offered(jsonl), offered(archive)
+                with reader.pictures(files, skipped) as pictures:
+                    for step in _analyze(analyzer, pictures, skipped, threshold, folder, thumbnails=True):
+                        if isinstance(step, str):
+                            text = step
+                            yield text, *nothing
+                            continue
+                        if annotate and step.faces:
+                            yield "Writing annotated images…", *nothing
+                            archive = jsonl.with_name("annotated.zip")
+                            write_annotated(pictures, jsonl, archive)
+                        yield text, report(step), offered(jsonl.with_suffix(".csv")), offered(jsonl), offered(archive)
             except BatchError as error:  # the page says it in place
                 yield f"⚠️ {error}", *nothing
 
     return show
 
 
-def _endpoint(analyzer: FaceAnalyzer) -> None:
+def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
     def analyze_batch(files, threshold=THRESHOLD) -> Iterator[tuple]:
         """Find every face in many images and estimate their apparent age and gender.
 
@@ -270,15 +255,17 @@ def _endpoint(analyzer: FaceAnalyzer) -> None:
         # The folder goes when this ends, also when it is canceled; by then Gradio has its own copies.
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
             text = ""
+            skipped: list[str] = []
             try:
-                for step in _analyze(analyzer, files, threshold, folder, thumbnails=False):
-                    if isinstance(step, str):
-                        text = step
-                        yield None, None, text, None
-                    else:
-                        table = [line for row in step.rows for line in cells(row)][:SHOWN]
-                        jsonl = Path(folder) / "faces.jsonl"
-                        yield str(jsonl.with_suffix(".csv")), str(jsonl), text, table
+                with reader.pictures(files, skipped) as pictures:
+                    for step in _analyze(analyzer, pictures, skipped, threshold, folder, thumbnails=False):
+                        if isinstance(step, str):
+                            text = step
+                            yield None, None, text, None
+                        else:
+                            table = [line for row in step.rows for line in cells(row)][:SHOWN]
+                            jsonl = Path(folder) / "faces.jsonl"
+                            yield str(jsonl.with_suffix(".csv")), str(jsonl), text, table
             except BatchError as error:
                 raise gr.Error(str(error), print_exception=False) from None
 

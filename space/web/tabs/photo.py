@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from space.face import EXAMPLES, Face, whole_years
 from space.photo import Photo, PhotoError, open_photo
 from space.web import cards
 from space.web.components import (
-    NETWORK,
+    PHOTOS,
     PRIVATE,
     PagePhoto,
     PhotoInput,
@@ -34,6 +36,8 @@ from space.web.components import (
     scroll_to,
     threshold_slider,
 )
+from space.web.reader import Reader
+from space.web.uploads import Upload, UploadError
 
 FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
@@ -128,7 +132,7 @@ class _Page:
     """The components that events read and write."""
 
     current: PagePhoto
-    drop: gr.Image
+    drop: PhotoInput
     message: gr.Markdown
     threshold: gr.Slider
     blurred: gr.Checkbox
@@ -139,13 +143,13 @@ class _Page:
     data: gr.JSON
 
 
-def tab(analyzer: FaceAnalyzer) -> None:
+def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
     """Build the tab."""
-    _connect(analyzer, _layout(analyzer))
+    _connect(analyzer, reader, _layout(analyzer))
     # The page's own events return more than programs want.
     with gr.Row(visible=False):
-        _analyze_endpoint(analyzer)
-        _explain_endpoint(analyzer)
+        _analyze_endpoint(analyzer, reader)
+        _explain_endpoint(analyzer, reader)
 
 
 def _layout(analyzer: FaceAnalyzer) -> _Page:
@@ -163,7 +167,7 @@ def _layout(analyzer: FaceAnalyzer) -> _Page:
         html, result, paths = _shown(analyzer, folder, FIRST.stem, open_photo(FIRST), THRESHOLD, False)
         with gr.Row(elem_classes="split"):
             with gr.Column(scale=1, min_width=260, elem_classes="side"):
-                drop = gr.Image(
+                drop = PhotoInput(
                     label="Photo",
                     show_label=False,
                     sources=["upload", "webcam", "clipboard"],
@@ -194,22 +198,29 @@ def _layout(analyzer: FaceAnalyzer) -> _Page:
     return _Page(current, drop, message, threshold, blurred, model, out, files, reason, data)
 
 
-def _connect(analyzer: FaceAnalyzer, page: _Page) -> None:
-    def show(opened, threshold, blur_faces, model):
-        name, photo = opened
+def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
+    def show(upload, threshold, blur_faces, model, request: gr.Request):
+        chosen, text = _chosen(analyzer, model), ""
         with tempfile.TemporaryDirectory(prefix="photo-") as folder:  # Gradio copies the files when this yields
-            if isinstance(photo, Photo):
-                html, result, paths = _shown(analyzer.with_model(model), folder, name, photo, threshold, blur_faces)
-                yield html, gr.Markdown(visible=False), result, "", *map(offered, paths)
-            else:
-                text = f"⚠️ {photo}" if isinstance(photo, PhotoError) else ""
-                yield "", gr.Markdown(text, visible=bool(text)), None, "", *[offered()] * 3
+            try:
+                if isinstance(upload, UploadError):
+                    raise upload
+                if upload is not None:
+                    with reader.photo(upload, request) as photo:
+                        html, result, paths = _shown(chosen, folder, upload.stem, photo, threshold, blur_faces)
+                    yield html, gr.Markdown(visible=False), result, "", *map(offered, paths)
+                    return
+            except (PhotoError, UploadError) as error:
+                text = f"⚠️ {error}"
+            yield "", gr.Markdown(text, visible=bool(text)), None, "", *[offered()] * 3
 
-    def why(opened, threshold, model, event: gr.EventData):
-        chosen, photo = analyzer.with_model(model), opened[1]
+    def why(upload, threshold, model, request: gr.Request, event: gr.EventData):
         try:
-            image, text = explain(chosen, photo.rgb, int(event.number), threshold)
-        except (ValueError, AttributeError, TypeError) as error:
+            if upload is None or isinstance(upload, UploadError):
+                raise ValueError("Choose a photo first.")
+            with reader.photo(upload, request) as photo:
+                image, text = explain(_chosen(analyzer, model), photo.rgb, _number(event), threshold)
+        except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
         text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
         close = '<button type="button" class="close" aria-label="Close">×</button>'
@@ -228,15 +239,28 @@ def _connect(analyzer: FaceAnalyzer, page: _Page) -> None:
     for event in (part.change for part in inputs):
         event(
             show, inputs, outputs, show_progress="minimal", trigger_mode="always_last", show_progress_on=page.out,
-            **PRIVATE, **NETWORK,
+            **PRIVATE, **PHOTOS,
         )  # fmt: skip
     page.current.change(None, None, None, js=scroll_to("#result"), **PRIVATE)
     asked = [page.current, page.threshold, page.model]
-    page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **NETWORK)
+    page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **PHOTOS)
 
 
-def _analyze_endpoint(analyzer: FaceAnalyzer) -> None:
-    def analyze_photo(photo, threshold=THRESHOLD, blur_faces=False, age_probs=False):
+def _chosen(analyzer: FaceAnalyzer, model) -> FaceAnalyzer:
+    """The analyzer with the model that the page names; programs may send any value."""
+    return analyzer.with_model(model if model in embedded() and analyzer.bundle.source == "embedded" else None)
+
+
+def _number(event: gr.EventData) -> int:
+    """The face that an event of the page is about. Raises ValueError."""
+    try:
+        return int(event.number)
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError("Name a face by its number.") from None
+
+
+def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
+    def analyze_photo(photo, request: gr.Request, threshold=THRESHOLD, blur_faces=False, age_probs=False):
         """Find every face in a photo and estimate its apparent age and gender.
 
         Args:
@@ -251,19 +275,30 @@ def _analyze_endpoint(analyzer: FaceAnalyzer) -> None:
             first), rotation (degrees counterclockwise by which the image was rotated to find them), incomplete,
             model, detector, elapsed_ms.
         """
-        if photo is None:
-            raise gr.Error("Choose a photo first.", print_exception=False)
-        faces, result = answer(analyzer, photo, threshold, age_probs=age_probs)
-        return cards.annotated(photo.rgb, faces, blurred=blur_faces), result
+        with _read(reader, photo, request) as opened:
+            faces, result = answer(analyzer, opened, threshold, age_probs=age_probs)
+            return cards.annotated(opened.rgb, faces, blurred=blur_faces), result
 
     inputs = [PhotoInput(label="photo"), threshold_slider()]
     inputs += [gr.Checkbox(False, label="blur_faces"), gr.Checkbox(False, label="age_probs")]
     outputs = [gr.Image(format="jpeg", label="image"), gr.JSON(label="result")]
-    gr.Button().click(analyze_photo, inputs, outputs, api_name="analyze_photo", **NETWORK)
+    gr.Button().click(analyze_photo, inputs, outputs, api_name="analyze_photo", **PHOTOS)
 
 
-def _explain_endpoint(analyzer: FaceAnalyzer) -> None:
-    def explain_age(photo, number=1, threshold=THRESHOLD):
+@contextlib.contextmanager
+def _read(reader: Reader, upload: Upload | None, request: gr.Request) -> Iterator[Photo]:
+    """The photo of an API call; whatever is wrong with it or its analysis is the caller's error."""
+    try:
+        if upload is None:
+            raise ValueError("Choose a photo first.")
+        with reader.photo(upload, request) as photo:
+            yield photo
+    except ValueError as error:  # PhotoError and UploadError are kinds of it
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _explain_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
+    def explain_age(photo, request: gr.Request, number=1, threshold=THRESHOLD):
         """Show which parts of a face influence its estimated age, by covering one patch at a time.
 
         Args:
@@ -275,13 +310,9 @@ def _explain_endpoint(analyzer: FaceAnalyzer) -> None:
             An image of the face next to a copy in which areas that make it look older are red and areas that make it
             look younger are blue, and a line of Markdown with the largest changes in years.
         """
-        if photo is None:
-            raise gr.Error("Choose a photo first.", print_exception=False)
-        try:
-            return explain(analyzer, photo.rgb, int(number or 0), threshold)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        with _read(reader, photo, request) as opened:
+            return explain(analyzer, opened.rgb, int(number or 0), threshold)
 
     inputs = [PhotoInput(label="photo"), gr.Number(1, label="number", precision=0), threshold_slider()]
     outputs = [gr.Image(format="jpeg", label="image"), gr.Markdown(label="text")]
-    gr.Button().click(explain_age, inputs, outputs, api_name="explain_age", **NETWORK)
+    gr.Button().click(explain_age, inputs, outputs, api_name="explain_age", **PHOTOS)

@@ -16,7 +16,6 @@ from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD
 from space.face import EXAMPLES, apparent_gender, interval_years, whole_years
 from space.text import counted, time_left
-from space.video.annotator import annotate_video
 from space.video.limits import MAX_BYTES, MAX_FRAMES, MAX_SECONDS
 from space.video.result import Progress, VideoError, VideoResult
 from space.web.charts import steps
@@ -30,6 +29,8 @@ from space.web.components import (
     thumbnail,
     tiles,
 )
+from space.web.reader import Reader
+from space.web.uploads import Upload, UploadError
 
 LIMITS = (
     f"MP4, MOV, WebM or AVI, up to {MAX_SECONDS // 60} minutes, {MAX_FRAMES:,} frames and "
@@ -90,18 +91,18 @@ def as_csv(result: dict) -> str:
 
 
 def _analyze(
-    analyzer: FaceAnalyzer, video: str, threshold: float, blurred: bool, folder: str
+    analyzer: FaceAnalyzer, reader: Reader, video: Upload, threshold: float, blurred: bool, folder: str
 ) -> Iterator[str | VideoResult]:
     """Progress as text, then the result; the annotated video is in `folder` then. Raises gr.Error."""
-    target = Path(folder) / f"{Path(video).stem}-faces.mp4"
+    target = Path(folder) / f"{video.stem}-faces.mp4"
     try:
-        for step in annotate_video(analyzer, video, target, threshold=threshold, blurred=blurred):
+        for step in reader.video(video, target, analyzer, threshold=threshold, blurred=blurred):
             yield f"{100 * step.share:.0f}%{time_left(step.seconds_left)}" if isinstance(step, Progress) else step
-    except VideoError as error:
+    except (VideoError, UploadError) as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
-def tab(analyzer: FaceAnalyzer) -> None:
+def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
     """Build the tab."""
     gr.Markdown(LIMITS)
     with gr.Row(elem_classes="split"):
@@ -133,12 +134,12 @@ def tab(analyzer: FaceAnalyzer) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video")
 
     outputs = [status, annotated, out, data, details, *files]
-    connect_run(_shower(analyzer), [video, threshold, blurred], outputs, start=button, cancel=cancel)
+    connect_run(_shower(analyzer, reader), [video, threshold, blurred], outputs, start=button, cancel=cancel)
     with gr.Row(visible=False):
-        _endpoint(analyzer)
+        _endpoint(analyzer, reader)
 
 
-def _shower(analyzer: FaceAnalyzer) -> Callable:
+def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
     """The page's own event: status, video, report, JSON and downloads."""
 
     def show(video, threshold, blur_faces):
@@ -149,7 +150,7 @@ def _shower(analyzer: FaceAnalyzer) -> Callable:
         with tempfile.TemporaryDirectory(prefix="video-") as folder:
             yield "Reading the video…", *nothing
             try:
-                for step in _analyze(analyzer, video, threshold, blur_faces, folder):
+                for step in _analyze(analyzer, reader, video, threshold, blur_faces, folder):
                     if isinstance(step, str):
                         yield step, *nothing
                         continue
@@ -166,7 +167,7 @@ def _shower(analyzer: FaceAnalyzer) -> Callable:
     return show
 
 
-def _endpoint(analyzer: FaceAnalyzer) -> None:
+def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
     def analyze_video(video, threshold=THRESHOLD, blur_faces=False):
         """Track every person in a video and estimate their apparent age and gender.
 
@@ -185,7 +186,7 @@ def _endpoint(analyzer: FaceAnalyzer) -> None:
         # The folder goes when this ends, also when it is canceled; by then Gradio has its own copy.
         with tempfile.TemporaryDirectory(prefix="video-") as folder:
             yield None, None, "Reading the video…"
-            for step in _analyze(analyzer, video, threshold, blur_faces, folder):
+            for step in _analyze(analyzer, reader, video, threshold, blur_faces, folder):
                 if isinstance(step, str):
                     yield None, None, step
                 else:

@@ -6,13 +6,13 @@ from space.web import access
 
 
 def guarded(
-    headers: dict, *, method="POST", hosts=frozenset(), root_path="", path="/gradio_api/upload", login=False
+    headers: dict, *, method="POST", hosts=frozenset(), root_path="", path="/gradio_api/upload", allowed=()
 ) -> str | None:
     scope = {
         "type": "http", "method": method, "path": path,
         "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
     }  # fmt: skip
-    return access.Origins(root_path, hosts, login).refusal(scope)
+    return access.Origins(root_path, hosts, frozenset(allowed)).refusal(scope)
 
 
 def test_origins_behind_a_proxy():
@@ -37,17 +37,43 @@ def test_addresses_that_parsers_read_differently_are_refused():
     assert guarded({"Host": "127.0.0.1:7860", "Origin": "http://evil.example\\@127.0.0.1"})
 
 
-def test_with_a_login_requests_from_other_sites_are_rejected():
-    page = {"Host": "age.example", "Origin": "https://other.example"}
-    assert guarded(page, hosts=None) is None  # a public API
-    assert guarded(page, hosts=None, login=True)
-    assert guarded({**page, "Origin": "https://age.example"}, hosts=None, login=True) is None
+def test_requests_from_other_sites_are_rejected_unless_allowed():
+    page = {"Host": "192.168.1.5:7860", "Origin": "https://other.example"}
+    assert guarded(page, hosts=None)
+    assert guarded(page, hosts=None, allowed=["https://third.example"])
+    assert guarded(page, hosts=None, allowed=["https://other.example"]) is None
+    assert guarded(page, hosts=None, allowed=["*"]) is None
+    assert guarded({**page, "Origin": "http://192.168.1.5:7860"}, hosts=None) is None
+    assert guarded({**page, "Origin": "http://localhost:7860"}, hosts=None)  # a page of the visitor's own machine
 
 
-def test_the_client_address_is_the_one_that_the_nearest_proxy_saw():
+def test_the_client_address_is_the_one_that_the_nearest_proxy_saw(monkeypatch):
     def address(client, forwarded):
         return access.client_address({"client": (client, 1), "headers": [(b"x-forwarded-for", forwarded)]})
 
     assert address("8.8.8.8", b"1.1.1.1") == "8.8.8.8"
-    assert address("10.0.0.1", b"9.9.9.9, 1.1.1.1, 10.0.0.2") == "1.1.1.1"
-    assert address("10.0.0.1", b"anything") == address("10.0.0.1", b"") == "10.0.0.1"
+    assert address("127.0.0.1", b"9.9.9.9, 1.1.1.1, 10.0.0.2") == "1.1.1.1"
+    assert address("127.0.0.1", b"anything") == address("127.0.0.1", b"") == "127.0.0.1"
+    assert address("10.0.0.1", b"1.1.1.1") == "10.0.0.1"  # a neighbor in the same network makes it up
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1, 10.0.0.2")
+    assert address("10.0.0.1", b"1.1.1.1") == "1.1.1.1" and address("10.0.0.3", b"1.1.1.1") == "10.0.0.3"
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS")
+    monkeypatch.setenv("SPACE_ID", "you/age")  # every request comes through the proxy of Spaces
+    assert address("10.0.0.3", b"1.1.1.1") == "1.1.1.1" and address("8.8.8.8", b"1.1.1.1") == "8.8.8.8"
+
+
+def test_guessing_passwords_becomes_slow(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(access.time, "monotonic", lambda: clock[0])
+    logins, waits = access.Logins(), []
+    for _ in range(30):
+        waits.append(logins.wait("1.1.1.1"))
+        clock[0] += waits[-1]
+        logins.note("1.1.1.1", failed=True)
+    assert waits[:10] == [0] * 10 and waits[10:14] == [1, 2, 4, 8] and waits[-1] == access.MAX_PAUSE
+    assert logins.wait("2.2.2.2") == 0
+    logins.note("1.1.1.1", failed=False)
+    assert logins.wait("1.1.1.1") == 0
+    for number in range(access.MAX_ADDRESSES + 10):
+        logins.note(str(number), failed=True)
+    assert len(logins._failures) == access.MAX_ADDRESSES

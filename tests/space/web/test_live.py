@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from space.web.live_server import BAD_FRAMES, MAX_BYTES, MAX_VISITORS
-from tests.support import ROOT, shared
+from tests.support import ROOT
 from tests.support.app import App
 from tests.support.browser import FAKE_CAMERA as FAKE
 from tests.support.browser import chromium
@@ -326,7 +326,7 @@ def test_plain_http_from_another_machine_is_explained():
         except OSError:
             pytest.skip("needs a network address beside 127.0.0.1")
         address = s.getsockname()[0]
-    running = App("--detector", "haar", "--host", "0.0.0.0")
+    running = App("--host", "0.0.0.0")
     try:
         with chromium(FAKE) as browser:
             page = open_live(browser, f"http://{address}:{running.port}", allowed=False)
@@ -338,7 +338,7 @@ def test_plain_http_from_another_machine_is_explained():
 
 
 def test_the_server_going_away_is_said(camera):
-    running = App("--detector", "haar")
+    running = App()
     try:
         with chromium(FAKE, f"--use-file-for-fake-video-capture={camera}") as browser:
             page = open_live(browser, running.url)
@@ -350,9 +350,9 @@ def test_the_server_going_away_is_said(camera):
         running.stop()
 
 
-def test_with_yunet_it_is_fluent(camera):
+def test_it_is_fluent(camera):
     """A floor only: the measured rate of a quiet machine stands in the README."""
-    running = App("--detector", shared("models/face_detection_yunet/face_detection_yunet_2023mar.onnx"))
+    running = App()
     try:
         with chromium(FAKE, f"--use-file-for-fake-video-capture={camera}") as browser:
             page = open_live(browser, running.url)

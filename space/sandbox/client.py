@@ -1,0 +1,312 @@
+"""The app's side of the sandbox: what visitors send goes into workers, and pixels, names and results come out.
+
+Each call uses a worker that has never seen another visitor's data, and whose memory and time are limited. Spare workers
+wait, so that a photo doesn't wait for a fork. On systems other than Linux there are no workers: see `in_process.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from space.batch.pictures import BatchError, Picture
+from space.photo import Photo, PhotoError, PhotoMemoryError
+from space.sandbox.messages import content_of, memory_file, pair, receive, send
+from space.video.result import Progress, VideoError, VideoResult
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MAX_BYTES = 50_000_000  # of an image file
+START = 20.0  # seconds until a worker must be ready
+SPARES = 2  # workers that wait
+AT_ONCE = 2  # photos that are decoded at the same time
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """What a worker may use."""
+
+    memory: int  # bytes of its own
+    cpu: int  # seconds, for each request
+    written: int  # bytes of a file, memory files included
+    nice: int = 0
+
+
+QUICK = WorkerLimits(memory=350_000_000, cpu=2, written=200_000_000)
+LARGE = WorkerLimits(memory=650_000_000, cpu=7, written=200_000_000, nice=10)  # for what doesn't fit into QUICK
+FRAME = WorkerLimits(memory=100_000_000, cpu=2, written=10_000_000)
+ZIP = WorkerLimits(memory=300_000_000, cpu=3, written=MAX_BYTES * 2)
+VIDEO = WorkerLimits(memory=900_000_000, cpu=1500, written=400_000_000, nice=10)
+ANSWER = 15.0  # seconds for a decoded photo, or the next step of a video
+OPENING = 8.0  # seconds for the first step of a video
+
+TOO_MUCH = "The image takes too much time or memory to read. Export it as JPEG and try again."
+
+
+class WorkerEnded(Exception):
+    """A worker exceeded its limits or crashed."""
+
+
+class Sandbox:
+    """The workers of an app; safe to share between threads."""
+
+    server: ClassVar[list[str]] = [sys.executable, "-m", "space.sandbox.fork_server"]  # the command, without the socket
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._server: subprocess.Popen | None = None
+        self._spares: deque[_Worker] = deque()
+        self._at_once, self._large = threading.Semaphore(AT_ONCE), threading.Lock()
+        self._refill()
+
+    def photo(self, fd: int) -> Photo:
+        """Decode an image file, given its descriptor. Raises PhotoError."""
+        with self._at_once, contextlib.suppress(WorkerEnded, PhotoMemoryError):
+            return self._photo(fd, QUICK)
+        # One at a time, and behind everything else: whoever sends such files waits for others who do.
+        with self._large:
+            try:
+                return self._photo(fd, LARGE)
+            except (WorkerEnded, PhotoMemoryError):
+                raise PhotoError(TOO_MUCH) from None
+
+    def _photo(self, fd: int, limits: WorkerLimits) -> Photo:
+        os.lseek(fd, 0, os.SEEK_SET)
+        with self._worker() as worker:
+            return worker.photo({"job": "photo", "most_bytes": MAX_BYTES, "limits": asdict(limits)}, fd)
+
+    def frames(self) -> Frames:
+        """A decoder for the frames of one visitor's live stream."""
+        return Frames(self)
+
+    @contextlib.contextmanager
+    def zip(self, fd: int, name: str, skipped: list[str]) -> Iterator[list[Picture]]:
+        """The images in a zip, given its descriptor and name; the names of other members are appended to `skipped`.
+
+        Raises:
+            BatchError: it isn't a readable zip.
+        """
+        with self._worker() as worker:
+            try:
+                reply, fds = worker.ask({"job": "zip", "name": name, "limits": asdict(ZIP)}, fd)
+                if "error" in reply:
+                    raise BatchError(str(reply["error"]))
+                names, others = _json(fds)
+            except WorkerEnded:
+                raise BatchError(
+                    f"{name} takes too much time or memory to read. Upload the images without a zip."
+                ) from None
+            skipped += others
+            lock = threading.Lock()  # a worker answers one question at a time
+            yield [Picture(name, partial(self._member, worker, lock, i)) for i, name in enumerate(names)]
+
+    def _member(self, worker: _Worker, lock: threading.Lock, number: int) -> Photo:
+        with lock:
+            try:
+                reply, fds = worker.ask({"member": number, "limits": asdict(ZIP)})
+            except WorkerEnded:
+                raise PhotoError(TOO_MUCH) from None
+        if "error" in reply:
+            raise PhotoError(str(reply["error"]))
+        try:
+            return self.photo(fds[0])
+        finally:
+            os.close(fds[0])
+
+    def video(self, fd: int, target: Path, *, model: str, **settings) -> Iterator[Progress | VideoResult]:
+        """`annotate_video` of a video file, given its descriptor.
+
+        Args:
+            fd: the video file.
+            target: the .mp4 to write.
+            model: the model to load, as for `FaceAnalyzer.load`.
+            settings: keyword arguments of `annotate_video`.
+
+        Raises:
+            VideoError: as there, or the video takes too much time or memory.
+        """
+        message = {"job": "video", "target": str(target), "model": model, "settings": settings, "limits": asdict(VIDEO)}
+        with self._worker() as worker:
+            try:
+                reply, fds = worker.ask(message, fd, timeout=OPENING)
+                while "share" in reply:
+                    yield Progress(float(reply["share"]), reply["seconds_left"])
+                    reply, fds = worker.ask(None, timeout=ANSWER)
+                if "error" in reply:
+                    raise VideoError(str(reply["error"]))
+                result = VideoResult.from_json(_json(fds))
+            except WorkerEnded:
+                raise VideoError(
+                    "The video takes too much time or memory to read. Convert it to MP4 (H.264) and try again."
+                ) from None
+            yield result
+
+    def close(self) -> None:
+        """End the fork server, and with it all workers."""
+        with self._lock:
+            if self._server:
+                self._control.close()
+                self._server.kill()
+                self._server.wait()
+                self._server = None
+
+    @contextlib.contextmanager
+    def _worker(self) -> Iterator[_Worker]:
+        """A worker for one visitor; it is killed at the end, and a spare one starts."""
+        worker = self._ready_worker()
+        try:
+            yield worker
+        finally:
+            worker.kill()
+            self._refill()
+
+    def _ready_worker(self) -> _Worker:
+        for attempt in range(3):
+            with self._lock:
+                worker = self._spares.popleft() if self._spares else None
+            if worker is None:
+                self._refill()
+                continue
+            try:
+                worker.wait_until_ready()
+                return worker
+            except WorkerEnded:
+                worker.kill()
+                if attempt == 1:
+                    self._restart()
+        raise WorkerEnded
+
+    def _refill(self) -> None:
+        """Ask for spare workers; doesn't wait for them."""
+        with self._lock:
+            while len(self._spares) < SPARES:
+                if self._server is None or self._server.poll() is not None:
+                    self._start()
+                ours, theirs = pair()
+                with theirs, contextlib.suppress(OSError):  # a server that has just ended: the worker is never ready
+                    socket.send_fds(self._control, [b"f"], [theirs.fileno()], socket.MSG_NOSIGNAL)
+                self._spares.append(_Worker(ours))
+
+    def _restart(self) -> None:
+        with self._lock:
+            self._spares.clear()
+            if self._server:
+                self._server.kill()
+                self._server.wait()
+
+    def _start(self) -> None:
+        ours, theirs = pair()
+        # A clean environment: no tokens and passwords for files that take over a decoder.
+        kept = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START", "VIRTUAL_ENV")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        environment |= {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        with theirs:
+            self._server = subprocess.Popen(
+                [*self.server, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+            )
+        self._control = ours
+
+
+class Frames:
+    """Decodes one visitor's frames, in a worker of their own that starts with the first frame."""
+
+    def __init__(self, sandbox: Sandbox):
+        self._sandbox, self._stack, self._worker = sandbox, contextlib.ExitStack(), None
+
+    def decode(self, jpeg: bytes) -> np.ndarray:
+        """A JPEG's pixels, uint8 [H, W, 3]. Raises PhotoError."""
+        try:
+            if self._worker is None:
+                self._worker = self._stack.enter_context(self._sandbox._worker())
+            fd = memory_file(jpeg)
+            try:
+                return self._worker.photo({"job": "frames", "limits": asdict(FRAME)}, fd).rgb
+            finally:
+                os.close(fd)
+        except WorkerEnded:
+            self.close()  # the next frame gets a new one
+            raise PhotoError(TOO_MUCH) from None
+
+    def close(self) -> None:
+        """End the worker."""
+        self._stack.close()
+        self._worker = None
+
+
+def _json(fds: list[int]):
+    """The JSON in the one memory file that a worker sent. Raises WorkerEnded."""
+    try:
+        return json.loads(bytes(content_of(*fds)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WorkerEnded from error
+
+
+class _Worker:
+    """The app's end of a connection to one worker."""
+
+    def __init__(self, connection: socket.socket):
+        self._connection, self._process = connection, None
+
+    def wait_until_ready(self) -> None:
+        _, fds = self.ask(None, timeout=START)
+        self._process = fds[0] if fds else None
+
+    def ask(self, message: dict | None, *fds: int, timeout: float = ANSWER) -> tuple[dict, list[int]]:
+        """Send a message, if there is one; returns the next reply and its descriptors. Raises WorkerEnded."""
+        self._connection.settimeout(timeout)
+        try:
+            if message is not None:
+                send(self._connection, message, *fds)
+            return receive(self._connection)
+        except (EOFError, OSError) as error:  # TimeoutError is one
+            raise WorkerEnded from error
+
+    def photo(self, message: dict, fd: int) -> Photo:
+        """The photo that a worker sends for a message. Raises PhotoError and WorkerEnded."""
+        reply, fds = self.ask(message, fd)
+        if "error" in reply:
+            raise (PhotoMemoryError if reply.get("memory") else PhotoError)(str(reply["error"]))
+        try:
+            height, width, _ = shape = tuple(map(int, reply["shape"]))
+            rgb = np.frombuffer(content_of(fds[0], height * width * 3), np.uint8).reshape(shape)
+            return Photo(rgb, tuple(map(int, reply["size"])), bool(reply["incomplete"]))
+        except (ValueError, KeyError, TypeError, IndexError) as error:  # a file has taken the worker over
+            raise WorkerEnded from error
+
+    def kill(self) -> None:
+        """End the worker, whatever it does."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+            os.close(self._process)
+            self._process = None
+        self._connection.close()
+
+
+def open_sandbox():
+    """The sandbox of this system: a `Sandbox` on Linux, and an `InProcess`, which protects nobody, on others."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+        os.close(os.memfd_create("age-gender", os.MFD_ALLOW_SEALING))
+    except (AttributeError, OSError):
+        from space.sandbox.in_process import InProcess
+
+        return InProcess()
+    return Sandbox()

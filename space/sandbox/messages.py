@@ -1,0 +1,75 @@
+"""Messages between the app and a worker: short JSON with file descriptors. Large data travels in sealed memory files.
+
+Nothing is pickled: a worker that a file has taken over can send wrong values, but can't make the app run code.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import socket
+
+MAX_MESSAGE = 60_000  # bytes of JSON; a datagram on a Unix socket holds 200 kB
+MAX_FDS = 2
+_SEALS = ("F_SEAL_SHRINK", "F_SEAL_GROW", "F_SEAL_WRITE")
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends. A message arrives whole, or the connection ends."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(connection: socket.socket, message: dict, *fds: int) -> None:
+    """Send a message; the receiver gets its own copies of the descriptors. Raises OSError if the other end is gone."""
+    socket.send_fds(connection, [json.dumps(message).encode()], fds, socket.MSG_NOSIGNAL)
+
+
+def receive(connection: socket.socket) -> tuple[dict, list[int]]:
+    """The next message and its descriptors, which belong to the caller.
+
+    Raises:
+        EOFError: the other end is gone, or sent something else.
+        TimeoutError: nothing came within the connection's timeout.
+    """
+    try:
+        data, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        return json.loads(data), fds
+    except TimeoutError:
+        raise
+    except (ValueError, OSError) as error:  # nothing at all isn't JSON either
+        raise EOFError from error
+
+
+def memory_file(data) -> int:
+    """A descriptor of a memory file that holds `data`, bytes or a contiguous array, and that nobody can change."""
+    view = memoryview(data).cast("B")
+    fd = os.memfd_create("age-gender", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+        for seal in _SEALS:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, getattr(fcntl, seal))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def content_of(fd: int, size: int | None = None) -> mmap.mmap:
+    """What a memory file holds, as private memory; closes the descriptor.
+
+    Raises:
+        ValueError: it has another size than expected, or its sender could still change it.
+    """
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        length = os.fstat(fd).st_size
+        if not all(seals & getattr(fcntl, seal) for seal in _SEALS) or length == 0 or size not in (None, length):
+            raise ValueError("not a sealed memory file of the expected size")
+        return mmap.mmap(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as error:
+        raise ValueError("not a memory file") from error
+    finally:
+        os.close(fd)
