@@ -156,8 +156,10 @@ class Sandbox:
             yield result
 
     def close(self) -> None:
-        """End the fork server, and with it all workers."""
+        """End the fork server, and with it all workers. The next call starts another."""
         with self._lock:
+            while self._spares:
+                self._spares.popleft().kill()
             if self._server:
                 self._control.close()
                 self._server.kill()
@@ -187,7 +189,7 @@ class Sandbox:
             except WorkerEnded:
                 worker.kill()
                 if attempt == 1:
-                    self._restart()
+                    self.close()
         raise WorkerEnded
 
     def _refill(self) -> None:
@@ -200,13 +202,6 @@ class Sandbox:
                 with theirs, contextlib.suppress(OSError):  # a server that has just ended: the worker is never ready
                     socket.send_fds(self._control, [b"f"], [theirs.fileno()], socket.MSG_NOSIGNAL)
                 self._spares.append(_Worker(ours))
-
-    def _restart(self) -> None:
-        with self._lock:
-            self._spares.clear()
-            if self._server:
-                self._server.kill()
-                self._server.wait()
 
     def _start(self) -> None:
         ours, theirs = pair()

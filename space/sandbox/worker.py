@@ -29,10 +29,10 @@ def run(connection: socket.socket) -> None:
     try:
         with contextlib.suppress(OSError, AttributeError):  # a C library without it
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when the fork server ends
-        this_process = os.pidfd_open(os.getpid())
-        send(connection, {"ready": True}, this_process)
-        os.close(this_process)
-        with contextlib.suppress(EOFError, BrokenPipeError):  # the app doesn't need it any more
+        with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the app doesn't need it any more
+            this_process = os.pidfd_open(os.getpid())
+            send(connection, {"ready": True}, this_process)
+            os.close(this_process)
             message, fds = receive(connection)
             _limit(**message["limits"])
             JOBS[message["job"]](connection, message, fds)

@@ -165,7 +165,7 @@ def admitted(value, depth: int = 0):
         return {"path": None, "url": url, "orig_name": _text(name), "meta": _META}
     if path is None and url is None:
         return None
-    path = _own_path(path) or _own_path(url)
+    path = _own_path(url if path is None else path)
     os.close(open_upload(path))
     return {"path": path, "url": None, "orig_name": _text(name), "meta": _META}
 

@@ -169,14 +169,13 @@ def test_a_video_shows_nothing_of_an_earlier_visitor(tmp_path):
     with contextlib.closing(Unchecked()) as sandbox:
         seen = []
         for seed in range(3):
-            victim = decoded(sandbox, noise(seed))
+            decoded(sandbox, noise(seed))
             *_, result = video(sandbox, flash_screen(tmp_path / "leak.avi"), tmp_path / "out.mp4")
             assert isinstance(result, VideoResult) and result.frames > 0
             with av.open(str(tmp_path / "out.mp4")) as annotated:
-                frames = [frame.to_ndarray(format="rgb24") for frame in annotated.decode(video=0)]
-            seen.append(max(float(frame.std()) for frame in frames))
-            assert victim.std() > 50
-        assert max(seen) < 3, seen  # all black: no buffer of anybody
+                seen.append(np.stack([frame.to_ndarray(format="rgb24") for frame in annotated.decode(video=0)]))
+        assert seen[0].std() > 3  # it shows FFmpeg's buffer, which no check stops
+        assert all((frames == seen[0]).all() for frames in seen)  # and that doesn't depend on who came before
 
 
 def video(sandbox: Sandbox, source: Path, target: Path) -> list:
@@ -261,18 +260,28 @@ def test_a_fork_server_that_ends_is_started_again(sandbox):
     assert decoded(sandbox, GROUP).shape[2] == 3
 
 
+def processes_below(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def descriptors(process) -> list[str]:
+    """What a process has open."""
+    return [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()]
+
+
 def test_workers_get_no_secrets_and_no_other_descriptors(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("AGE_GENDER_AUTH", "me:secret")
     with open(tmp_path / "visitor", "w") as _, contextlib.closing(Sandbox()) as sandbox:
         decoded(sandbox, GROUP)
         server = sandbox._server.pid
-        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        time.sleep(1)  # until the worker of the photo is gone, and its successor ready
+        children = processes_below(server)
         assert len(children) == client.SPARES
         for process in (server, *children):
             environment = Path(f"/proc/{process}/environ").read_bytes()
             assert b"secret" not in environment and b"PATH=" in environment
-            targets = [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()]
+            targets = descriptors(process)
             assert not [t for t in targets if "visitor" in t or "memfd" in t], targets
             assert sum("socket" in target for target in targets) == 1, targets
             assert len(list(Path(f"/proc/{process}/task").iterdir())) == 1  # forks of threads can hang
@@ -346,25 +355,22 @@ def test_a_canceled_video_ends_its_worker(sandbox, tmp_path):
     source = write_video(tmp_path / "video.mp4", moving(300))
     with open(source, "rb") as file:
         steps = sandbox.video(file.fileno(), tmp_path / "out.mp4", model="compact", threshold=0.7, blurred=False)
-        next(steps)
+        next(steps), next(steps)  # the second comes once it writes
         server = sandbox._server.pid
 
-        def workers():
-            return len(Path(f"/proc/{server}/task/{server}/children").read_text().split())
-
-        assert workers() > client.SPARES - 1
+        (worker,) = [process for process in processes_below(server) if "out.mp4" in str(descriptors(process))]
         steps.close()
     end = time.monotonic() + 5
-    while workers() > client.SPARES and time.monotonic() < end:
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
         time.sleep(0.05)
-    assert workers() == client.SPARES and not (tmp_path / "out.mp4").exists()
+    assert not Path(f"/proc/{worker}").exists() and not (tmp_path / "out.mp4").exists()
 
 
 @pytest.mark.slow
 def test_videos_in_codecs_that_show_old_memory_are_refused(sandbox, tmp_path):
     for name, codec, pixels in (
         ("a.avi", None, None),
-        ("b.mkv", "ffv1", "gbrpf32le"),
+        ("b.mkv", "ffv1", "yuv420p"),
         ("c.avi", "cfhd", "yuv422p10le"),
     ):
         path = tmp_path / name
