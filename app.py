@@ -134,7 +134,7 @@ def serve(options: argparse.Namespace) -> int:
     """Load model and page and run until stopped; returns the exit status."""
     # Imported after the options: --help and wrong options answer at once.
     from space.analyzer import FaceAnalyzer
-    from space.download import ModelError
+    from space.hub.download import ModelError
     from space.sandbox.client import open_sandbox
     from space.web.access import credentials, is_loopback
     from space.web.page import build, launch_options

@@ -1,4 +1,4 @@
-// One camera stream, as space/live.py: frames in, tracked and smoothed faces out.
+// One camera stream, as space/live/stream.py: frames in, tracked and smoothed faces out.
 import {asJson, intervalYears, label} from "./face.js";
 import {Tracker} from "./tracker.js";
 

@@ -1,4 +1,4 @@
-// Keeps the site for visits without a network. `VERSION`, `FILES` and `MODELS` stand before this, written by space/static.py.
+// Keeps the site for visits without a network. `VERSION`, `FILES` and `MODELS` stand before this, written by space/hub/static.py.
 const SITE = `site-${VERSION}`, LATER = "models";  // caches: the files of one version; models that were chosen, under names with their hash
 
 self.addEventListener("install", (event) => {

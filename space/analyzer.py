@@ -13,13 +13,13 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from space.bundle import Bundle, open_bundle
 from space.calibration import Calibration
 from space.crop import Template, crops
 from space.detector import THRESHOLD, YuNet
-from space.download import ModelError
 from space.estimator import BATCH, Estimator
 from space.face import Face
+from space.hub.bundle import Bundle, open_bundle
+from space.hub.download import ModelError
 from space.photo import open_photo, to_pixels
 
 # Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°

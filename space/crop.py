@@ -15,7 +15,7 @@ import numpy as np
 
 from space.face import Face
 
-TEMPLATE_FILE = Path(__file__).resolve().parent / "crop_template.json"
+TEMPLATE_FILE = Path(__file__).resolve().parent / "models" / "crop_template.json"
 
 
 @dataclass(frozen=True)

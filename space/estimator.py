@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from space.download import ModelError
+from space.hub.download import ModelError
 
 BATCH = 8  # faces a run: larger ones are no faster on a CPU, and 32 take vgg16 1 GB of memory
 

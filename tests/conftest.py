@@ -136,8 +136,8 @@ def hub():
 
 @pytest.fixture(scope="session")
 def files() -> dict:
-    """The files of the static Space, as `space.static.site_files` returns them."""
-    from space import static
+    """The files of the static Space, as `space.hub.static.site_files` returns them."""
+    from space.hub import static
 
     if not shutil.which("npm"):
         pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from space.bundle import open_bundle
+from space.hub.bundle import open_bundle
 from space.text import tolerate_console
 
 

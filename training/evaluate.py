@@ -20,8 +20,8 @@ if __package__ in (None, ""):  # run as a script
 
 import numpy as np
 
-from space.bundle import open_bundle
 from space.detector import YuNet
+from space.hub.bundle import open_bundle
 from space.text import tolerate_console
 from training.atomic import write_beside
 from training.data import sources

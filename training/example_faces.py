@@ -18,8 +18,8 @@ from PIL import Image
 
 from space.crop import load_template, similarity
 from space.detector import YuNet
-from space.download import ModelError
 from space.face import EXAMPLES
+from space.hub.download import ModelError
 from training.data.decode import decode
 from training.data.framing import MARGIN, largest_faces
 from training.data.load import load_chips

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from space.bundle import open_bundle
+from space.hub.bundle import open_bundle
 from training.config import TrainConfig
 from training.data.decode import decode
 from training.data.framing import FaceCropper

@@ -18,10 +18,10 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
-from space.bundle import CARD, MODELS, verify
-from space.download import ModelError
+from space.hub.bundle import CARD, MODELS, verify
+from space.hub.download import ModelError
+from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
 from space.text import tolerate_console
-from space.upload import HubError, check_write_access, to_hub_error, with_retries
 from training.atomic import write_beside
 
 

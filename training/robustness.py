@@ -20,7 +20,7 @@ import numpy as np
 
 from space.crop import crop, load_template
 from space.detector import YuNet
-from space.download import ModelError
+from space.hub.download import ModelError
 from training.data.decode import decode
 from training.data.load import load_chips
 from training.data.samples import SPLITS, Samples, positive_int

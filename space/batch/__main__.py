@@ -27,8 +27,8 @@ from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
 from space.batch.ray_pipeline import run_with_ray
 from space.batch.tables import completed_names, settings, write_csv
 from space.detector import THRESHOLD
-from space.download import ModelError
 from space.estimator import cpus
+from space.hub.download import ModelError
 from space.text import counted, printable, tolerate_console
 
 

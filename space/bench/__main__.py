@@ -20,9 +20,9 @@ from pathlib import Path
 
 from space.analyzer import FaceAnalyzer
 from space.bench.measure import SCENES, machine, scene, serving, start_up
-from space.bundle import CARD, Bundle, open_bundle
-from space.download import ModelError
 from space.estimator import Estimator
+from space.hub.bundle import CARD, Bundle, open_bundle
+from space.hub.download import ModelError
 
 
 def table(report: dict) -> str:

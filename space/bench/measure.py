@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
+from space.bench.timing import median_ms
 from space.crop import crops
 from space.face import EXAMPLES
-from space.live import LiveStream
+from space.live.stream import LiveStream
 from space.text import counted
-from space.timing import median_ms
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _PACKAGES = ("onnxruntime", "opencv-python-headless", "gradio", "numpy")

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 OTHER_SITE = "Requests from other sites aren't allowed."
@@ -78,8 +79,9 @@ def _hostname(address: str | None) -> str | None:
         return None
 
 
-def signed_in(app, cookies: dict[str, str]) -> bool:
-    """Whether a request with these cookies may use the app, by Gradio's rule, for routes that Gradio doesn't know."""
+def signed_in(request: HTTPConnection) -> bool:
+    """Whether a request may use the app, by Gradio's rule, for routes that Gradio doesn't know."""
+    app, cookies = request.app, request.cookies
     if app.auth is None:
         return True
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")

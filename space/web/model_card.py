@@ -6,8 +6,8 @@ import base64
 import re
 from pathlib import Path
 
-from space.bundle import Bundle
-from space.download import ModelError, hub_file
+from space.hub.bundle import Bundle
+from space.hub.download import ModelError, hub_file
 
 _IMAGE = re.compile(r"!\[([\w ,]*)\]\((figures/[\w.-]+\.png)\)\n?")
 

@@ -11,11 +11,11 @@ from starlette.routing import WebSocketRoute
 
 from space.analyzer import FaceAnalyzer
 from space.annotate import COLORS
+from space.live.server import PATH, LiveServer
 from space.sandbox.client import Sandbox
 from space.text import CAUTION, TITLE
 from space.video.limits import MAX_BYTES
-from space.web import gradio_patches, guard
-from space.web.live_server import PATH, LiveServer
+from space.web import access, gradio_patches, guard
 from space.web.reader import Reader
 from space.web.tabs import about, api, folder, live, photo, video
 
@@ -123,7 +123,7 @@ def launch_options(
         "show_error": True,
         "enable_monitoring": False,
         "app_kwargs": {
-            "routes": [WebSocketRoute(PATH, LiveServer(analyzer, sandbox).serve)],
+            "routes": [WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in).serve)],
             "middleware": [Middleware(guard.Guard, root_path=root_path, hosts=hosts, allowed=allowed)],
             "exception_handlers": {RequestValidationError: guard.validation_error},
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from space import static
+from space.hub import static
 from tests.support import ROOT
 from tests.support.browser import FAKE_CAMERA, READY, chromium, serve
 from tests.support.videos import moving, write_camera

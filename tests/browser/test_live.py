@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from space import static
+from space.hub import static
 from tests.support import tracker_cases
 from tests.support.browser import wait_until
 

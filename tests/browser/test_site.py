@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from space import static
+from space.hub import static
 from tests.support import EXAMPLES, ROOT
 from tests.support.browser import READY, analyze, serve, wait_until
 

@@ -11,8 +11,8 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import Picture
-from space.bundle import CARD
 from space.face import Face
+from space.hub.bundle import CARD
 from space.photo import PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, shared
 

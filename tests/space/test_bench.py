@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
     code = (
-        "import sys; from space import timing; timing.SECONDS = 0.05; from space.bench.__main__ import main; "
+        "import sys; from space.bench import timing; timing.SECONDS = 0.05; from space.bench.__main__ import main; "
         "sys.exit(main(sys.argv[1:]))"
     )
     out = tmp_path / "bench.json"

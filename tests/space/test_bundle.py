@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from space.analyzer import FaceAnalyzer
-from space.bundle import CARD, MODELS, open_bundle
 from space.detector import yunet_file
-from space.download import ModelError, sha256_of
 from space.estimator import Estimator
+from space.hub.bundle import CARD, MODELS, open_bundle
+from space.hub.download import ModelError, sha256_of
 from space.photo import read_photo
 from tests.support import EMBEDDED, EXAMPLES, ROOT, SHARED, shared
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from gradio_client import Client, handle_file
 
-from space import deploy
+from space.hub import deploy
 from tests.support import EMBEDDED, EXAMPLES, ROOT, files_of
 from tests.support.app import assert_clear_error, free_port, python
 
@@ -22,7 +22,7 @@ SPACE = "tester/faces"
 
 
 def publish(env, *more, timeout=120):
-    return python("-m", "space.deploy", "--space", SPACE, *more, env=env, timeout=timeout)
+    return python("-m", "space.hub.deploy", "--space", SPACE, *more, env=env, timeout=timeout)
 
 
 def add_model(hub, name="tester/model", **kwargs) -> str:

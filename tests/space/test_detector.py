@@ -11,8 +11,8 @@ from PIL import Image
 
 from space import detector as detector_module
 from space.detector import YuNet, shrink, suppress, yunet_file
-from space.download import ModelError
 from space.face import Face
+from space.hub.download import ModelError
 from space.photo import read_photo
 from tests.support import EXAMPLES, SHARED, shared
 from tests.support.app import python

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from space.bundle import CARD
+from space.hub.bundle import CARD
 from tests.support import EMBEDDED, files_of
 from tests.support.app import assert_clear_error, python
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def opened(model: str, env, timeout=60):
     """What `open_bundle` makes of a model, in a process of its own: source, revision, files there."""
     code = (
-        "import sys, json, time; from space.bundle import open_bundle, ModelError\n"
+        "import sys, json, time; from space.hub.bundle import open_bundle, ModelError\n"
         "start = time.monotonic()\n"
         f"try: b = open_bundle({model!r})\n"
         "except ModelError as e: print(json.dumps({'error': str(e), 'seconds': time.monotonic()-start})), sys.exit()\n"

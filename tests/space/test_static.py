@@ -10,10 +10,10 @@ import shutil
 import numpy as np
 import pytest
 
-from space import deploy, static
-from space.bundle import MODELS
 from space.detector import THRESHOLD_RANGE
 from space.estimator import open_session
+from space.hub import deploy, static
+from space.hub.bundle import MODELS
 from tests.support import EMBEDDED, ROOT, files_of
 from tests.support.app import assert_clear_error, python
 
@@ -43,7 +43,7 @@ def test_the_networks_take_one_look_and_its_mean_over_mirror_images_is_the_bundl
 
 def test_a_dry_run_lists_the_files_that_a_deployment_uploads_in_one_commit(hub, tmp_path, files):
     env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
-    command = ("-m", "space.deploy", "--static", "--space", SPACE)
+    command = ("-m", "space.hub.deploy", "--static", "--space", SPACE)
     listed = python(*command, "--dry-run", env=env)
     assert listed.returncode == 0, listed.stderr
     names = {line.split()[1] for line in listed.stdout.splitlines()} - {"total"}
@@ -80,7 +80,7 @@ def test_the_command_writes_a_folder_once_and_refuses_what_does_not_fit(tmp_path
 
 def test_other_files_of_a_space_stay_and_a_gradio_space_is_refused(hub, tmp_path, files):
     env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
-    command = ("-m", "space.deploy", "--static", "--space")
+    command = ("-m", "space.hub.deploy", "--static", "--space")
     before = {"notes.md": b"mine", "data/photo.zip": b"mine", "models/compact-0123456789ab/model.onnx": b"old"}
     hub.add(SPACE, before, type="space").create = {"sdk": "static"}
     assert python(*command, SPACE, env=env).returncode == 0
@@ -89,7 +89,7 @@ def test_other_files_of_a_space_stay_and_a_gradio_space_is_refused(hub, tmp_path
     assert there == set(files) | {"notes.md", "data/photo.zip"}  # an earlier deployment's model goes
     hub.add("tester/gradio", before, type="space").create = {"sdk": "gradio"}
     assert_clear_error(python(*command, "tester/gradio", env=env), "tester/gradio is a gradio Space")
-    assert_clear_error(python("-m", "space.deploy", "--space", SPACE, env=env), f"{SPACE} is a static Space")
+    assert_clear_error(python("-m", "space.hub.deploy", "--space", SPACE, env=env), f"{SPACE} is a static Space")
     assert set(hub.repos["space", "tester/gradio"].commits[hub.repos["space", "tester/gradio"].refs["main"]]) == set(
         before
     )
@@ -117,12 +117,12 @@ def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, monkeypatch):
         pytest.skip("needs npm (Node.js), from which onnxruntime-web comes")
     hub.add("tester/model", files_of(EMBEDDED))
     env = hub.environment(tmp_path / "home", token="hf_writer") | {"HF_HUB_OFFLINE": "0"}
-    done = python("-m", "space.deploy", "--static", "--space", SPACE, "--model", "tester/model", env=env)
+    done = python("-m", "space.hub.deploy", "--static", "--space", SPACE, "--model", "tester/model", env=env)
     assert done.returncode == 0, done.stderr
     repo = hub.repos["space", SPACE]
     there = repo.commits[repo.refs["main"]]
     models = [name for name in there if name.startswith("models/")]
     assert len(models) == 2 and all(name.startswith("models/compact-") for name in models)
     assert "- tester/model" in there["README.md"].decode()
-    missing = python("-m", "space.deploy", "--static", "--space", SPACE, "--model", "tester/none", env=env)
+    missing = python("-m", "space.hub.deploy", "--static", "--space", SPACE, "--model", "tester/none", env=env)
     assert_clear_error(missing, "tester/none")

@@ -27,10 +27,10 @@ with atheris.instrument_imports(include=["space", "PIL"]):
     from space import calibration, crop, photo
     from space.batch import pictures as pictures_
     from space.batch.tables import spreadsheet_safe
-    from space.bundle import CARD, DEFAULT, MODELS, read_card, verify
-    from space.download import ModelError, sha256_of
     from space.face import Face
-    from space.live import LiveStream
+    from space.hub.bundle import CARD, DEFAULT, MODELS, read_card, verify
+    from space.hub.download import ModelError, sha256_of
+    from space.live.stream import LiveStream
     from space.video.annotator import annotate_video
     from space.video.result import VideoError
     from tests.support.corpus import pictures

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from space.bundle import verify
 from space.estimator import Estimator
+from space.hub.bundle import verify
 from tests.support import ROOT
 from tests.support.faces import chips, write_folder
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from space import static
 from space.bench.measure import SCENES, scene
+from space.hub import static
 from space.text import counted
 from tests.support.browser import FAKE_CAMERA, READY, analyze, chromium, serve
 from tests.support.faces import held_out

@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from space import static
+from space.hub import static
 from tests.support import ROOT
 from tests.support.app import App
 from tests.support.browser import FAKE_CAMERA, READY, chromium, serve

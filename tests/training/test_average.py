@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from space.bundle import CARD
-from space.download import sha256_of
+from space.hub.bundle import CARD
+from space.hub.download import sha256_of
 from tests.support import EMBEDDED
 from training import average
 from training.model import files, networks

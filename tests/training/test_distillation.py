@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from space.bundle import open_bundle
-from space.download import ModelError
+from space.hub.bundle import open_bundle
+from space.hub.download import ModelError
 from tests.support import EMBEDDED
 from tests.support.app import python
 from tests.support.training import command, refused, run

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from space.bundle import DEFAULT
+from space.hub.bundle import DEFAULT
 from tests.support import EMBEDDED, ROOT
 from tests.support.app import python
 from training.data.samples import Samples

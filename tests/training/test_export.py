@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from space.bundle import open_bundle
 from space.estimator import Estimator
+from space.hub.bundle import open_bundle
 from tests.support.app import python
 from training.atomic import new_folder
 from training.bundle import quantize

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from space.bundle import open_bundle
+from space.hub.bundle import open_bundle
 from tests.support import ROOT
 from tests.support.app import python
 

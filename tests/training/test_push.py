@@ -13,8 +13,8 @@ import pytest
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
 
-from space.bundle import CARD
-from space.download import sha256_of
+from space.hub.bundle import CARD
+from space.hub.download import sha256_of
 from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
 
@@ -198,9 +198,7 @@ def test_the_server_dies_half_way(hub, bundle, writer):
 
 def test_a_silent_server_is_given_up_on(hub, bundle, writer):
     hub.fail("POST .*/commit/", hang=8)
-    code = (
-        f"import sys, space.upload, training.push as h; space.upload.TIMEOUT = 1.0; sys.exit(h.main([{str(bundle)!r}]))"
-    )
+    code = f"import sys, space.hub.upload, training.push as h; space.hub.upload.TIMEOUT = 1.0; sys.exit(h.main([{str(bundle)!r}]))"
     assert_clear_error(python("-c", code, env=writer, timeout=60), "can't be reached or closed the connection")
 
 
@@ -241,7 +239,7 @@ def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
 
 
 def test_a_fault_on_this_side_is_not_blamed_on_the_network():
-    from space.upload import to_hub_error
+    from space.hub.upload import to_hub_error
 
     assert "before it reached the Hub: KeyError" in str(to_hub_error(KeyError("faces"), NAME))
     assert "can't be reached" in str(to_hub_error(ConnectionError("refused"), NAME))

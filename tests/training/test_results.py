@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from space.bundle import CARD, DEFAULT, MODELS, embedded
+from space.hub.bundle import CARD, DEFAULT, MODELS, embedded
 from tests.support import ROOT, shared
 from tests.support.app import python
 from training.bundle import model_card

@@ -16,8 +16,8 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from space.bundle import open_bundle
 from space.estimator import Estimator
+from space.hub.bundle import open_bundle
 from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
 from tests.support.training import command, refused, run

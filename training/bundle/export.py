@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from space.bundle import CARD, FORMAT, verify
 from space.crop import load_template
-from space.download import sha256_of
 from space.estimator import Estimator
 from space.face import EXAMPLES
+from space.hub.bundle import CARD, FORMAT, verify
+from space.hub.download import sha256_of
 from training.atomic import new_folder
 from training.bundle import model_card
 from training.model.files import load_keras, save_keras

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from space.bench.timing import median_ms
 from space.estimator import Estimator
-from space.timing import median_ms
 
 FACES = 128  # training faces on which the ranges of activations are measured
 SCREENED = 500  # validation faces on which candidates are compared

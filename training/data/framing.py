@@ -1,4 +1,4 @@
-"""Derive the crop template `space/crop_template.json` from UTKFace's face crops, and crop photos with it.
+"""Derive the crop template `space/models/crop_template.json` from UTKFace's face crops, and crop photos with it.
 
     python -m training.data.framing --dataset py97/UTKFace-Cropped
 
@@ -18,8 +18,8 @@ import numpy as np
 
 from space.crop import TEMPLATE_FILE, Template, crop, load_template, similarity
 from space.detector import YuNet
-from space.download import ModelError
 from space.face import Face
+from space.hub.download import ModelError
 from training.data.decode import decode
 from training.data.load import load_chips
 from training.data.samples import IMAGE_SIZE

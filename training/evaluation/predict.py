@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from space.bundle import open_bundle
 from space.estimator import Estimator
+from space.hub.bundle import open_bundle
 from training.evaluation import calibrate
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from space.bundle import CARD, open_bundle, read_card
-from space.download import ModelError
+from space.hub.bundle import CARD, open_bundle, read_card
+from space.hub.download import ModelError
 
 
 def trained_under(model: str) -> str | None:

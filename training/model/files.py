@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from space.download import ModelError
+from space.hub.download import ModelError
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")
 

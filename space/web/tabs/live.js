@@ -1,4 +1,4 @@
-// The page's side of the live stream (space/live.py): camera → frames through a channel → boxes drawn over the video.
+// The page's side of the live stream (space/live/stream.py): camera → frames through a channel → boxes drawn over the video.
 // Runs as `js_on_load` of a gr.HTML, which gives `element`. The static Space (browser/) sets `element.openChannel`.
 const $ = (name) => element.querySelector("." + name);
 const video = $("live-video"), overlay = $("live-overlay"), status = $("live-status"), people = $("live-people");

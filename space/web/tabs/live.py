@@ -1,4 +1,4 @@
-"""The live tab: the visitor's camera. What it does in the browser is `live.js`, on the server `live_server.py`."""
+"""The live tab: the visitor's camera. `live.js` is its part in the browser, `space/live/server.py` that on the server."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from space.web.live_server import BAD_FRAMES, MAX_BYTES, MAX_VISITORS
+from space.live.server import BAD_FRAMES, MAX_BYTES, MAX_VISITORS
 from tests.support import ROOT
 from tests.support.app import App
 from tests.support.browser import FAKE_CAMERA as FAKE

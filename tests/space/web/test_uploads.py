@@ -52,10 +52,10 @@ def foreign_paths(folder: Path, outside: Path) -> list[str]:
             server.bind(str(unix))
     return [
         str(outside), f"{folder}/../{outside.name}", f"{folder}/a/../../{outside.name}",
-        f"{folder}/./../{outside.name}", str(link), str(linked / outside.name), str(loop), str(pipe), str(unix), str(folder), f"{folder}/hash",
-        f"{folder}/", os.path.relpath(outside, ROOT), outside.name, f"/proc/self/root{outside}", "/proc/self/environ",
-        "/proc/self/fd/0", "/proc/self/cwd/app.py", "/dev/zero", "/dev/stdin", "/etc/passwd",
-        str(ROOT / "app.py"), "app.py",
+        f"{folder}/./../{outside.name}", str(link), str(linked / outside.name), str(loop), str(pipe), str(unix),
+        str(folder), f"{folder}/hash", f"{folder}/", os.path.relpath(outside, ROOT), outside.name,
+        f"/proc/self/root{outside}", "/proc/self/environ", "/proc/self/fd/0", "/proc/self/cwd/app.py", "/dev/zero",
+        "/dev/stdin", "/etc/passwd", str(ROOT / "app.py"), "app.py",
         f"{outside}\0.jpg", f"{folder}/none.jpg", "", "~/x", "C:\\Windows\\win.ini", "\\\\server\\share\\x.jpg",
     ]  # fmt: skip
 

@@ -11,16 +11,16 @@ import json
 import logging
 import struct
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from space.analyzer import FaceAnalyzer
 from space.detector import THRESHOLD_RANGE
-from space.live import LiveStream
+from space.live.stream import LiveStream
 from space.photo import PhotoError
 from space.sandbox.client import Frames, Sandbox
-from space.web.access import signed_in
 
 PATH = "/live"
 MAX_BYTES = 1_000_000  # of a frame
@@ -39,8 +39,9 @@ class LiveServer:
     `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analyzed the newest counts.
     """
 
-    def __init__(self, analyzer: FaceAnalyzer, sandbox: Sandbox):
-        self._analyzer, self._sandbox = analyzer, sandbox
+    def __init__(self, analyzer: FaceAnalyzer, sandbox: Sandbox, may_use: Callable[[WebSocket], bool]):
+        """`may_use`: whether a visitor may use the app, asked again for each message: a login may end."""
+        self._analyzer, self._sandbox, self._may_use = analyzer, sandbox, may_use
         # Each visitor's frames are decoded on their own: a frame that takes long delays nobody else.
         self._decoders = ThreadPoolExecutor(MAX_VISITORS, thread_name_prefix="frames")
         # One frame of one visitor at a time, first come, first served: no stream starves another.
@@ -49,7 +50,7 @@ class LiveServer:
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one visitor, from first to last frame. `access.Origins` has already checked the page's origin."""
-        if not signed_in(socket.app, socket.cookies):
+        if not self._may_use(socket):
             await socket.close(1008)
             return
         await socket.accept()
@@ -91,7 +92,7 @@ class LiveServer:
                 raise StreamClosed("No frames arrived for a minute. Start the camera again.") from None
             if received["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(received.get("code", 1000))
-            if not signed_in(socket.app, socket.cookies):
+            if not self._may_use(socket):
                 raise StreamClosed("You have logged out. Log in again.")
             message = received.get("bytes")
             if message is None:

@@ -17,14 +17,15 @@ from urllib.parse import quote
 import numpy as np
 from huggingface_hub import SpaceCard
 
-from space import analyzer, calibration, detector, live, tracker
+from space import analyzer, calibration, detector, tracker
 from space.annotate import COLORS
 from space.batch.tables import COLUMNS
-from space.bundle import CARD, Bundle, embedded, open_bundle
 from space.face import EXAMPLES, UNCERTAIN
+from space.hub.bundle import CARD, Bundle, embedded, open_bundle
+from space.live import stream
 from space.text import CAUTION, TITLE
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER, WEB = ROOT / "browser", ROOT / "space" / "web"
 RUNTIME = BROWSER / "node_modules" / "onnxruntime-web"
 _RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
@@ -180,7 +181,7 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
             tracker, "MEMORY", "SEARCH_GROWTH", "HOLD_SECONDS", "CONFIRM", "WINDOW", "SWAP_SECONDS", "SWAP_ANSWERS",
             "OTHER_AGE", "OTHER_GENDER", "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",
         ),
-        "live": {"side": live.SIDE, "most_estimates": live.MAX_ESTIMATES_PER_FRAME},
+        "live": {"side": stream.SIDE, "most_estimates": stream.MAX_ESTIMATES_PER_FRAME},
         "colors": COLORS,
         "csv": COLUMNS,
         "bytes": {name: _size(content) for name, content in files.items()},

@@ -1,9 +1,9 @@
 """Publish the app as a Hugging Face Space: one atomic commit, the model pinned to a commit.
 
-    python -m space.deploy --space you/age-gender --model you/age-gender-compact --wait
-    python -m space.deploy --space you/age-gender --dry-run
-    python -m space.deploy --static --space you/age-gender-live
-    python -m space.deploy --static --out site
+    python -m space.hub.deploy --space you/age-gender --model you/age-gender-compact --wait
+    python -m space.hub.deploy --space you/age-gender --dry-run
+    python -m space.hub.deploy --static --space you/age-gender-live
+    python -m space.hub.deploy --static --out site
 
 Without --model the Space serves the default embedded bundle. A static Space, which runs in visitors' browsers, offers
 all of them.
@@ -22,15 +22,15 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from space import static
-from space.bundle import CARD, embedded, open_bundle, read_card
-from space.download import ModelError, hub_file
-from space.space_runtime import wait
-from space.static import Files
+from space.hub import static
+from space.hub.bundle import CARD, embedded, open_bundle, read_card
+from space.hub.download import ModelError, hub_file
+from space.hub.static import Files
+from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
+from space.hub.wait import wait
 from space.text import tolerate_console
-from space.upload import HubError, check_write_access, to_hub_error, with_retries
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 _UNPAID = (
     "The Hub requires a paid plan (402): creating a Gradio Space on CPU needs PRO, Team or Enterprise. Subscribe at "
     "huggingface.co/pricing, use --hardware zero-a10g (free accounts can host two such Spaces), or specify an existing "
@@ -39,11 +39,10 @@ _UNPAID = (
 # What the app itself has no use for.
 _TOOLS = (
     "space/bench/",
-    "space/timing.py",
-    "space/deploy.py",
-    "space/static.py",
-    "space/space_runtime.py",
-    "space/upload.py",
+    "space/hub/deploy.py",
+    "space/hub/static.py",
+    "space/hub/wait.py",
+    "space/hub/upload.py",
     "space/BENCHMARKS.md",
 )
 
@@ -284,7 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m space.deploy", description="Publish the app as a Space.")
+    parser = argparse.ArgumentParser(prog="python -m space.hub.deploy", description="Publish the app as a Space.")
     parser.add_argument("--space", metavar="USER/NAME", help="the Space, created if needed")
     parser.add_argument(
         "--model",

@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.download import ModelError, hub_file, sha256_of
+from space.hub.download import ModelError, hub_file, sha256_of
 
 FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
 CARD = "age_gender.json"
-MODELS = Path(__file__).resolve().parent / "models"  # the embedded bundles, by name
+MODELS = Path(__file__).resolve().parent.parent / "models"  # the embedded bundles, by name
 DEFAULT = "compact"  # the one that serves if none is named
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 
