@@ -1,5 +1,7 @@
 // Keeps the site for visits without a network. `VERSION`, `FILES` and `MODELS` stand before this, written by space/hub/static.py.
-const SITE = `site-${VERSION}`, LATER = "models";  // caches: the files of one version; models that were chosen, under names with their hash
+// Caches are shared by all pages of a server: ours begin with our own address, and no other is read or deleted.
+const OURS = `age-gender ${registration.scope} `;
+const SITE = `${OURS}site ${VERSION}`, LATER = `${OURS}models`;  // the files of one version; chosen models, under names with their hash
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();
@@ -10,7 +12,7 @@ self.addEventListener("install", (event) => {
 self.addEventListener("activate", (event) => event.waitUntil(clear().then(() => self.clients.claim())));
 
 async function clear() {
-  const old = (await caches.keys()).filter((name) => ![SITE, LATER].includes(name));
+  const old = (await caches.keys()).filter((name) => name.startsWith(OURS) && ![SITE, LATER].includes(name));
   await Promise.all(old.map((name) => caches.delete(name)));
   const models = await caches.open(LATER);
   for (const request of await models.keys())
@@ -27,8 +29,10 @@ self.addEventListener("fetch", (event) => {
 
 async function answer(request) {
   const page = request.mode === "navigate";  // a tab's link is the same page
-  const found = await caches.match(page ? "./" : request, {ignoreSearch: page});
-  if (found) return isolated(found);
+  for (const name of [SITE, LATER]) {
+    const found = await caches.match(page ? "./" : request, {ignoreSearch: page, cacheName: name});
+    if (found) return isolated(found);
+  }
   const response = await fetch(request);
   if (response.ok && MODELS.some((folder) => request.url.includes(`/${folder}/`))) {
     const copy = response.clone();

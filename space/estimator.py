@@ -60,7 +60,7 @@ class Estimator:
             raise ModelError(
                 f"{path} isn't an age and gender network: expected a uint8 image input and outputs age, p_female."
             )
-        self._input = face.name
+        self._path, self._input = path, face.name
         self.size = shape[1]  # pixels, height and width of a crop
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,6 +75,7 @@ class Estimator:
 
         Raises:
             ValueError: another shape or dtype.
+            ModelError: the network answers with NaN or infinity.
         """
         expected = (self.size, self.size, 3)
         if crops.dtype != np.uint8 or crops.shape[1:] != expected:
@@ -87,6 +88,9 @@ class Estimator:
             self._session.run(self.outputs, {self._input: np.ascontiguousarray(crops[i : i + BATCH])})
             for i in range(0, len(crops), BATCH)
         ]
-        return {
+        answers = {
             name: np.concatenate(values) for name, values in zip(self.outputs, zip(*parts, strict=True), strict=True)
         }
+        if not all(np.isfinite(values).all() for values in answers.values()):
+            raise ModelError(f"{self._path} answers with values that aren't numbers. Use another model.")
+        return answers

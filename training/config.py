@@ -108,7 +108,7 @@ class TrainConfig:
             return cls(**{**values, "teacher": tuple(values["teacher"])})
         except FileNotFoundError:
             raise ConfigError(f"{out} has no {CONFIG}, so the run can't continue: choose a new --out.") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ConfigError(f"{path} is damaged ({error}): choose a new --out.") from error
 
     def to_command(self) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
-from space.hub.bundle import CARD, MODELS, verify
+from space.hub.bundle import MODELS, verify
+from space.hub.card import CARD
 from space.hub.download import ModelError
 from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
 from space.text import tolerate_console

@@ -21,7 +21,8 @@ from pathlib import Path
 from space.analyzer import FaceAnalyzer
 from space.bench.measure import SCENES, machine, scene, serving, start_up
 from space.estimator import Estimator
-from space.hub.bundle import CARD, Bundle, open_bundle
+from space.hub.bundle import Bundle, open_bundle
+from space.hub.card import CARD
 from space.hub.download import ModelError
 
 

@@ -6,15 +6,13 @@ is the same on disk and on the Hub. Knows nothing of what the network computes.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from space.hub.card import CARD, read_card
 from space.hub.download import ModelError, hub_file, sha256_of
 
-FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
-CARD = "age_gender.json"
 MODELS = Path(__file__).resolve().parent.parent / "models"  # the embedded bundles, by name
 DEFAULT = "compact"  # the one that serves if none is named
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
@@ -75,52 +73,17 @@ def verify(folder: Path) -> dict:
     """Check a bundle's card and the hash of each file that is there; returns the card.
 
     Raises:
-        ModelError: a file is missing, damaged or outside the bundle; the message names it.
+        ModelError: the card is invalid, or a file is missing or damaged; the message names it.
     """
     folder = Path(folder)
     card = read_card(folder)
     for name, entry in card["files"].items():
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
-            raise ModelError(f"{folder / CARD} lists {name}, which is outside the bundle.")
         if path.is_file():
             if sha256_of(path) != entry["sha256"]:
                 raise ModelError(f"{path} is damaged (its SHA-256 differs from {CARD}): download or export it again.")
         elif name == card["serve"]:
             raise ModelError(f"{path} is missing: download or export the bundle again.")
-    return card
-
-
-def read_card(folder: Path) -> dict:
-    """A bundle's `age_gender.json`, of a format that this reader knows and with all that it must have.
-
-    Raises:
-        ModelError: the card is missing or invalid; the message says why.
-    """
-    path = folder / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{folder} isn't a model bundle: it has no {CARD}.") from None
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): download or export it again.") from error
-    version = card.get("format") if isinstance(card, dict) else None
-    if not isinstance(version, int):
-        raise ModelError(f"{path} is not the card of a model bundle.")
-    if version > FORMAT:
-        raise ModelError(
-            f"The bundle in {folder} has format {version}, but this app reads up to {FORMAT}: update the app."
-        )
-    try:
-        network, crop, served = card["network"], card["crop"], card["serve"]
-        hashes = {name: entry["sha256"] for name, entry in card["files"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is missing {error}: download or export it again.") from error
-    texts = (network, served, *hashes, *hashes.values())
-    if not all(isinstance(text, str) and "\0" not in text for text in texts) or not isinstance(crop, dict):
-        raise ModelError(f"{path} is not the card of a model bundle: a value has the wrong type.")
-    if served not in hashes:
-        raise ModelError(f"{path} names {served} as the served file but doesn't list it: download or export it again.")
     return card
 
 

@@ -23,7 +23,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Sp
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from space.hub import static
-from space.hub.bundle import CARD, embedded, open_bundle, read_card
+from space.hub.bundle import embedded, open_bundle
+from space.hub.card import CARD
 from space.hub.download import ModelError, hub_file
 from space.hub.static import Files
 from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
@@ -211,12 +212,13 @@ def _resolve(model: str | None) -> _Served:
     if not model or model in embedded():
         return _Served(model)
     repo, _, wished = model.partition("@")
-    revision, path = hub_file(repo, CARD, wished or None)
+    revision, _ = hub_file(repo, CARD, wished or None)
     try:
         private = bool(HfApi().model_info(repo).private)
     except Exception as error:
         raise to_hub_error(error, repo) from error
-    return _Served(f"{repo}@{revision}", repo, revision, read_card(path.parent)["serve"], private)
+    # Downloads and verifies what the Space will serve.
+    return _Served(f"{repo}@{revision}", repo, revision, open_bundle(f"{repo}@{revision}").card["serve"], private)
 
 
 def _print(files: Files) -> None:

@@ -21,7 +21,8 @@ from space import analyzer, calibration, detector, tracker
 from space.annotate import COLORS
 from space.batch.tables import COLUMNS
 from space.face import EXAMPLES, UNCERTAIN
-from space.hub.bundle import CARD, Bundle, embedded, open_bundle
+from space.hub.bundle import Bundle, embedded, open_bundle
+from space.hub.card import CARD
 from space.live import stream
 from space.text import CAUTION, TITLE
 

@@ -53,7 +53,11 @@ class UploadInput:
     The stock components open and convert files themselves.
     """
 
-    is_template = True  # the browser shows it as the stock component
+    is_template = True
+
+    def get_block_name(self) -> str:
+        """The stock component that the browser shows."""
+        return next(kind.__name__.lower() for kind in type(self).__mro__ if kind.__module__.startswith("gradio."))
 
     def preprocess(self, payload):
         try:
@@ -106,9 +110,6 @@ class PhotoInput(UploadInput, gr.Image):
 
 class PagePhoto(PhotoInput):
     """The page's photo: an `Upload`, or the UploadError, so that the page says what is wrong in place."""
-
-    def get_block_name(self) -> str:
-        return "image"
 
     def preprocess(self, payload) -> Upload | UploadError | None:
         try:

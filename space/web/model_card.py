@@ -9,6 +9,7 @@ from pathlib import Path
 from space.hub.bundle import Bundle
 from space.hub.download import ModelError, hub_file
 
+_ANY_IMAGE = re.compile(r"!(\[[^\]]*\])(\([^)]*\)|\[[^\]]*\])?")  # of another server
 _IMAGE = re.compile(r"!\[([\w ,]*)\]\((figures/[\w.-]+\.png)\)\n?")
 
 
@@ -24,19 +25,23 @@ def about(bundle: Bundle) -> tuple[str, list[tuple[str, str]]]:
     # Whoever reads this uses the model already; commands name a repository that an embedded model does not have.
     text = re.sub(r"## Use\n.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE)
     text = text.replace("USER/NAME", bundle.card["network"])
+    text = text.replace("<", "&lt;")  # a stranger's text: no HTML, which could cover the page
     figures = []
     for caption, name in _IMAGE.findall(text):
         path = _document(bundle, name)
         if path:
             figures.append((caption, "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()))
-    return _IMAGE.sub("", text), figures
+    return _ANY_IMAGE.sub(r"\1", _IMAGE.sub("", text)), figures
 
 
 def _document(bundle: Bundle, name: str) -> Path | None:
+    """A document that the card lists, whose hash `open_bundle` or the download has checked."""
     entry = bundle.card["files"].get(name)
+    if entry is None:
+        return None
     if (bundle.folder / name).is_file():
         return bundle.folder / name
-    if entry is None or bundle.revision is None:
+    if bundle.revision is None:
         return None
     try:
         return hub_file(bundle.source, name, bundle.revision, sha256=entry["sha256"])[1]

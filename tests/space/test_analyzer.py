@@ -12,7 +12,7 @@ from space.analyzer import FaceAnalyzer
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import Picture
 from space.face import Face
-from space.hub.bundle import CARD
+from space.hub.card import CARD
 from space.photo import PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, shared
 

@@ -12,7 +12,8 @@ import pytest
 from space.analyzer import FaceAnalyzer
 from space.detector import yunet_file
 from space.estimator import Estimator
-from space.hub.bundle import CARD, MODELS, open_bundle
+from space.hub.bundle import MODELS, open_bundle
+from space.hub.card import CARD
 from space.hub.download import ModelError, sha256_of
 from space.photo import read_photo
 from tests.support import EMBEDDED, EXAMPLES, ROOT, SHARED, shared
@@ -58,10 +59,24 @@ def edit(folder, **changes) -> None:
         (lambda f: edit(f, format=99), "update the app"),
         (lambda f: edit(f, serve="other.onnx"), "doesn't list it"),
         (lambda f: edit(f, files={"../../etc/passwd": {"sha256": "0"}}, serve="../../etc/passwd"), "outside"),
+        (lambda f: edit(f, network="../../x"), "letters, digits"),
+        (lambda f: edit(f, files={"a/../../b": {"sha256": "0" * 64, "role": "document"}}), "outside"),
+        (lambda f: edit(f, files={"/etc/passwd": {"sha256": "0" * 64, "role": "document"}}), "outside"),
+        (lambda f: edit(f, files={"a.txt": {"sha256": "0" * 64, "role": "program"}}), "role of a.txt is unknown"),
+        (lambda f: edit(f, serve="README.md"), "isn't an ONNX network"),
+        (lambda f: edit(f, format=True), "not the card"),
+        (lambda f: edit(f, metrics={"n": 3, "age_mae": {"value": float("nan")}}), "NaN"),
+        (lambda f: edit(f, metrics={"n": 3, "age_mae": {"value": "4"}}), "finite number"),
+        (lambda f: edit(f, crop={"size": 200, "landmarks": [[1e999, 0]] * 5}), "Infinity"),
+        (lambda f: edit(f, crop={"size": 10**9, "landmarks": [[0, 0]] * 5}), "16 to 1024"),
+        (lambda f: edit(f, calibration={"age": {}}), "missing 'from'"),
+        (lambda f: (f / CARD).write_text("[" * 100_000), "cannot be read"),
+        (lambda f: (f / CARD).write_text('{"format": 1e999}'), "not the card"),
+        (lambda f: (f / CARD).write_text(" " * 6_000_000), "too large"),
         (lambda f: edit(f, serve=["a"]), "wrong type"),
-        (lambda f: edit(f, files={"a\0b": {"sha256": "0"}}), "wrong type"),
-        (lambda f: edit(f, crop={"size": 200}), "crop template"),
-        (lambda f: edit(f, calibration={"age": {}}), "calibration"),
+        (lambda f: edit(f, files={"a\0b": {"sha256": "0"}}), "not a plain name"),
+        (lambda f: edit(f, crop={"size": 200}), "missing 'landmarks'"),
+        (lambda f: edit(f, crop={"size": 200, "landmarks": [[1, 2]] * 4}), "five landmarks"),
     ],
 )
 def test_broken_bundles_are_named(bundle, breaks, words):

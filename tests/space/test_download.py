@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from space.hub.bundle import CARD
+from space.hub.card import CARD
 from tests.support import EMBEDDED, files_of
 from tests.support.app import assert_clear_error, python
 

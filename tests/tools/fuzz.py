@@ -28,7 +28,8 @@ with atheris.instrument_imports(include=["space", "PIL"]):
     from space.batch import pictures as pictures_
     from space.batch.tables import spreadsheet_safe
     from space.face import Face
-    from space.hub.bundle import CARD, DEFAULT, MODELS, read_card, verify
+    from space.hub.bundle import DEFAULT, MODELS, verify
+    from space.hub.card import CARD, read_card
     from space.hub.download import ModelError, sha256_of
     from space.live.stream import LiveStream
     from space.video.annotator import annotate_video

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from space.hub.bundle import CARD
+from space.hub.card import CARD
 from space.hub.download import sha256_of
 from tests.support import EMBEDDED
 from training import average

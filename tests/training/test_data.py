@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 
@@ -388,3 +389,33 @@ def test_grayscale_and_palette_pictures_become_rgb():
         Image.new(mode, (30, 30)).save(file, "TIFF" if mode == "CMYK" else "PNG")
         assert decode_picture(file.getvalue()).shape == (30, 30, 3)
     assert decode_picture(jpeg(np.full((200, 200, 3), 7, np.uint8)))[100, 100].tolist() == [7, 7, 7]
+
+
+def test_a_parquet_row_cannot_name_a_file_of_this_machine(tmp_path, made_up):
+    """A stranger's table may hold paths instead of images; its reader's own files would become training data."""
+    import datasets
+
+    (tmp_path / "secret").mkdir(), (tmp_path / "data").mkdir()
+    faces = sorted(made_up.rglob("*.jpg"))[:6]
+    secret = shutil.copy(faces[0], tmp_path / "secret" / faces[0].name)
+    (tmp_path / "data" / "link.jpg").symlink_to(secret)
+    rows = [{"bytes": path.read_bytes(), "path": path.name} for path in faces[1:]]
+    for path in (secret, tmp_path / "data" / ".." / "secret" / faces[0].name, tmp_path / "data" / "link.jpg"):
+        rows.append({"bytes": None, "path": str(path)})
+    table = {"image": rows, "age": [20] * len(rows), "gender": [0] * len(rows)}
+    features = datasets.Features(image=datasets.Image(), age=datasets.Value("int64"), gender=datasets.Value("int64"))
+    datasets.Dataset.from_dict(table, features=features).to_parquet(tmp_path / "data" / "a.parquet")
+    samples, report = load_samples(tmp_path / "data" / "a.parquet", policy="all")
+    assert len(samples) == 5 and len(report.rejected["missing or unreadable image"]) == 3
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.bz2"])
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(sources, "MAX_UNPACKED", 1_000_000)
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "20_0_0_2017.jpg").write_bytes(bytes(5_000_000))
+    archive = shutil.make_archive(str(tmp_path / "faces"), {"zip": "zip", "tar.bz2": "bztar"}[kind], tmp_path / "in")
+    with pytest.raises(DataError, match=r"unpacks to more than 1 MB, 20 times its size\. Unpack it yourself"):
+        load_samples(archive)
+    assert not list((tmp_path / "cache").glob("*"))

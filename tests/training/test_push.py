@@ -13,7 +13,7 @@ import pytest
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
 
-from space.hub.bundle import CARD
+from space.hub.card import CARD
 from space.hub.download import sha256_of
 from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
@@ -198,7 +198,8 @@ def test_the_server_dies_half_way(hub, bundle, writer):
 
 def test_a_silent_server_is_given_up_on(hub, bundle, writer):
     hub.fail("POST .*/commit/", hang=8)
-    code = f"import sys, space.hub.upload, training.push as h; space.hub.upload.TIMEOUT = 1.0; sys.exit(h.main([{str(bundle)!r}]))"
+    code = "import sys, training.push as h; from space.hub import upload; upload.TIMEOUT = 1.0; "
+    code += f"sys.exit(h.main([{str(bundle)!r}]))"
     assert_clear_error(python("-c", code, env=writer, timeout=60), "can't be reached or closed the connection")
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from space.hub.bundle import CARD, DEFAULT, MODELS, embedded
+from space.hub.bundle import DEFAULT, MODELS, embedded
+from space.hub.card import CARD
 from tests.support import ROOT, shared
 from tests.support.app import python
 from training.bundle import model_card

@@ -22,7 +22,8 @@ import numpy as np
 from space.crop import load_template
 from space.estimator import Estimator
 from space.face import EXAMPLES
-from space.hub.bundle import CARD, FORMAT, verify
+from space.hub.bundle import verify
+from space.hub.card import CARD, FORMAT
 from space.hub.download import sha256_of
 from training.atomic import new_folder
 from training.bundle import model_card

@@ -19,7 +19,7 @@ import numpy as np
 from training.data.labels import class_name, parse_label, parse_name, race_names, sha256_of_image, stem
 from training.data.report import Report
 from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples
-from training.data.sources import DATASET, DataError, commit_of, open_source
+from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source
 
 
 def load_samples(
@@ -56,7 +56,7 @@ def load_samples(
     report = Report(str(source), policy)
     dataset = open_source(str(source), revision)
     report.revision = commit_of(dataset)
-    samples = _read(dataset, report)
+    samples = _read(dataset, report, PictureFiles(str(source)))
     samples = _deduplicate(samples, report)
     report.used = len(samples)
     if not len(samples):
@@ -72,7 +72,7 @@ def load_chips(source: str | os.PathLike, split: str) -> Samples:
     return samples
 
 
-def _read(dataset, report: Report) -> Samples:
+def _read(dataset, report: Report, own_picture: PictureFiles) -> Samples:
     """Rows → samples; every row that can't be used goes into the report."""
     report.rows = len(dataset)
     labels = _LabelReader(dataset, report)
@@ -80,6 +80,7 @@ def _read(dataset, report: Report) -> Samples:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in dataset.select_columns(labels.columns).with_format("arrow").iter(batch_size=2000):
             batch = batch.to_pydict()
+            batch["image"] = [picture if picture and own_picture(picture) else None for picture in batch["image"]]
             digest = pool.map(sha256_of_image, batch["image"], chunksize=100)
             for i, (picture, sha) in enumerate(zip(batch["image"], digest, strict=True)):
                 name, label = labels.read(batch, i, readable=sha is not None)

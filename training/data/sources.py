@@ -12,6 +12,8 @@ import json
 import os
 import re
 import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
 DATASET = "py97/UTKFace-Cropped"
@@ -22,6 +24,7 @@ _TAR = (".tar", ".tar.gz", ".tgz")
 _ARCHIVE = (".zip", ".tar.bz2", ".tbz2")  # which `datasets` does not read
 _PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _TABLE = (".csv", ".jsonl")
+MAX_RATIO, MAX_UNPACKED = 20, 50_000_000  # of an archive: unpacked size in its own size, and bytes always allowed
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "face", "jpg", "bytes")
 
 
@@ -68,6 +71,27 @@ def open_source(source: str, revision: str | None):
         ) from error
 
 
+class PictureFiles:
+    """Tells which image files belong to a source: a row may name any file of this machine instead of an image."""
+
+    def __init__(self, source: str):
+        import datasets
+        from huggingface_hub import constants
+
+        local = Path(source).expanduser()
+        place = local if local.is_dir() else local.parent
+        places = (place, cache_folder(), datasets.config.HF_CACHE_HOME, constants.HF_HUB_CACHE)
+        places = (*places, datasets.config.HF_DATASETS_CACHE)
+        self._places = [Path(place).resolve() for place in places]
+
+    def __call__(self, picture: dict) -> bool:
+        """Whether an encoded image, {bytes, path}, holds its bytes or names a file of the source."""
+        if picture["bytes"] is not None:
+            return True
+        path = Path(picture["path"] or "").resolve()
+        return any(path.is_relative_to(place) for place in self._places)
+
+
 def commit_of(dataset) -> str | None:
     """The commit of a Hub dataset: `datasets` names its cache folder after it. None for local files."""
     folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
@@ -97,13 +121,37 @@ def _unpacked(archive: Path) -> Path:
     folder = cache_folder() / f"unpacked-{key}"
     if not folder.is_dir():
         partial = folder.with_suffix(f".partial-{os.getpid()}")
-        kind = "zip" if archive.suffix.lower() == ".zip" else "bztar"
         try:
-            shutil.unpack_archive(archive, partial, kind, **({} if kind == "zip" else {"filter": "data"}))
+            _unpack(archive, partial, stat.st_size)
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _unpack(archive: Path, target: Path, size: int) -> None:
+    """Unpack an archive of images, which are compressed already: a small one with a large content is an attack."""
+    most, unpacked = MAX_RATIO * size + MAX_UNPACKED, 0
+
+    def count(more: int) -> None:
+        nonlocal unpacked
+        unpacked += more
+        if unpacked > most:
+            raise DataError(
+                f"{archive} unpacks to more than {most / 1e6:,.0f} MB, {MAX_RATIO} times its size. Unpack it yourself "
+                "if you trust it, and specify the folder."
+            )
+
+    if archive.suffix.lower() == ".zip":
+        with zipfile.ZipFile(archive) as file:
+            for member in file.infolist():
+                count(member.file_size)  # which zipfile enforces
+                file.extract(member, target)
+        return
+    with tarfile.open(archive) as file:
+        for member in file:
+            count(member.size)
+            file.extract(member, target, filter="data")
 
 
 def _load_files(source: str, files: list[str]):

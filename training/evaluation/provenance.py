@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from space.hub.bundle import CARD, open_bundle, read_card
+from space.hub.bundle import open_bundle
+from space.hub.card import CARD, read_card
 from space.hub.download import ModelError
 
 

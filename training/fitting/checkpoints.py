@@ -52,7 +52,7 @@ def read_state(out: Path) -> RunState | None:
         return None
     try:
         return RunState(**json.loads(path.read_text()))
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise FitError(f"{path} is damaged ({error}): choose a new --out.") from error
 
 

@@ -1,4 +1,4 @@
-"""The live tab: the visitor's camera. `live.js` is its part in the browser, `space/live/server.py` that on the server."""
+"""The live tab: the visitor's camera. Its browser part is `live.js`, its server part `space/live/server.py`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from space.crop import crop
 from space.detector import THRESHOLD
 from space.explain import occlusion_map, overlay
 from space.face import EXAMPLES, Face, whole_years
-from space.hub.bundle import MODELS, embedded, read_card
+from space.hub.bundle import MODELS, embedded
+from space.hub.card import read_card
 from space.photo import Photo, PhotoError, open_photo
 from space.web import cards
 from space.web.components import (

@@ -1,0 +1,125 @@
+"""`age_gender.json`, a bundle's card: read and checked before anything in it is used.
+
+A bundle may come from a stranger. What is checked here can be used as it is: names are plain, paths stay in the bundle,
+numbers are finite.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path, PurePosixPath
+
+from space.hub.download import ModelError
+
+FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
+CARD = "age_gender.json"
+MAX_BYTES = 5_000_000  # of the card; ours have 36 kB
+ROLES = frozenset(
+    "onnx-float32 onnx-int8 keras keras-config keras-metadata keras-weights document figure recipe".split()
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def read_card(folder: Path) -> dict:
+    """A bundle's card, of a format that this reader knows and with all that it must have.
+
+    Raises:
+        ModelError: the card is missing or invalid; the message says why and what to do.
+    """
+    path = Path(folder) / CARD
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} is too large to be the card of a model bundle.")
+        card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"{folder} isn't a model bundle: it has no {CARD}.") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): download or export it again.") from error
+    version = card.get("format") if isinstance(card, dict) else None
+    if not _is_integer(version):
+        raise ModelError(f"{path} is not the card of a model bundle.")
+    if version > FORMAT:
+        raise ModelError(
+            f"The bundle in {folder} has format {version}, but this app reads up to {FORMAT}: update the app."
+        )
+    try:
+        _check(card)
+    except KeyError as error:
+        raise ModelError(f"{path} is missing {error}: download or export it again.") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is not the card of a model bundle: {error}.") from error
+    if card["serve"] not in card["files"]:
+        raise ModelError(
+            f"{path} names {card['serve']} as the served file but doesn't list it: download or export it again."
+        )
+    return card
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _check(card: dict) -> None:
+    """Raise KeyError for what is missing, and another error, which says what is wrong, for the rest."""
+    if not (isinstance(card["network"], str) and _NAME.fullmatch(card["network"])):
+        raise ValueError("the network's name must have at most 64 letters, digits, _, . and -")
+    if not isinstance(card["serve"], str):
+        raise ValueError("the name of the served file has the wrong type")
+    for name, entry in card["files"].items():
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or not all(_NAME.fullmatch(part) for part in parts) or "//" in name:
+            raise ValueError(f"it lists {name[:100]!r}, which is outside the bundle or not a plain name")
+        if not (isinstance(entry["sha256"], str) and _SHA256.fullmatch(entry["sha256"])):
+            raise ValueError(f"the SHA-256 of {name} has the wrong type")
+        if entry.get("role") not in ROLES:
+            raise ValueError(f"the role of {name} is unknown")
+    served = card["files"].get(card["serve"])
+    if served and not served["role"].startswith("onnx"):
+        raise ValueError("the served file isn't an ONNX network")
+    _check_crop(card["crop"])
+    _check_calibration(card.get("calibration"))
+    _check_metrics(card.get("metrics") or {})
+
+
+def _check_crop(crop: dict) -> None:
+    if not (_is_integer(crop["size"]) and 16 <= crop["size"] <= 1024):
+        raise ValueError("the crop template's size must be 16 to 1024 pixels")
+    points = crop["landmarks"]
+    if not (isinstance(points, list) and len(points) == 5 and all(len(point) == 2 for point in points)):
+        raise ValueError("the crop template must have five landmarks")
+    _check_numbers("a landmark of the crop template", *(value for point in points for value in point))
+
+
+def _check_calibration(tables: dict | None) -> None:
+    if tables is None:
+        return
+    age = tables["age"]
+    columns = [age[key] for key in ("from", "low", "high")]
+    if not all(isinstance(column, list) and 0 < len(column) <= 200 for column in columns):
+        raise ValueError("the calibration tables have the wrong type")
+    _check_numbers("a value of the calibration", age["coverage"], *(value for column in columns for value in column))
+    _check_numbers("the calibration's temperature", tables["gender"]["temperature"])
+    if not tables["gender"]["temperature"] > 0:
+        raise ValueError("the calibration's temperature must be greater than 0")
+
+
+def _check_metrics(metrics: dict) -> None:
+    """The figures that the page and the tools show."""
+    if metrics.get("n") is not None and not _is_integer(metrics["n"]):
+        raise ValueError("the number of test faces has the wrong type")
+    for key in ("age_mae", "gender_accuracy", "interval_coverage", "interval_width"):
+        if metrics.get(key) is not None:
+            _check_numbers(f"the metric {key}", metrics[key]["value"])
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_numbers(what: str, *values) -> None:
+    for value in values:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError(f"{what} must be a finite number")
