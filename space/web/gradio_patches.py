@@ -4,6 +4,7 @@
 - `processing_utils.async_ssrf_protected_download`: the only place where components fetch URLs;
 - `route_utils.get_fn`: accepts any session name, and fails for functions that don't exist;
 - `traceback` in `queueing` and `routes`: prints messages, which quote visitors' data;
+- `routes.CustomCORSMiddleware`: lets pages of every site read answers, with the visitor's login;
 - `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list;
 - `Blocks.preprocess_data`: all values of all events pass through it.
 """
@@ -38,6 +39,7 @@ def patch_gradio() -> None:
         raise gr.Error(NO_URLS, print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse
+    routes.CustomCORSMiddleware = lambda app, **_: app  # `page.launch_options` adds Starlette's
 
     find = route_utils.get_fn
 

@@ -108,8 +108,6 @@ class Guard:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "same-origin"
                 headers["Content-Security-Policy"] = POLICY
-                if self.origins.is_foreign(scope):  # Gradio lets every site read answers
-                    del headers["access-control-allow-origin"], headers["access-control-allow-credentials"]
                 if path.rstrip("/") == "/login" and scope["method"] == "POST":
                     self.logins.note(client_address(scope), failed=message["status"] >= 400)
                     _restrict_cookies(headers, self.prefix, https=_is_https(scope))

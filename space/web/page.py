@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import WebSocketRoute
 
 from space.analyzer import FaceAnalyzer
@@ -124,7 +125,10 @@ def launch_options(
         "enable_monitoring": False,
         "app_kwargs": {
             "routes": [WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in).serve)],
-            "middleware": [Middleware(guard.Guard, root_path=root_path, hosts=hosts, allowed=allowed)],
+            "middleware": [
+                Middleware(CORSMiddleware, allow_origins=list(allowed), allow_methods=["*"], allow_headers=["*"]),
+                Middleware(guard.Guard, root_path=root_path, hosts=hosts, allowed=allowed),
+            ],
             "exception_handlers": {RequestValidationError: guard.validation_error},
         },
     }

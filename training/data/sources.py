@@ -143,15 +143,15 @@ def _unpack(archive: Path, target: Path, size: int) -> None:
             )
 
     if archive.suffix.lower() == ".zip":
-        with zipfile.ZipFile(archive) as file:
-            for member in file.infolist():
-                count(member.file_size)  # which zipfile enforces
-                file.extract(member, target)
-        return
-    with tarfile.open(archive) as file:
-        for member in file:
-            count(member.size)
-            file.extract(member, target, filter="data")
+        with zipfile.ZipFile(archive) as packed:
+            for entry in packed.infolist():
+                count(entry.file_size)  # which zipfile enforces
+                packed.extract(entry, target)
+    else:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                count(member.size)
+                tar.extract(member, target, filter="data")
 
 
 def _load_files(source: str, files: list[str]):

@@ -18,6 +18,7 @@ def test_the_gradio_internals_are_unchanged():
     assert set(inspect.signature(route_utils.get_fn).parameters) == {"blocks", "api_name", "body"}
     call = inspect.getsource(mcp.GradioMCPServer._prepare_tool_call_args)
     assert "self.tool_to_endpoint.get(name)" in call and "Unknown tool" in call
+    assert inspect.getsource(routes.App.create_app).count("CustomCORSMiddleware,") == 1
     # Every way to call a function ends in `process_api`, which is the only caller of what `Page` overrides.
     assert inspect.getsource(blocks).count("self.preprocess_data(") == 2  # one for batches, one for the rest
     assert inspect.getsource(blocks.Blocks.process_api).count("self.preprocess_data(") == 2
