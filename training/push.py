@@ -25,6 +25,8 @@ from space.hub.upload import HubError, check_write_access, to_hub_error, with_re
 from space.text import tolerate_console
 from training.atomic import write_beside
 
+PREDICT = "predict.py"  # of every published bundle
+
 
 @dataclass(frozen=True)
 class Target:
@@ -135,12 +137,16 @@ def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
     """The repository's target content: paths of files, and the two files that name the repository as bytes."""
     from training.bundle import model_card
 
-    readme = model_card.render(card, repo_id).encode()
     provenance = {key: value for key, value in card["provenance"].items() if key != "pushed"}
     files = dict(card["files"])
+    contents: dict[str, str | bytes] = {name: str(folder / name) for name in files}
+    if PREDICT not in files:  # embedded bundles are served by this repository, which needs no copy
+        program = Path(model_card.__file__).with_name(PREDICT).read_bytes()
+        digest = hashlib.sha256(program).hexdigest()
+        files[PREDICT], contents[PREDICT] = {"sha256": digest, "bytes": len(program), "role": "document"}, program
+    readme = model_card.render({**card, "files": files}, repo_id).encode()
     files["README.md"] = {**files["README.md"], "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme)}
     published = {**card, "provenance": provenance, "files": files}
-    contents: dict[str, str | bytes] = {name: str(folder / name) for name in card["files"]}
     return {**contents, "README.md": readme, CARD: (json.dumps(published, indent=1) + "\n").encode()}
 
 

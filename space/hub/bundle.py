@@ -96,7 +96,8 @@ def download(repo: str, revision: str | None, *, keras: bool = False) -> tuple[P
     """
     commit, path = hub_file(repo, CARD, revision)
     card = read_card(path.parent)
-    roles = ("keras", "keras-config", "keras-metadata", "keras-weights") if keras else ()
+    # The Hub counts downloads of Keras models by their config.json.
+    roles = ("keras", "keras-config", "keras-metadata", "keras-weights") if keras else ("keras-config",)
     for name, entry in card["files"].items():
         if name == card["serve"] or entry.get("role") in roles:
             hub_file(repo, name, commit, sha256=entry["sha256"])

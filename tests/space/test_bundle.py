@@ -12,7 +12,7 @@ import pytest
 from space.analyzer import FaceAnalyzer
 from space.detector import yunet_file
 from space.estimator import Estimator
-from space.hub.bundle import MODELS, open_bundle
+from space.hub.bundle import MODELS, embedded, open_bundle
 from space.hub.card import CARD
 from space.hub.download import ModelError, sha256_of
 from space.photo import read_photo
@@ -52,7 +52,7 @@ def edit(folder, **changes) -> None:
     [
         (lambda f: (f / "model.onnx").write_bytes(b"x" * 1000), "model.onnx is damaged"),
         (lambda f: (f / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
-        (lambda f: (f / "metrics.json").write_text("{}"), "metrics.json is damaged"),
+        (lambda f: (f / "groups.csv").write_text("{}"), "groups.csv is damaged"),
         (lambda f: (f / CARD).unlink(), "a model bundle"),
         (lambda f: (f / CARD).write_text("{"), "cannot be read"),
         (lambda f: (f / CARD).write_text("[]"), "not the card"),
@@ -110,10 +110,10 @@ def test_shared_is_not_needed_and_not_in_the_repository():
         assert not ours & {sha256_of(p) for p in (SHARED / "photos").glob("*.jpg")}
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in MODELS.glob("*/predict.py")))
+@pytest.mark.parametrize("name", embedded())
 def test_the_bundle_s_own_predict_answers_as_the_app(name):
     """`predict.py` stands alone: its answers are those of FaceAnalyzer."""
-    specification = importlib.util.spec_from_file_location("predict", MODELS / name / "predict.py")
+    specification = importlib.util.spec_from_file_location("predict", ROOT / "training" / "bundle" / "predict.py")
     alone = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(alone)
     predictor, analyzer = alone.Predictor(MODELS / name, yunet_file()), FaceAnalyzer.load(name)

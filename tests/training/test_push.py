@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
 
+from space.detector import FILE, yunet_file
 from space.hub.card import CARD
 from space.hub.download import sha256_of
 from tests.support import EXAMPLES, files_of
@@ -48,8 +53,9 @@ def test_a_push_is_one_commit_with_everything(hub, bundle, writer):
     assert head in result.stdout and f"{hub.url}/{NAME}" in result.stdout
     assert len(repo.commits) == 2 and not repo.private  # the empty one that makes a repository, and ours
     local = files_of(bundle)
-    assert set(files) == set(local)
-    assert all(files[n] == local[n] for n in files if n not in ("README.md", CARD))
+    assert set(files) == set(local) | {"predict.py"}  # which an embedded bundle lacks
+    assert all(files[n] == local[n] for n in local if n not in ("README.md", CARD))
+    assert sha256(files["predict.py"]).hexdigest() == json.loads(files[CARD])["files"]["predict.py"]["sha256"]
     card = ModelCard(files["README.md"].decode())
     assert card.data.model_name == "age-gender-compact" and card.data.license == "other"
     recorded = json.loads(local[CARD])["metrics"]
@@ -110,14 +116,14 @@ def test_a_second_push_replaces_and_removes(hub, bundle, writer):
     repo = hub.repos["model", NAME]
     first = repo.refs["main"]
     repo.commit({**repo.commits[first], "notes.txt": b"by hand"})
-    rewrite(bundle, "metrics.json", b'{"new": 1}')
+    rewrite(bundle, "groups.csv", b"new")
     card = json.loads((bundle / CARD).read_text())
     del card["files"]["figures/ages.png"]
     (bundle / CARD).write_text(json.dumps(card))
     sent = len(hub.requests)
     assert push(bundle, writer).returncode == 0
     files = repo.commits[repo.refs["main"]]
-    assert files["metrics.json"] == b'{"new": 1}' and "figures/ages.png" not in files
+    assert files["groups.csv"] == b"new" and "figures/ages.png" not in files
     assert files["notes.txt"] == b"by hand"  # not ours to remove
     assert "figures/ages.png" in repo.commits[first]
     assert not [r for r in hub.requests[sent:] if r.startswith("PUT")]  # the network has not changed
@@ -213,7 +219,7 @@ def test_a_passing_trouble_is_waited_for(hub, bundle, writer, fault):
 def test_an_overtaken_push_goes_on_top(hub, bundle, writer):
     assert push(bundle, writer).returncode == 0
     repo = hub.repos["model", NAME]
-    rewrite(bundle, "metrics.json", b"{}")
+    rewrite(bundle, "groups.csv", b"new")
 
     def overtake():
         done = sum("/preupload/" in r for r in hub.requests)
@@ -227,7 +233,7 @@ def test_an_overtaken_push_goes_on_top(hub, bundle, writer):
     result = push(bundle, writer)
     assert result.returncode == 0, result.stderr
     head = repo.commits[repo.refs["main"]]
-    assert head["theirs.txt"] == b"x" and head["metrics.json"] == b"{}"
+    assert head["theirs.txt"] == b"x" and head["groups.csv"] == b"new"
 
 
 def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
@@ -259,6 +265,23 @@ def answer_of(env, folder, *arguments) -> dict:
     return answer | {"printed": printed}
 
 
+def check_code_of_card(hub, card: str, env: dict, folder: Path) -> None:
+    """Run the Python of a model card as a reader pastes it, who has the card, the packages and a photo."""
+    folder.mkdir()
+    shutil.copy(EXAMPLES / "group.jpg", folder / "photo.jpg")
+    hub.add("opencv/face_detection_yunet", {FILE: yunet_file().read_bytes()})
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 2 and "from predict import Predictor" in blocks[0] and "hf://tester/faces" in blocks[1]
+    environment = os.environ | {"KERAS_BACKEND": "jax"} | env | {"PYTHONPATH": ""}
+    for block in blocks:
+        result = subprocess.run(
+            [sys.executable, "-c", block], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, result.stderr
+    requested = [request for request in hub.requests if "resolve" in request and "config.json" in request]
+    assert requested  # the Hub counts downloads by it
+
+
 def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     train = [
         "-m", "tests.tiny", "--network", "compact", "--dataset", made_up, "--limit", "32", "--batch-size", "16",
@@ -271,6 +294,7 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     assert {"model.onnx", "config.json", "metadata.json", "model.weights.h5", "predict.py", "README.md", CARD} <= set(
         repo.commits[first]
     )
+    check_code_of_card(hub, repo.commits[first]["README.md"].decode(), reader, tmp_path / "reader's folder")
     one = answer_of(reader, tmp_path, "--model", "tester/faces")
     assert one["printed"].startswith(f"model: compact, tester/faces@{first}; detector: yunet")
     assert one["model"] == {"name": "compact", "source": "tester/faces", "revision": first}

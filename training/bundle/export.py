@@ -41,6 +41,9 @@ _ROLES = {
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "datasets", "tf2onnx", "onnx", "onnxruntime")
 
 
+PREDICT = Path(__file__).with_name("predict.py")  # copied into each bundle, and into embedded ones when they are pushed
+
+
 class ExportError(RuntimeError):
     """The network cannot be exported faithfully; the message says why."""
 
@@ -102,7 +105,7 @@ def convert(network, path: Path) -> None:
 def write_card(
     folder: Path, network, age_head: str, *, calibration: dict | None, metrics: dict, provenance: dict, served: dict
 ) -> None:
-    """Write metrics.json, README.md and age_gender.json; called last, since that lists all other files.
+    """Write README.md and age_gender.json; called last, since that lists all other files.
 
     `served`: what `quantize.quantize` returned.
     """
@@ -128,8 +131,7 @@ def write_card(
         "serve": served["serve"],
         "quantization": {name: value for name, value in served.items() if name != "serve"},
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    shutil.copy(Path(__file__).with_name("predict.py"), folder / "predict.py")
+    shutil.copy(PREDICT, folder / PREDICT.name)
     shutil.copy(EXAMPLES / "age-20-26-female.jpg", folder / model_card.EXAMPLE)
     _list_files(folder, card)
 
@@ -152,7 +154,7 @@ def _list_files(folder: Path, card: dict) -> None:
 
 
 def embed(bundle: Path, target: Path) -> None:
-    """Copy what serving needs of a bundle to `target`, without Keras files and files of more than MAX_EMBEDDED.
+    """Copy what serving needs of a bundle to `target`: no Keras files, no `predict.py`, nothing above MAX_EMBEDDED.
 
     Raises:
         ModelError: `bundle` isn't a complete bundle.
@@ -161,7 +163,8 @@ def embed(bundle: Path, target: Path) -> None:
     card = verify(bundle)
     with new_folder(target) as folder:
         for name, entry in card["files"].items():
-            if not entry["role"].startswith("keras") and entry["bytes"] <= MAX_EMBEDDED:
+            unused = entry["role"].startswith("keras") or name == PREDICT.name
+            if not unused and entry["bytes"] <= MAX_EMBEDDED:
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy(bundle / name, folder / name)
         _list_files(folder, card)

@@ -32,6 +32,7 @@ _HEADS = {
 }
 
 
+_EXPORTED = ("age_head", "mirror", "sharpness")  # settings of the recipe that an export alone applies
 _KERAS = """
 To load the same model in Keras 3 (from `config.json`, `metadata.json` and `model.weights.h5`):
 
@@ -57,7 +58,7 @@ def render(card: dict, repo_id: str | None = None) -> str:
         license="other",
         license_name="utkface-non-commercial-research",
         license_link="https://susanqq.github.io/UTKFace/",
-        library_name="keras",
+        library_name="keras" if _has_keras(card) else "onnx",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "onnx", card["network"]],
         datasets=[name for name in (_dataset(card), _pretrained_on(card)) if name and "/" in name] or None,
@@ -71,9 +72,16 @@ def render(card: dict, repo_id: str | None = None) -> str:
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{_body(card, name)}"))
 
 
+def _has_keras(card: dict) -> bool:
+    """Whether `keras.saving.load_model("hf://…")` can load the bundle."""
+    return {"config.json", "metadata.json", "model.weights.h5"} <= set(card["files"])
+
+
 def _dataset(card: dict) -> str:
-    """The Hub id of the faces; of a local copy only that it was UTKFace: its path says nothing to a reader."""
+    """The Hub id of the faces, also for a local copy of UTKFace; for other local faces only that they are of its kind."""
     given = card["provenance"]["dataset"]
+    if "utkface" in given.lower() and "/" not in given:
+        return DATASET
     return given if given == DATASET or card["provenance"]["data_report"].get("revision") else "utkface"
 
 
@@ -109,7 +117,11 @@ def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
     split, report, second = metrics["split"], provenance["data_report"], provenance.get("pretrain")
     dropped = (f"{count} ({reason})" for reason, count in {**report["rejected"], **report["dropped"]}.items())
-    ran, recipe = provenance["epochs_run"], _settings(provenance["recipe"])
+    ran = provenance["epochs_run"]
+    # Without training, only the settings of the export took effect.
+    recipe = _settings(
+        provenance["recipe"] if ran else {k: v for k, v in provenance["recipe"].items() if k in _EXPORTED}
+    )
     settings = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in recipe.items())
     return _TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
@@ -119,7 +131,7 @@ def _body(card: dict, name: str) -> str:
         mae=metrics["age_mae"]["value"],
         gender=100 * metrics["gender_accuracy"]["value"],
         probs=", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else "",
-        keras=_KERAS.format(name=name) if "model.weights.h5" in card["files"] else "",
+        keras=_KERAS.format(name=name) if _has_keras(card) else "",
         failures=_failures(metrics),
         races=", ".join(RACES),
         split=split["name"],
@@ -200,7 +212,7 @@ def _settings(recipe: dict) -> dict:
         for name, value in recipe.items()
         if name != "augment"
     }
-    for name, value in recipe["augment"].items():
+    for name, value in recipe.get("augment", {}).items():
         rows[f"augmentation: share {shares[name]}" if name in shares else f"augmentation: {name}"] = (
             value if name in shares or name == "grain" else f"± {value}"
         )

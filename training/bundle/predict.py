@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).absolute().parent  # not resolved: in the Hub's cache, this file is a link to another folder
 OLDEST = 116  # years, oldest age that an interval can name
 
 
@@ -100,6 +100,8 @@ def _interval(age: np.ndarray, probs, table: dict) -> tuple[np.ndarray, np.ndarr
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python predict.py PHOTO...")
     predictor = Predictor()
     for photo in sys.argv[1:]:
         image = cv2.imread(photo)  # applies EXIF orientation
