@@ -82,8 +82,9 @@ def test_keras_loads_a_pushed_network_without_the_kit(hub, bundle, writer, tmp_p
     )
     assert built.returncode == 0, built.stderr
     card = json.loads((bundle / CARD).read_text())
-    for name in ("config.json", "metadata.json", "model.weights.h5"):
-        card["files"][name] = {"sha256": sha256_of(bundle / name), "bytes": (bundle / name).stat().st_size}
+    for name, role in (("config.json", "config"), ("metadata.json", "metadata"), ("model.weights.h5", "weights")):
+        entry = {"sha256": sha256_of(bundle / name), "bytes": (bundle / name).stat().st_size, "role": f"keras-{role}"}
+        card["files"][name] = entry
     (bundle / CARD).write_text(json.dumps(card))
     assert push(bundle, writer).returncode == 0
     loaded = subprocess.run(
