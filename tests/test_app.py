@@ -180,21 +180,36 @@ def test_language_models_find_the_tools(tmp_path):
             calls = [await session.call_tool("analyze_photo", {"photo": address}) for address in (url, uploaded)]
             elsewhere = f"{running.url}/gradio_api/file=/etc/hostname"
             refused = await session.call_tool("analyze_photo", {"photo": elsewhere})
+            bare = await session.call_tool("analyze_photo", {"photo": url.partition(",")[2]})
+            number = await session.call_tool("analyze_photo", {"photo": [url] * 3})
             # What is not listed is not called either: nothing else would check its arguments.
             own = {"path": str(EXAMPLES / "group.jpg"), "meta": {"_type": "gradio.FileData"}}
-            return tools, calls, refused, await session.call_tool("analyze_batch", {"files": [own]})
+            unlisted = await session.call_tool("analyze_batch", {"files": [own]})
+            return tools, calls, refused, bare, number, unlisted
 
     try:
         # In a thread: the browser tests' loop runs in this one.
         with ThreadPoolExecutor(1) as pool:
-            tools, answers, refused, unlisted = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
+            tools, answers, refused, bare, number, unlisted = pool.submit(lambda: asyncio.run(talk())).result(
+                timeout=120
+            )
     finally:
         running.stop()
     assert set(tools) == {"analyze_photo", "explain_age", "analyze_video"}
     assert "apparent age" in tools["analyze_photo"].description
     for answer in answers:
-        text = " ".join(part.text for part in answer.content if part.type == "text")
-        assert not answer.isError and '"gender_probability"' in text.replace("'", '"'), text[:500]
+        image, url, text = answer.content
+        assert not answer.isError and (image.type, image.mimeType) == ("image", "image/jpeg")
+        with (
+            Image.open(io.BytesIO(base64.b64decode(image.data))) as annotated,
+            Image.open(EXAMPLES / "group.jpg") as photo,
+        ):
+            assert annotated.size == photo.size
+        assert url.text.startswith(running.url)
+        assert len(json.loads(text.text)["faces"]) == 8 and answer.structuredContent == json.loads(text.text)
+    for answer, words in ((bare, "data: URL"), (number, "is not of type")):
+        (part,) = answer.content
+        assert answer.isError and words in part.text and len(part.text) <= 500
     assert refused.isError or "fetch files from URLs" in str(refused.content)
     assert unlisted.isError and "Unknown tool" in str(unlisted.content)
     assert "data: URL" in str(tools["analyze_photo"].inputSchema) + tools["analyze_photo"].description

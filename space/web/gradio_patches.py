@@ -6,25 +6,34 @@
 - `traceback` in `queueing` and `routes`: prints messages, which quote visitors' data;
 - `routes.CustomCORSMiddleware`: lets pages of every site read answers, with the visitor's login;
 - `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list;
+- `GradioMCPServer._execute_tool_without_progress`, `postprocess_output_data` and `convert_strings_to_filedata`: answer
+  with the `repr` of all outputs, without the image, and repeat wrong values whole;
 - `Blocks.preprocess_data`: all values of all events pass through it.
 """
 
 from __future__ import annotations
 
+import base64
+import importlib.util
+import json
 import logging
+import mimetypes
 import re
 import sys
 import traceback
 import types
+from pathlib import Path
 
 import anyio.to_thread
 import gradio as gr
 from gradio import processing_utils, queueing, route_utils, routes
+from gradio_client.utils import is_file_obj_with_meta
 from starlette.exceptions import HTTPException
 
 from space.web.uploads import NO_URLS, UploadError, admitted
 
 WRONG_FORM = "A value of this request doesn't have the form that the endpoint takes: see the API tab."
+MAX_ERROR = 300  # characters of an error of an MCP tool
 _NO_ENDPOINT = "There is no such endpoint."
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 
@@ -56,6 +65,8 @@ def patch_gradio() -> None:
     if find.__module__ == route_utils.__name__:  # once
         route_utils.get_fn = get_fn
     logging.getLogger("mcp").setLevel(logging.ERROR)  # its warnings quote callers
+    if importlib.util.find_spec("mcp"):
+        patch_mcp()
     for module in (queueing, routes):
         module.traceback = types.SimpleNamespace(print_exc=log_traceback_without_message)
 
@@ -78,6 +89,78 @@ def hide_unlisted_tools(blocks: gr.Blocks) -> None:
             for name, endpoint in server.tool_to_endpoint.items()
             if getattr(server.get_block_fn_from_endpoint_name(endpoint).fn, "_mcp_type", "tool") == "tool"
         }
+
+
+def patch_mcp() -> None:
+    """Make MCP tools answer with images as images and results as JSON, also structured, and with short errors."""
+    from gradio.mcp import GradioMCPServer
+    from mcp import types as kinds
+
+    async def execute(self, job) -> list:
+        outputs = await anyio.to_thread.run_sync(job.result)
+        return list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
+
+    def postprocess(self, data: list, root_url: str) -> list:
+        parts: list = []
+        for output in processing_utils.add_root_url(data, root_url, None):
+            if is_file_obj_with_meta(output):
+                parts += _file_content(output)
+            elif output is not None:
+                text = output if isinstance(output, str) else json.dumps(output)
+                parts.append(kinds.TextContent(type="text", text=text))
+        return parts
+
+    def _file_content(output: dict) -> list:
+        url = kinds.TextContent(type="text", text=output["url"] or output["path"])
+        kind = mimetypes.guess_type(output["path"])[0] or ""
+        if not kind.startswith("image/"):
+            return [url]
+        data = base64.b64encode(Path(output["path"]).read_bytes()).decode()
+        return [kinds.ImageContent(type="image", data=data, mimeType=kind), url]
+
+    convert, create = GradioMCPServer.convert_strings_to_filedata, GradioMCPServer.create_mcp_server
+
+    def short_errors(self, value, positions):
+        try:
+            return convert(self, value, positions)
+        except ValueError:
+            raise ValueError("Pass a file as a data: URL, or as the URL of a file uploaded to this app.") from None
+
+    def structured(self):
+        server = create(self)
+        handle = server.request_handlers[kinds.CallToolRequest]
+
+        async def handle_structured(request):
+            answer = await handle(request)
+            texts = [part for part in answer.root.content if isinstance(part, kinds.TextContent)]
+            if answer.root.isError:
+                for part in texts:
+                    part.text = _shortened(part.text)
+            else:
+                answer.root.structuredContent = next(filter(None, (_json_object(part.text) for part in texts)), None)
+            return answer
+
+        server.request_handlers[kinds.CallToolRequest] = handle_structured
+        return server
+
+    if convert.__module__ == GradioMCPServer.__module__:  # once
+        GradioMCPServer._execute_tool_without_progress = execute
+        GradioMCPServer.postprocess_output_data = postprocess
+        GradioMCPServer.convert_strings_to_filedata = short_errors
+        GradioMCPServer.create_mcp_server = structured
+
+
+def _shortened(text: str) -> str:
+    """The beginning and the end, which say what is wrong; between them may be all that was sent."""
+    return text if len(text) <= MAX_ERROR else f"{text[: MAX_ERROR // 2]} … {text[-MAX_ERROR // 2 + 3 :]}"
+
+
+def _json_object(text: str) -> dict | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class Page(gr.Blocks):

@@ -19,6 +19,9 @@ def test_the_gradio_internals_are_unchanged():
     call = inspect.getsource(mcp.GradioMCPServer._prepare_tool_call_args)
     assert "self.tool_to_endpoint.get(name)" in call and "Unknown tool" in call
     assert inspect.getsource(routes.App.create_app).count("CustomCORSMiddleware,") == 1
+    # Once Gradio returns the outputs one by one, and JSON, its own can be used again.
+    assert "return [result]" in inspect.getsource(mcp)
+    assert "text=str(output))" in inspect.getsource(mcp)
     # Every way to call a function ends in `process_api`, which is the only caller of what `Page` overrides.
     assert inspect.getsource(blocks).count("self.preprocess_data(") == 2  # one for batches, one for the rest
     assert inspect.getsource(blocks.Blocks.process_api).count("self.preprocess_data(") == 2
