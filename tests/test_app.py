@@ -209,7 +209,7 @@ def test_language_models_find_the_tools(tmp_path):
         assert len(json.loads(text.text)["faces"]) == 8 and answer.structuredContent == json.loads(text.text)
     for answer, words in ((bare, "data: URL"), (number, "is not of type")):
         (part,) = answer.content
-        assert answer.isError and words in part.text and len(part.text) <= 500
+        assert answer.isError and words in part.text and len(part.text) <= 300
     assert refused.isError or "fetch files from URLs" in str(refused.content)
     assert unlisted.isError and "Unknown tool" in str(unlisted.content)
     assert "data: URL" in str(tools["analyze_photo"].inputSchema) + tools["analyze_photo"].description
