@@ -120,7 +120,6 @@ def _initial_network(config: TrainConfig, *, resume: bool):
         age_head=config.age_head,
         init=config.init if known and not resume else "none",
         dropout=config.dropout,
-        batch_norm=_needs_batch_norm(config),
     )
     whole = not known and networks.load_weights(network, config.init)
     print(f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {config.age_head} head")
@@ -134,16 +133,9 @@ def _final_network(config: TrainConfig, trained):
     from training.model import networks
 
     keras.config.set_dtype_policy("float32")
-    if _needs_batch_norm(config):
-        return networks.fold_norms(trained, age_head=config.age_head, mirror=config.mirror)
     final = networks.build(config.network, age_head=config.age_head, dropout=config.dropout, mirror=config.mirror)
     final.set_weights(trained.get_weights())
     return final
-
-
-def _needs_batch_norm(config: TrainConfig) -> bool:
-    """Without batch normalization VGG16 hardly learns from random weights; it is folded away at the end."""
-    return config.network == "vgg16" and config.init == "none" and config.preset != "published"
 
 
 def _precision(wanted: str) -> str:

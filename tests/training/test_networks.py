@@ -35,27 +35,6 @@ def test_vgg16_has_exactly_the_published_parameters(vgg16):
     assert count_parameters(vgg16.trainable_weights) == 34_148_546 - 128
 
 
-def test_batch_normalization_folds_into_the_published_layers():
-    keras.utils.set_random_seed(1)
-    trained = networks.build("vgg16", batch_norm=True)
-    generator = np.random.default_rng(0)
-    for layer in trained.layers:
-        if layer.name.endswith("_norm"):  # as after a training: none of them the identity
-            shape = layer.gamma.shape
-            gamma, variance = generator.uniform(0.5, 1.5, shape), generator.uniform(0.5, 2.0, shape)
-            layer.set_weights([gamma, generator.normal(0, 0.2, shape), generator.normal(0, 0.2, shape), variance])
-    folded = networks.fold_norms(trained, age_head="distribution")
-    assert not [layer.name for layer in folded.layers if layer.name.startswith("block") and "norm" in layer.name]
-    assert folded.count_params() == networks.build("vgg16").count_params()
-    faces = generator.integers(0, 256, (2, 200, 200, 3), np.uint8)
-    expected, answers = trained(faces), folded(faces)
-    assert np.std(np.asarray(expected["age_probs"])) > 1e-4
-    for name in expected:
-        np.testing.assert_allclose(np.asarray(answers[name]), np.asarray(expected[name]), rtol=1e-4, atol=1e-4)
-    regression = networks.build("vgg16", age_head="regression", batch_norm=True)
-    assert networks.fold_norms(regression, age_head="regression").count_params() == 34_148_546
-
-
 def test_pretrained_layers_learn_the_slower_the_deeper_they_lie():
     rates = phases("--network", "vgg16", "--unfreeze", "all")["all"].rates
 
@@ -204,7 +183,6 @@ def test_a_mirrored_network_answers_with_the_mean_of_both_views(head, tmp_path):
         ({"network": "resnet"}, "Unknown network"),
         ({"network": "compact", "age_head": "ordinal"}, "Unknown age head"),
         ({"network": "compact", "init": "imagenet"}, "no ImageNet weights"),
-        ({"network": "vgg16", "init": "imagenet", "batch_norm": True}, "without batch normalization"),
     ],
 )
 def test_impossible_wishes(arguments, words):

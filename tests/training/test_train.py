@@ -106,7 +106,7 @@ def test_jax_trains_the_same_code(made_up, tmp_path):
 def test_imagenet_weights_out_of_reach_are_told(made_up, tmp_path):
     env = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"KERAS_HOME": str(tmp_path)}
     result = python("training/train.py", "--dataset", made_up, "--limit", "4", "--out", tmp_path / "run", env=env)
-    assert_clear_error(result, "ImageNet weights cannot be downloaded", "--init none")
+    assert_clear_error(result, "ImageNet weights cannot be downloaded", "--init FILE")
 
 
 @pytest.mark.slow

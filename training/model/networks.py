@@ -34,7 +34,6 @@ def build(
     age_head: str = "distribution",
     init: str = "none",
     dropout: float = 0.5,
-    batch_norm: bool = False,
     mirror: bool = False,
 ):
     """Build a network.
@@ -46,8 +45,6 @@ def build(
         init: "imagenet" (vgg16 only: the convolutional base from keras.applications) or "none" (random); see
             `load_weights` for files.
         dropout: rate between the layers of the heads, 0 to 1.
-        batch_norm: vgg16 only: normalize after each convolution, without which it hardly learns from random weights;
-            `fold_norms` brings the trained network back to the published layers.
         mirror: answer with the mean of the answers for the face and for its mirror image. The same weights; twice the
             time, so not for training.
 
@@ -67,9 +64,7 @@ def build(
     face = keras.Input((INPUT_SIZE, INPUT_SIZE, 3), dtype="uint8", name="face")
     seen = ops.concatenate([face, face[:, :, ::-1]], axis=0) if mirror else face
     if network == "vgg16":
-        if batch_norm and init == "imagenet":
-            raise ValueError("ImageNet's weights are for convolutions without batch normalization: use --init none.")
-        age, gender = _vgg16(seen, dropout, imagenet=init == "imagenet", batch_norm=batch_norm)
+        age, gender = _vgg16(seen, dropout, imagenet=init == "imagenet")
     else:
         age, gender = _compact(seen, dropout)
     outputs = _heads(age, gender, age_head)
@@ -185,23 +180,19 @@ def _heads(age, gender, age_head: str) -> dict:
     return outputs
 
 
-def _vgg16(face, dropout: float, imagenet: bool, batch_norm: bool):
+def _vgg16(face, dropout: float, imagenet: bool):
     x = layers.Rescaling(1.0, offset=[-mean for mean in _IMAGENET_BGR_MEAN], name="imagenet_mean")(_bgr(face))
-    if batch_norm:
-        x = _normalized_base(x)
-    else:
-        try:
-            x = keras.applications.VGG16(
-                include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
-            ).output
-        except Exception as error:  # Keras's downloader raises a bare Exception
-            if not imagenet:
-                raise
-            raise ValueError(
-                f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}). Check the network, "
-                "download vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 elsewhere and give it with --init FILE, or "
-                "start from random weights with --init none."
-            ) from error
+    try:
+        x = keras.applications.VGG16(
+            include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, pooling=None
+        ).output
+    except Exception as error:  # Keras's downloader raises a bare Exception
+        if not imagenet:
+            raise
+        raise ValueError(
+            f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}). Check the network, or "
+            "download vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 elsewhere and give it with --init FILE."
+        ) from error
     features = layers.Flatten(name="flatten")(x)
 
     def branch(name: str):
@@ -217,36 +208,6 @@ def _vgg16(face, dropout: float, imagenet: bool, batch_norm: bool):
 
 def _bgr(face):
     return ops.take(face, [2, 1, 0], axis=-1)  # a slice with a negative step is more than PyTorch has
-
-
-def _normalized_base(x):
-    """VGG16's convolutions, named as in keras.applications, with batch normalization before each activation."""
-    for block, (count, width) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), 1):
-        for conv in range(1, count + 1):
-            name = f"block{block}_conv{conv}"
-            # What inference uses must follow quickly: a lag compounds over thirteen layers without shortcuts.
-            x = layers.ReLU(name=f"{name}_relu")(_conv_norm(x, width, 3, 1, name, momentum=0.9))
-        x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-    return x
-
-
-def fold_norms(network: keras.Model, *, age_head: str, mirror: bool = False) -> keras.Model:
-    """The published VGG16 that answers as `network`, a vgg16 with `batch_norm`, does after training.
-
-    A batch normalization that is not training is a scale and a shift for each channel, and so is part of the
-    convolution before it.
-    """
-    plain = build(network.name, age_head=age_head, mirror=mirror)
-    for layer in plain.layers:
-        if isinstance(layer, layers.Conv2D):
-            norm = network.get_layer(f"{layer.name}_norm")
-            gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
-            scale = gamma / np.sqrt(variance + norm.epsilon)
-            kernel = np.asarray(network.get_layer(layer.name).kernel, np.float64)
-            layer.set_weights([kernel * scale, beta - mean * scale])
-        elif layer.weights:
-            layer.set_weights(network.get_layer(layer.name).get_weights())
-    return plain
 
 
 def _compact(face, dropout: float, widths=(32, 64, 128, 192), blocks=(1, 2, 2, 2), features=512):
@@ -281,8 +242,8 @@ def _residual(x, width: int, stride: int, name: str):
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
 
 
-def _conv_norm(x, width: int, kernel: int, stride: int, name: str, momentum: float = 0.99):
+def _conv_norm(x, width: int, kernel: int, stride: int, name: str):
     x = layers.Conv2D(width, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(
         x
     )
-    return layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
+    return layers.BatchNormalization(name=f"{name}_norm")(x)
