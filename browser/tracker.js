@@ -8,7 +8,7 @@ export class Tracker {
   }
 
   /**
-   * Take the faces of the next frame; returns those to show, with `id`, boxes and answers smoothed.
+   * Take the faces of the next frame; returns those to show, which have an answer, with `id`, boxes and answers smoothed.
    * `estimate`: fills in age and gender of some of the faces; at most `most` of them, those whose last answer is oldest.
    */
   async update(faces, seconds, estimate, most = Infinity) {
@@ -32,7 +32,8 @@ export class Tracker {
         for (const [when, answer] of track.doubts) { other.learn(answer); other.answered = when; }
       } else if (!track.doubts.length) track.learn(answers[i]);  // what contradicts waits until it is known whose it is
     });
-    return this.tracks.filter((track) => track.seen >= confirm && seconds - track.last <= hold_seconds).map((track) => track.asFace());
+    const shown = this.tracks.filter((track) => track.shown && track.seen >= confirm && seconds - track.last <= hold_seconds);
+    return shown.map((track) => track.asFace());
   }
 
   begin(face, seconds) {

@@ -86,11 +86,9 @@ class Track:
         return False
 
     def as_face(self) -> Face:
-        """The person as shown: smoothed box and answers, with `track_id`."""
+        """The person as shown, once there is an answer: smoothed box and answers, with `track_id`."""
         middle, sides = self.box[:2], self.box[2:]
         face = replace(self.face, box=tuple(float(v) for v in (*(middle - sides / 2), *sides)), track_id=self.id)
-        if self.shown is None:
-            return face
         age, low, high, p = self.shown
         return replace(face, age=age, age_low=low, age_high=high, p_female=p)
 
@@ -123,8 +121,8 @@ class Tracker:
             most: how many faces it is given at most: those whose last answer is oldest. None: all.
 
         Returns:
-            The faces to show, by `track_id`, boxes and answers smoothed. Those not seen often enough yet are held
-            back, those missed by the detector shown for HOLD_SECONDS seconds more.
+            The faces to show, by `track_id`, boxes and answers smoothed. Those not seen often enough yet, or without an
+            answer yet, are held back. Those missed by the detector are shown for HOLD_SECONDS seconds more.
         """
         self._now = seconds = max(seconds, self._now)
         self.tracks = [track for track in self.tracks if seconds - track.last <= self.memory]
@@ -150,7 +148,7 @@ class Tracker:
         return [
             track.as_face()
             for track in self.tracks
-            if track.seen >= self._confirm and seconds - track.last <= HOLD_SECONDS
+            if track.shown and track.seen >= self._confirm and seconds - track.last <= HOLD_SECONDS
         ]
 
     def _begin(self, face: Face, seconds: float) -> Track:

@@ -130,6 +130,15 @@ def test_in_a_crowd_answers_take_turns():
     assert all(face.age is not None for face in shown[-1])
 
 
+def test_nobody_is_shown_before_there_is_an_answer():
+    tracker, counts = Tracker(), []
+    for i in range(8):
+        faces = tracker.update([at(100 * n) for n in range(16)], i / 15, answers(), most=4)
+        assert all(face.age is not None and face.p_female is not None for face in faces)
+        counts.append(len(faces))
+    assert counts == [0, 8, 12, 16, 16, 16, 16, 16]
+
+
 def test_after_a_cut_everyone_is_new():
     tracker = Tracker()
     play(tracker, [[at(100)]] * 5)

@@ -86,12 +86,16 @@ def cases() -> dict[str, list[dict]]:
         present = [n for n in range(8) if (i + n) % 11]
         return [face(90 * n + 40 * np.sin(i / 9 + n), 60 + 20 * (n % 3), 60, 10 + 9 * n, n / 9) for n in present]
 
+    def choir(i):  # more new faces at once than get an answer
+        return [face(70 * n, 60 + 40 * (n % 2), 50, 20 + n, 0.8) for n in range(16)] if i > 2 else []
+
     return {
         "crossing": frames(58, crossing),
         "coming back": frames(90, coming_back),
         "taken over": frames(70, taken_over),
         "without intervals": frames(40, without_intervals),
         "crowd": frames(60, crowd),
+        "choir": frames(12, choir),
         "slow": frames(25, crossing, rate=4.0),
     }
 
