@@ -136,7 +136,8 @@ def serve(options: argparse.Namespace) -> int:
     from space.analyzer import FaceAnalyzer
     from space.hub.download import ModelError
     from space.sandbox.client import open_sandbox
-    from space.web.access import credentials, is_loopback
+    from space.web.access import credentials
+    from space.web.memory import return_large_blocks
     from space.web.page import build, launch_options
 
     try:
@@ -153,15 +154,15 @@ def serve(options: argparse.Namespace) -> int:
         model = analyzer.bundle.as_dict()
         revision = f"@{model['revision']}" if model["revision"] else ""
         print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
+        return_large_blocks()
         threading.Thread(target=analyzer.warm_up, daemon=True).start()  # while the page is built
         root_path = options.root_path or os.environ.get("GRADIO_ROOT_PATH", "")
         host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
         sandbox = open_sandbox()
         if not interactive():
-            # So that everything is cleaned up. While the model loads, the signal ends the process at once.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             atexit.register(sandbox.close)
         allowed = options.allow_origin or (["*"] if "SPACE_ID" in os.environ else [])
+        analyzer = analyzer.taking_turns()
         page = build(analyzer, sandbox)
         page.launch(
             server_name=options.host,
@@ -170,16 +171,18 @@ def serve(options: argparse.Namespace) -> int:
             mcp_server=options.mcp,
             auth=login,
             prevent_thread_lock=True,
-            # An app for this machine alone answers to no other name; a public link brings its own.
+            # A public link and a Space have names of their own.
             **launch_options(
                 analyzer,
                 sandbox,
                 root_path=root_path,
-                hosts=frozenset((host,)) if is_loopback(host) and not options.share else None,
+                hosts=None if options.share or "SPACE_ID" in os.environ else frozenset((host,)),
                 allowed=frozenset(allowed),
             ),
         )
         if not interactive():
+            # So that everything is cleaned up. Until here, the signal ends the process at once, even in a model's code.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             page.block_thread()
     except (ModelError, OSError) as error:
         if "empty port" in str(error):  # Gradio's text names its own functions

@@ -21,6 +21,7 @@ from space.face import Face
 from space.hub.bundle import Bundle, open_bundle
 from space.hub.download import ModelError
 from space.photo import open_photo, to_pixels
+from space.turns import FairLock
 
 # Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°
 # or 270° none does, upside down 9%.
@@ -37,6 +38,7 @@ class FaceAnalyzer:
     estimator: Estimator
     detector: YuNet
     calibration: Calibration | None = None  # None: no intervals, probabilities as the network says them
+    lock: FairLock | None = None  # with which the networks take turns
 
     @classmethod
     def load(cls, model: str | None = None) -> FaceAnalyzer:
@@ -69,6 +71,17 @@ class FaceAnalyzer:
             )
         return cls(bundle, template, estimator, detector, calibration)
 
+    def taking_turns(self) -> FaceAnalyzer:
+        """The same analyzer for a server: one batch at a time, and whoever has waited longest is next.
+
+        Two cores answer one photo faster than two halves, and a photo of a crowd doesn't make the others wait for all
+        of it.
+        """
+        lock = FairLock()
+        return replace(
+            self, detector=self.detector.taking_turns(lock), estimator=self.estimator.taking_turns(lock), lock=lock
+        )
+
     def with_model(self, model: str | None) -> FaceAnalyzer:
         """The same detector with another embedded model, by name; itself for its own and for None."""
         return self if model in (None, self.bundle.card["network"]) else _with_model(self, model)
@@ -78,19 +91,20 @@ class FaceAnalyzer:
         self.detect(np.zeros((480, 640, 3), np.uint8))
         self.estimator.predict(np.zeros((1, self.estimator.size, self.estimator.size, 3), np.uint8))
 
-    def analyze(self, rgb: np.ndarray, *, threshold: float = THRESHOLD) -> list[Face]:
+    def analyze(self, rgb: np.ndarray, *, threshold: float = THRESHOLD, most: int | None = None) -> list[Face]:
         """Every face in an image with apparent age and gender, largest first; all predicted in one batch.
 
         Args:
             rgb: uint8 [H, W, 3] in RGB order, upright or turned by quarters; or a Pillow image, or the path of a file.
                 Images read by OpenCV are BGR, which can't be detected: convert them first.
             threshold: detector's score from which something counts as a face, 0 to 1.
+            most: return only so many faces, the largest ones.
 
         Raises:
             ValueError: another shape or dtype.
         """
         pixels, reduction = _pixels(rgb)
-        faces = self.estimate(pixels, self.detect(pixels, threshold=threshold))
+        faces = self.estimate(pixels, self.detect(pixels, threshold=threshold)[:most])
         return [face.scaled(reduction) for face in faces]
 
     def detect(
@@ -174,4 +188,6 @@ def _pixels(source) -> tuple[np.ndarray, int]:
 
 @lru_cache(maxsize=4)
 def _with_model(analyzer: FaceAnalyzer, model: str) -> FaceAnalyzer:
-    return FaceAnalyzer._open(model, analyzer.detector)
+    other = FaceAnalyzer._open(model, analyzer.detector)
+    lock = analyzer.lock
+    return replace(other, estimator=other.estimator.taking_turns(lock), lock=lock) if lock else other

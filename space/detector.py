@@ -5,6 +5,7 @@ Knows nothing of age, gender or where the photo came from.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 from functools import cache
@@ -16,6 +17,7 @@ import numpy as np
 from space.estimator import open_session
 from space.face import Face
 from space.hub.download import ModelError
+from space.turns import FairLock, InTurns
 
 STRIDES = (8, 16, 32)  # pixels between the cells of YuNet's three outputs
 # The file fixes its input to 640 x 640. Each dimension, as protobuf writes the number 640, becomes a name of the same
@@ -48,6 +50,12 @@ class YuNet:
         """Open the file. Raises ModelError if it is missing or another one."""
         self._session = open_session(resizable(yunet_file().read_bytes()))
         self._names = [f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
+
+    def taking_turns(self, lock: FairLock) -> YuNet:
+        """The same detector, whose looks take turns with what else shares the lock."""
+        other = copy.copy(self)
+        other._session = InTurns(self._session, lock)
+        return other
 
     def detect(self, rgb: np.ndarray, threshold: float = THRESHOLD, side: int | None = None) -> list[Face]:
         """Find faces in uint8 [H, W, 3]; boxes in pixels of `rgb`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from space.hub.download import ModelError
+from space.turns import FairLock, InTurns
 
 BATCH = 8  # faces a run: larger ones are no faster on a CPU, and 32 take vgg16 1 GB of memory
 
@@ -61,7 +63,14 @@ class Estimator:
                 f"{path} isn't an age and gender network: expected a uint8 image input and outputs age, p_female."
             )
         self._path, self._input = path, face.name
+        self.bytes = Path(path).stat().st_size  # of the file, about as large as the network
         self.size = shape[1]  # pixels, height and width of a crop
+
+    def taking_turns(self, lock: FairLock) -> Estimator:
+        """The same network, whose batches take turns with what else shares the lock."""
+        other = copy.copy(self)
+        other._session = InTurns(self._session, lock)
+        return other
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """Answer for N crops at once.

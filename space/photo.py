@@ -125,6 +125,8 @@ def open_photo(source: str | Path | bytes, limits: Limits = OWN_FILES) -> Photo:
     except MemoryError:
         raise PhotoMemoryError("The image needs more memory than is available. Resize it and try again.") from None
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        if str(error) == "could not create decoder object":  # WebP's, for want of memory
+            raise PhotoMemoryError("The image needs more memory than is available. Resize it and try again.") from None
         raise PhotoError(f"The image is damaged and can't be read ({error}). Save it again or use another.") from error
 
 
@@ -136,6 +138,13 @@ def _why_unidentified(content: bytes) -> str:
     if pillow_heif is None and is_heif(content):
         return "HEIC images aren't supported on this machine. Export the image as JPEG."
     return "This file isn't a readable image. Use JPEG, PNG, WebP or HEIC."
+
+
+def image_pixels(content: bytes, limits: Limits = OWN_FILES) -> int:
+    """How many pixels an image file says it has; 0 if it isn't one."""
+    with suppress(Exception), Image.open(io.BytesIO(content), formats=limits.formats) as image:
+        return image.width * image.height
+    return 0
 
 
 def is_image(content: bytes) -> bool:

@@ -16,6 +16,7 @@ from space.hub.download import ModelError
 FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
 CARD = "age_gender.json"
 MAX_BYTES = 5_000_000  # of the card; ours have 36 kB
+MAX_NAME, MAX_FOLDERS = 200, 4  # characters and parts of a file's path in the bundle
 ROLES = frozenset(
     "onnx-float32 onnx-int8 keras keras-config keras-metadata keras-weights document figure recipe".split()
 )
@@ -49,7 +50,7 @@ def read_card(folder: Path) -> dict:
         _check(card)
     except KeyError as error:
         raise ModelError(f"{path} is missing {error}: download or export it again.") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path} is not the card of a model bundle: {error}.") from error
     if card["serve"] not in card["files"]:
         raise ModelError(
@@ -70,7 +71,8 @@ def _check(card: dict) -> None:
         raise ValueError("the name of the served file has the wrong type")
     for name, entry in card["files"].items():
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or not all(_NAME.fullmatch(part) for part in parts) or "//" in name:
+        plain = name == "/".join(parts) and all(_NAME.fullmatch(part) for part in parts)
+        if not plain or not 0 < len(parts) <= MAX_FOLDERS or len(name) > MAX_NAME:
             raise ValueError(f"it lists {name[:100]!r}, which is outside the bundle or not a plain name")
         if not (isinstance(entry["sha256"], str) and _SHA256.fullmatch(entry["sha256"])):
             raise ValueError(f"the SHA-256 of {name} has the wrong type")
@@ -108,10 +110,13 @@ def _check_calibration(tables: dict | None) -> None:
 
 def _check_metrics(metrics: dict) -> None:
     """The figures that the page and the tools show."""
-    if metrics.get("n") is not None and not _is_integer(metrics["n"]):
+    for one, others in (("n", ("age_mae", "gender_accuracy")), ("interval_coverage", ("interval_width",))):
+        if one in metrics and not all(key in metrics for key in others):
+            raise ValueError(f"it has the metric {one} without {' and '.join(others)}")
+    if "n" in metrics and not _is_integer(metrics["n"]):
         raise ValueError("the number of test faces has the wrong type")
     for key in ("age_mae", "gender_accuracy", "interval_coverage", "interval_width"):
-        if metrics.get(key) is not None:
+        if key in metrics:
             _check_numbers(f"the metric {key}", metrics[key]["value"])
 
 

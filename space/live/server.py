@@ -11,6 +11,7 @@ import json
 import logging
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +25,7 @@ from space.sandbox.client import Frames, Sandbox
 
 PATH = "/live"
 MAX_BYTES = 1_000_000  # of a frame
+MAX_PER_ADDRESS = 4  # visitors
 MAX_VISITORS = 8  # at once; they take turns, so that each gets a share of the frames
 BAD_FRAMES = 50  # in a row, after which a connection is closed
 IDLE_TIMEOUT = 60.0  # seconds without a frame after which a connection is closed
@@ -39,9 +41,16 @@ class LiveServer:
     `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analyzed the newest counts.
     """
 
-    def __init__(self, analyzer: FaceAnalyzer, sandbox: Sandbox, may_use: Callable[[WebSocket], bool]):
+    def __init__(
+        self,
+        analyzer: FaceAnalyzer,
+        sandbox: Sandbox,
+        may_use: Callable[[WebSocket], bool],
+        address_of: Callable[[WebSocket], str],
+    ):
         """`may_use`: whether a visitor may use the app, asked again for each message: a login may end."""
-        self._analyzer, self._sandbox, self._may_use = analyzer, sandbox, may_use
+        self._analyzer, self._sandbox, self._may_use, self._address_of = analyzer, sandbox, may_use, address_of
+        self._places: Counter[str] = Counter()  # of each address
         # Each visitor's frames are decoded on their own: a frame that takes long delays nobody else.
         self._decoders = ThreadPoolExecutor(MAX_VISITORS, thread_name_prefix="frames")
         # One frame of one visitor at a time, first come, first served: no stream starves another.
@@ -54,10 +63,15 @@ class LiveServer:
             await socket.close(1008)
             return
         await socket.accept()
+        address = self._address_of(socket)
+        if self._places[address] >= MAX_PER_ADDRESS:
+            await _close_with_error(socket, f"{MAX_PER_ADDRESS} cameras from your address are using Live. Close one.")
+            return
         if self.visitors >= MAX_VISITORS:
             await _close_with_error(socket, f"{self.visitors} others are using Live. Try again in a minute.")
             return
         self.visitors += 1
+        self._places[address] += 1
         newest: list[bytes] = []
         arrived, stream, frames = asyncio.Event(), LiveStream(self._analyzer), self._sandbox.frames()
         tasks = [
@@ -77,6 +91,8 @@ class LiveServer:
             await _close_with_error(socket, str(refused))
         finally:
             self.visitors -= 1
+            self._places[address] -= 1
+            self._places += Counter()  # without those that have none
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -39,17 +39,17 @@ AT_ONCE = 2  # photos that are decoded at the same time
 class WorkerLimits:
     """What a worker may use."""
 
-    memory: int  # bytes of its own
+    memory: int  # bytes, in addition to what the fork server has
     cpu: int  # seconds, for each request
     written: int  # bytes of a file, memory files included
     nice: int = 0
 
 
-QUICK = WorkerLimits(memory=350_000_000, cpu=2, written=200_000_000)
-LARGE = WorkerLimits(memory=650_000_000, cpu=7, written=200_000_000, nice=10)  # for what doesn't fit into QUICK
-FRAME = WorkerLimits(memory=100_000_000, cpu=2, written=10_000_000)
-ZIP = WorkerLimits(memory=300_000_000, cpu=3, written=MAX_BYTES * 2)
-VIDEO = WorkerLimits(memory=900_000_000, cpu=1500, written=400_000_000, nice=10)
+QUICK = WorkerLimits(memory=270_000_000, cpu=2, written=200_000_000)
+LARGE = WorkerLimits(memory=570_000_000, cpu=7, written=200_000_000, nice=10)  # for what doesn't fit into QUICK
+FRAME = WorkerLimits(memory=60_000_000, cpu=2, written=10_000_000)
+ZIP = WorkerLimits(memory=200_000_000, cpu=3, written=MAX_BYTES * 2)
+VIDEO = WorkerLimits(memory=800_000_000, cpu=1500, written=400_000_000, nice=10)
 ANSWER = 15.0  # seconds for a decoded photo, or the next step of a video
 OPENING = 8.0  # seconds for the first step of a video
 

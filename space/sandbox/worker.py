@@ -17,10 +17,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from space.photo import FRAMES, UPLOADS, Limits, PhotoError, PhotoMemoryError, open_photo
+from space.photo import FRAMES, UPLOADS, Limits, PhotoError, PhotoMemoryError, image_pixels, open_photo
 from space.sandbox.messages import content_of, memory_file, receive, send
 
 PR_SET_PDEATHSIG = 1
+LARGE = 6_000_000  # pixels of an image whose decoding may fail for want of memory
+MAX_LISTED = 5_000  # files in a zip
 
 
 def run(connection: socket.socket) -> None:
@@ -45,11 +47,17 @@ def run(connection: socket.socket) -> None:
 
 
 def _limit(*, memory: int, cpu: int, written: int, nice: int) -> None:
+    memory += _memory()
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     _limit_cpu(cpu)
     resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(nice)
+
+
+def _memory() -> int:
+    """Bytes that this process has already, which depend on the libraries' versions."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _limit_cpu(seconds: int) -> None:
@@ -82,7 +90,9 @@ def _send_photo(connection: socket.socket, content: bytes, limits: Limits) -> No
     try:
         photo = open_photo(content, limits)
     except PhotoError as error:
-        send(connection, {"error": str(error)[:500], "memory": isinstance(error, PhotoMemoryError)})
+        # Some decoders call a lack of memory damage.
+        memory = isinstance(error, PhotoMemoryError) or image_pixels(content, limits) > LARGE
+        send(connection, {"error": str(error)[:500], "memory": memory})
         return
     pixels = memory_file(photo.rgb)
     send(connection, {"shape": photo.rgb.shape, "size": photo.size, "incomplete": photo.incomplete}, pixels)
@@ -97,6 +107,9 @@ def _zip(connection: socket.socket, message: dict, fds: list[int]) -> None:
         members, skipped = open_zip(f"/proc/self/fd/{fds[0]}", message["name"])
     except BatchError as error:
         send(connection, {"error": str(error)[:500]})
+        return
+    if len(members) + len(skipped) > MAX_LISTED:
+        send(connection, {"error": f"{message['name']} has too many files: the limit is {MAX_LISTED:,} in one zip."})
         return
     listed = json.dumps([[member.name for member in members], skipped]).encode()
     send(connection, {}, memory_file(listed))
@@ -115,18 +128,19 @@ def _zip(connection: socket.socket, message: dict, fds: list[int]) -> None:
 def _video(connection: socket.socket, message: dict, fds: list[int]) -> None:
     """Annotate the video file that is the first descriptor; sends progress and at the end the result."""
     from space.analyzer import FaceAnalyzer
+    from space.hub.download import ModelError
     from space.video.annotator import annotate_video
     from space.video.result import VideoError, VideoResult
 
     source, settings = f"/proc/self/fd/{fds[0]}", message["settings"]
-    analyzer = FaceAnalyzer.load(message["model"])
     try:
+        analyzer = FaceAnalyzer.load(message["model"])
         for step in annotate_video(analyzer, source, Path(message["target"]), **settings):
             if isinstance(step, VideoResult):
                 send(connection, {"result": True}, memory_file(json.dumps(step.to_json()).encode()))
             else:
                 send(connection, {"share": step.share, "seconds_left": step.seconds_left})
-    except VideoError as error:
+    except (VideoError, ModelError) as error:
         send(connection, {"error": str(error)[:500]})
 
 

@@ -158,6 +158,7 @@ class _People:
         self._analyzer, self._threshold, self._rate = analyzer, threshold, rate
         self._votes: list[int] = []  # see `_detect`
         self._unsure = 0
+        self._faceless = 0  # analyzed frames in a row without a face
         self._tracker, self._cuts = Tracker(window=None, confirm=1), SceneCuts()
         self._before_cut: list[Track] = []
         self._tracks: dict[int, Track] = {}
@@ -173,7 +174,7 @@ class _People:
         # A little less than the period, or rounding would let the rate fall to half.
         soon = seconds - self._last[0] < 0.9 / self._rate and len(self._waiting) < limits.MAX_WAITING
         # In a flickering video, each frame is a cut.
-        cut = cut and len(self.counts) < MAX_CUTS + 2 * self._rate * seconds
+        cut = cut and len(self.counts) < MAX_CUTS + self._rate * seconds
         if self.counts and not cut and soon:
             self._waiting.append((seconds, pts, rgb))
             return
@@ -215,7 +216,10 @@ class _People:
         """The faces of an analyzed frame. Those with a sure face vote whether the scene's frames lie on their side."""
         decided = len(self._votes) >= VOTES
         quarters = max(set(self._votes), key=self._votes.count) if decided else None
+        if not decided and self._faceless >= UNSURE and self._faceless % UNSURE:
+            quarters = 0  # where there has been nobody for a while, most frames are searched upright only
         found = self._analyzer.detect(rgb, threshold=self._threshold, side=MAX_SIDE, quarters=quarters)
+        self._faceless = 0 if found else self._faceless + 1
         if surest(found) >= SURE:
             self._unsure = 0
             if not decided:

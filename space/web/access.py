@@ -18,6 +18,7 @@ OTHER_SITE = "Requests from other sites aren't allowed."
 FREE_FAILURES = 10  # logins of an address that may fail before it has to wait
 MAX_PAUSE, FORGET = 300.0, 3600.0  # seconds: longest wait, and time after which failures are forgotten
 MAX_ADDRESSES = 10_000  # whose failures are remembered
+LOCAL_SUFFIXES = (".local", ".lan", ".home", ".internal", ".home.arpa", ".localhost")
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -26,21 +27,23 @@ class Origins:
 
     Args:
         root_path: the path or full URL under which a proxy serves the app.
-        hosts: names allowed in the `Host` header. None allows any.
+        hosts: the names that the app listens on. Requests for others are rejected, but for those of machines in the
+            same network if one of `hosts` isn't only for this machine. None allows any.
         allowed: origins of other sites that may use the app, such as "https://example.org", or "*" for all.
     """
 
     def __init__(self, root_path: str = "", hosts: frozenset[str] | None = None, allowed: frozenset[str] = frozenset()):
-        self.public, self.hosts, self.allowed = urlsplit(root_path).hostname, hosts, allowed
+        self.root_path, self.public = root_path, urlsplit(root_path).hostname
+        self.hosts, self.allowed = hosts, allowed
+        self.network = hosts is not None and not all(is_loopback(host) for host in hosts)
 
     def refusal(self, scope: Scope) -> str | None:
         """Why a request is rejected because of the page that sent it; None if it is allowed.
 
-        An app that only this machine can reach also rejects other host names, even if they resolve to this machine (DNS
-        rebinding).
+        Host names of other sites are rejected, even if they resolve to this machine (DNS rebinding).
         """
         host = _hostname(Headers(scope=scope).get("host"))
-        if self.hosts is not None and host not in (self.hosts | LOOPBACK | {self.public}) - {None}:
+        if not self._is_own(host):
             return "This app doesn't accept this host name. Start it with --root-path set to its public URL."
         if self.is_foreign(scope) and scope.get("method") not in ("GET", "HEAD"):
             return OTHER_SITE
@@ -56,10 +59,16 @@ class Origins:
         origin = headers.get("origin")
         if origin is None or self.allowed & {origin, "*"}:
             return False
-        host = _hostname(headers.get("host"))
-        forwarded = _hostname(headers.get("x-forwarded-host", "").split(",")[0].strip())  # each proxy may add one
-        own = {host, forwarded, self.public} | (LOOPBACK if host in LOOPBACK else set())
-        return _hostname(origin) not in own - {None}
+        forwarded = headers.get("x-forwarded-host", "").split(",")[0].strip()  # each proxy may add one
+        own = (headers.get("host"), forwarded, self.root_path)
+        return not any(_is_same_site(origin, address) for address in own if address)
+
+    def _is_own(self, host: str | None) -> bool:
+        """Whether a host name is one under which this app is reached."""
+        if self.hosts is None:
+            return True
+        named = self.hosts | LOOPBACK | {self.public}
+        return host is not None and (host in named or (self.network and is_local(host)))
 
 
 def is_loopback(host: str) -> bool:
@@ -67,6 +76,32 @@ def is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     return host in LOOPBACK
+
+
+def is_local(host: str) -> bool:
+    """Whether a host name is an IP address, or a name that only the local network knows."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host.strip("[]"))
+        return True
+    return "." not in host or host.endswith(LOCAL_SUFFIXES)
+
+
+def _is_same_site(origin: str, address: str) -> bool:
+    """Whether a page's origin has the host of an address, and its port if that names one. Loopback names are alike."""
+    host, own = _hostname(origin), _hostname(address)
+    if host is None or not (host == own or {host, own} <= LOOPBACK):
+        return False
+    port = _port(address)
+    return port is None or port == (_port(origin) or {"http": 80, "https": 443}.get(origin.partition(":")[0]))
+
+
+def _port(address: str) -> int | None:
+    """The port in an address or a `Host` header, None if it names none."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return 0  # no port that there is
 
 
 def _hostname(address: str | None) -> str | None:
@@ -109,6 +144,11 @@ def client_address(scope: Scope) -> str:
     return host
 
 
+def address_of(request: HTTPConnection) -> str:
+    """`client_address` of a request."""
+    return client_address(request.scope)
+
+
 def is_proxy(host: str) -> bool:
     """Whether requests from this address come through a proxy that says whom they are from.
 
@@ -132,14 +172,15 @@ class Logins:
     def wait(self, address: str) -> float:
         """Seconds until this address may try again; 0 if it may now."""
         count, last = self._failures.get(address, (0, 0.0))
-        pause = min(2.0 ** (count - FREE_FAILURES), MAX_PAUSE) if count >= FREE_FAILURES else 0.0
+        pause = min(2.0 ** min(count - FREE_FAILURES, 20), MAX_PAUSE) if count >= FREE_FAILURES else 0.0
         return max(0.0, last + pause - time.monotonic())
 
-    def note(self, address: str, *, failed: bool) -> None:
-        """Count a login."""
-        if not failed:
-            self._failures.pop(address, None)
-            return
+    def succeed(self, address: str) -> None:
+        """Forget the failures of an address."""
+        self._failures.pop(address, None)
+
+    def begin(self, address: str) -> None:
+        """Count an attempt, before its outcome is known: many at once are many."""
         count, last = self._failures.pop(address, (0, 0.0))
         forgotten = time.monotonic() - last > FORGET
         self._failures[address] = (1 if forgotten else count + 1), time.monotonic()

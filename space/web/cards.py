@@ -16,6 +16,7 @@ from space.web.charts import age_chart
 from space.web.components import data_url
 
 MAX_CARDS = 100  # people shown one by one; JSON and CSV have all
+MOST_FACES = (MAX_FACES, 200)  # of small and large networks, see `tabs/photo.py`
 SIDE = 1600  # pixels, longer side of the image on the page
 
 
@@ -57,8 +58,8 @@ def summary(answer: dict) -> str:
     if answer["rotation"]:
         text += f" The image was rotated by {answer['rotation']}° to detect faces."
     text += incomplete
-    if count == MAX_FACES:
-        text += f" There may be more: at most {MAX_FACES:,} are returned."
+    if count in MOST_FACES:
+        text += f" There may be more: at most {count:,} are returned."
     return text if count <= MAX_CARDS else f"{text} The {MAX_CARDS} largest are shown below."
 
 

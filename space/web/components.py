@@ -16,8 +16,9 @@ from PIL import Image
 from space.detector import THRESHOLD, THRESHOLD_RANGE
 from space.web.uploads import Upload, UploadError
 
-# `Reader` decides whose turn it is: so many photos may wait for theirs.
-PHOTOS: dict[str, Any] = {"concurrency_limit": 16, "concurrency_id": "photos"}
+# `Reader` decides whose turn it is: as many photos may wait for theirs as the queue holds.
+MAX_QUEUED = 64
+PHOTOS: dict[str, Any] = {"concurrency_limit": MAX_QUEUED, "concurrency_id": "photos"}
 # Videos and folders take minutes: they wait for each other, and photos for none of them.
 LONG: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "long"}
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}

@@ -55,6 +55,10 @@ def patch_gradio() -> None:
     def get_fn(blocks, api_name, body):
         if body.session_hash and not _SESSION.fullmatch(body.session_hash):
             raise HTTPException(422, "A session_hash must have at most 64 characters: letters, digits, _ and -.")
+        try:
+            body.event_data = admitted(body.event_data)
+        except UploadError as error:
+            raise HTTPException(422, str(error)) from None
         if body.fn_index is not None and body.fn_index not in blocks.fns:
             raise HTTPException(404, _NO_ENDPOINT)
         try:

@@ -8,10 +8,13 @@ is nearly full, no address is ever fetched, and routes that this app has no use 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import shutil
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
@@ -27,12 +30,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from space.video.limits import MAX_BYTES
 from space.web.access import OTHER_SITE, Logins, Origins, client_address, is_proxy
 from space.web.gradio_patches import hide_unlisted_tools, log_traceback_without_message
+from space.web.memory import trim_memory
 from space.web.uploads import NO_URLS
 
 MAX_JSON = 28_000_000  # bytes of a call: a photo of 20 MB as a data: URL
 MAX_JSON_IN_ALL = 100_000_000  # bytes of all calls that arrive, wait or run; each takes several times that in memory
 MAX_VALUES = 200_000  # of its JSON, each 100 bytes and more of memory while it is read; 2,000 files have 20,000
+MAX_JSON_PER_ADDRESS = 60_000_000  # of these, from one address
 MAX_OTHER = 1_000_000  # bytes of any other request
+MAX_OTHER_IN_ALL, MAX_OTHER_PER_ADDRESS = 40_000_000, 10_000_000  # bytes of these that arrive at the same time
+MAX_SECONDS = 30.0  # for the body of a request; uploads may take longer
+LARGE_BODY = 5_000_000  # bytes after which memory is given back
 MAX_UPLOAD = 10 * MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
 MAX_QUEUED_PER_ADDRESS = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
 MAX_DRAIN_BYTES = 200_000_000  # bytes of a refused request that are read before the connection ends
@@ -45,6 +53,7 @@ POLICY = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
 )
+_BUSY = "The server is busy. Upload the file instead of sending it in the request, or try again later."
 _TOO_MANY = f"This request has too many values: the limit is {MAX_VALUES:,}."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
@@ -55,6 +64,10 @@ _CLOSED = re.compile(
     rf"({API_PREFIX})?/(api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
     r"component_server|profiling|runs|run-history)\b"
 )
+
+
+# FastAPI's description of all routes, open to everybody. Gradio has its own, for those who are logged in.
+_DESCRIBED = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
 
 
 class Guard:
@@ -74,7 +87,8 @@ class Guard:
     ):
         self.app, self.origins, self.logins = app, Origins(root_path, hosts, allowed), Logins()
         self.prefix = urlsplit(root_path).path.rstrip("/")
-        self.arriving = 0  # bytes of calls that are being read
+        self.calls = Budget(MAX_JSON_IN_ALL, MAX_JSON_PER_ADDRESS)
+        self.others = Budget(MAX_OTHER_IN_ALL, MAX_OTHER_PER_ADDRESS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -92,12 +106,26 @@ class Guard:
         if refusal:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
+        if uploading:  # which go to the disk as they come
+            budget, size = None, 0
+        else:
+            calling = limit == MAX_JSON
+            budget, size = self.calls if calling else self.others, _expected(scope, limit)
+            if not budget.take(client_address(scope), size, already=held(scope) if calling and size else 0):
+                await _drain(receive)
+                return await _answer(503, _BUSY)(scope, receive, send)
         if mcp:
             hide_unlisted_tools(scope["app"].get_blocks())
             # Its calls come to the queue from this machine, with these headers.
             MutableHeaders(scope=scope)["x-forwarded-for"] = client_address(scope)
         send = self._with_headers(scope, path, send)
-        await self._pass_on(scope, receive, send, limit, uploading=uploading)
+        try:
+            await self._pass_on(scope, receive, send, limit, uploading=uploading)
+        finally:
+            if budget:
+                budget.give_back(client_address(scope), size)
+            if size > LARGE_BODY:
+                trim_memory()
 
     def _with_headers(self, scope: Scope, path: str, send: Send) -> Send:
         """Add headers that protect the visitor to an answer, and count failed logins."""
@@ -109,7 +137,8 @@ class Guard:
                 headers["Referrer-Policy"] = "same-origin"
                 headers["Content-Security-Policy"] = POLICY
                 if path.rstrip("/") == "/login" and scope["method"] == "POST":
-                    self.logins.note(client_address(scope), failed=message["status"] >= 400)
+                    if message["status"] < 400:
+                        self.logins.succeed(client_address(scope))
                     _restrict_cookies(headers, self.prefix, https=_is_https(scope))
             await send(message)
 
@@ -126,33 +155,37 @@ class Guard:
             return 403, NO_URLS
         if path.startswith("/logout") and Headers(scope=scope).get("sec-fetch-site") == "cross-site":
             return 403, OTHER_SITE
-        if _CLOSED.match(path):
+        if _CLOSED.match(path) or path in _DESCRIBED:
             return 404, "Not found."
         if _declared(scope) > limit:
             return 413, _too_large(limit)
         if path == f"{API_PREFIX}/upload" and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
             return 507, "The server is out of disk space. Try again in an hour."
-        if path.rstrip("/") == "/login" and (seconds := self.logins.wait(client_address(scope))):
-            return 429, f"Too many failed logins. Try again in {seconds:.0f} seconds."
+        if path.rstrip("/") == "/login" and scope["method"] == "POST":
+            if seconds := self.logins.wait(client_address(scope)):
+                return 429, f"Too many failed logins. Try again in {seconds:.0f} seconds."
+            self.logins.begin(client_address(scope))
         if _joins(scope, path) and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
             return 503, f"You already have {MAX_QUEUED_PER_ADDRESS} requests in the queue. Try again later."
-        if _joins(scope, path) and self.arriving + _declared(scope) + held(scope) > MAX_JSON_IN_ALL:
-            return 503, "The server is busy. Upload the file instead of sending it in the request, or try again later."
         return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, limit: int, *, uploading: bool) -> None:
         """Let the app answer; stop at `limit` bytes, and log a failure without what was sent."""
         received = values = 0
+        complete, deadline = uploading, time.monotonic() + MAX_SECONDS
 
         async def counted() -> Message:
-            nonlocal received, values
-            message = await receive()
+            nonlocal received, values, complete
+            if complete:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except TimeoutError:
+                raise HTTPException(408, f"The request did not arrive within {MAX_SECONDS:.0f} seconds.") from None
             body = message.get("body", b"")
             received += len(body)
-            if not uploading:
-                self.arriving += len(body)
-                scope[HELD] = received
-            values += 0 if uploading else sum(map(body.count, (b",", b"[", b"{")))
+            complete, scope[HELD] = not message.get("more_body"), received
+            values += sum(map(body.count, (b",", b"[", b"{")))
             if received > limit or values > MAX_VALUES:  # FastAPI answers with it, from wherever the body is read
                 if message.get("more_body"):
                     await _drain(receive)
@@ -175,8 +208,37 @@ class Guard:
             else:
                 with contextlib.suppress(Exception):  # it may have gone, or been answered to the end
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            self.arriving -= 0 if uploading else received
+
+
+class Budget:
+    """Bytes of request bodies that may arrive at once.
+
+    Args:
+        total: of all requests.
+        share: of those of one address.
+    """
+
+    def __init__(self, total: int, share: int):
+        self.total, self.share = total, share
+        self.taken: Counter[str] = Counter()
+
+    def take(self, address: str, size: int, *, already: int = 0) -> bool:
+        """Reserve `size` bytes for an address, besides what requests hold `already`; False if there is no room."""
+        if size and (self.taken.total() + size + already > self.total or self.taken[address] + size > self.share):
+            return False
+        self.taken[address] += size
+        return True
+
+    def give_back(self, address: str, size: int) -> None:
+        """Return a reservation."""
+        self.taken[address] -= size
+        if self.taken[address] <= 0:
+            del self.taken[address]
+
+
+def _expected(scope: Scope, limit: int) -> int:
+    """The size that a request declares; the largest if it doesn't."""
+    return limit if b"transfer-encoding" in dict(scope["headers"]) else _declared(scope)
 
 
 def _joins(scope: Scope, path: str) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from space.hub.bundle import Bundle
 from space.hub.download import ModelError, hub_file
 
-_ANY_IMAGE = re.compile(r"!(\[[^\]]*\])(\([^)]*\)|\[[^\]]*\])?")  # of another server
+MAX_CHARACTERS = 100_000  # of a card; ours have 13,000
+_ANY_IMAGE = re.compile(r"!(\[[^\[\]\n]{0,200}\])(\([^()\n]{0,500}\)|\[[^\[\]\n]{0,200}\])?")  # of another server
 _IMAGE = re.compile(r"!\[([\w ,]*)\]\((figures/[\w.-]+\.png)\)\n?")
 
 
@@ -21,7 +22,8 @@ def about(bundle: Bundle) -> tuple[str, list[tuple[str, str]]]:
     readme = _document(bundle, "README.md")
     if readme is None:
         return f"{bundle.source} has no readable model card.", []
-    text = re.sub(r"\A---\n.*?\n---\n", "", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = readme.read_text(encoding="utf-8", errors="replace")[:MAX_CHARACTERS]
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     # Whoever reads this uses the model already; commands name a repository that an embedded model does not have.
     text = re.sub(r"## Use\n.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE)
     text = text.replace("USER/NAME", bundle.card["network"])

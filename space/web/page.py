@@ -17,6 +17,7 @@ from space.sandbox.client import Sandbox
 from space.text import CAUTION, TITLE
 from space.video.limits import MAX_BYTES
 from space.web import access, gradio_patches, guard
+from space.web.components import MAX_QUEUED
 from space.web.reader import Reader
 from space.web.tabs import about, api, folder, live, photo, video
 
@@ -97,7 +98,7 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox) -> gr.Blocks:
         gr.Markdown(about.describe(analyzer), elem_classes="caution", elem_id="model")
         page.load(None, None, None, js=SCRIPT, api_visibility="private")
     # Later visitors are told that it is busy instead of filling the memory, and nothing runs beside the queue.
-    page.queue(max_size=64, api_open=False)
+    page.queue(max_size=MAX_QUEUED, api_open=False)
     return page
 
 
@@ -117,6 +118,7 @@ def launch_options(
         "head": HEAD,
         # The page needs nothing of visitors' sessions. Gradio keeps 10,000 of 0.2 MB; each call of the API is one more.
         "state_session_capacity": 100,
+        "max_threads": MAX_QUEUED + 16,  # photos that wait keep a thread
         "run_history": False,  # it would keep visitors' calls in their browser
         "ssr_mode": False,
         "max_file_size": MAX_BYTES,  # of any upload; photos have a limit of their own
@@ -124,7 +126,7 @@ def launch_options(
         "show_error": True,
         "enable_monitoring": False,
         "app_kwargs": {
-            "routes": [WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in).serve)],
+            "routes": [WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in, access.address_of).serve)],
             "middleware": [
                 Middleware(CORSMiddleware, allow_origins=list(allowed), allow_methods=["*"], allow_headers=["*"]),
                 Middleware(guard.Guard, root_path=root_path, hosts=hosts, allowed=allowed),

@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import gradio as gr
 
@@ -17,9 +17,15 @@ from space.analyzer import FaceAnalyzer
 from space.batch.pictures import BatchError, Picture
 from space.photo import Photo, PhotoError
 from space.sandbox.client import Sandbox
+from space.turns import FairLock
 from space.video.result import Progress, VideoResult
 from space.web.access import client_address
+from space.web.memory import trim_memory
 from space.web.uploads import Upload, UploadError
+
+MAX_ZIPS, MAX_PICTURES = 20, 2000  # of one request
+AT_ONCE = 4  # photos that are decoded, analyzed and drawn at the same time
+LARGE = 3 * 6_000_000  # values of a photo of 6 megapixels
 
 
 class Reader:
@@ -27,20 +33,24 @@ class Reader:
 
     def __init__(self, sandbox: Sandbox):
         self.sandbox, self._turns = sandbox, Turns()
-        # Two cores answer one photo faster than two halves.
-        self._network = threading.Lock()
+        self._places, self._large = threading.Semaphore(AT_ONCE), FairLock()
 
     @contextlib.contextmanager
     def photo(self, upload: Upload, request: gr.Request | None) -> Iterator[Photo]:
-        """The photo of an upload; the context has the network to itself, and this address's turn.
+        """The photo of an upload, in this address's turn. Of large ones there is one at a time.
 
         Raises:
             PhotoError, UploadError: for the visitor.
         """
-        with self._turns.of(client_address(request.request.scope) if request else ""):
+        with self._turns.of(client_address(request.request.scope) if request else ""), self._places:
             photo = self._decoded(upload)
-            with self._network:
+            if photo.rgb.size <= LARGE:
                 yield photo
+                return
+            with self._large:
+                yield photo
+            del photo
+        trim_memory()
 
     def video(
         self, upload: Upload, target: Path, analyzer: FaceAnalyzer, **settings
@@ -56,18 +66,24 @@ class Reader:
         """The images among uploaded files and zips, called as their owner calls them; others' names go to `skipped`.
 
         Raises:
-            BatchError: a zip that can't be read.
+            BatchError: a zip that can't be read, or more than MAX_ZIPS zips or MAX_PICTURES images.
         """
         pictures: list[Picture] = []
         names: Counter[str] = Counter()
+        uploads = list({upload.path or upload: upload for upload in uploads}.values())
+        if sum(upload.name.lower().endswith(".zip") for upload in uploads) > MAX_ZIPS:
+            raise BatchError(f"There are more than {MAX_ZIPS} zips. Upload fewer at a time.")
         with contextlib.ExitStack() as stack:
             for upload in uploads:
-                if upload.name.lower().endswith(".zip"):
+                suffix = PurePath(upload.name).suffix.lower()
+                if suffix in (".7z", ".rar"):
+                    raise BatchError(f"{upload.name} isn't supported: create a zip instead.")
+                if suffix == ".zip":
                     try:
-                        file = stack.enter_context(upload.open())
+                        with upload.open() as file:  # of which the worker has a descriptor of its own
+                            found = stack.enter_context(self.sandbox.zip(file, upload.name, skipped))
                     except UploadError as error:
                         raise BatchError(str(error)) from None
-                    found = stack.enter_context(self.sandbox.zip(file, upload.name, skipped))
                 elif upload.looks_like_an_image():
                     found = [Picture(upload.name, lambda u=upload: self._file(u))]
                 else:
@@ -77,6 +93,8 @@ class Reader:
                     names[picture.name] += 1
                     count = names[picture.name]
                     pictures.append(Picture(f"{picture.name} ({count})" if count > 1 else picture.name, picture.open))
+                if len(pictures) > MAX_PICTURES:
+                    raise BatchError(f"There are more than {MAX_PICTURES:,} images. Upload fewer at a time.")
             yield pictures
 
     def _file(self, upload: Upload) -> Photo:

@@ -36,9 +36,8 @@ from space.web.components import (
     thumbnail,
     tiles,
 )
-from space.web.reader import Reader
+from space.web.reader import MAX_PICTURES, Reader
 
-MAX_PICTURES = 2000
 SHOWN = 200  # lines of the table on the page
 SIDE = 1280  # pixels, longer side of annotated images
 BANDS = (0, 10, 20, 30, 40, 50, 60, 70)
@@ -149,8 +148,6 @@ def _analyze(
     """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
     if not pictures:
         raise BatchError("The upload contains no images.")
-    if len(pictures) > MAX_PICTURES:
-        raise BatchError(f"There are more than {MAX_PICTURES:,} images. Upload fewer at a time.")
     started = reported = time.monotonic()
     found, made = Found(len(pictures)), settings(analyzer, threshold)
     jsonl = Path(folder) / "faces.jsonl"

@@ -19,7 +19,7 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.batch.tables import COLUMNS, csv_lines
 from space.crop import crop
-from space.detector import THRESHOLD
+from space.detector import MAX_FACES, THRESHOLD
 from space.explain import occlusion_map, overlay
 from space.face import EXAMPLES, Face, whole_years
 from space.hub.bundle import MODELS, embedded
@@ -40,6 +40,7 @@ from space.web.components import (
 from space.web.reader import Reader
 from space.web.uploads import Upload, UploadError
 
+LARGE_NETWORK, MAX_FACES_LARGE = 10_000_000, 200  # bytes of a network's file, and the faces that such a one estimates
 FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
 _CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
@@ -51,7 +52,7 @@ def answer(
 ) -> tuple[list[Face], dict]:
     """Everyone in a photo, and the JSON of the API."""
     started = time.perf_counter()
-    faces = analyzer.analyze(photo.rgb, threshold=threshold)
+    faces = analyzer.analyze(photo.rgb, threshold=threshold, most=most_faces(analyzer))
     elapsed = time.perf_counter() - started
     return faces, {
         "faces": [face.scaled(photo.reduction).as_dict(age_probs=age_probs) for face in faces],
@@ -61,6 +62,11 @@ def answer(
         "detector": analyzer.detector.name,
         "elapsed_ms": round(1000 * elapsed, 1),
     }
+
+
+def most_faces(analyzer: FaceAnalyzer) -> int:
+    """How many faces of one photo are estimated: as many as a network of this size answers in a few seconds."""
+    return MAX_FACES_LARGE if analyzer.estimator.bytes > LARGE_NETWORK else MAX_FACES
 
 
 def model_choices(analyzer: FaceAnalyzer) -> list[tuple[str, str]]:
@@ -82,7 +88,7 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
     Raises:
         ValueError: there is no such face.
     """
-    faces = analyzer.analyze(rgb, threshold=threshold)
+    faces = analyzer.analyze(rgb, threshold=threshold, most=most_faces(analyzer))
     if not 1 <= number <= len(faces):
         count = f"{len(faces)} faces were" if len(faces) > 1 else "one face was" if faces else "no faces were"
         raise ValueError(f"There is no face {number}: {count} found in this photo.")
@@ -256,7 +262,7 @@ def _number(event: gr.EventData) -> int:
     """The face that an event of the page is about. Raises ValueError."""
     try:
         return int(event.number)
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise ValueError("Name a face by its number.") from None
 
 

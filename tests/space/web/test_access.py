@@ -45,6 +45,23 @@ def test_requests_from_other_sites_are_rejected_unless_allowed():
     assert guarded(page, hosts=None, allowed=["*"]) is None
     assert guarded({**page, "Origin": "http://192.168.1.5:7860"}, hosts=None) is None
     assert guarded({**page, "Origin": "http://localhost:7860"}, hosts=None)  # a page of the visitor's own machine
+    assert guarded({**page, "Origin": "http://192.168.1.5:8080"}, hosts=None)  # another app on the same machine
+    assert guarded({"Host": "localhost:7860", "Origin": "http://localhost:9999"})
+    assert guarded({"Host": "localhost:7860", "Origin": "http://127.0.0.1:7860"}) is None
+    assert (
+        guarded({"Host": "age.example", "Origin": "https://age.example:8443"}, hosts=None) is None
+    )  # as nginx sends it
+    assert guarded({"Host": "age.example:80", "Origin": "http://age.example"}, hosts=None) is None
+    assert guarded({"Host": "age.example:443", "Origin": "http://age.example"}, hosts=None)
+
+
+def test_in_a_network_only_its_own_names_reach_the_app():
+    for host in ("192.168.1.5:7860", "[fe80::1]:7860", "box:7860", "box.local", "box.lan:7860", "localhost:7860"):
+        assert guarded({"Host": host}, hosts=frozenset(("0.0.0.0",))) is None, host
+    for host in ("evil.example:7860", "192.168.1.5.evil.example", "local"[:0], "a.b"):
+        assert guarded({"Host": host}, hosts=frozenset(("0.0.0.0",))), host
+    assert guarded({"Host": "age.example"}, hosts=frozenset(("0.0.0.0",)), root_path="https://age.example/a") is None
+    assert guarded({"Host": "box.local"}, hosts=frozenset(("127.0.0.1",)))
 
 
 def test_the_client_address_is_the_one_that_the_nearest_proxy_saw(monkeypatch):
@@ -66,14 +83,14 @@ def test_guessing_passwords_becomes_slow(monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(access.time, "monotonic", lambda: clock[0])
     logins, waits = access.Logins(), []
-    for _ in range(30):
+    for _ in range(2000):  # a number for which 2 to its power is no float any more
         waits.append(logins.wait("1.1.1.1"))
         clock[0] += waits[-1]
-        logins.note("1.1.1.1", failed=True)
+        logins.begin("1.1.1.1")
     assert waits[:10] == [0] * 10 and waits[10:14] == [1, 2, 4, 8] and waits[-1] == access.MAX_PAUSE
     assert logins.wait("2.2.2.2") == 0
-    logins.note("1.1.1.1", failed=False)
+    logins.succeed("1.1.1.1")
     assert logins.wait("1.1.1.1") == 0
     for number in range(access.MAX_ADDRESSES + 10):
-        logins.note(str(number), failed=True)
+        logins.begin(str(number))
     assert len(logins._failures) == access.MAX_ADDRESSES

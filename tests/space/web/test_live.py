@@ -17,7 +17,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from space.live.server import BAD_FRAMES, MAX_BYTES, MAX_VISITORS
+from space.live.server import BAD_FRAMES, MAX_BYTES, MAX_PER_ADDRESS, MAX_VISITORS
 from tests.support import ROOT
 from tests.support.app import App
 from tests.support.browser import FAKE_CAMERA as FAKE
@@ -38,8 +38,8 @@ def quiet(request):
     assert "Traceback" not in printed and "could not be analyzed" not in printed, printed
 
 
-def visit(app):
-    return connect(app.url.replace("http", "ws") + "/live")
+def visit(app, address="8.8.8.8"):
+    return connect(app.url.replace("http", "ws") + "/live", additional_headers={"X-Forwarded-For": address})
 
 
 def message(number: int, picture) -> bytes:
@@ -145,12 +145,18 @@ def test_other_sites_pages_cannot_use_an_app_on_this_machine(app):
 
 
 def test_who_leaves_makes_room(app):
-    visitors = [visit(app) for _ in range(MAX_VISITORS)]
+    visitors = [visit(app, f"8.8.8.{n % 2}") for n in range(MAX_VISITORS)]
     (picture,) = moving(1)
     assert "faces" in ask(visitors[-1], 1, picture)
-    with visit(app) as late:
+    with visit(app, "9.9.9.9") as late:
         assert "others are using Live" in json.loads(late.recv(timeout=10))["error"]
-    for visitor in visitors:
+    for visitor in visitors[2:]:
+        visitor.close()
+    time.sleep(0.5)
+    more = [visit(app, "8.8.8.0") for _ in range(MAX_PER_ADDRESS - 1)]
+    with visit(app, "8.8.8.0") as late:
+        assert "cameras from your address" in json.loads(late.recv(timeout=10))["error"]
+    for visitor in (*visitors[:2], *more):
         visitor.close()
     time.sleep(0.5)
     with visit(app) as visitor:

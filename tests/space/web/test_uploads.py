@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,20 @@ def test_endpoints_answer_uploads_and_data_urls_and_refuse_the_rest_in_a_sentenc
             with urllib.request.urlopen(f"{url}/{number}", timeout=60) as stream:
                 text = stream.read().decode()
             assert "event: error" in text and any(words in text for words in WORDS), (endpoint, form, text)
+
+
+@pytest.mark.slow
+def test_many_zips_start_few_workers(attacked, tmp_path):
+    app, *_ = attacked
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jpg", GROUP.read_bytes())
+    client = app.client(tmp_path)
+    *_, text, _ = client.predict([handle_file(tmp_path / "a.zip")] * 3, api_name="/analyze_batch")
+    assert "8 faces" in text and "1 image" in text  # the same upload counts once
+    for number in range(25):
+        (tmp_path / f"{number}.zip").write_bytes((tmp_path / "a.zip").read_bytes() + bytes(number))
+    with pytest.raises(Exception, match="more than 20 zips"):
+        client.predict([handle_file(tmp_path / f"{number}.zip") for number in range(25)], api_name="/analyze_batch")
+    with pytest.raises(Exception, match="create a zip instead"):
+        (tmp_path / "a.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
+        client.predict([handle_file(tmp_path / "a.7z")], api_name="/analyze_batch")
