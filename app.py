@@ -137,7 +137,6 @@ def serve(options: argparse.Namespace) -> int:
     from space.hub.download import ModelError
     from space.sandbox.client import open_sandbox
     from space.web.access import credentials
-    from space.web.memory import return_large_blocks
     from space.web.page import build, launch_options
 
     try:
@@ -154,7 +153,6 @@ def serve(options: argparse.Namespace) -> int:
         model = analyzer.bundle.as_dict()
         revision = f"@{model['revision']}" if model["revision"] else ""
         print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
-        return_large_blocks()
         threading.Thread(target=analyzer.warm_up, daemon=True).start()  # while the page is built
         root_path = options.root_path or os.environ.get("GRADIO_ROOT_PATH", "")
         host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import json
 import os
 import resource
@@ -17,6 +18,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
+
 from space.photo import FRAMES, UPLOADS, Limits, PhotoError, PhotoMemoryError, image_pixels, open_photo
 from space.sandbox.messages import content_of, memory_file, receive, send
 
@@ -25,12 +28,23 @@ LARGE = 6_000_000  # pixels of an image whose decoding may fail for want of memo
 MAX_LISTED = 5_000  # files in a zip
 
 
+def own_image(kind: str) -> bytes:
+    """An image file of this project's own. Raises OSError and KeyError if this build of Pillow can't write it."""
+    file = io.BytesIO()
+    Image.new("RGB", (640, 480), (90, 120, 150)).save(file, kind)
+    return file.getvalue()
+
+
+_OWN = own_image("JPEG")
+
+
 def run(connection: socket.socket) -> None:
     """Say that this worker is ready, do one job, and end the process."""
     status = 1
     try:
         with contextlib.suppress(OSError, AttributeError):  # a C library without it
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when the fork server ends
+        touch_memory()
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the app doesn't need it any more
             this_process = os.pidfd_open(os.getpid())
             send(connection, {"ready": True}, this_process)
@@ -44,6 +58,11 @@ def run(connection: socket.socket) -> None:
         os.write(2, f"A worker failed:\n{place}{type(error).__name__}\n".encode())
     finally:
         os._exit(status)
+
+
+def touch_memory() -> None:
+    """Decode an image before anybody waits: what a fork shares with its parent is copied at the first touch."""
+    open_photo(_OWN, UPLOADS)
 
 
 def _limit(*, memory: int, cpu: int, written: int, nice: int) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 
-_M_MMAP_THRESHOLD = -3
-LARGE_BLOCK = 1 << 20  # bytes from which a block is mapped by itself, and returned when it is freed
-
-
-def return_large_blocks() -> None:
-    """Keep glibc from raising its limit for such blocks each time that one is freed."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+DELAY = 3.0  # seconds after the last large request: the next one is faster with the memory of the one before
+_lock = threading.Lock()
+_timer: threading.Timer | None = None
 
 
 def trim_memory() -> None:
-    """Return what is free to the system."""
+    """Return what is free to the system, once no more large requests come."""
+    global _timer
+    with _lock:
+        if _timer:
+            _timer.cancel()
+        _timer = threading.Timer(DELAY, _trim)
+        _timer.daemon = True
+        _timer.start()
+
+
+def _trim() -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
