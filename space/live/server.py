@@ -51,10 +51,9 @@ class LiveServer:
         """`may_use`: whether a visitor may use the app, asked again for each message: a login may end."""
         self._analyzer, self._sandbox, self._may_use, self._address_of = analyzer, sandbox, may_use, address_of
         self._places: Counter[str] = Counter()  # of each address
-        # Each visitor's frames are decoded on their own: a frame that takes long delays nobody else.
-        self._decoders = ThreadPoolExecutor(MAX_VISITORS, thread_name_prefix="frames")
-        # One frame of one visitor at a time, first come, first served: no stream starves another.
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="live")
+        # Each visitor's frames are decoded on their own: a frame that takes long delays nobody else. The networks take
+        # turns, so that no stream starves another.
+        self._pool = ThreadPoolExecutor(MAX_VISITORS, thread_name_prefix="live")
         self.visitors = 0
 
     async def serve(self, socket: WebSocket) -> None:
@@ -129,8 +128,7 @@ class LiveServer:
             (message,) = newest
             (number,) = _HEADER.unpack_from(message)
             try:
-                rgb = await run(self._decoders, frames.decode, message[_HEADER.size :])
-                answer = await run(self._pool, stream.answer, rgb, time.monotonic())
+                answer = await run(self._pool, _answer, stream, frames, message[_HEADER.size :])
             except PhotoError as error:
                 answer = {"error": str(error)}
             except Exception:
@@ -141,6 +139,11 @@ class LiveServer:
             if bad >= BAD_FRAMES:
                 raise StreamClosed(f"{answer['error']} Too many bad frames in a row.")
             await socket.send_json({"frame": number, **answer})
+
+
+def _answer(stream: LiveStream, frames: Frames, jpeg: bytes) -> dict:
+    arrived = time.monotonic()
+    return stream.answer(frames.decode(jpeg), arrived)
 
 
 def _threshold(text: str) -> float:

@@ -83,8 +83,9 @@ async def client(number: int, url: str, end: float, tally: Tally, at_once: int) 
         await asyncio.gather(*(again() for _ in range(at_once)))
 
 
-async def stream(url: str, end: float, tally: Tally, frames: list[bytes], rate: float) -> None:
-    async with connect(url.replace("http", "ws") + "/live") as visitor:
+async def stream(number: int, url: str, end: float, tally: Tally, frames: list[bytes], rate: float) -> None:
+    own = (f"127.0.9.{2 + number}", 0)  # as for clients: each address has a few places
+    async with connect(url.replace("http", "ws") + "/live", local_addr=own) as visitor:
         number = 0
         while time.monotonic() < end:
             number += 1
@@ -117,7 +118,7 @@ async def load(app: App, seconds: float, clients: int, streams: int, rate: float
     await asyncio.gather(
         watch(),
         *(client(i, app.url, end, tallies["photos"], 1) for i in range(clients)),
-        *(stream(app.url, end, tallies["streams' frames"], frames, rate) for _ in range(streams)),
+        *(stream(n, app.url, end, tallies["streams' frames"], frames, rate) for n in range(streams)),
         *(client(clients + i, app.url, end, tallies["heavy client"], AT_ONCE) for i in range(heavy)),
     )
     fifth = max(1, len(memory) // 5)
