@@ -30,7 +30,7 @@ export class Tracker {
         other.seen = track.doubts.length;
         track.last = track.doubts[0][0];
         for (const [when, answer] of track.doubts) { other.learn(answer); other.answered = when; }
-      } else if (!track.doubts.length) track.learn(answers[i]);  // what contradicts waits until it is known whose it is
+      } else if (!track.doubts.length) track.learn(answers[i]);  // a contradicting answer waits until its person is known
     });
     const shown = this.tracks.filter((track) => track.shown && track.seen >= confirm && seconds - track.last <= hold_seconds);
     return shown.map((track) => track.asFace());

@@ -1,4 +1,4 @@
-"""All that serves. Imported before the libraries that would report its use to their makers, so that none does."""
+"""Everything that serves the models. Importing it first keeps libraries from sending usage reports."""
 
 import os
 

@@ -36,8 +36,8 @@ class Calibration:
     def interval(self, age: np.ndarray, age_probs: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, float64 [N] years, for predicted ages [N] and their distributions [N, A] or None.
 
-        From the youngest to the oldest age whose usual errors include the one it would mean; the prediction is always
-        inside.
+        An age is in the interval if the error that it implies is usual for faces of that age. The prediction is always
+        in the interval.
         """
         years = np.arange(OLDEST + 1)
         error = (years - age[:, None]) / age_std(age, age_probs)[:, None]

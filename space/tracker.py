@@ -16,7 +16,7 @@ import numpy as np
 from space.face import Face
 
 MEMORY = 1.5  # seconds after which a face that is gone is forgotten
-SEARCH_GROWTH = 0.7  # face widths a second by which the place grows at which somebody who is gone may come back
+SEARCH_GROWTH = 0.7  # face widths per second by which the search radius for a missing person grows
 HOLD_SECONDS = 0.4  # seconds for which a face that the detector misses is still shown
 CONFIRM = 2  # detections before a face is shown: what is seen once is often none
 WINDOW = 60  # answers that a smoothed one rests on
@@ -143,7 +143,7 @@ class Tracker:
                     for when, answer in track.doubts:
                         other.learn(answer)
                         other.answered = when
-                elif not track.doubts:  # what contradicts waits until it is known whose it is
+                elif not track.doubts:  # a contradicting answer waits until its person is known
                     track.learn(face)
         return [
             track.as_face()

@@ -82,7 +82,7 @@ def with_retries(attempt: Callable[[], Answer]) -> Answer:
 
 
 def to_hub_error(error: Exception, repo_id: str) -> HubError:
-    """What happened, for a person."""
+    """An error of the Hub client as a HubError, whose message says what happened and what to do."""
     if isinstance(error, HubError):
         return error
     # An upload's failure comes wrapped in an error that says only which file it was.

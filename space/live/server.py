@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 
 
 class LiveServer:
-    """The WebSocket endpoint: all visitors share one analyzer and take turns frame by frame.
+    """The WebSocket endpoint. All visitors share one analyzer.
 
-    A binary message is a frame's number (uint32, little-endian) and its JPEG; a text message sets the detection
-    threshold, `{"threshold": 0.7}`. The answer to a frame is `LiveStream.answer` as JSON with
-    `frame`, that number, or `error`, a sentence. Of frames that arrive while another is analyzed the newest counts.
+    Binary messages contain a frame: its number (uint32, little-endian), then its JPEG. Text messages set the detection
+    threshold: `{"threshold": 0.7}`. Each answer is JSON with the number as `frame`, and either the values of
+    `LiveStream.answer` or an `error` message. If several frames arrive during an analysis, only the newest is analyzed.
     """
 
     def __init__(

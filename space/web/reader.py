@@ -63,7 +63,7 @@ class Reader:
 
     @contextlib.contextmanager
     def pictures(self, uploads: list[Upload], skipped: list[str]) -> Iterator[list[Picture]]:
-        """The images among uploaded files and zips, called as their owner calls them; others' names go to `skipped`.
+        """The images in uploaded files and zips, under their original names; names of other files go to `skipped`.
 
         Raises:
             BatchError: a zip that can't be read, or more than MAX_ZIPS zips or MAX_PICTURES images.

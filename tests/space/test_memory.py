@@ -117,15 +117,18 @@ def videos(count: int, seed: int, folder: Path) -> list[bytes]:
     generator = np.random.default_rng(seed)
     kinds = (
         ("a.mp4", "libx264"),
-        ("b.webm", "libvpx"),
-        ("c.avi", "mpeg4"),
+        ("b.mp4", "libx265"),
+        ("c.webm", "libvpx"),
         ("d.mkv", "libvpx-vp9"),
-        ("e.mkv", "ffv1"),
-        ("f.avi", "rawvideo"),
+        ("e.mp4", "libsvtav1"),
+        ("f.avi", "mpeg4"),
+        ("g.avi", "mjpeg"),
+        ("h.avi", "h263"),
     )
     files = []
     for name, codec in kinds:
-        content = write_video(folder / name, moving(5, (WOMAN,), (96, 64), 40), codec=codec).read_bytes()
+        size = (176, 144) if codec == "h263" else (96, 64)
+        content = write_video(folder / name, moving(5, (WOMAN,), size, 40), codec=codec).read_bytes()
         files += [content, *mutations(content, count, generator)]
     return files
 

@@ -62,7 +62,7 @@ def test_who_returns_within_a_second_is_the_same_and_later_is_not():
     assert play(tracker, [[at(540)]] * 2, start=9 / 15 + 1.0 + MEMORY + 0.1)[-1] == [2]
 
 
-def test_somebody_elsewhere_is_somebody_else():
+def test_a_distant_face_is_another_person():
     tracker = Tracker()
     play(tracker, [[at(50)]] * 5)
     assert play(tracker, [[at(500)]] * 2, start=6 / 15)[-1] == [1, 2]  # 1 is still shown for a moment

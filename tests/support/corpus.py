@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from space import photo
+
 
 def pictures() -> list[bytes]:
     """One small picture of every kind."""
@@ -29,6 +31,8 @@ def pictures() -> list[bytes]:
         (rgb, "GIF", {"save_all": True, "append_images": [rgb.rotate(90), rgb]}),
         (rgb, "WEBP", {"save_all": True, "append_images": [rgb.rotate(90)]}),
     ]  # fmt: skip
+    if photo.pillow_heif:
+        kinds.append((rgb, "HEIF", {}))
     files = []
     for image, kind, options in kinds:
         file = io.BytesIO()

@@ -55,7 +55,7 @@ def write_video(
             if stream is None:
                 stream = out.add_stream(codec, rate=rate)
                 stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt = "yuv420p"
+                stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
                 if times is not None:
                     stream.codec_context.time_base = Fraction(1, 1000)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

@@ -1,4 +1,4 @@
-"""What a config asks of `fit`: its phases and its recipe."""
+"""Translates a config into the phases and the recipe for `fit`."""
 
 from __future__ import annotations
 

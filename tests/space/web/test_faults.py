@@ -8,6 +8,7 @@ import resource
 import shutil
 import struct
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -123,3 +124,34 @@ def test_a_home_that_cannot_be_written(tmp_path):
     finally:
         printed = running.stop()
     assert "detector: yunet" in printed and "Traceback" not in printed, printed
+
+
+def test_parallel_visitors_get_the_answer_for_their_own_photo(app, analyzer, tmp_path):
+    """16 at once, each with a background color and faces of their own."""
+    portraits, generator = sorted(EXAMPLES.glob("age-*.jpg")), np.random.default_rng(0)
+    expected = {}
+    for number in range(16):
+        color = tuple(int(v) for v in generator.integers(30, 226, 3))
+        scene, side = Image.new("RGB", (640, 480), color), 120 + 8 * number
+        for place in range(1 + number % 3):
+            with Image.open(portraits[(number + place) % len(portraits)]) as face:
+                scene.paste(face.resize((side, side)), (10 + 200 * place, 40 + 10 * number))
+        path = tmp_path / f"{number}.png"
+        scene.save(path)
+        boxes = [[round(v, 1) for v in face.box] for face in analyzer.analyze(path)]
+        expected[path] = color, boxes
+    assert len({str(boxes) for _, boxes in expected.values()}) == 16 and all(boxes for _, boxes in expected.values())
+
+    def visit(path: Path) -> list[str]:
+        wrong, (color, boxes) = [], expected[path]
+        client = app.client(tmp_path / f"got-{path.stem}")
+        for _ in range(6):
+            image, result = client.predict(handle_file(path), api_name="/analyze_photo")
+            with Image.open(image) as annotated:
+                corner = np.asarray(annotated.convert("RGB"), int)[-20:, -20:].mean(axis=(0, 1))
+            if [face["box"] for face in result["faces"]] != boxes or np.abs(corner - color).max() > 6:
+                wrong.append(path.name)
+        return wrong
+
+    with ThreadPoolExecutor(16) as pool:
+        assert [name for wrong in pool.map(visit, expected) for name in wrong] == []
