@@ -33,7 +33,7 @@ def test_evaluate_reprints_what_the_bundle_records(trained, made_up):
     assert plain.returncode == 0, plain.stderr
     assert row_of_all(plain.stdout)[5] == "–"  # intervals are the bundle's, not the network's
     assert float(row_of_all(plain.stdout)[2].split()[0]) == pytest.approx(
-        float(expected[2].split()[0]), abs=0.2
+        float(expected[2].split()[0]), abs=0.5
     )  # int8
 
 
