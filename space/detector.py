@@ -52,7 +52,7 @@ class YuNet:
         self._names = [f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
 
     def taking_turns(self, lock: FairLock) -> YuNet:
-        """The same detector, whose looks take turns with what else shares the lock."""
+        """The same detector, whose runs take turns with all other users of the lock."""
         other = copy.copy(self)
         other._session = InTurns(self._session, lock)
         return other

@@ -67,7 +67,7 @@ class Estimator:
         self.size = shape[1]  # pixels, height and width of a crop
 
     def taking_turns(self, lock: FairLock) -> Estimator:
-        """The same network, whose batches take turns with what else shares the lock."""
+        """The same network, whose batches take turns with all other users of the lock."""
         other = copy.copy(self)
         other._session = InTurns(self._session, lock)
         return other
@@ -101,5 +101,5 @@ class Estimator:
             name: np.concatenate(values) for name, values in zip(self.outputs, zip(*parts, strict=True), strict=True)
         }
         if not all(np.isfinite(values).all() for values in answers.values()):
-            raise ModelError(f"{self._path} answers with values that aren't numbers. Use another model.")
+            raise ModelError(f"{self._path} returned NaN or infinite values. Use another model.")
         return answers

@@ -1,4 +1,4 @@
-"""Who is next: first come, first served, also between the parts of long tasks."""
+"""Locks for taking turns: first come, first served, also between the parts of long tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 
 
 class FairLock:
-    """A lock that whoever has waited longest gets next. `threading.Lock` may let one thread take it again and again."""
+    """A lock that goes to whoever has waited longest. `threading.Lock` may let one thread take it again and again."""
 
     def __init__(self):
         self._mutex, self._held = threading.Lock(), False

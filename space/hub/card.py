@@ -60,7 +60,7 @@ def read_card(folder: Path) -> dict:
 
 
 def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is not a number that JSON knows")
+    raise ValueError(f"{name} isn't valid JSON")
 
 
 def _check(card: dict) -> None:
@@ -75,7 +75,7 @@ def _check(card: dict) -> None:
         if not plain or not 0 < len(parts) <= MAX_FOLDERS or len(name) > MAX_NAME:
             raise ValueError(f"it lists {name[:100]!r}, which is outside the bundle or not a plain name")
         if not (isinstance(entry["sha256"], str) and _SHA256.fullmatch(entry["sha256"])):
-            raise ValueError(f"the SHA-256 of {name} has the wrong type")
+            raise ValueError(f"the SHA-256 of {name} is invalid")
         if entry.get("role") not in ROLES:
             raise ValueError(f"the role of {name} is unknown")
     served = card["files"].get(card["serve"])

@@ -205,7 +205,7 @@ class Sandbox:
 
     def _start(self) -> None:
         ours, theirs = pair()
-        # A clean environment: no tokens and passwords for files that take over a decoder.
+        # A clean environment, so that a malicious file that takes over a decoder finds no tokens and no passwords.
         kept = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START", "VIRTUAL_ENV")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

@@ -1,6 +1,6 @@
 """Messages between the app and a worker: short JSON with file descriptors. Large data travels in sealed memory files.
 
-Nothing is pickled: a worker that a file has taken over can send wrong values, but can't make the app run code.
+Nothing is pickled: a worker compromised by a malicious file can send wrong values, but can't make the app run code.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ class Origins:
 
     Args:
         root_path: the path or full URL under which a proxy serves the app.
-        hosts: the names that the app listens on. Requests for others are rejected, but for those of machines in the
-            same network if one of `hosts` isn't only for this machine. None allows any.
+        hosts: the names that the app listens on. Requests for other names are rejected. IP addresses and
+            local network names are accepted if one of `hosts` isn't a loopback name. None allows any.
         allowed: origins of other sites that may use the app, such as "https://example.org", or "*" for all.
     """
 
@@ -50,7 +50,7 @@ class Origins:
         return None
 
     def is_foreign(self, scope: Scope) -> bool:
-        """Whether a page of another site sent the request, which isn't allowed to.
+        """Whether the request comes from a page of another site that isn't allowed to use the app.
 
         A browser sends the page's address as `Origin` with WebSocket requests, and with requests that can change data
         or whose answer a page of another site wants to read.
@@ -150,7 +150,7 @@ def address_of(request: HTTPConnection) -> str:
 
 
 def is_proxy(host: str) -> bool:
-    """Whether requests from this address come through a proxy that says whom they are from.
+    """Whether this address is a proxy whose `X-Forwarded-For` header is trusted.
 
     Those are programs on this machine, addresses in `FORWARDED_ALLOW_IPS` (separated by commas, or *; as for Uvicorn),
     and on Spaces the addresses of their network.
@@ -180,7 +180,7 @@ class Logins:
         self._failures.pop(address, None)
 
     def begin(self, address: str) -> None:
-        """Count an attempt, before its outcome is known: many at once are many."""
+        """Count an attempt before its outcome is known, so that simultaneous attempts are all counted."""
         count, last = self._failures.pop(address, (0, 0.0))
         forgotten = time.monotonic() - last > FORGET
         self._failures[address] = (1 if forgotten else count + 1), time.monotonic()

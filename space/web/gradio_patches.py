@@ -32,7 +32,7 @@ from starlette.exceptions import HTTPException
 
 from space.web.uploads import NO_URLS, UploadError, admitted
 
-WRONG_FORM = "A value of this request doesn't have the form that the endpoint takes: see the API tab."
+WRONG_FORM = "A value in this request doesn't have the form that the endpoint expects. See the API tab."
 MAX_ERROR = 300  # characters of an error of an MCP tool
 _NO_ENDPOINT = "There is no such endpoint."
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)

@@ -25,8 +25,7 @@ DESCRIPTION = (
     "Estimate the apparent age and gender of every face in photos, live camera streams, videos and folders of images."
 )
 UPLOADS = (
-    "Uploads are analyzed on this server, deleted after about an hour or when the server stops, and not sent "
-    "anywhere else."
+    "Uploads are analyzed on this server, deleted within an hour or when the server stops, and not sent anywhere else."
 )
 HEAD = f"""<meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">

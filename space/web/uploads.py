@@ -140,7 +140,7 @@ def _decoded(url: str) -> bytes:
     try:
         return base64.b64decode(url.partition(",")[2], validate=True)
     except binascii.Error:
-        raise UploadError("The image's data: URL isn't valid base64.") from None
+        raise UploadError("The file's data: URL isn't valid base64.") from None
 
 
 def admitted(value, depth: int = 0):

@@ -1,4 +1,4 @@
-"""Small requests that take long or much memory, against a running app: CPU seconds, memory and another visitor's wait.
+"""Small requests that use much time or memory, against a running app: CPU seconds, memory, another visitor's wait.
 
     python -m tests.tools.attack [NAME …]         Linux; the figures in tests/RELIABILITY.md
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import struct
 import sys
 import tempfile
@@ -50,7 +49,7 @@ class Visitor:
         answer = self.http.post(f"/gradio_api/call/{endpoint}", json={"data": data})
         if answer.status_code != 200:
             return f"{answer.status_code}: {answer.text[:80]}"
-        return self.http.get(f"/gradio_api/call/{endpoint}/{answer.json()['event_id']}").text[-400:]
+        return self.http.get(f"/gradio_api/call/{endpoint}/{answer.json()['event_id']}").text
 
     def photo(self, file: dict) -> str:
         return self.call("analyze_photo", file, 0.7, False, False)
@@ -221,7 +220,7 @@ def main() -> None:
         def innocent(other=other, file=file, waits=waits, ended=ended) -> None:
             while not ended.is_set():
                 began = time.monotonic()
-                assert '"faces"' in other.photo(file) or "event: complete" in other.photo(file)
+                assert "event: complete" in other.photo(file)
                 waits.append(time.monotonic() - began)
                 time.sleep(0.5)
 
@@ -232,7 +231,7 @@ def main() -> None:
         thread.join()
         cpu, peak = usage.figures()
         own = 0.16 * len(waits)  # of the other visitor's photos
-        said = json.dumps(answers[0])[-110:].replace("|", "/")
+        said = answers[0].strip().rpartition("data: ")[2].partition('"duration"')[0][:110].replace("|", "/")
         print(f"| {name} | {max(0.0, cpu - own):.1f} | {peak:.0f} | {max(waits):.2f} | {said} |", flush=True)
         app.stop()
 

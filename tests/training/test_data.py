@@ -416,6 +416,6 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "20_0_0_2017.jpg").write_bytes(bytes(5_000_000))
     archive = shutil.make_archive(str(tmp_path / "faces"), {"zip": "zip", "tar.bz2": "bztar"}[kind], tmp_path / "in")
-    with pytest.raises(DataError, match=r"unpacks to more than 1 MB, 20 times its size\. Unpack it yourself"):
+    with pytest.raises(DataError, match=r"unpacks to more than 1 MB, .* unpack it yourself"):
         load_samples(archive)
     assert not list((tmp_path / "cache").glob("*"))

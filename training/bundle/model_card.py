@@ -78,7 +78,7 @@ def _has_keras(card: dict) -> bool:
 
 
 def _dataset(card: dict) -> str:
-    """The Hub id of the faces, also for a local copy of UTKFace; for other local faces only that they are of its kind."""
+    """The Hub id of the dataset. A local copy of UTKFace gets UTKFace's id, and other local faces get "utkface"."""
     given = card["provenance"]["dataset"]
     if "utkface" in given.lower() and "/" not in given:
         return DATASET

@@ -149,5 +149,5 @@ def decode_picture(encoded: bytes | str) -> np.ndarray:
 
 
 def _open(encoded: bytes | str) -> Image.Image:
-    """A picture in one of the formats that serving reads, whatever its suffix says."""
+    """An image in one of the formats that serving reads, whatever its suffix says."""
     return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=OWN_FILES.formats)

@@ -138,8 +138,8 @@ def _unpack(archive: Path, target: Path, size: int) -> None:
         unpacked += more
         if unpacked > most:
             raise DataError(
-                f"{archive} unpacks to more than {most / 1e6:,.0f} MB, {MAX_RATIO} times its size. Unpack it yourself "
-                "if you trust it, and specify the folder."
+                f"{archive} unpacks to more than {most / 1e6:,.0f} MB, which is too much for its size. If you trust "
+                "it, unpack it yourself and specify the folder."
             )
 
     if archive.suffix.lower() == ".zip":

@@ -191,7 +191,7 @@ def _vgg16(face, dropout: float, imagenet: bool):
             raise
         raise ValueError(
             f"The ImageNet weights cannot be downloaded ({str(error).splitlines()[0][:200]}). Check the network, or "
-            "download vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 elsewhere and give it with --init FILE."
+            "download vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 elsewhere and pass it with --init FILE."
         ) from error
     features = layers.Flatten(name="flatten")(x)
 

@@ -9,7 +9,7 @@ from space.face import UNCERTAIN
 from space.web.model_card import about
 
 PRIVACY = """### Privacy
-Photos, videos and folders are analyzed on this server. Uploads and results are deleted after about an hour or when
+Photos, videos and folders are analyzed on this server. Uploads and results are deleted within an hour or when
 the server stops, and are not sent anywhere else. Live camera frames stay in memory and are deleted after analysis. The
 app has no user accounts and no analytics, and the page sends no requests to other servers.
 

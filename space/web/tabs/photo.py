@@ -263,7 +263,7 @@ def _number(event: gr.EventData) -> int:
     try:
         return int(event.number)
     except (AttributeError, TypeError, ValueError, OverflowError):
-        raise ValueError("Name a face by its number.") from None
+        raise ValueError("Specify a face by its number.") from None
 
 
 def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
