@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import space  # noqa: F401  switches off what libraries report, before they are imported
-from space.text import tolerate_console
+from space.text import missing_package, tolerate_console
 
 PREFIX, LOCK = "age-gender-", ".lock"  # of temporary folders, and of the file in each that its process locks
 MIN_FREE_BYTES = 100_000_000  # that must be free for a temporary folder
@@ -200,7 +200,11 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
+    try:
+        status = main()
+    except ModuleNotFoundError as missing:
+        print(f"error: {missing_package(missing)}", file=sys.stderr)
+        status = 1
     atexit._run_exitfuncs()
     sys.stdout.flush(), sys.stderr.flush()
     os._exit(status)  # without waiting for what threads still do for visitors

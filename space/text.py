@@ -33,6 +33,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def missing_package(error: ModuleNotFoundError) -> str:
+    """What to do in an environment without the app's requirements."""
+    return f"The package {error.name} is missing: run pip install -r space/requirements.txt"
+
+
 def tolerate_console() -> None:
     """Print characters that a console lacks as escapes: a Windows console in cp1252 has no arrows, for example."""
     for stream in (sys.stdout, sys.stderr):

@@ -70,7 +70,7 @@ def test_a_turned_photo_is_answered_upright(client, tmp_path):
         assert annotated.size == (320, 320)
 
 
-def test_threshold_and_blur(client):
+def test_threshold_and_blur(app, client):
     from space.detector import YuNet
 
     _, strict = client.predict(handle_file(EXAMPLES / "group.jpg"), 0.95, api_name="/analyze_photo")
@@ -81,8 +81,10 @@ def test_threshold_and_blur(client):
         assert len(YuNet().detect(np.asarray(blurred.convert("RGB")))) <= 1
     _, detailed = client.predict(handle_file(EXAMPLES / "group.jpg"), 0.7, False, True, api_name="/analyze_photo")
     assert all(len(face["age_probs"]) == 102 and 0.98 < sum(face["age_probs"]) < 1.02 for face in detailed["faces"])
+    before = len(app.printed())
     with pytest.raises(Exception, match="greater than maximum"):
         client.predict(handle_file(EXAMPLES / "group.jpg"), 7, api_name="/analyze_photo")
+    assert "Traceback" not in app.printed(before)
 
 
 @pytest.fixture(scope="module")
@@ -348,3 +350,14 @@ def test_nothing_of_visitors_is_left_when_the_app_stops(tmp_path, end):
     running.process.send_signal(end)
     running.process.communicate(timeout=20)
     assert not list(tmp_path.glob("age-gender-*"))
+
+
+@pytest.mark.parametrize("package", ["numpy", "gradio", "filelock", "huggingface_hub"])
+def test_an_environment_without_the_requirements_is_told_what_to_install(package):
+    code = "import runpy, sys; sys.modules[{!r}] = None; sys.argv = [{!r}]; runpy.run_{}({!r}, run_name='__main__')"
+    if package != "huggingface_hub":  # the embedded model needs none
+        result = python("-c", code.format(package, "app.py", "path", "app.py"))
+        assert_clear_error(result, f"The package {package} is missing: run pip install -r space/requirements.txt")
+    if package in ("numpy", "huggingface_hub"):
+        result = python("-c", code.format(package, "deploy", "module", "space.hub.deploy"))
+        assert_clear_error(result, f"The package {package} is missing: run pip install -r space/requirements.txt")

@@ -95,7 +95,13 @@ def download(repo: str, revision: str | None, *, keras: bool = False) -> tuple[P
             the file isn't cached.
     """
     commit, path = hub_file(repo, CARD, revision)
-    card = read_card(path.parent)
+    try:
+        card = read_card(path.parent)
+    except ModelError:  # perhaps it was damaged in the cache: fetched once more
+        for copy in (path.resolve(), path):
+            copy.unlink(missing_ok=True)
+        commit, path = hub_file(repo, CARD, revision or commit)
+        card = read_card(path.parent)
     # The Hub counts downloads of Keras models by their config.json.
     roles = ("keras", "keras-config", "keras-metadata", "keras-weights") if keras else ("keras-config",)
     for name, entry in card["files"].items():

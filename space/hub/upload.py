@@ -100,6 +100,8 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
             f"The token can't write to {repo_id} ({said}): use a token with write permission, or choose another "
             "repository."
         )
+    elif status == 402:
+        text = f"The Hub requires a paid plan for {repo_id} (402): {said}. See huggingface.co/pricing."
     elif status == 404 or isinstance(error, RepositoryNotFoundError):
         text = f"{repo_id} doesn't exist, or this token has no access to it: check the name and the token."
     elif status in (409, 412):

@@ -176,7 +176,8 @@ class Page(gr.Blocks):
             return await super().preprocess_data(block_fn, checked, state, explicit_call)
         except UploadError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        except gr.Error:
+        except gr.Error as error:  # which Gradio's own components would log with a traceback
+            error.print_exception = False
             raise
         except Exception as error:  # Gradio's message would quote paths and addresses of objects
             print(f"A request was rejected: {type(error).__name__}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,11 @@ def test_what_is_wrong_with_a_hub_model_is_told(hub, published, reader, model, m
 def test_the_app_stops_rather_than_serve_another_model(hub, reader):
     result = python("app.py", "--model", "me/nothing", env=reader)
     assert_clear_error(result, "The model me/nothing doesn't exist")
+
+
+def test_a_card_that_is_damaged_in_the_cache_is_fetched_again(hub, published, reader):
+    opened("me/model", reader)
+    (card,) = Path(reader["HF_HOME"]).rglob(CARD)
+    card.resolve().write_text('{"format": ')
+    found = opened("me/model", reader)
+    assert found["revision"] == published and "error" not in found
