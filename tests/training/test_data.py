@@ -419,3 +419,60 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, 
     with pytest.raises(DataError, match=r"unpacks to more than 1 MB, .* unpack it yourself"):
         load_samples(archive)
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def labeled(folder, header: str, lines: list[str], table="metadata.csv"):
+    """A folder of 40 face crops with a table of labels."""
+    write_folder({f"{i}.jpg": content for i, content in enumerate(chips(40).values())}, folder)
+    rows = [f"{i}.jpg,{line}" for i, line in enumerate(lines)]
+    (folder / table).write_text("\n".join([f"file_name,{header}", *rows]))
+    return folder
+
+
+def test_ages_and_genders_in_words_are_read(tmp_path):
+    ages = ["25 years", "~25", "25 years old", "(25, 32)", "[25, 32]", "25-32", "25 yrs"]
+    lines = [f'"{ages[i % 7]}",{("Man", "Woman", "boy", "girls")[i % 4]}' for i in range(40)]
+    samples, report = load_samples(labeled(tmp_path / "a", "age,gender", lines), policy="all")
+    assert len(samples) == 40 and not report.rejected and "0 is read" not in str(report)
+    assert set(map(tuple, samples.age_range.tolist())) == {(25.0, 25.0), (25.0, 32.0)}
+    assert sorted(set(samples.gender.tolist())) == [0, 1]
+
+
+def test_labels_that_show_another_coding_are_refused(tmp_path):
+    for name, value, words in (
+        ("12", lambda i: f"{20 + i},{1 + i % 2}", r"row \d+\) has the gender 2\. Numbers are read as 0"),
+        ("excel", lambda i: f"{('0-2', '09-Mar', 'Oct-19')[i % 3]},Male", "'09-Mar', which looks like"),
+    ):
+        with pytest.raises(DataError, match=words):
+            load_samples(labeled(tmp_path / name, "age,gender", [value(i) for i in range(40)]))
+    _, report = load_samples(
+        labeled(tmp_path / "01", "age,gender", [f"{20 + i},{int(i > 1)}" for i in range(40)]), policy="all"
+    )
+    assert "0 is read as male, 1 as female" in str(report) and "95% of the faces are female" in str(report)
+    _, report = load_samples(labeled(tmp_path / "odd", "age,gender", ["old,Male", *["20,Male"] * 20]), policy="all")
+    assert "age 'old' or gender 'Male'" in str(report)
+
+
+def test_the_kit_s_own_estimates_are_no_labels(tmp_path, capsys):
+    folder = write_folder(chips(20), tmp_path / "utk")
+    expected = sorted(load_samples(folder)[0].age_range[:, 0])
+    header = "file,face,age,age_low,age_high,gender,gender_probability"
+    rows = [f"{path.name},1,33,30,36,female,0.9" for path in sorted(folder.glob("*.jpg"))]
+    (folder / "faces.csv").write_text("\n".join([header, *rows]))
+    (folder / "notes.csv").write_bytes("Name;Anmerkung\r\nM\u00fcller;sch\u00f6n\r\n".encode("cp1252"))
+    (folder / "log.jsonl").write_bytes(b"[1, 2]\n")
+    (folder / "broken.jsonl").write_bytes(b"\xff\xfe{")
+    assert sorted(load_samples(folder)[0].age_range[:, 0]) == expected
+    printed = capsys.readouterr().out
+    assert "faces.csv holds estimates of this kit" in printed
+    assert all(f"{name} isn't a table of labels" in printed for name in ("notes.csv", "log.jsonl", "broken.jsonl"))
+
+
+def test_a_table_says_what_it_leaves_out(tmp_path, capsys):
+    folder = labeled(tmp_path / "part", "age,gender", [f"{20 + i},female" for i in range(30)])
+    with open(folder / "metadata.csv", "a") as file:
+        file.write("\ngone.jpg,20,male")
+    assert len(load_samples(folder, policy="all")[0]) == 30
+    printed = capsys.readouterr().out
+    assert "labels of 30 images; 1 files that it names are missing: gone.jpg" in printed
+    assert "10 images have no label" in printed

@@ -17,8 +17,13 @@ _MISSING_RACE = {
     "61_1_20170109142408075": 1,
     "61_1_20170109150557335": 3,
 }
+_GENDER_WORDS = (("man", "men", "boy", "boys"), ("woman", "women", "girl", "girls"))
 # Copies are named "20_0_0_2017… (1)" by Windows and "… - Copy" or "… copy" by others.
 _NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)( ?\(\d+\)| - Copy( \(\d+\))?| copy( \d+)?)?")
+
+
+class LabelError(ValueError):
+    """A label shows that its column can't be used; the message is the end of a sentence that begins with the row."""
 
 
 def race_names(names: list[str] | None) -> tuple[str, ...]:
@@ -57,16 +62,48 @@ def class_name(value, class_names):
 
 
 def parse_label(age, gender, race, races: tuple[str, ...] = RACES) -> tuple[float, float, int, int] | None:
-    """Labels as numbers or words → (first year, last year, gender, race), or None if age or gender makes no sense."""
-    years, gender = _years(str(age)), _index(gender, GENDERS)
+    """Labels as numbers or words → (first year, last year, gender, race), or None if age or gender makes no sense.
+
+    Raises:
+        LabelError: the value shows that the whole column has another meaning.
+    """
+    years, gender = _years(str(age)), _gender(gender)
     return (*years, gender, _index(str(race).replace("_", " "), races)) if years and gender >= 0 else None
+
+
+def is_number(value) -> bool:
+    """Whether a label is given as a number."""
+    return bool(re.fullmatch(r"-?\d+(\.0*)?", str(value).strip()))
+
+
+def _gender(value) -> int:
+    """0 for male, 1 for female, -1 for a missing or unknown one."""
+    text = str(value).strip().lower()
+    if is_number(text):
+        if float(text) not in (0, 1):
+            raise LabelError(
+                f"the gender {value}. Numbers are read as 0 for male and 1 for female. Replace the column's numbers with "
+                "these, or with words"
+            )
+        return int(float(text))
+    found = _index(text, GENDERS)
+    return found if found >= 0 else next((i for i, words in enumerate(_GENDER_WORDS) if text in words), -1)
 
 
 @functools.lru_cache(maxsize=256)
 def _years(age: str) -> tuple[float, float] | None:
-    """`31`, `30-39` or `more than 70` → first and last year; None if it is nothing of the kind or out of range."""
-    text = age.strip().lower()
-    if match := re.fullmatch(r"(\d+)\s*[-–]\s*(\d+)", text):
+    """`31`, `~31 years`, `30-39`, `(30, 39)` or `more than 70` → first and last year.
+
+    None if it is nothing of the kind or out of range.
+    """
+    text = re.sub(r"\s*(years?( old)?|yrs?|y/?o)\.?$", "", age.strip().lower()).lstrip("~≈ ")
+    text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
+    if re.fullmatch(r"\d{1,2}-[a-z]{3}|[a-z]{3}-\d{1,2}", text):
+        raise LabelError(
+            f"the age {age!r}, which looks like a range that a spreadsheet has changed into a date. Restore ranges "
+            "such as 3-9, for example by importing the column as text"
+        )
+    if match := re.fullmatch(r"(\d+)\s*[-–,]\s*(\d+)", text):
         first, last = map(float, match.groups())
     elif match := re.fullmatch(r"more than (\d+)|(\d+)\s*\+", text):
         first, last = float(match[1] or match[2]), float(OLDEST)

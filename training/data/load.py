@@ -16,9 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from training.data.labels import class_name, parse_label, parse_name, race_names, sha256_of_image, stem
+from training.data.labels import (
+    LabelError,
+    class_name,
+    is_number,
+    parse_label,
+    parse_name,
+    race_names,
+    sha256_of_image,
+    stem,
+)
 from training.data.report import Report
-from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples
+from training.data.samples import GENDERS, POLICIES, PROTOCOLS, SPLITS, Samples
 from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source
 
 
@@ -59,6 +68,9 @@ def load_samples(
     samples = _read(dataset, report, PictureFiles(str(source)))
     samples = _deduplicate(samples, report)
     report.used = len(samples)
+    female = float(np.mean(samples.gender == 1)) if len(samples) else 0.5
+    if not 0.1 <= female <= 0.9:
+        report.notes.append(f"{100 * max(female, 1 - female):.0f}% of the faces are {GENDERS[female > 0.5]}")
     if not len(samples):
         raise DataError(f"No usable image in {source}.\n{report}")
     return (samples if split == "all" else samples.split(split, protocol)), report
@@ -89,6 +101,8 @@ def _read(dataset, report: Report, own_picture: PictureFiles) -> Samples:
                     rows.append(label)
                     digests.append(sha)
                     encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
+    if labels.numbers:
+        report.notes.append("gender: 0 is read as male, 1 as female")
     first, last, gender, race = np.array(rows, np.float32).reshape(-1, 4).T
     return Samples(
         name=np.array(names, str),
@@ -108,6 +122,7 @@ class _LabelReader:
         columns = {name.lower(): name for name in dataset.column_names}
         race = columns.get("race") or columns.get("ethnicity")
         self._report, self._row = report, 0
+        self.numbers = False  # whether genders are given as numbers
         self._key = columns.get("__key__")
         self._labels = (columns["age"], columns["gender"], race) if {"age", "gender"} <= set(columns) else ()
         self.columns = ["image", *filter(None, (self._key, *self._labels))]
@@ -124,7 +139,12 @@ class _LabelReader:
             label, reason = None, "missing or unreadable image"
         elif self._labels:
             age, gender, race = (class_name(batch[c][i], self._classes[c]) if c else None for c in self._labels)
-            label, reason = parse_label(age, gender, race, self.races), "age or gender is missing or out of range"
+            self.numbers |= is_number(gender)
+            try:
+                label = parse_label(age, gender, race, self.races)
+            except LabelError as error:
+                raise DataError(f"{self._report.source}: {name} (row {self._row}) has {error}.") from None
+            reason = f"age {str(age)[:40]!r} or gender {str(gender)[:40]!r} is missing or can't be read"
         else:
             label, reason = parse_name(name, self._report), "the file name isn't age_gender_race_datetime"
         if label is None:

@@ -21,6 +21,7 @@ class Report:
     duplicate_files: int = 0  # files beyond the first of their group
     conflicting_groups: int = 0  # byte-identical pictures whose age or gender disagree
     dropped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # sentences without a period
 
     def __str__(self) -> str:
         source = f"{self.source}@{self.revision}" if self.revision else self.source
@@ -35,6 +36,7 @@ class Report:
             f"{self.conflicting_groups} groups disagree on age or gender"
         )
         lines += [f"  dropped {count}: {reason}" for reason, count in self.dropped.items()]
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
     def as_dict(self) -> dict:

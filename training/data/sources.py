@@ -16,6 +16,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from space.text import counted
+
 DATASET = "py97/UTKFace-Cropped"
 FAIRFACE = "HuggingFaceM4/FairFace"  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
 _CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
@@ -175,24 +177,47 @@ def _load_files(source: str, files: list[str]):
 
 
 def _label_table(files: list[str]) -> list[dict]:
-    """Rows of image, age, gender and race from tables beside the images that they name; empty without one."""
-    known, rows = set(files), []
-    for name in files:
-        if not name.lower().endswith(_TABLE):
+    """Rows of image, age, gender and race from tables beside the images that they name; empty without one.
+
+    Says which tables are used and which aren't.
+    """
+    known, rows = {name for name in files if name.lower().endswith(_PICTURE)}, []
+    for name in (name for name in files if name.lower().endswith(_TABLE)):
+        lines = _lines(name)
+        columns = set(lines[0]) if lines else set()
+        if {"gender_probability", "age_low"} & columns:
+            print(f"{name} holds estimates of this kit, not labels: it isn't used.")
             continue
-        with open(name, newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file) if name.lower().endswith(".csv") else map(json.loads, filter(str.strip, file))
-            for line in lines:
-                values = {str(k).strip().lower(): v for k, v in line.items() if k}
-                relative = values.get("file_name") or values.get("file")
-                if not relative or not {"age", "gender"} <= set(values):
-                    break  # another kind of table
-                path = str(Path(name).parent / relative)
-                if path in known:
-                    label = {key: str(values[key]) for key in ("age", "gender")}
-                    race = values.get("race", values.get("ethnicity"))
-                    rows.append({"image": path, **label, "race": None if race is None else str(race)})
+        if not {"age", "gender"} <= columns or not {"file_name", "file"} & columns:
+            print(f"{name} isn't a table of labels (file_name, age, gender): it isn't used.")
+            continue
+        missing, before = [], len(rows)
+        for line in lines:
+            relative = str(line.get("file_name") or line.get("file"))
+            path = str(Path(name).parent / relative)
+            if path not in known:
+                missing.append(relative)
+                continue
+            race = line.get("race", line.get("ethnicity"))
+            label = {key: str(line.get(key)) for key in ("age", "gender")}
+            rows.append({"image": path, **label, "race": None if race is None else str(race)})
+        gone = f"; {counted(len(missing), 'named file')} missing: {', '.join(missing[:3])}" if missing else ""
+        print(f"{name}: labels of {len(rows) - before} images{gone}.")
+    if rows and len(rows) < len(known):
+        print(
+            f"{len(known) - len({row['image'] for row in rows})} images have no label in these tables: they aren't used."
+        )
     return rows
+
+
+def _lines(table: str) -> list[dict]:
+    """The rows of a CSV or JSONL file with lowercase columns; none if it is something else."""
+    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
+        try:
+            lines = csv.DictReader(file) if table.lower().endswith(".csv") else map(json.loads, filter(str.strip, file))
+            return [{str(key).strip().lower(): value for key, value in line.items() if key} for line in lines]
+        except (ValueError, AttributeError, RecursionError, csv.Error):  # no JSON, no objects, or binary
+            return []
 
 
 def _with_images(source: str, dataset):
