@@ -439,15 +439,16 @@ def test_ages_and_genders_in_words_are_read(tmp_path):
 
 
 def test_labels_that_show_another_coding_are_refused(tmp_path):
-    for name, value, words in (
-        ("12", lambda i: f"{20 + i},{1 + i % 2}", r"row \d+\) has the gender 2\. Numbers are read as 0"),
-        ("excel", lambda i: f"{('0-2', '09-Mar', 'Oct-19')[i % 3]},Male", "'09-Mar', which looks like"),
+    one_two = [f"{20 + i},{1 + i % 2}" for i in range(40)]
+    dates = [f"{('0-2', '09-Mar', 'Oct-19')[i % 3]},Male" for i in range(40)]
+    for name, lines, words in (
+        ("12", one_two, r"row \d+\) has the gender 2\. Numbers are read as 0"),
+        ("excel", dates, "'09-Mar', which looks like"),
     ):
         with pytest.raises(DataError, match=words):
-            load_samples(labeled(tmp_path / name, "age,gender", [value(i) for i in range(40)]))
-    _, report = load_samples(
-        labeled(tmp_path / "01", "age,gender", [f"{20 + i},{int(i > 1)}" for i in range(40)]), policy="all"
-    )
+            load_samples(labeled(tmp_path / name, "age,gender", lines))
+    lines = [f"{20 + i},{int(i > 1)}" for i in range(40)]
+    _, report = load_samples(labeled(tmp_path / "01", "age,gender", lines), policy="all")
     assert "0 is read as male, 1 as female" in str(report) and "95% of the faces are female" in str(report)
     _, report = load_samples(labeled(tmp_path / "odd", "age,gender", ["old,Male", *["20,Male"] * 20]), policy="all")
     assert "age 'old' or gender 'Male'" in str(report)
@@ -474,5 +475,5 @@ def test_a_table_says_what_it_leaves_out(tmp_path, capsys):
         file.write("\ngone.jpg,20,male")
     assert len(load_samples(folder, policy="all")[0]) == 30
     printed = capsys.readouterr().out
-    assert "labels of 30 images; 1 files that it names are missing: gone.jpg" in printed
-    assert "10 images have no label" in printed
+    assert "labels of 30 images; 1 named file missing: gone.jpg" in printed
+    assert "10 images without a label" in printed

@@ -82,8 +82,8 @@ def _gender(value) -> int:
     if is_number(text):
         if float(text) not in (0, 1):
             raise LabelError(
-                f"the gender {value}. Numbers are read as 0 for male and 1 for female. Replace the column's numbers with "
-                "these, or with words"
+                f"the gender {value}. Numbers are read as 0 for male and 1 for female. Replace the column's numbers "
+                "with these, or with words"
             )
         return int(float(text))
     found = _index(text, GENDERS)

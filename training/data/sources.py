@@ -181,7 +181,8 @@ def _label_table(files: list[str]) -> list[dict]:
 
     Says which tables are used and which aren't.
     """
-    known, rows = {name for name in files if name.lower().endswith(_PICTURE)}, []
+    known = {name for name in files if name.lower().endswith(_PICTURE)}
+    rows: list[dict] = []
     for name in (name for name in files if name.lower().endswith(_TABLE)):
         lines = _lines(name)
         columns = set(lines[0]) if lines else set()
@@ -204,9 +205,8 @@ def _label_table(files: list[str]) -> list[dict]:
         gone = f"; {counted(len(missing), 'named file')} missing: {', '.join(missing[:3])}" if missing else ""
         print(f"{name}: labels of {len(rows) - before} images{gone}.")
     if rows and len(rows) < len(known):
-        print(
-            f"{len(known) - len({row['image'] for row in rows})} images have no label in these tables: they aren't used."
-        )
+        unlabeled = len(known) - len({row["image"] for row in rows})
+        print(f"{counted(unlabeled, 'image')} without a label in these tables: not used.")
     return rows
 
 
