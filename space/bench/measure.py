@@ -24,6 +24,7 @@ from space.bench.timing import median_ms
 from space.crop import crops
 from space.face import EXAMPLES
 from space.live.stream import LiveStream
+from space.photo import FRAMES, open_photo
 from space.text import counted
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -89,7 +90,7 @@ def serving(analyzer: FaceAnalyzer) -> dict:
 
     def live():
         i = next(turn)
-        return stream.answer(frames[i % len(frames)], i / 15)
+        return stream.answer(open_photo(frames[i % len(frames)], FRAMES).rgb, i / 15)
 
     result["live, one frame of 640x480"] = median_ms(live)
     return result

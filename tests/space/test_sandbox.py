@@ -406,10 +406,14 @@ def test_a_canceled_video_ends_its_worker(sandbox, tmp_path):
     source = write_video(tmp_path / "video.mp4", moving(300))
     with open(source, "rb") as file:
         steps = sandbox.video(file.fileno(), tmp_path / "out.mp4", model="compact", threshold=0.7, blurred=False)
-        next(steps), next(steps)  # the second comes once it writes
+        next(steps)
         server = sandbox._server.pid
 
-        (worker,) = [process for process in processes_below(server) if "out.mp4" in str(descriptors(process))]
+        working = []
+        while not working:  # until it writes
+            next(steps)
+            working = [process for process in processes_below(server) if "out.mp4" in str(descriptors(process))]
+        (worker,) = working
         steps.close()
     end = time.monotonic() + 5
     while Path(f"/proc/{worker}").exists() and time.monotonic() < end:

@@ -64,8 +64,8 @@ def test_no_room_for_an_upload_or_an_answer(app, tmp_path):
 
 def test_no_memory_for_one_request(app, tmp_path):
     assert faces_in_the_group(app, tmp_path / "got") == 8
-    Image.new("RGB", (7900, 7900), "white").save(tmp_path / "large.png")  # 187 MB once decoded
-    with limited(app, resource.RLIMIT_AS, status(app, "VmSize") + 100_000_000):
+    Image.new("RGB", (4900, 4900), "white").save(tmp_path / "large.png")  # 72 MB once decoded
+    with limited(app, resource.RLIMIT_AS, status(app, "VmSize") + 30_000_000):
         with pytest.raises(Exception, match="memory"):
             app.client(tmp_path / "got").predict(handle_file(tmp_path / "large.png"), api_name="/analyze_photo")
         assert faces_in_the_group(app, tmp_path / "got") == 8  # meanwhile and afterwards others are served
