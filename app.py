@@ -157,6 +157,10 @@ def serve(options: argparse.Namespace) -> int:
         root_path = options.root_path or os.environ.get("GRADIO_ROOT_PATH", "")
         host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
         sandbox = open_sandbox()
+        if not sandbox.isolated:
+            print(
+                "note: Visitors are not isolated from each other on this system. Use the app for your own files only."
+            )
         if not interactive():
             atexit.register(sandbox.close)
         allowed = options.allow_origin or (["*"] if "SPACE_ID" in os.environ else [])

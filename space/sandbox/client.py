@@ -63,6 +63,7 @@ class WorkerEnded(Exception):
 class Sandbox:
     """The workers of an app; safe to share between threads."""
 
+    isolated = True
     server: ClassVar[list[str]] = [sys.executable, "-m", "space.sandbox.fork_server"]  # the command, without the socket
 
     def __init__(self):

@@ -24,6 +24,8 @@ from space.video.result import Progress, VideoResult
 class InProcess:
     """As `client.Sandbox`, in this process and without its limits."""
 
+    isolated = False
+
     def photo(self, fd: int) -> Photo:
         """Decode an image file. Raises PhotoError."""
         with os.fdopen(os.dup(fd), "rb") as file:

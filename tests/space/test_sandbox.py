@@ -467,3 +467,23 @@ def test_a_connection_that_ends_or_says_nonsense_is_an_end():
     with pytest.raises(EOFError):
         receive(theirs)
     theirs.close()
+
+
+def test_without_workers_the_same_calls_work_and_say_that_they_protect_nobody(monkeypatch, tmp_path):
+    """Windows and macOS."""
+    monkeypatch.delattr(os, "pidfd_open")
+    alone = client.open_sandbox()
+    assert not alone.isolated and Sandbox.isolated
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("one.jpg", GROUP)
+    with opened(GROUP) as fd:
+        np.testing.assert_array_equal(alone.photo(fd).rgb, open_photo(GROUP).rgb)
+    with opened(file.getvalue()) as fd, alone.zip(fd, "a.zip", []) as pictures:
+        assert [picture.name for picture in pictures] == ["a.zip/one.jpg"]
+        assert pictures[0].open().rgb.shape == (560, 1060, 3)
+    with pytest.raises(PhotoError, match="readable image"):
+        alone.frames().decode(encoded(Image.new("RGB", (64, 64)), "PNG"))
+    *_, result = video(alone, write_video(tmp_path / "v.mp4", moving(6)), tmp_path / "out.mp4")
+    assert isinstance(result, VideoResult) and (tmp_path / "out.mp4").exists()
+    alone.close()
