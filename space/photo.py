@@ -28,6 +28,7 @@ MAX_REPAIRED = 100_000_000  # bytes of the pixels of a damaged PNG
 MAX_SCANNED = 1_500_000_000  # pixels in all scans of a JPEG
 _TIFF_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate, PackBits, Deflate, LZMA, Zstandard
 _RAW_TAGS = (330, 50706)  # SubIFDs, DNGVersion: the first image of a raw camera file is its thumbnail
+_NO_MEMORY = "The image needs more memory than is available. Resize it and try again."
 _NO_RAW = "Raw camera files (DNG, NEF, CR2, ARW and others) aren't supported. Export the photo as JPEG."
 _RAW_SIGNATURES = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
@@ -123,10 +124,10 @@ def open_photo(source: str | Path | bytes, limits: Limits = OWN_FILES) -> Photo:
     except Image.UnidentifiedImageError:
         raise PhotoError(_why_unidentified(content)) from None
     except MemoryError:
-        raise PhotoMemoryError("The image needs more memory than is available. Resize it and try again.") from None
+        raise PhotoMemoryError(_NO_MEMORY) from None
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
         if str(error) == "could not create decoder object":  # WebP's, for want of memory
-            raise PhotoMemoryError("The image needs more memory than is available. Resize it and try again.") from None
+            raise PhotoMemoryError(_NO_MEMORY) from None
         raise PhotoError(f"The image is damaged and can't be read ({error}). Save it again or use another.") from error
 
 
@@ -165,7 +166,8 @@ def _decode(content: bytes, limits: Limits) -> Photo:
         jpeg = image.format in ("JPEG", "MPO")
         reducible = jpeg and "progressive" not in image.info and width * height <= max(limits.reduced, limits.pixels)
         if reducible and width * height > limits.result:
-            image.draft(None, _reduced(image.size, limits.result))
+            by = _factor(image.size, limits.result)
+            image.draft(None, (width // by, height // by))  # a JPEG decoder gives these sizes at no extra cost
         if max(image.size) > MAX_SIDE or image.width * image.height > limits.pixels:
             raise Image.DecompressionBombError
         if jpeg and _too_many_scans(content, width * height):
@@ -195,7 +197,7 @@ def _check_tiff(content: bytes, tags) -> None:
 
 def _within(image: Image.Image, pixels: int) -> Image.Image:
     """A decoded image, reduced by 2, 4 or 8 if it has more pixels; its metadata is kept."""
-    by = next((by for by in (1, 2, 4, 8) if image.width * image.height <= by * by * pixels), 8)
+    by = _factor(image.size, pixels)
     if by == 1:
         return image
     exif, info, modes = image.getexif(), image.info, {"P": "RGBA" if image.has_transparency_data else "RGB", "1": "L"}
@@ -205,10 +207,9 @@ def _within(image: Image.Image, pixels: int) -> Image.Image:
     return small
 
 
-def _reduced(size: tuple[int, int], most_pixels: int) -> tuple[int, int]:
-    """The largest size within `most_pixels` that a JPEG decoder gives at no extra cost: 1/2, 1/4 or 1/8 per side."""
-    by = next((by for by in (2, 4, 8) if size[0] * size[1] <= by * by * most_pixels), 8)
-    return size[0] // by, size[1] // by
+def _factor(size: tuple[int, int], pixels: int) -> int:
+    """The smallest factor per side, of 1, 2, 4 and 8, that brings an image within `pixels`; 8 if none does."""
+    return next((by for by in (1, 2, 4) if size[0] * size[1] <= by * by * pixels), 8)
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
