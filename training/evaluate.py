@@ -26,11 +26,11 @@ from space.text import tolerate_console
 from training.atomic import write_beside
 from training.data import sources
 from training.data.decode import decode
-from training.data.framing import FaceCropper
+from training.data.cropping import FaceCropper, pose_masks
 from training.data.load import load_samples
 from training.data.report import Report
 from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, positive_int, splits_overlap
-from training.evaluation.metrics import cross_table_csv, measure, pose_masks, same_faces, split_record
+from training.evaluation.metrics import cross_table_csv, measure, same_faces, split_record
 from training.evaluation.predict import predict
 from training.evaluation.provenance import trained_under
 from training.evaluation.tables import compare, table

@@ -14,20 +14,23 @@
 #     "pillow>=12.3,<13",
 #     "scikit-learn>=1.6,<2",
 #     "scipy>=1.14,<2",
-#     "tensorflow[and-cuda]>=2.20,<2.22",
+#     "tensorflow>=2.20,<2.22",
 #     "tf2onnx>=1.16.1,<2",
+#     "tomli-w>=1.0,<2",
 #     "tqdm>=4.66,<5",
+#     "tyro>=1.0,<2",
 # ]
 # ///
-"""Train an age and gender network on UTKFace and write a model bundle.
+"""Train an age and gender network by a recipe and write a model bundle.
 
     python training/train.py                              VGG16 with ImageNet weights, our recipe
-    python training/train.py --preset published           VGG16 as published: MAE + BCE, Adam, batch size 32, 200 epochs
-    python training/train.py --network compact            the small network, for machines without a GPU
+    python training/train.py --recipe published           VGG16 as published: MAE + BCE, Adam, batch size 32, 200 epochs
+    python training/train.py --recipe compact             the small network, for machines without a GPU
+    python training/train.py --recipe compact --init compact --dataset my_faces/    fine-tune it on your own faces
     python training/train.py ... --push                   the same, and push the bundle to the Hub
 
 Steps: load the data, fit, export to ONNX, calibrate on the validation split, evaluate once on the test split, plot,
-write the bundle, push. Continue a stopped run with --resume.
+write the bundle, push. Continue a stopped run with --resume. The recipes are in training/recipes/.
 
 To train with Hugging Face Jobs, see training/README.md.
 """
@@ -35,7 +38,6 @@ To train with Hugging Face Jobs, see training/README.md.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -46,24 +48,27 @@ if __package__ in (None, ""):  # run as a script: import as a package, and shado
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from space.text import tolerate_console
-from training import config as configs
-from training import faces
+from training import options, parents
 from training import push as hub
-from training.config import Destination, TrainConfig
+from training.data.faces import load_faces
 from training.data.sources import DataError
+from training.options import Destination
+from training.recipe import Recipe
 
 
-def run(config: TrainConfig, to: Destination) -> Path:
-    """Train as the config says; returns the folder of the finished bundle.
+def run(recipe: Recipe, to: Destination) -> Path:
+    """Train by a recipe; returns the folder of the finished bundle.
 
     Raises:
         ValueError, RuntimeError, OSError: data, weights, checkpoint, disk or Hub; the message is for the user.
     """
     target = hub.check(to.push) if to.push else None
+    ancestors = parents.read(recipe)
     if not to.resume:
-        faces.check_no_leakage(config)
-    sets = faces.load_faces(config)
-    photos = faces.load_photos(config)
+        parents.check_no_leakage(ancestors, recipe.protocol)
+    faces = load_faces(
+        recipe.train, recipe.test, policy=recipe.policy, protocol=recipe.protocol, limit=recipe.limit, seed=recipe.seed
+    )
 
     # Keras and its backend are imported only now: wrong data is reported at once.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -71,34 +76,50 @@ def run(config: TrainConfig, to: Destination) -> Path:
 
     from training.bundle.build import build_bundle
     from training.evaluation.plots import training_curves
-    from training.fitting import plan
+    from training.fitting import devices
     from training.fitting.loop import fit
+    from training.model import networks
 
-    keras.utils.set_random_seed(config.seed)
-    precision = _precision(config.precision)
+    keras.utils.set_random_seed(recipe.seed)
+    precision = devices.precision(recipe.precision)
     keras.config.set_dtype_policy(precision)
-    network, fresh_heads = _initial_network(config, resume=to.resume)
-    print(f"Initial weights: {config.init}, precision: {precision}, backend: {keras.backend.backend()}")
+    pretrained = recipe.init not in ("imagenet", "none")
+    network = networks.build(
+        recipe.network,
+        age_head=recipe.age_head,
+        init="none" if pretrained or to.resume else recipe.init,
+        dropout=recipe.dropout,
+    )
+    whole = pretrained and parents.load_initial(network, recipe.init)
+    stages = recipe.fine_tuning or recipe.stages if whole else recipe.stages
+    print(f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {recipe.age_head} head")
+    print(f"Initial weights: {recipe.init}, precision: {precision}, backend: {keras.backend.backend()}")
 
     to.out.mkdir(parents=True, exist_ok=True)
-    config.save(to.out)
-    recipe = plan.recipe(config)
+    recipe.save(to.out)
     history = fit(
         network,
-        plan.phases(config, fresh_heads=fresh_heads),
+        stages,
         recipe,
-        faces.to_learn(config, sets, photos),
+        faces["train"],
+        faces["validation"],
         to.out,
-        teachers=faces.load_teachers(config.teacher) if config.epochs else (),
+        teachers=[parents.load_network(model) for model in recipe.teacher] if any(s.epochs for s in stages) else (),
         resume=to.resume,
         verbose=1 if sys.stdout.isatty() else 2,
     )
     if history:
         training_curves(history, to.out / "curves.png")
 
-    settings = dataclasses.asdict(recipe) | {"precision": precision, "mirror": config.mirror}
+    # The best weights in a float32 network: what is exported, evaluated and published.
+    keras.config.set_dtype_policy("float32")
+    final = networks.build(
+        recipe.network, age_head=recipe.age_head, dropout=recipe.dropout, mirror=recipe.mirror
+    )
+    final.set_weights(network.get_weights())
+    ran = [stage.name for stage in stages if stage.epochs]
     bundle = build_bundle(
-        _final_network(config, network), config, history=history, sets=sets, photos=photos, out=to.out, recipe=settings
+        final, recipe, faces, to.out, history=history, ancestors=ancestors, stages=ran, precision=precision
     )
     if target:
         try:
@@ -108,46 +129,6 @@ def run(config: TrainConfig, to: Destination) -> Path:
                 f"{error} The bundle is in {bundle}. Push it later:\n  {hub.command(bundle, target)}"
             ) from error
     return bundle
-
-
-def _initial_network(config: TrainConfig, *, resume: bool):
-    """The network to train, and whether its heads start from random weights. A checkpoint replaces the weights."""
-    from training.model import networks
-
-    known = config.init in ("imagenet", "none")
-    network = networks.build(
-        config.network,
-        age_head=config.age_head,
-        init=config.init if known and not resume else "none",
-        dropout=config.dropout,
-    )
-    whole = not known and networks.load_weights(network, config.init)
-    print(f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {config.age_head} head")
-    return network, not whole
-
-
-def _final_network(config: TrainConfig, trained):
-    """The best weights in a float32 network: what is exported, evaluated and published."""
-    import keras
-
-    from training.model import networks
-
-    keras.config.set_dtype_policy("float32")
-    final = networks.build(config.network, age_head=config.age_head, dropout=config.dropout, mirror=config.mirror)
-    final.set_weights(trained.get_weights())
-    return final
-
-
-def _precision(wanted: str) -> str:
-    import keras
-
-    if wanted != "auto":
-        return wanted
-    if keras.backend.backend() == "torch":  # which keras.distribution does not cover
-        import torch
-
-        return "mixed_bfloat16" if torch.cuda.is_available() else "float32"
-    return "float32" if keras.distribution.list_devices()[0].startswith("cpu") else "mixed_bfloat16"
 
 
 @contextlib.contextmanager
@@ -167,11 +148,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     tolerate_console()
     try:
-        config, to = configs.parse(arguments, __doc__)
+        recipe, to = options.parse(arguments, __doc__)
         with run_lock(to.out):
-            run(config, to)
+            run(recipe, to)
     except KeyboardInterrupt:
-        print("\nStopped. To continue from the last finished epoch, add --resume to the same command.", file=sys.stderr)
+        print("\nStopped. To continue from the last checkpoint, add --resume to the same command.", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)

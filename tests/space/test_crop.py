@@ -47,12 +47,12 @@ def test_a_face_over_the_edge_is_cropped_all_the_same():
 
 def test_chips_are_framed_as_the_template_says(utkface):
     """The template brings test chips back to themselves: the framing that the network learned."""
-    from training.data import framing
+    from training.data import cropping
 
     _, chips = decode(load_samples(utkface, split="validation")[0].limit(60))
     template, offsets = load_template(), []
-    for face in framing.largest_faces(YuNet(), chips, 1.0):
+    for face in cropping.largest_faces(YuNet(), chips, 1.0):
         if face:
-            matrix = similarity(face.landmarks - framing.MARGIN, template.landmarks)
+            matrix = similarity(face.landmarks - cropping.MARGIN, template.landmarks)
             offsets.append(np.abs(matrix @ [100, 100, 1] - 100).max())
     assert len(offsets) > 0.8 * len(chips) and np.median(offsets) < 8

@@ -19,9 +19,9 @@ import numpy as np
 from space.estimator import Estimator
 from tests.support import SHARED
 from training.data.decode import decode
-from training.data.framing import FaceCropper
+from training.data.cropping import FaceCropper, pose_masks
 from training.data.load import load_samples
-from training.evaluation.metrics import per_face, pose_masks
+from training.evaluation.metrics import per_face
 
 BLURRED = 3  # every third face
 

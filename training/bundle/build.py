@@ -14,7 +14,7 @@ from training.bundle import export, quantize
 from training.config import TrainConfig, public_name
 from training.data.samples import dataset_hash
 from training.evaluation import calibrate, plots
-from training.evaluation.metrics import cross_table_csv, measure, pose_masks, split_record, spread_ages
+from training.evaluation.metrics import cross_table_csv, measure, split_record, spread_ages
 from training.evaluation.tables import table
 from training.faces import FaceSet
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from space.photo import OWN_FILES
+from training.data.cropping import FaceCropper
 from training.data.samples import IMAGE_SIZE, Samples
 from training.data.sources import DataError, cache_folder
 
@@ -34,7 +35,7 @@ def decode(
         samples: N faces.
         cut: crops the face of a photo, uint8 [H, W, 3] → uint8 [200, 200, 3]; raises ValueError if it finds no face.
             None: pictures of 200 x 200 pixels are face crops already; others are cropped if they aren't framed as
-            UTKFace's (`framing.FaceCropper.crop_unless_framed`). A `cut` with a `name` is kept on disk under it,
+            UTKFace's (`cropping.FaceCropper.crop_unless_framed`). A `cut` with a `name` is kept on disk under it,
             others are not.
         cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
             `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
@@ -101,8 +102,6 @@ def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
 
     @functools.cache
     def cropper():
-        from training.data.framing import FaceCropper
-
         return FaceCropper()
 
     def one(i: int) -> bool:

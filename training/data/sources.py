@@ -94,6 +94,11 @@ class PictureFiles:
         return any(path.is_relative_to(place) for place in self._places)
 
 
+def public_name(source: str) -> str:
+    """A local path without its folders, which say nothing to others; Hub ids and words as they are."""
+    return Path(source).expanduser().resolve().name if Path(source).expanduser().exists() else source
+
+
 def commit_of(dataset) -> str | None:
     """The commit of a Hub dataset: `datasets` names its cache folder after it. None for local files."""
     folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}

@@ -8,8 +8,6 @@ import itertools
 
 import numpy as np
 
-from space.detector import YuNet
-from training.data.framing import largest_faces
 from training.data.samples import AGE_BANDS, GENDERS, Samples, band_name
 from training.evaluation import calibrate
 
@@ -156,16 +154,3 @@ def same_faces(one: dict | None, other: dict) -> bool:
     """Whether two metrics' `split` name the same faces; the seed matters only to a limit."""
     ignored = () if other["limit"] else ("seed",)
     return one is not None and all(one.get(name) == value for name, value in other.items() if name not in ignored)
-
-
-def pose_masks(chips: np.ndarray) -> dict[str, np.ndarray]:
-    """Which faces (uint8 chips [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
-    turned, found = np.zeros((2, len(chips)), bool)
-    for i, face in enumerate(largest_faces(YuNet(), chips, 1.0)):
-        if face:
-            found[i] = True
-            right_eye, left_eye, nose = face.landmarks[:3]
-            between = left_eye - right_eye
-            # Along the line between the eyes the nose of a face that looks ahead is halfway.
-            turned[i] = abs(np.dot(nose - right_eye, between) / max(np.dot(between, between), 1e-6) - 0.5) > 0.25
-    return {"frontal": found & ~turned, "turned": turned}

@@ -1,6 +1,6 @@
 """A run's folder: `state.json`, which names the whole checkpoint beside it and is replaced last.
 
-A run killed at any moment resumes from its last finished epoch.
+A run killed at any moment resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,16 +22,29 @@ class FitError(RuntimeError):
 
 
 @dataclass
+class Weights:
+    """Weights in a file of the run's folder, and how good they are."""
+
+    file: str
+    score: float  # on validation faces, lower is better
+    size: int  # pixels of the faces that they were scored on
+    epoch: int = 0  # of the whole run
+
+
+@dataclass
 class RunState:
     """How far a run has come."""
 
     history: list[dict] = field(default_factory=list)  # a row for each epoch
-    phase: int = 0  # number of the phase that runs
-    checkpoint: str | None = None  # file with weights and optimizer after the last epoch of that phase
-    best: dict | None = None  # weights (file), score, epoch
+    stage: int = 0  # number of the stage that runs
+    branch: int = 0  # of that stage
+    checkpoint: str | None = None  # file with weights and optimizer after the last epoch of that branch
+    start: Weights | None = None  # what the stage started from; None for the initial weights
+    best: Weights | None = None  # of the branch that runs
+    done: list[Weights] = field(default_factory=list)  # the best of each finished branch of the stage
 
     def write(self, out: Path) -> None:
-        """Replace state.json and log.csv, then delete the checkpoints that it no longer names."""
+        """Replace state.json and log.csv, then delete the weights that the state no longer names."""
         write_beside(out / "state.json", json.dumps(dataclasses.asdict(self), indent=1))
         fields = list(dict.fromkeys(key for row in self.history for key in row))
         table = io.StringIO()
@@ -39,7 +52,7 @@ class RunState:
         writer.writeheader()
         writer.writerows(self.history)
         write_beside(out / "log.csv", table.getvalue())
-        named = {self.checkpoint, (self.best or {}).get("weights")}
+        named = {self.checkpoint, *(w.file for w in (self.start, self.best, *self.done) if w)}
         for path in [*out.glob("state-*.weights.h5"), *out.glob("best-*.weights.h5")]:
             if path.name not in named:
                 path.unlink()
@@ -51,8 +64,10 @@ def read_state(out: Path) -> RunState | None:
     if not path.exists():
         return None
     try:
-        return RunState(**json.loads(path.read_text()))
-    except (ValueError, TypeError, OSError, RecursionError) as error:
+        values = json.loads(path.read_text())
+        one = {name: values[name] and Weights(**values[name]) for name in ("start", "best")}
+        return RunState(**{**values, **one, "done": [Weights(**entry) for entry in values["done"]]})
+    except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
         raise FitError(f"{path} is damaged ({error}): choose a new --out.") from error
 
 

@@ -1,4 +1,4 @@
-"""The fit loop: phases, schedule, weight averaging, teachers, exact resume, early stopping.
+"""The fit loop: stages, branches, schedule, weight averaging, teachers, exact resume, early stopping.
 
 Backend-agnostic Keras 3 over `Model.fit`. Knows nothing of where faces come from or what becomes of the network.
 """
@@ -7,85 +7,47 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
-from training.fitting.batches import Batches, Faces
-from training.fitting.checkpoints import FitError, RunState, load, read_state
+from training.data.faces import Faces
+from training.fitting.batches import Batches
+from training.fitting.checkpoints import FitError, RunState, Weights, load, read_state
 from training.fitting.optimizers import build_optimizer
+from training.fitting.validation import describe, validate
 from training.model import networks
-from training.model.augment import Augment, Strength
+from training.model.augment import STRENGTHS, Augment
 from training.model.losses import losses
-from training.model.prediction import predict
+from training.recipe import Recipe, Stage
 
-# Years of mean absolute age error that one whole unit of gender error is worth when the best epoch is
-# chosen: 1 percentage point of gender counts like 0.1 year.
-GENDER_IN_YEARS = 10.0
-BAND_IN_YEARS = 5.0  # the same for the share of ages outside their band, of faces whose age is known as a band
 MEASURED = 2048  # training faces on which batch normalizations are measured again
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one set of trainable layers and one learning-rate curve."""
-
-    name: str
-    epochs: int
-    learning_rate: float
-    prepare: Callable[[keras.Model], None]  # sets `trainable` of the network's layers
-    rates: dict[str, float] = field(default_factory=dict)  # share of the learning rate by beginning of a layer's name
-    extra: float = 1.0  # faces of the second set an epoch for each of the first, as far as there are
-    half_size: bool = False  # vgg16 only: faces of half the side
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is fitted, beyond its phases."""
-
-    age_head: str
-    batch_size: int
-    augment: Strength
-    optimizer: str  # "adam" or "adamw"
-    weight_decay: float  # of adamw
-    schedule: str  # "cosine" with one warm-up epoch, or "constant"
-    average: bool  # score and keep a moving average of the weights
-    patience: int  # epochs without a better score before stopping, 0 for never
-    seed: int
-    gender_weight: float = 1.0  # of gender's loss beside age's
-    teacher_weight: float = 0.0  # share of the teachers' answers in what is learned
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a network learns from and is chosen on; the second of each is photographs whose ages are bands."""
-
-    train: Faces
-    validation: Faces
-    train2: Faces | None = None
-    validation2: Faces | None = None
+CHECKPOINT_SECONDS = 120.0  # an epoch that ends sooner after the last checkpoint gets none, unless it is the last
 
 
 def fit(
     network: keras.Model,
-    phases: list[Phase],
+    stages: Sequence[Stage],
     recipe: Recipe,
-    faces: TrainingData,
+    train: list[Faces],
+    validation: list[Faces],
     out: Path,
     *,
     teachers: Sequence[keras.Model] = (),
     resume: bool = False,
     verbose: int = 1,
 ) -> list[dict]:
-    """Fit `network` in place and leave it with the weights of its best epoch on validation.
+    """Fit `network` in place and leave it with the weights that are best on validation faces.
 
     Args:
         network: from `networks.build`.
-        faces: what to learn from and to choose on.
+        stages: of the recipe, in order.
+        recipe: settings that all stages share.
+        train, validation: a value for each dataset.
         out: the run's folder, created if needed.
         teachers: trained networks with a distribution head. They answer the same augmented view that the network sees
             (Beyer et al. 2021, arXiv 2106.05237), and their mean is part of its target (knowledge distillation; Hinton
@@ -94,7 +56,7 @@ def fit(
         verbose: as in Keras: 0 silent, 1 progress bar, 2 one line per epoch.
 
     Returns:
-        One dict per epoch: phase, epoch, seconds, losses, val_age_mae (years), val_gender_accuracy, …
+        One dict per epoch: stage, branch, epoch, seconds, losses and what `validate` returns.
 
     Raises:
         FitError: the checkpoint is damaged or of another run, the loss is no longer a number, or the device has too
@@ -105,12 +67,13 @@ def fit(
         teacher.trainable = False
         teacher.name = f"teacher{number}_{teacher.name}"  # they may have the network's own
     state = (read_state(out) if resume else None) or RunState()
-    run = _Run(network, recipe, faces, out, state, tuple(teachers), verbose)
-    for number in range(state.phase, len(phases)):
-        run.phase(number, phases[number])
+    run = _Run(network, recipe, train, validation, out, state, tuple(teachers), verbose)
+    for number in range(state.stage, len(stages)):
+        if stages[number].epochs:
+            run.stage(number, stages[number])
     state.write(out)
-    if state.best:
-        load(network, out / state.best["weights"], "best weights")
+    if state.start:
+        load(network, out / state.start.file, "best weights")
     return state.history
 
 
@@ -118,35 +81,59 @@ def fit(
 class _Run:
     network: keras.Model
     recipe: Recipe
-    faces: TrainingData
+    train: list[Faces]
+    validation: list[Faces]
     out: Path
     state: RunState
     teachers: tuple[keras.Model, ...]
     verbose: int
 
-    def phase(self, number: int, phase: Phase) -> None:
-        """Run one phase, or what is left of it."""
+    def stage(self, number: int, stage: Stage) -> None:
+        """Run one stage, or what is left of it. The next one starts from `state.start`."""
+        state, variants = self.state, stage.variants()
+        if len(variants) > 1 and not state.start:  # all branches start from the same weights
+            self.network.save_weights(self.out / "best-000.weights.h5")
+            state.start = Weights("best-000.weights.h5", math.inf, stage.size)
+        for branch in range(state.branch, len(variants)):
+            self.branch(number, branch, variants[branch])
+            state.done = [*state.done, state.best] if state.best else state.done
+            state.branch, state.checkpoint, state.best = branch + 1, None, None
+            state.write(self.out)
+        # Scores on faces of different sizes can't be compared: then the earlier weights don't count.
+        rivals = [w for w in (state.start, *state.done) if w and w.size == stage.size]
+        if len(variants) > 1:
+            state.start = self._mean_of_best(number, rivals, stage.size)
+        elif rivals:
+            state.start = min(rivals, key=lambda weights: weights.score)
+        state.stage, state.branch, state.done = number + 1, 0, []
+        state.write(self.out)
+
+    def branch(self, number: int, branch: int, stage: Stage) -> None:
+        """Run one branch of a stage, or what is left of it."""
         recipe, state = self.recipe, self.state
-        done = sum(row["phase"] == phase.name for row in state.history)
-        phase.prepare(self.network)
-        trainer = self._trainer(number, phase)
+        done = sum((row["stage"], row["branch"]) == (number + 1, branch + 1) for row in state.history)
+        set_trainable(self.network, stage.layers)
+        trainer = self._trainer(number, branch, stage)
         batches = Batches(
             list(self.network.output),
-            [self.faces.train, *([self.faces.train2] if self.faces.train2 else [])],
-            extra=phase.extra,
+            self.train,
+            others=stage.others,
+            balance=stage.balance,
             batch_size=recipe.batch_size,
-            seed=recipe.seed * 1000 + number,
+            seed=recipe.seed * 1000 + 10 * number + branch,
             epoch=done,
         )
-        loss, loss_weights = losses(recipe.age_head, recipe.gender_weight, recipe.teacher_weight)
+        loss, loss_weights = losses(
+            recipe.age_head, stage.gender_weight, stage.teacher_weight if self.teachers else 0.0
+        )
         trainer.compile(
             optimizer=build_optimizer(
                 recipe.optimizer,
-                _schedule(recipe.schedule, phase, batches.steps),
+                _schedule(recipe.schedule, stage, batches.steps),
                 weight_decay=recipe.weight_decay,
                 # A window of a tenth of an epoch at most, and 500 steps.
                 ema=min(0.998, 1 - 10 / max(20, batches.steps)) if recipe.average else 0.0,
-                rates=phase.rates,
+                rates=stage.rates,
             ),
             loss=loss,
             loss_weights=loss_weights,
@@ -156,20 +143,18 @@ class _Run:
         trainer.optimizer.build(trainer.trainable_variables)
         if done:
             load(trainer, self.out / state.checkpoint, "checkpoint")
-        elif number and state.best:
-            # A later phase starts from the best weights so far, not from the last.
-            load(self.network, self.out / state.best["weights"], "best weights")
-        if done < phase.epochs:
-            self._fit(trainer, batches, number, phase, done)
-        state.phase, state.checkpoint = number + 1, None
-        state.write(self.out)
+        elif state.start:
+            load(self.network, self.out / state.start.file, "best weights")
+        stale = state.best and recipe.patience and len(state.history) - state.best.epoch >= recipe.patience
+        if done < stage.epochs and not stale:
+            self._fit(trainer, batches, number, branch, stage, done)
 
-    def _trainer(self, number: int, phase: Phase) -> keras.Model:
+    def _trainer(self, number: int, branch: int, stage: Stage) -> keras.Model:
         """Augmentation, network and teachers as one model."""
         face = keras.Input(self.network.input.shape[1:], dtype="uint8", name="face")
-        augmented = Augment(self.recipe.augment, seed=self.recipe.seed + number, name="augment")(face)
-        network = networks.half_size(self.network) if phase.half_size else self.network
-        outputs = dict(network(augmented))
+        seed = self.recipe.seed + 10 * number + branch
+        augmented = Augment(STRENGTHS[stage.augment], seed=seed, name="augment")(face)
+        outputs = dict(networks.at_size(self.network, stage.size)(augmented))
         if self.teachers:
             answers = [teacher(augmented, training=False) for teacher in self.teachers]
 
@@ -180,28 +165,64 @@ class _Run:
             outputs["p_female"] = ops.stack([outputs["p_female"], mean("p_female")], axis=-1)
         return keras.Model(face, outputs, name="trainer")
 
-    def _fit(self, trainer: keras.Model, batches: Batches, number: int, phase: Phase, done: int) -> None:
+    def _fit(self, trainer, batches: Batches, number: int, branch: int, stage: Stage, done: int) -> None:
         try:
             trainer.fit(
                 batches,
-                epochs=phase.epochs,
+                epochs=stage.epochs,
                 initial_epoch=done,
                 steps_per_epoch=batches.steps,
                 shuffle=False,  # the batches are in an order of their own
                 verbose=self.verbose,
-                callbacks=[_EpochCheckpoint(self, number, phase)],
+                callbacks=[_EpochEnd(self, number, branch, stage)],
             )
         except Exception as error:  # each backend has an error of its own for it
             if type(error).__name__ != "ResourceExhaustedError" and "out of memory" not in str(error).lower():
                 raise
             raise FitError("The device ran out of memory: lower --batch-size.") from error
 
+    def _mean_of_best(self, number: int, rivals: list[Weights], size: int) -> Weights:
+        """The mean of the best weights and of those that lower its validation error, in order of their scores.
 
-def _schedule(name: str, phase: Phase, steps: int):
-    rate = phase.learning_rate
+        This is the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482).
+        """
+        seen, used = networks.at_size(self.network, size), []
+        total, best = None, None
+        for weights in sorted(rivals, key=lambda weights: weights.score):
+            load(self.network, self.out / weights.file, "best weights")
+            values = [np.asarray(value, np.float64) for value in self.network.get_weights()]
+            summed = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
+            self.network.set_weights([value / (len(used) + 1) for value in summed])
+            networks.measure_norms(self.network, measuring_faces(self.train))
+            score = validate(seen, self.validation)["val_score"]
+            if best is None or score < best.score:
+                total, used = summed, [*used, weights.file]
+                best = Weights(f"best-mean-{number + 1}.weights.h5", score, size)
+                self.network.save_weights(self.out / best.file)
+        print(f"  mean of the weights of {len(used)} of {len(rivals)}: score {best.score:.3f}", flush=True)
+        return best
+
+
+def set_trainable(network: keras.Model, layers: str) -> None:
+    """Make "all" layers trainable, the "heads" of vgg16 alone, or its "block5" with the heads."""
+    for layer in network.layers:
+        layer.trainable = True
+    if layers != "all":
+        for layer in networks.convolutional_base(network):
+            layer.trainable = layers == "block5" and layer.name.startswith("block5")
+
+
+def measuring_faces(train: list[Faces]) -> np.ndarray:
+    """Faces of the first dataset for `networks.measure_norms`: every k-th, whatever order they are in a fair part."""
+    images = train[0].images
+    return np.asarray(images[:: max(1, len(images) // MEASURED)][:MEASURED])
+
+
+def _schedule(name: str, stage: Stage, steps: int):
+    rate = stage.learning_rate
     if name == "constant":
         return rate
-    total = max(1, steps * phase.epochs)
+    total = max(1, steps * stage.epochs)
     warm_up = min(steps, total // 10)
     return keras.optimizers.schedules.CosineDecay(
         rate / 100 if warm_up else rate,
@@ -212,71 +233,54 @@ def _schedule(name: str, phase: Phase, steps: int):
     )
 
 
-class _EpochCheckpoint(keras.callbacks.Callback):
-    """After each epoch: score the averaged weights, keep the best, save everything needed to resume."""
+class _EpochEnd(keras.callbacks.Callback):
+    """After each epoch: score the averaged weights, keep the best, and save everything needed to resume."""
 
-    def __init__(self, run: _Run, number: int, phase: Phase):
+    def __init__(self, run: _Run, number: int, branch: int, stage: Stage):
         super().__init__()
-        self.run, self.number, self.phase = run, number, phase
-        self.scored = networks.half_size(run.network) if phase.half_size else run.network
-        # Every k-th face: whatever order they are in, a fair part of them.
-        images = run.faces.train.images
-        self.measured = np.asarray(images[:: max(1, len(images) // MEASURED)][:MEASURED])
+        self.run, self.number, self.branch, self.stage = run, number, branch, stage
+        self.scored = networks.at_size(run.network, stage.size)
+        self.saved = -math.inf  # when the last checkpoint was written
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
         # Keras saves no generator's state (augmentation, dropout): each epoch starts from its own seed instead.
         states = [variable for variable in self.model.variables if "seed_generator_state" in variable.path]
-        seeds = np.random.default_rng((self.run.recipe.seed, self.number, epoch)).integers(0, 2**31, len(states))
+        entropy = (self.run.recipe.seed, self.number, self.branch, epoch)
+        seeds = np.random.default_rng(entropy).integers(0, 2**31, len(states))
         for variable, seed in zip(states, seeds, strict=True):
             variable.assign(np.array([seed, 0], variable.dtype))
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {k: float(v) for k, v in (logs or {}).items()}
+        run, state, stage = self.run, self.run.state, self.stage
         if not all(math.isfinite(v) for v in logs.values()):
             raise FitError(
-                f"The loss became NaN or infinite in epoch {epoch + 1} of phase {self.phase.name}: "
-                "lower --learning-rate."
+                f"The loss became NaN or infinite in epoch {epoch + 1} of stage {stage.name!r}: lower its "
+                "learning_rate in the recipe."
             )
-        run, state, number = self.run, self.run.state, len(self.run.state.history) + 1
-        checkpoint = f"state-{number:03d}.weights.h5"
-        self.model.save_weights(run.out / checkpoint)
+        number = len(state.history) + 1
         raw = self._average()
-        row = {
-            "phase": self.phase.name,
-            "epoch": epoch + 1,
-            "seconds": round(time.monotonic() - self.started, 1),
-            **logs,
-            **validate(self.scored, run.faces),
-        }
-        if self._is_best(row["val_score"]):
-            state.best = {
-                "weights": f"best-{number:03d}.weights.h5",
-                "score": row["val_score"],
-                "epoch": number,
-                "half_size": self.phase.half_size,
-            }
-            run.network.save_weights(run.out / state.best["weights"])
+        where = {"stage": self.number + 1, "branch": self.branch + 1, "name": stage.name, "epoch": epoch + 1}
+        seconds = round(time.monotonic() - self.started, 1)
+        row = {**where, "seconds": seconds, **logs, **validate(self.scored, run.validation)}
+        if state.best is None or row["val_score"] < state.best.score:
+            state.best = Weights(f"best-{number:03d}.weights.h5", row["val_score"], stage.size, number)
+            run.network.save_weights(run.out / state.best.file)
         for variable, value in raw:
             variable.assign(value)
-        state.phase, state.checkpoint = self.number, checkpoint
         state.history.append(row)
-        state.write(run.out)
-        best = " (best so far)" if state.best["epoch"] == number else ""
-        print(
-            f"  validation: age MAE {row['val_age_mae']:.2f} years, "
-            f"gender {100 * row['val_gender_accuracy']:.1f}%{best}",
-            flush=True,
-        )
-        since = number - max(state.best["epoch"], number - epoch - 1)
-        if run.recipe.patience and since >= run.recipe.patience:
-            print(f"  no improvement for {since} epochs: ending phase {self.phase.name}", flush=True)
+        since_best = number - state.best.epoch
+        enough = run.recipe.patience and since_best >= run.recipe.patience
+        if enough or epoch + 1 == stage.epochs or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            state.checkpoint = f"state-{number:03d}.weights.h5"
+            self.model.save_weights(run.out / state.checkpoint)
+            state.write(run.out)
+            self.saved = time.monotonic()
+        print(f"  validation: {describe(row)}{'' if since_best else ' (best so far)'}", flush=True)
+        if enough:
+            print(f"  no improvement for {since_best} epochs: ending stage {stage.name!r}", flush=True)
             self.model.stop_training = True
-
-    def _is_best(self, score: float) -> bool:
-        best = self.run.state.best
-        # Scores of faces at half size say nothing about the network at full size.
-        return best is None or best["half_size"] != self.phase.half_size or score < best["score"]
 
     def _average(self) -> list:
         """Put the averaged weights into the network; returns the variables with what was there."""
@@ -288,29 +292,6 @@ class _EpochCheckpoint(keras.callbacks.Callback):
         # What keras.callbacks.SwapEMAWeights uses; that callback cannot be resumed in the middle.
         for variable, average in zip(variables, self.model.optimizer._model_variables_moving_average, strict=True):
             variable.assign(average)
-        if not self.phase.half_size:
-            networks.measure_norms(self.run.network, self.measured)
+        if self.stage.size == networks.INPUT_SIZE:
+            networks.measure_norms(self.run.network, measuring_faces(self.run.train))
         return raw
-
-
-def validate(network: keras.Model, faces: TrainingData) -> dict[str, float]:
-    """Validation figures of both sets, and the score by which the best epoch is chosen (lower is better)."""
-    outputs = predict(network, faces.validation.images)
-    mae = float(np.mean(np.abs(outputs["age"] - faces.validation.age_range[:, 0])))
-    accuracy = _gender_accuracy(outputs, faces.validation)
-    row = {"val_age_mae": mae, "val_gender_accuracy": accuracy, "val_score": mae + GENDER_IN_YEARS * (1 - accuracy)}
-    if faces.validation2:
-        outputs = predict(network, faces.validation2.images)
-        first, last = faces.validation2.age_range.T
-        years = np.floor(outputs["age"] + 0.5)
-        band, accuracy = (
-            float(np.mean((first <= years) & (years <= last))),
-            _gender_accuracy(outputs, faces.validation2),
-        )
-        row |= {"val2_band": band, "val2_gender_accuracy": accuracy}
-        row["val_score"] += BAND_IN_YEARS * (1 - band) + GENDER_IN_YEARS * (1 - accuracy)
-    return row
-
-
-def _gender_accuracy(outputs: dict[str, np.ndarray], faces: Faces) -> float:
-    return float(np.mean((outputs["p_female"] >= 0.5) == (faces.gender == 1)))

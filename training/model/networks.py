@@ -108,20 +108,31 @@ def load_weights(model: keras.Model, path: str | Path) -> bool:
     )
 
 
-def half_size(model: keras.Model) -> keras.Model:
-    """vgg16 for faces of half the side, with the same layers and so the same weights.
+def at_size(model: keras.Model, size: int) -> keras.Model:
+    """The network for faces that are shrunk to `size` pixels, with the same layers and so the same weights.
 
-    100 pixels without block5's pooling give the heads the same 6x6x512 values as 200 pixels with it, in a quarter of
-    the time: the first epochs learn there (progressive resizing).
+    Smaller faces take less time, and the first epochs learn as much from them (progressive resizing). The heads keep
+    their shape: vgg16 leaves out block5's last pooling, which at 100 pixels gives the same 6x6x512 values; compact
+    enlarges its last feature map.
     """
+    if size == INPUT_SIZE:
+        return model
+    last = model.get_layer("pool").input.shape[1:3] if model.name == "compact" else None
+
+    def call(layer, *inputs, **options):
+        if layer.name == "block5_pool":
+            return inputs[0]
+        if layer.name == "pool":
+            return layer(ops.image.resize(inputs[0], last, "bilinear", data_format="channels_last"))
+        outputs = layer(*inputs, **options)
+        if layer.name in ("to_float", "imagenet_mean"):
+            return ops.image.resize(outputs, (size, size), "bilinear", antialias=True, data_format="channels_last")
+        return outputs
+
     face = keras.Input(model.input.shape[1:], dtype="uint8", name="face")
-    x = layers.AveragePooling2D(2, name="half_size")(model.get_layer("imagenet_mean")(_bgr(face)))
-    for layer in convolutional_base(model):
-        if layer.name != "block5_pool":
-            x = layer(x)
-    flatten = model.get_layer("flatten")
-    heads = keras.Model(flatten.output, model.output, name="heads")
-    return keras.Model(face, heads(flatten(x)), name=f"{model.name}_half_size")
+    return keras.models.clone_model(
+        model, input_tensors=face, clone_function=lambda layer: layer, call_function=call
+    )
 
 
 def sharpen_ages(model: keras.Model, factor: float) -> None:

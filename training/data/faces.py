@@ -1,0 +1,75 @@
+"""The faces of a run: the datasets that a recipe names, split, decoded and ready to learn from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.data.cropping import FaceCropper, pose_masks
+from training.data.decode import decode
+from training.data.load import load_samples
+from training.data.report import Report
+from training.data.samples import AGE_BANDS, SPLITS, Samples, describe
+
+TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced stages
+RARITY = 0.25  # exponent: a group of a sixteenth of the faces of another is drawn twice as often
+
+
+@dataclass(frozen=True)
+class Faces:
+    """N faces of one split of one dataset."""
+
+    samples: Samples
+    images: np.ndarray  # uint8 [N, 200, 200, 3] RGB
+    report: Report  # of the dataset
+    median_age: float  # years, of the dataset's training split
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @functools.cached_property
+    def drawing_weight(self) -> np.ndarray:
+        """float64 [N], relative: the smaller a face's group of age band, gender and race, the more often it's drawn.
+
+        Turned faces of photos are drawn more often too.
+        """
+        samples = self.samples
+        band = np.searchsorted([low for low, _ in AGE_BANDS], samples.age_range[:, 0], side="right")
+        group = (band * 2 + samples.gender) * (len(samples.races) + 1) + samples.race + 1
+        _, member, count = np.unique(group, return_inverse=True, return_counts=True)
+        weight = np.maximum(count[member], 10.0) ** -RARITY
+        return np.where(pose_masks(self.images)["turned"], TURNED, 1.0) * weight if samples.binned else weight
+
+
+def load_faces(
+    train: Sequence[str], test: Sequence[str], *, policy: str, protocol: str, limit: int | None, seed: int
+) -> dict[str, list[Faces]]:
+    """The faces of each split, a value for each dataset.
+
+    Args:
+        train: datasets to learn from, as `load_samples` takes them, with @revision if wanted.
+        test: datasets of which only the test split is used.
+        policy, protocol: as for `load_samples`.
+        limit: at most so many faces of each split of each dataset, drawn by `seed`.
+
+    Raises:
+        DataError: the data can't be used; the message says why and what to do.
+        ModelError: the face detector is missing.
+    """
+    found: dict[str, list[Faces]] = {name: [] for name in SPLITS}
+    for source in (*train, *test):
+        everything, report = load_samples(source, policy=policy, protocol=protocol)
+        print(report)
+        cut = FaceCropper() if everything.binned else None
+        median = float(np.median(everything.split("train", protocol).age))
+        for name in SPLITS if source in train else ("test",):
+            samples, images = decode(everything.split(name, protocol).limit(limit, seed), cut)
+            print(f"  {name}: {describe(samples)}")
+            found[name].append(Faces(samples, images, report, median))
+    for what in ("age", "gender"):
+        if len(np.unique(np.concatenate([getattr(faces.samples, what) for faces in found["train"]]))) < 2:
+            print(f"warning: all training faces have the same {what}: check the labels. The network can't learn it.")
+    return found

@@ -1,0 +1,116 @@
+"""The command line of `training/train.py`: a recipe, what to change of it, and where the run goes."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import arg
+
+from training import push as hub
+from training import recipe as recipes
+from training.data.sources import public_name
+from training.recipe import FILE, Recipe, RecipeError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `python training/train.py` takes. Options without a default keep the recipe's setting."""
+
+    recipe: Annotated[str, arg(aliases=("--network",), metavar="NAME|FILE")] = "vgg16"
+    """vgg16 (34 million parameters, for GPUs), compact (2 million, trains on a CPU), open (compact, from FairFace alone),
+    published (VGG16 as published), or a TOML file."""
+    init: Annotated[str | None, arg(metavar="imagenet|none|MODEL")] = None
+    """Initial weights: ImageNet, random, or a model to fine-tune: compact, vgg16, open, a bundle folder, a Hub id, or
+    a weights file."""
+    teacher: Annotated[tuple[str, ...], arg(metavar="MODEL ...")] = ()
+    """Also learn from the answers of these models."""
+    dataset: Annotated[tuple[str, ...], arg(metavar="DATASET ...")] = ()
+    """Learn from these datasets: Hub ids with an optional @revision, folders, or .tar, .zip or .parquet files."""
+    limit: Annotated[int | None, arg(metavar="N")] = None
+    """Use at most N faces of each split and dataset, for a quick test."""
+    epochs: Annotated[int | None, arg(metavar="N")] = None
+    """Number of epochs of each stage; 0 exports and evaluates the --init weights unchanged."""
+    batch_size: Annotated[int | None, arg(metavar="N")] = None
+    """Faces per training step."""
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] | None = None
+    """auto: mixed precision on a GPU, in the format that it supports, and float32 elsewhere."""
+    seed: Annotated[int | None, arg(metavar="N")] = None
+    """Random seed."""
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Run folder (default: runs/RECIPE)."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Continue the run in --out with its saved recipe."""
+    push: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Upload the bundle to the Hub when it is finished."""
+    repo_id: Annotated[str | None, arg(metavar="USER/NAME")] = None
+    """Model repository on the Hub (default: age-gender-RECIPE under your username)."""
+    private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Create the repository as private."""
+    revision: Annotated[str | None, arg(metavar="BRANCH")] = None
+    """Branch to push to, created if needed (default: main)."""
+    pr: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Open a pull request instead of committing."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a run goes; nothing here changes what is trained."""
+
+    out: Path
+    resume: bool = False
+    push: hub.Target | None = None
+
+
+def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, Destination]:
+    """The command line as a recipe and a destination.
+
+    Raises:
+        RecipeError: no such recipe, settings that don't go together, or that a resumed run contradicts.
+        SystemExit: the command line can't be parsed.
+    """
+    given = tyro.cli(Options, prog="python training/train.py", description=doc, args=arguments)
+    name = Path(given.recipe).stem
+    out = given.out or Path("runs") / name
+    target = hub.Target(given.repo_id or f"age-gender-{name}", given.private, given.revision, given.pr)
+    destination = Destination(out, given.resume, target if given.push else None)
+    changes = {key: getattr(given, key) for key in ("init", "limit", "epochs", "batch_size", "precision", "seed")}
+    changes |= {"teacher": given.teacher or None, "train": given.dataset or None}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if given.resume:
+        return _resumed(out, changes), destination
+    if (out / "state.json").exists():
+        raise RecipeError(f"{out} already contains a run. Continue it with --resume, or choose another --out.")
+    return recipes.load(given.recipe).changed(**changes), destination
+
+
+def _resumed(out: Path, changes: dict) -> Recipe:
+    if not (out / FILE).exists():
+        raise RecipeError(f"{out} has no {FILE}, so the run can't continue: choose a new --out.")
+    saved = recipes.load(out / FILE)
+    for key, value in changes.items():
+        if saved.changed(**{key: value}) != saved:
+            option = {"train": "dataset"}.get(key, key).replace("_", "-")
+            raise RecipeError(
+                f"--{option} {value} differs from what the run in {out} was started with. Omit the option to resume, "
+                "or choose another --out."
+            )
+    return saved
+
+
+def to_command(recipe: Recipe) -> str:
+    """The command that repeats a run. Local paths are cut to their last part."""
+    words = ["python", "training/train.py", "--recipe", recipe.name if recipe.name in recipes.names() else FILE]
+    base = recipes.load(recipe.name) if recipe.name in recipes.names() else recipe
+    for option in ("init", "teacher", "train", "limit", "batch_size", "precision", "seed"):
+        value = getattr(recipe, option)
+        if value != getattr(base, option):
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{option.replace('train', 'dataset').replace('_', '-')}", *(public_name(str(v)) for v in values)]
+    epochs = {stage.epochs for stage in recipe.stages}
+    if recipe.stages != base.stages and len(epochs) == 1:
+        words += ["--epochs", str(*epochs)]
+    return shlex.join(words)

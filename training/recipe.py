@@ -1,0 +1,192 @@
+"""A recipe: everything that decides what a run trains, as a TOML file and as one frozen value.
+
+`training/recipes/` holds the recipes of the published networks. A run saves its recipe, with the changes of the command
+line, as `recipe.toml` in its folder, and its bundle carries that file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tomli_w
+
+from training.atomic import write_beside
+from training.data.samples import POLICIES, PROTOCOLS
+
+RECIPES = Path(__file__).with_name("recipes")
+FILE = "recipe.toml"  # in the folders of runs and bundles
+_CHOICES = {
+    "network": ("vgg16", "compact"),
+    "age_head": ("distribution", "regression"),
+    "policy": POLICIES,
+    "protocol": tuple(PROTOCOLS),
+    "optimizer": ("adamw", "adam"),
+    "schedule": ("cosine", "constant"),
+    "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    "layers": ("all", "heads", "block5"),
+    "augment": ("published", "mild", "medium", "strong"),
+}
+_POSITIVE = ("batch_size", "learning_rate", "gender_weight", "limit", "size")
+_NOT_NEGATIVE = ("epochs", "others", "patience", "dropout", "teacher_weight", "weight_decay")
+
+
+class RecipeError(ValueError):
+    """A recipe that can't be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one learning-rate curve. It starts from the best weights of the stage before.
+
+    With `branches`, each branch is the stage with some settings changed. All start from the same weights. The mean of
+    the weights of those that lower the validation error is kept (model soups; Wortsman et al. 2022, arXiv 2203.05482).
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float  # of new layers, at its peak
+    layers: str = "all"  # what trains, of vgg16 also: "heads", or "block5" with the heads
+    rates: dict[str, float] = field(default_factory=dict)  # share of the rate, by the beginning of a layer's name
+    size: int = 200  # pixels at which the network sees the faces
+    augment: str = "mild"
+    others: float = 1.0  # faces of each further dataset in an epoch, for each face of the first
+    balance: bool = False  # draw rare combinations of gender, age and race, and turned faces, more often
+    gender_weight: float = 1.0  # of the gender loss beside the age loss
+    teacher_weight: float = 0.5  # share of the teachers' answers in the target
+    branches: tuple[dict, ...] = ()
+
+    def variants(self) -> list[Stage]:
+        """The branches as stages; the stage itself without branches."""
+        base = dataclasses.replace(self, branches=())
+        return [dataclasses.replace(base, **changes) for changes in self.branches] or [base]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a run."""
+
+    network: str
+    train: tuple[str, ...]  # datasets, with @revision if wanted; an epoch is every face of the first, and of `others`
+    stages: tuple[Stage, ...]  # from the initial weights
+    name: str = ""
+    fine_tuning: tuple[Stage, ...] = ()  # from the weights of a trained network, instead of `stages`
+    test: tuple[str, ...] = ()  # more datasets to test with; not for training, choosing or calibrating
+    init: str = "none"  # "imagenet", "none", or a model with the same layers
+    teacher: tuple[str, ...] = ()
+    age_head: str = "distribution"
+    mirror: bool = False  # the exported network averages a face and its mirror image
+    dropout: float = 0.3  # in the heads
+    policy: str = "clean"
+    protocol: str = "80/10/10"
+    limit: int | None = None  # faces per split and dataset
+    batch_size: int = 128
+    optimizer: str = "adamw"
+    weight_decay: float = 0.05  # of adamw
+    schedule: str = "cosine"  # with one epoch of warm-up, or "constant"
+    average: bool = True  # score and keep a moving average of the weights
+    patience: int = 10  # epochs without a better score before a stage ends, 0 for never
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self):
+        for stage in (*self.stages, *self.fine_tuning):
+            _check(stage, f"stage {stage.name!r}")
+            if stage.branches:
+                [_check(variant, f"a branch of stage {stage.name!r}") for variant in stage.variants()]
+            if self.network == "compact" and stage.layers != "all":
+                raise RecipeError(f'Stage {stage.name!r}: layers = "{stage.layers}" is for vgg16.')
+        _check(self, "the recipe")
+        if not self.train:
+            raise RecipeError("The recipe names no dataset to train on.")
+        if self.teacher and self.age_head != "distribution":
+            raise RecipeError('Teachers need a network that predicts a distribution: age_head = "distribution".')
+        if self.init == "none" and any(stage.layers != "all" for stage in self.stages):
+            raise RecipeError(
+                f"Recipe {self.name} trains only a part of the layers in some stages, which needs pretrained weights: "
+                "use --init imagenet or --init MODEL."
+            )
+
+    def changed(self, **changes) -> Recipe:
+        """A recipe with other settings. `epochs` is that of each stage."""
+        epochs = changes.pop("epochs", None)
+        if epochs is not None:
+            for part in ("stages", "fine_tuning"):
+                stages = (dataclasses.replace(stage, epochs=epochs) for stage in getattr(self, part))
+                changes[part] = tuple(stages)
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict:
+        """Plain values without those that equal the defaults, as in the file."""
+        values = _without_defaults(self)
+        for part in ("stages", "fine_tuning"):
+            if getattr(self, part):
+                values[part] = [_without_defaults(stage) for stage in getattr(self, part)]
+        return values
+
+    def save(self, folder: Path) -> None:
+        """Write recipe.toml into a folder."""
+        write_beside(folder / FILE, tomli_w.dumps(self.as_dict()))
+
+
+def load(source: str | Path) -> Recipe:
+    """A recipe by name, or from a TOML file.
+
+    Raises:
+        RecipeError: there is none, or it has unknown or impossible settings.
+    """
+    path = RECIPES / f"{source}.toml" if str(source) in names() else Path(source)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"No recipe at {source}: specify a TOML file or one of {', '.join(names())}.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{source} can't be read as a recipe: {error}") from None
+    return from_dict({"name": path.stem, **values}, str(source))
+
+
+def names() -> list[str]:
+    """The recipes that come with the kit."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def from_dict(values: dict, where: str) -> Recipe:
+    """A recipe from plain values; RecipeError, which names `where` they come from, if they don't fit."""
+    try:
+        stages = {
+            part: tuple(Stage(**{**stage, "branches": tuple(stage.get("branches", ()))}) for stage in values[part])
+            for part in ("stages", "fine_tuning")
+            if part in values
+        }
+        tuples = {key: tuple(values[key]) for key in ("train", "test", "teacher") if key in values}
+        return Recipe(**{**values, **stages, **tuples})
+    except (TypeError, AttributeError) as error:
+        reason = str(error).replace("Recipe.__init__() got an", "").replace("Stage.__init__() got an", "").strip()
+        raise RecipeError(f"{where} isn't a recipe: {reason}. See training/recipes/ for examples.") from None
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _check(values: Recipe | Stage, what: str) -> None:
+    for setting in dataclasses.fields(values):
+        value, name = getattr(values, setting.name), setting.name
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise RecipeError(f"{what} has {name} = {value!r}: choose one of {', '.join(map(str, _CHOICES[name]))}.")
+        number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+        if name in _POSITIVE and value is not None and not (number and value > 0):
+            raise RecipeError(f"{what} has {name} = {value!r}: it must be a number greater than 0.")
+        if name in _NOT_NEGATIVE and not (number and value >= 0):
+            raise RecipeError(f"{what} has {name} = {value!r}: it must be a number from 0.")
+
+
+def _without_defaults(value: Recipe | Stage) -> dict:
+    found = {}
+    for setting in dataclasses.fields(value):
+        item = getattr(value, setting.name)
+        default = setting.default_factory() if callable(setting.default_factory) else setting.default
+        if item != default:
+            found[setting.name] = list(item) if isinstance(item, tuple) else item
+    return found
