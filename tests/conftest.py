@@ -17,6 +17,7 @@ from PIL import Image
 from tests.support import EMBEDDED, EXAMPLES, shared
 from tests.support.app import App
 from tests.support.faces import chips, jpeg, write_folder
+from tests.support.training import SHORT
 from tests.tiny import make_tiny
 
 
@@ -90,7 +91,7 @@ def trained(made_up, tmp_path_factory) -> Path:
 
     base = tmp_path_factory.getbasetemp()
     out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
-    words = f"--network compact --dataset {made_up} --epochs 6 --batch-size 16 --out {out}".split()
+    words = f"--recipe {SHORT} --dataset {made_up} --out {out}".split()
     with FileLock(f"{out}.lock"):
         if not (out / "output.txt").exists():
             with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:

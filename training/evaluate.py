@@ -25,31 +25,28 @@ from space.hub.bundle import open_bundle
 from space.text import tolerate_console
 from training.atomic import write_beside
 from training.data import sources
-from training.data.decode import decode
 from training.data.cropping import FaceCropper, pose_masks
+from training.data.decode import decode
 from training.data.load import load_samples
 from training.data.report import Report
 from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, positive_int, splits_overlap
 from training.evaluation.metrics import cross_table_csv, measure, same_faces, split_record
 from training.evaluation.predict import predict
-from training.evaluation.provenance import trained_under
 from training.evaluation.tables import compare, table
+from training.parents import protocols, read_model
 
 
-def _is_held_out(options: argparse.Namespace, trained: str | None) -> bool:
-    """Whether the model's record shows that it was trained without the faces that are scored."""
-    return (
-        options.split != "train"
-        and trained is not None
-        and not splits_overlap(trained, options.protocol, [options.split])
+def _is_held_out(options: argparse.Namespace) -> bool:
+    """Whether the model's record shows that it and its parents were trained without the faces that are scored."""
+    trained = protocols(read_model(options.model).as_dict())
+    return options.split != "train" and not any(
+        protocol is None or splits_overlap(protocol, options.protocol, [options.split]) for protocol in trained
     )
 
 
 def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], dict, Report]:
     """Load faces, predict and measure: samples, outputs, metrics and the report of the data."""
-    everything, report = load_samples(
-        options.dataset, policy=options.policy, protocol=options.protocol, revision=options.dataset_revision
-    )
+    everything, report = load_samples(options.dataset, policy=options.policy, protocol=options.protocol)
     samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
     if everything.binned:
         samples, images = decode(samples, FaceCropper())
@@ -71,14 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         required=True,
-        help="a bundle folder, a Hub id with optional @revision, vgg16, compact, or an .onnx file",
+        help="a bundle folder, a Hub id with optional @revision, compact, open, vgg16, or an .onnx file",
     )
     parser.add_argument(
         "--dataset",
         default=sources.DATASET,
         help=f"as for train.py, or {sources.FAIRFACE} or a local copy of it (default: {sources.DATASET})",
     )
-    parser.add_argument("--dataset-revision")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--policy", choices=POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="80/10/10")
@@ -90,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        trained = trained_under(options.model)
+        held_out = _is_held_out(options)
         samples, outputs, metrics, report = score(options)
         print(
             report,
@@ -98,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             table(metrics),
             sep="\n",
         )
-        if not _is_held_out(options, trained):
+        if not held_out:
             print(
                 "This model may have been trained on these faces (no training record, another --protocol, or --split "
                 "train). The results may be too optimistic."
@@ -109,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_beside(options.csv, cross_table_csv(samples, outputs))
         if not samples.binned and not options.model.endswith(".onnx"):
             recorded = open_bundle(options.model).card.get("metrics") or {}
-            if same_faces(recorded.get("split"), metrics["split"]):
+            if "age_mae" in recorded and same_faces(recorded.get("split"), metrics["split"]):
                 print(compare(metrics, recorded))
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -20,8 +20,8 @@ from space.crop import load_template, similarity
 from space.detector import YuNet
 from space.face import EXAMPLES
 from space.hub.download import ModelError
-from training.data.decode import decode
 from training.data.cropping import MARGIN, largest_faces
+from training.data.decode import decode
 from training.data.load import load_chips
 from training.data.samples import GENDERS, IMAGE_SIZE
 from training.data.sources import DATASET, DataError

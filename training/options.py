@@ -15,14 +15,16 @@ from training import recipe as recipes
 from training.data.sources import public_name
 from training.recipe import FILE, Recipe, RecipeError
 
+_OPTIONS = {"train": "dataset", "test": "test-dataset"}  # settings of a recipe whose options have other names
+
 
 @dataclass(frozen=True)
 class Options:
     """What `python training/train.py` takes. Options without a default keep the recipe's setting."""
 
     recipe: Annotated[str, arg(aliases=("--network",), metavar="NAME|FILE")] = "vgg16"
-    """vgg16 (34 million parameters, for GPUs), compact (2 million, trains on a CPU), open (compact, from FairFace alone),
-    published (VGG16 as published), or a TOML file."""
+    """vgg16 (34 million parameters, for GPUs), compact (2 million, trains on a CPU), open (compact from FairFace
+    alone), published (VGG16 as published), or a TOML file."""
     init: Annotated[str | None, arg(metavar="imagenet|none|MODEL")] = None
     """Initial weights: ImageNet, random, or a model to fine-tune: compact, vgg16, open, a bundle folder, a Hub id, or
     a weights file."""
@@ -30,6 +32,8 @@ class Options:
     """Also learn from the answers of these models."""
     dataset: Annotated[tuple[str, ...], arg(metavar="DATASET ...")] = ()
     """Learn from these datasets: Hub ids with an optional @revision, folders, or .tar, .zip or .parquet files."""
+    test_dataset: Annotated[tuple[str, ...], arg(metavar="DATASET ...")] = ()
+    """Also test with these datasets, and never learn from them."""
     limit: Annotated[int | None, arg(metavar="N")] = None
     """Use at most N faces of each split and dataset, for a quick test."""
     epochs: Annotated[int | None, arg(metavar="N")] = None
@@ -78,7 +82,7 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
     target = hub.Target(given.repo_id or f"age-gender-{name}", given.private, given.revision, given.pr)
     destination = Destination(out, given.resume, target if given.push else None)
     changes = {key: getattr(given, key) for key in ("init", "limit", "epochs", "batch_size", "precision", "seed")}
-    changes |= {"teacher": given.teacher or None, "train": given.dataset or None}
+    changes |= {"teacher": given.teacher or None, "train": given.dataset or None, "test": given.test_dataset or None}
     changes = {key: value for key, value in changes.items() if value is not None}
     if given.resume:
         return _resumed(out, changes), destination
@@ -93,7 +97,7 @@ def _resumed(out: Path, changes: dict) -> Recipe:
     saved = recipes.load(out / FILE)
     for key, value in changes.items():
         if saved.changed(**{key: value}) != saved:
-            option = {"train": "dataset"}.get(key, key).replace("_", "-")
+            option = _OPTIONS.get(key, key).replace("_", "-")
             raise RecipeError(
                 f"--{option} {value} differs from what the run in {out} was started with. Omit the option to resume, "
                 "or choose another --out."
@@ -105,11 +109,11 @@ def to_command(recipe: Recipe) -> str:
     """The command that repeats a run. Local paths are cut to their last part."""
     words = ["python", "training/train.py", "--recipe", recipe.name if recipe.name in recipes.names() else FILE]
     base = recipes.load(recipe.name) if recipe.name in recipes.names() else recipe
-    for option in ("init", "teacher", "train", "limit", "batch_size", "precision", "seed"):
+    for option in ("init", "teacher", "train", "test", "limit", "batch_size", "precision", "seed"):
         value = getattr(recipe, option)
         if value != getattr(base, option):
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{option.replace('train', 'dataset').replace('_', '-')}", *(public_name(str(v)) for v in values)]
+            words += [f"--{_OPTIONS.get(option, option).replace('_', '-')}", *(public_name(str(v)) for v in values)]
     epochs = {stage.epochs for stage in recipe.stages}
     if recipe.stages != base.stages and len(epochs) == 1:
         words += ["--epochs", str(*epochs)]

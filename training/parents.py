@@ -24,27 +24,33 @@ class Parent:
     role: str  # "init" or "teacher"
     model: str  # as given
     sha256: str | None  # of its weights
-    record: dict | None  # what `lineage` returns of it; None if it has none
+    record: dict | None  # what `lineage` returns of it; None if unknown
 
     def as_dict(self) -> dict:
         """Plain values for a bundle's provenance, without paths of this machine."""
+        own = {"role": self.role, "model": public_name(self.model), "sha256": self.sha256}
+        return own | (self.record or UNKNOWN)
+
+
+UNKNOWN: dict = {"datasets": None, "protocol": None, "epochs_run": None, "parents": []}  # of weights without a record
+
+
+def lineage(card: dict) -> dict | None:
+    """What a bundle's weights have seen: datasets, protocol, epochs_run, and its parents with the same each.
+
+    None if the bundle doesn't record it.
+    """
+    try:
+        provenance = card["provenance"]
+        keys = ("dataset", "collection", "learned")
         return {
-            "role": self.role,
-            "model": public_name(self.model),
-            "sha256": self.sha256,
-            **(self.record or {"train": None, "protocol": None, "parents": []}),
+            "datasets": [{key: dataset[key] for key in keys} for dataset in provenance["datasets"]],
+            "protocol": card["metrics"]["split"]["protocol"],
+            "epochs_run": provenance["epochs_run"],
+            "parents": provenance["parents"],
         }
-
-
-def lineage(card: dict) -> dict:
-    """What a bundle's weights have seen: train (names of datasets), protocol, and parents with the same each."""
-    provenance = card["provenance"]
-    return {
-        "train": [dataset["dataset"] for dataset in provenance["datasets"]] if provenance["epochs_run"] else [],
-        "protocol": card["metrics"]["split"]["protocol"],
-        "license": card["license"],
-        "parents": provenance["parents"],
-    }
+    except (KeyError, TypeError):
+        return None
 
 
 def read(recipe: Recipe) -> list[Parent]:
@@ -54,11 +60,14 @@ def read(recipe: Recipe) -> list[Parent]:
         ModelError: a model is unavailable.
     """
     models = [("init", recipe.init)] if recipe.init not in ("imagenet", "none") else []
-    return [_read(role, model) for role, model in [*models, *(("teacher", model) for model in recipe.teacher)]]
+    return [read_model(model, role) for role, model in [*models, *(("teacher", model) for model in recipe.teacher)]]
 
 
-def _read(role: str, model: str) -> Parent:
+def read_model(model: str, role: str = "init") -> Parent:
+    """One model, by name, folder, Hub id or file; ModelError if it is unavailable."""
     path = Path(model)
+    if model.endswith((".onnx", ".h5", ".keras")) and not path.is_file():
+        raise ModelError(f"No model at {model}: specify an existing file, a bundle folder, or a Hub id.")
     if not path.is_file():
         bundle = open_bundle(model, keras=True)
         weights = bundle.folder / "model.weights.h5"
@@ -68,14 +77,15 @@ def _read(role: str, model: str) -> Parent:
         return Parent(role, model, sha256_of(path), lineage(read_card(path.parent)))
     if (path.parent / FILE).is_file():  # a checkpoint in a run's folder
         recipe = load_recipe(path.parent / FILE)
-        record = {"train": list(recipe.train), "protocol": recipe.protocol, "license": None}
-        return Parent(role, model, sha256_of(path), {**record, "parents": [p.as_dict() for p in read(recipe)]})
+        datasets = [{"dataset": public_name(name), "collection": None, "learned": True} for name in recipe.train]
+        record = {"datasets": datasets, "protocol": recipe.protocol, "epochs_run": None}
+        return Parent(role, model, sha256_of(path), record | {"parents": [p.as_dict() for p in read(recipe)]})
     return Parent(role, model, sha256_of(path), None)
 
 
 def protocols(record: dict) -> set[str | None]:
     """The protocols that a model and all its ancestors were trained under; None stands for unknown."""
-    own = {record["protocol"]} if record["train"] != [] else set()
+    own = set() if record["epochs_run"] == 0 else {record["protocol"]}
     return own.union(*(protocols(parent) for parent in record["parents"]))
 
 
@@ -97,19 +107,29 @@ def check_no_leakage(parents: list[Parent], protocol: str) -> None:
 
 
 def load_network(model: str):
-    """The Keras network of a bundle that predicts a distribution of ages.
+    """The Keras network of a bundle.
 
     Raises:
-        ModelError: the model is unavailable or has no weights that Keras can take.
-        DataError: it predicts one age.
+        ModelError: the model is unavailable, or has no weights that Keras can take.
     """
-    from training.model.files import load_keras
+    from training.model import files, networks
 
     bundle = open_bundle(model, keras=True)
-    network = load_keras(bundle.folder)
-    if "age_probs" not in network.output:
-        raise DataError(f"{model} predicts a single age, not a distribution: choose another teacher.")
+    if (bundle.folder / "model.weights.h5").is_file():
+        return files.load_keras(bundle.folder)
+    network = networks.build(bundle.card["network"], age_head=bundle.card["age_head"])
+    whole = bundle.folder / "model.onnx"
+    files.read_onnx(network, whole if whole.is_file() else bundle.model_path)
     return network
+
+
+def load_teachers(models: tuple[str, ...]) -> list:
+    """The networks of models that teach; DataError if one predicts a single age."""
+    networks = [load_network(model) for model in models]
+    for model, network in zip(models, networks, strict=True):
+        if "age_probs" not in network.output:
+            raise DataError(f"{model} predicts a single age, not a distribution: choose another teacher.")
+    return networks
 
 
 def load_initial(network, model: str) -> bool:
@@ -122,12 +142,11 @@ def load_initial(network, model: str) -> bool:
         ModelError: the model is unavailable.
         ValueError: its weights don't fit.
     """
-    from training.model.files import load_keras
     from training.model.networks import load_weights
 
-    if Path(model).is_file() or model.endswith((".h5", ".keras")):
+    if model.endswith((".h5", ".keras")):
         return load_weights(network, model)
-    trained = load_keras(open_bundle(model, keras=True).folder)
+    trained = load_network(model)
     if [w.shape for w in trained.weights] != [w.shape for w in network.weights]:
         raise ModelError(f"The weights of {model} don't fit the network {network.name!r} of the recipe.")
     network.set_weights(trained.get_weights())

@@ -25,7 +25,7 @@ from space.hub.upload import HubError, check_write_access, to_hub_error, with_re
 from space.text import tolerate_console
 from training.atomic import write_beside
 
-PREDICT = "predict.py"  # of every published bundle
+PREDICT = Path(__file__).with_name("bundle") / "predict.py"  # part of every published bundle
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,9 @@ class Target:
     pull_request: bool = False
 
     @classmethod
-    def from_options(cls, options: dict, *, default: str) -> Target:
-        """Take the options of `add_options` out of `options`; `default` names the repository if none is given."""
-        return cls(
-            options.pop("repo_id", None) or default,
-            options.pop("private", False),
-            options.pop("revision", None),
-            options.pop("pr", False),
-        )
+    def from_options(cls, options: argparse.Namespace, *, default: str) -> Target:
+        """The options of `main`; `default` names the repository if none is given."""
+        return cls(options.repo_id or default, options.private, options.revision, options.pr)
 
     def options(self) -> list[str]:
         """The same as words of a command line."""
@@ -114,7 +109,10 @@ def push(folder: str | Path, target: Target) -> Pushed:
 
 def _commit(api: HfApi, target: Target, folder: Path, card: dict):
     contents = _contents(folder, card, target.repo_id)
-    metrics = card["metrics"]
+    gender = f"gender {100 * card['metrics']['gender_accuracy']['value']:.1f}%"
+    mae = card["metrics"].get("age_mae")
+    years = f"age MAE {mae['value']:.2f} years, " if mae else ""
+    title = f"{card['network']}: {years}{gender}"
 
     def attempt():
         head = api.model_info(target.repo_id, revision=target.revision).sha
@@ -123,8 +121,7 @@ def _commit(api: HfApi, target: Target, folder: Path, card: dict):
             target.repo_id,
             [CommitOperationAdd(name, content) for name, content in contents.items()]
             + [CommitOperationDelete(name) for name in sorted(gone)],
-            commit_message=f"{card['network']}: age MAE {metrics['age_mae']['value']:.2f} years, gender "
-            f"{100 * metrics['gender_accuracy']['value']:.1f}%",
+            commit_message=title,
             revision=target.revision,
             create_pr=target.pull_request,
             parent_commit=head,
@@ -135,19 +132,22 @@ def _commit(api: HfApi, target: Target, folder: Path, card: dict):
 
 def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
     """The repository's target content: paths of files, and the two files that name the repository as bytes."""
-    from training.bundle import model_card
-
     provenance = {key: value for key, value in card["provenance"].items() if key != "pushed"}
     files = dict(card["files"])
     contents: dict[str, str | bytes] = {name: str(folder / name) for name in files}
-    if PREDICT not in files:  # embedded bundles are served by this repository, which needs no copy
-        program = Path(model_card.__file__).with_name(PREDICT).read_bytes()
-        digest = hashlib.sha256(program).hexdigest()
-        files[PREDICT], contents[PREDICT] = {"sha256": digest, "bytes": len(program), "role": "document"}, program
-    readme = model_card.render({**card, "files": files}, repo_id).encode()
+    if PREDICT.name not in files:  # embedded bundles are served by this repository, which needs no copy
+        program = PREDICT.read_bytes()
+        entry = {"sha256": hashlib.sha256(program).hexdigest(), "bytes": len(program), "role": "document"}
+        files[PREDICT.name], contents[PREDICT.name] = entry, program
+    readme = _named((folder / "README.md").read_text(encoding="utf-8"), repo_id).encode()
     files["README.md"] = {**files["README.md"], "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme)}
     published = {**card, "provenance": provenance, "files": files}
     return {**contents, "README.md": readme, CARD: (json.dumps(published, indent=1) + "\n").encode()}
+
+
+def _named(readme: str, repo_id: str) -> str:
+    """A model card with the name of its repository."""
+    return readme.replace("USER/NAME", repo_id).replace("- name: NAME\n", f"- name: {repo_id.split('/')[-1]}\n")
 
 
 def _listed(api: HfApi, repo_id: str, head: str) -> set[str]:
@@ -165,8 +165,11 @@ def command(folder: str | Path, target: Target) -> str:
     return shlex.join(["python", "-m", "training.push", str(folder), *target.options()])
 
 
-def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """The options of a target, the same wherever a bundle can be pushed."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    tolerate_console()
+    parser = argparse.ArgumentParser(prog="python -m training.push", description="Push a bundle to the Hub.")
+    parser.add_argument("folder", type=Path, help="the bundle folder")
     parser.add_argument(
         "--repo-id",
         metavar="USER/NAME",
@@ -175,17 +178,9 @@ def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
     parser.add_argument("--private", action="store_true", help="create the repository as private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, created if needed (default: main)")
     parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    tolerate_console()
-    parser = argparse.ArgumentParser(prog="python -m training.push", description="Push a bundle to the Hub.")
-    parser.add_argument("folder", type=Path, help="the bundle folder")
-    add_options(parser)
     options = parser.parse_args(arguments)
     try:
-        target = Target.from_options(vars(options), default=f"age-gender-{verify(options.folder)['network']}")
+        target = Target.from_options(options, default=f"age-gender-{verify(options.folder)['network']}")
         done = push(options.folder, target)
     except (ModelError, HubError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

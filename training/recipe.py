@@ -16,6 +16,7 @@ import tomli_w
 
 from training.atomic import write_beside
 from training.data.samples import POLICIES, PROTOCOLS
+from training.data.sources import public_name
 
 RECIPES = Path(__file__).with_name("recipes")
 FILE = "recipe.toml"  # in the folders of runs and bundles
@@ -97,6 +98,8 @@ class Recipe:
             _check(stage, f"stage {stage.name!r}")
             if stage.branches:
                 [_check(variant, f"a branch of stage {stage.name!r}") for variant in stage.variants()]
+            if self.network == "vgg16" and stage.size not in (100, 200):
+                raise RecipeError(f"Stage {stage.name!r}: vgg16 sees faces of 200 or 100 pixels, not {stage.size}.")
             if self.network == "compact" and stage.layers != "all":
                 raise RecipeError(f'Stage {stage.name!r}: layers = "{stage.layers}" is for vgg16.')
         _check(self, "the recipe")
@@ -118,6 +121,11 @@ class Recipe:
                 stages = (dataclasses.replace(stage, epochs=epochs) for stage in getattr(self, part))
                 changes[part] = tuple(stages)
         return dataclasses.replace(self, **changes)
+
+    def public(self) -> Recipe:
+        """The recipe without the folders of local paths, which say nothing to others."""
+        lists = {key: tuple(map(public_name, getattr(self, key))) for key in ("train", "test", "teacher")}
+        return dataclasses.replace(self, init=public_name(self.init), **lists)
 
     def as_dict(self) -> dict:
         """Plain values without those that equal the defaults, as in the file."""

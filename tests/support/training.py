@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from tests.support import ROOT
 from training import train
+
+SHORT = ROOT / "tests" / "support" / "short.toml"
 
 
 def command(faces, out, *more) -> list:
     """The command of a run of seconds on a folder of faces."""
-    short = ["--limit", "48", "--batch-size", "16", "--out", out]
-    return ["training/train.py", "--network", "compact", "--dataset", faces, *short, *more]
+    return ["training/train.py", "--recipe", SHORT, "--dataset", faces, "--limit", "48", "--out", out, *more]
 
 
 def run(*words) -> int:

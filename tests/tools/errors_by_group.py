@@ -18,8 +18,8 @@ import numpy as np
 
 from space.estimator import Estimator
 from tests.support import SHARED
-from training.data.decode import decode
 from training.data.cropping import FaceCropper, pose_masks
+from training.data.decode import decode
 from training.data.load import load_samples
 from training.evaluation.metrics import per_face
 

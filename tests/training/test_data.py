@@ -340,7 +340,7 @@ def test_the_hub_dataset_through_the_real_client(hub, tmp_path):
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout.splitlines()[-1])
 
-    older = load("--revision", first)
+    older = load(f"{sources.DATASET}@{first}")
     assert older["rows"] == 40 and older["revision"] == first
     newest = load()
     assert newest["rows"] == 60 and newest["revision"] == repo.refs["main"]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 from space.hub.bundle import open_bundle
+from space.hub.card import CARD
 from space.hub.download import ModelError
 from tests.support import EMBEDDED
 from tests.support.app import python
-from tests.support.training import command, refused, run
-from training.data.samples import splits_overlap
+from tests.support.training import SHORT, command, refused, run
+from training.data.faces import Faces
+from training.data.report import Report
+from training.data.samples import Samples, splits_overlap
 from training.fitting import loop as fitting
-from training.fitting.batches import Faces
 from training.model import files, networks
-from training.model.augment import STRENGTHS
+from training.parents import protocols, read_model
+from training.recipe import Recipe, Stage, load
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -23,14 +29,15 @@ pytestmark = pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_teachers_see_what_the_network_sees_and_stay_as_they_are(trained, made_up, tmp_path, backend):
     pytest.importorskip(backend)
-    options = ["--epochs", "2", "--teacher", trained / "bundle", "--augment", "medium", "--balance"]
+    options = ["--epochs", "2", "--teacher", trained / "bundle"]
     if backend == "tensorflow":
         assert run(command(made_up, tmp_path / "run", *options)) == 0
     else:
         result = python(*command(made_up, tmp_path / "run", *options), env={"KERAS_BACKEND": backend})
         assert result.returncode == 0, result.stderr
     card = open_bundle(str(tmp_path / "run" / "bundle")).card
-    assert card["provenance"]["recipe"]["teacher_weight"] == 0.5
+    (teacher,) = card["provenance"]["parents"]
+    assert teacher["role"] == "teacher" and teacher["model"] == "bundle" and teacher["protocol"] == "80/10/10"
     assert "--teacher bundle" in card["provenance"]["command"]  # no path of this machine
 
 
@@ -43,34 +50,59 @@ def test_a_distilled_network_follows_its_teacher(tmp_path):
     layer = teacher.get_layer("age")
     layer.set_weights([0 * layer.get_weights()[0], 30.0 * (np.arange(102) == 70)])
     images = np.random.default_rng(0).integers(0, 256, (16, 200, 200, 3), np.uint8)
-    made = Faces(images, np.full((16, 2), 20, np.float32), np.zeros(16, np.float32))
-    recipe = fitting.Recipe(
-        age_head="distribution", batch_size=8, augment=STRENGTHS["mild"], optimizer="adamw", weight_decay=0.0,
-        schedule="constant", average=False, patience=0, seed=0, teacher_weight=0.999,
+    ages = np.full(16, 20, np.float32)
+    samples = Samples(
+        name=ages.astype(str), age_range=np.stack([ages, ages], axis=1), gender=np.zeros(16, np.int8),
+        race=np.zeros(16, np.int8), sha256=ages.astype(str), encoded=(b"",) * 16,
+    )  # fmt: skip
+    made = [Faces(samples, images, Report("", ""), 20.0)]
+    stage = Stage("all", 20, 1e-2, teacher_weight=0.999)
+    recipe = Recipe(
+        network="compact", train=("x",), stages=(stage,), batch_size=8, weight_decay=0.0, schedule="constant",
+        average=False, patience=0,
     )  # fmt: skip
     before = teacher.get_weights()
-    phase = fitting.Phase("all", 20, 1e-2, lambda network: None)
-    rows = fitting.fit(
-        student, [phase], recipe, fitting.TrainingData(made, made), tmp_path, teachers=[teacher], verbose=0
-    )
+    rows = fitting.fit(student, [stage], recipe, made, made, tmp_path, teachers=[teacher], verbose=0)
     assert rows[-1]["age_probs_loss"] < 0.8 * rows[0]["age_probs_loss"]
     for old, new in zip(before, teacher.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def test_teachers_need_a_distribution_and_keras_weights(made_up, tmp_path, capsys):
-    refused(capsys, command(made_up, tmp_path / "a", "--teacher", "x", "--age-head", "regression"), "--teacher")
+def test_teachers_need_a_distribution(made_up, tmp_path, capsys):
+    text = SHORT.read_text().replace("mirror = true", 'age_head = "regression"')
+    (tmp_path / "mine.toml").write_text(text)
+    refused(capsys, ["", "--recipe", tmp_path / "mine.toml", "--teacher", "x", "--dataset", made_up], "distribution")
     with pytest.raises(ModelError, match="no Keras weights"):
-        files.load_keras(EMBEDDED)
+        files.load_keras(tmp_path)
 
 
 def test_a_run_does_not_learn_from_models_that_saw_its_test_faces(made_up, tmp_path, capsys):
     """The embedded networks are of 80/10/10: they were trained on faces that 60/20/20 validates and tests with."""
-    (tmp_path / "config.json").write_text('{"protocol": "80/10/10"}')  # a run's own checkpoint has it beside it
-    (tmp_path / "best-001.weights.h5").touch()
-    for option in (["--teacher", EMBEDDED], ["--init", tmp_path / "best-001.weights.h5"]):
-        refused(capsys, command(made_up, tmp_path / "run", "--protocol", "60/20/20", *option), option[0], "80/10/10")
+    run_folder = tmp_path / "before"
+    run_folder.mkdir()
+    recipe = load(SHORT)
+    recipe.save(run_folder)  # a run's own checkpoint has it beside it
+    (run_folder / "best-001.weights.h5").touch()
+    (tmp_path / "other.toml").write_text('protocol = "60/20/20"\n' + SHORT.read_text())
+    words = ["", "--recipe", tmp_path / "other.toml", "--dataset", made_up, "--out", tmp_path / "run"]
+    for option in (["--teacher", EMBEDDED], ["--init", "compact"], ["--init", run_folder / "best-001.weights.h5"]):
+        refused(capsys, [*words, *option], option[0], "80/10/10")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_ancestor_s_faces_count_as_seen(trained, tmp_path):
+    """A model that was exported without training has seen what its parents saw."""
+    card = json.loads((trained / "bundle" / CARD).read_text())
+    seen = {"datasets": [], "protocol": "60/20/20", "epochs_run": 3, "parents": []}
+    parent = {"role": "init", "model": "x", "sha256": None, **seen}
+    card["provenance"] |= {"epochs_run": 0, "parents": [{**parent, "epochs_run": 0, "parents": [parent]}]}
+    folder = shutil.copytree(trained / "bundle", tmp_path / "bundle")
+    (folder / CARD).write_text(json.dumps(card))
+    assert protocols(read_model(str(folder)).as_dict()) == {"60/20/20"}
+    del card["provenance"]["parents"]
+    (folder / CARD).write_text(json.dumps(card))
+    assert protocols(read_model(str(folder)).as_dict()) == {None}  # a bundle without that record may have seen all
+    assert protocols(read_model("compact").as_dict()) == protocols(read_model("vgg16").as_dict()) == {"80/10/10"}
     assert not splits_overlap(
         "60/20/20", "80/10/10", ["validation", "test"]
     )  # trained on buckets 0-5, chosen on 6 and 7

@@ -8,12 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from space.hub.bundle import DEFAULT
-from tests.support import EMBEDDED, ROOT
+from tests.support import ROOT
 from tests.support.app import python
 from training.data.samples import Samples
 from training.evaluation.metrics import measure
-from training.evaluation.provenance import trained_under
 from training.evaluation.tables import table
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -85,14 +83,3 @@ def test_the_robustness_table(utkface):
     rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in result.stdout.splitlines() if line[:1] == "|"}
     assert float(rows["200 pixels"][0]) > 90 and float(rows["turned by 30°"][0]) > 90
     assert float(rows["200 pixels"][1].split()[0]) < 8
-
-
-def test_the_protocol_of_a_model_is_read_from_its_bundle_or_its_run(tmp_path):
-    assert trained_under(str(EMBEDDED)) == "80/10/10"
-    assert trained_under(DEFAULT) == "80/10/10"
-    alone = tmp_path / "alone.weights.h5"
-    alone.touch()
-    assert trained_under(str(alone)) is None
-    for broken in ("{", "[]", '{"network": 1}'):
-        (tmp_path / "config.json").write_text(broken)
-        assert trained_under(str(alone)) is None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from training.data.faces import Faces
+from training.data.report import Report
 from training.data.samples import Samples
-from training.fitting.batches import Batches, Faces
+from training.fitting.batches import Batches
 from training.fitting.optimizers import build_optimizer
 
 
@@ -14,7 +16,15 @@ def faces(count: int, first: int = 0) -> Faces:
     """Faces whose every pixel is their number."""
     images = np.arange(first, first + count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
     ages = np.arange(first, first + count, dtype=np.float32)
-    return Faces(images, np.stack([ages, ages], 1), (ages % 2).astype(np.float32))
+    return Faces(samples(ages, ages % 2), images, Report("", ""), 0.0)
+
+
+def samples(ages: np.ndarray, gender: np.ndarray) -> Samples:
+    nothing = np.zeros(len(ages), np.int8)
+    return Samples(
+        name=ages.astype(str), age_range=np.stack([ages, ages], axis=1), gender=gender.astype(np.int8), race=nothing,
+        sha256=ages.astype(str), encoded=(b"",) * len(ages),
+    )  # fmt: skip
 
 
 def test_layers_take_steps_of_their_own_size():
@@ -30,8 +40,9 @@ def test_layers_take_steps_of_their_own_size():
 
 
 def test_an_epoch_has_every_face_once_and_its_share_of_the_second_set():
-    def batches(extra=1.0, epoch=0, outputs=("age", "p_female")):
-        return Batches([*outputs], [faces(20), faces(100, 100)], extra=extra, batch_size=8, seed=1, epoch=epoch)
+    def batches(others=1.0, epoch=0, outputs=("age", "p_female")):
+        sets = [faces(20), faces(100, 100)]
+        return Batches([*outputs], sets, others=others, balance=False, batch_size=8, seed=1, epoch=epoch)
 
     both = batches()
     assert both.steps == 5
@@ -49,21 +60,43 @@ def test_an_epoch_has_every_face_once_and_its_share_of_the_second_set():
         epochs.append(seen)
     assert set(epochs[0]) != set(epochs[1])  # the second set is drawn anew
     np.testing.assert_array_equal(batches(epoch=1)[0][0], both[5][0])
-    assert batches(extra=float("inf")).steps == 15
+    assert batches(others=float("inf")).steps == 15
 
 
-def test_rare_groups_are_sampled_more_often():
-    from training.faces import sampling_weights
+def test_rare_groups_are_drawn_more_often_in_balanced_stages():
+    ages = np.array([30.0] * 1600 + [1.0] * 100, np.float32)
+    made = Faces(samples(ages, ages * 0), np.arange(1700), Report("", ""), 30.0)
+    assert made.drawing_weight[-1] / made.drawing_weight[0] == pytest.approx(2.0)
 
-    ages = np.array([30.0] * 1600 + [1.0] * 100)
-    samples = Samples(
-        name=ages.astype(str), age_range=np.stack([ages, ages], axis=1), gender=np.zeros(1700, np.int8),
-        race=np.zeros(1700, np.int8), sha256=ages.astype(str), encoded=(b"",) * 1700,
-    )  # fmt: skip
-    weights = sampling_weights(samples)
-    assert weights[-1] / weights[0] == pytest.approx(2.0)
-    drawn = Batches(
-        ["age"], [Faces(np.arange(1700), samples.age_range, samples.gender, weights)], extra=0, batch_size=1700, seed=0
-    )
-    share = np.mean([np.mean(drawn[i][1]["age"][:, 0] == 1.0) for i in range(20)])
-    assert share == pytest.approx(200 / 1800, rel=0.1)
+    def share(balance):
+        drawn = Batches(["age"], [made], others=1.0, balance=balance, batch_size=1700, seed=0)
+        return np.mean([np.mean(drawn[i][1]["age"][:, 0] == 1.0) for i in range(20)])
+
+    assert share(True) == pytest.approx(200 / 1800, rel=0.1) and share(False) == pytest.approx(100 / 1700)
+
+
+def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
+    """Two branches whose errors have opposite signs: their mean has none. A third, far away, isn't part of it."""
+    import keras
+
+    from training.fitting import loop
+    from training.fitting.checkpoints import RunState, Weights
+    from training.recipe import Recipe
+
+    face = keras.Input((200, 200, 3), dtype="uint8")
+    age = keras.layers.Dense(1, use_bias=True, name="age")(keras.ops.mean(face, (1, 2)) * 0.0)
+    gender = keras.layers.Activation("sigmoid")(age)
+    squeezed = {"age": keras.ops.squeeze(age, -1), "p_female": keras.ops.squeeze(gender, -1)}
+    network = keras.Model(face, squeezed, name="compact")
+    validation = [Faces(samples(np.full(8, 30.0), np.ones(8)), np.zeros((8, 200, 200, 3), np.uint8), Report("", ""), 0)]
+    recipe = Recipe(network="compact", train=("x",), stages=())
+    run = loop._Run(network, recipe, validation, validation, tmp_path, RunState(), (), 0)
+
+    def saved(years: float) -> Weights:
+        network.set_weights([np.zeros((3, 1)), np.array([years])])
+        network.save_weights(tmp_path / f"best-{years}.weights.h5")
+        return Weights(f"best-{years}.weights.h5", abs(years - 30), 200)
+
+    best = run._mean_of_best(0, [saved(26.0), saved(33.0), saved(60.0)], 200)
+    loop.load(network, tmp_path / best.file, "")
+    assert network.get_weights()[1] == pytest.approx(29.5) and best.score == pytest.approx(0.5)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from training import config as configs
-from training.fitting import plan
-from training.model import networks
+from tests.support import EMBEDDED, EXAMPLES
+from training import recipe
+from training.fitting.loop import set_trainable
+from training.model import files, networks
 from training.model.networks import count_parameters
 
 
@@ -18,25 +20,20 @@ def vgg16():
     return networks.build("vgg16", age_head="regression")
 
 
-def phases(*arguments: str) -> dict:
-    return {p.name: p for p in plan.phases(configs.parse([*arguments, "--out", "nowhere"])[0])}
-
-
 def test_vgg16_has_exactly_the_published_parameters(vgg16):
     assert vgg16.count_params() == 34_148_546
-    published = phases("--network", "vgg16", "--preset", "published")
-    assert list(published) == ["heads", "block5"]
-    published["heads"].prepare(vgg16)
+    heads, block5 = (stage.layers for stage in recipe.load("published").stages)
+    set_trainable(vgg16, heads)
     assert count_parameters(vgg16.trainable_weights) == 19_433_730
     assert count_parameters(vgg16.non_trainable_weights) == 14_714_816  # the base, and 128 moving averages
-    published["block5"].prepare(vgg16)
+    set_trainable(vgg16, block5)
     assert count_parameters(vgg16.trainable_weights) == 26_513_154
-    phases("--network", "vgg16", "--unfreeze", "all")["all"].prepare(vgg16)
+    set_trainable(vgg16, "all")
     assert count_parameters(vgg16.trainable_weights) == 34_148_546 - 128
 
 
 def test_pretrained_layers_learn_the_slower_the_deeper_they_lie():
-    rates = phases("--network", "vgg16", "--unfreeze", "all")["all"].rates
+    rates = recipe.load("vgg16").stages[-1].rates
 
     def share(layer):
         return next(share for name, share in rates.items() if layer.startswith(name))
@@ -126,8 +123,8 @@ def test_a_file_of_the_base_alone_fills_the_base(tmp_path):
         np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], base.get_layer(name).get_weights()[0])
 
 
-def test_half_size_has_the_same_weights_and_sees_the_face_at_100_pixels(vgg16):
-    half = networks.half_size(vgg16)
+def test_vgg16_at_100_pixels_has_the_same_weights_and_sees_the_small_face(vgg16):
+    half = networks.at_size(vgg16, 100)
     assert half.count_params() == vgg16.count_params() and half.input.shape == vgg16.input.shape
     generator = np.random.default_rng(0)
     small = generator.integers(0, 256, (2, 100, 100, 3), np.uint8)
@@ -139,6 +136,17 @@ def test_half_size_has_the_same_weights_and_sees_the_face_at_100_pixels(vgg16):
     for name in ("age_dense1", "age_dense2", "age_dense3", "age_norm", "age"):
         age = vgg16.get_layer(name)(age)
     np.testing.assert_allclose(np.asarray(outputs["age"]), np.asarray(age)[:, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_compact_at_another_size_has_the_same_weights_and_similar_answers():
+    model = networks.build("compact")
+    model.set_weights(files.load_keras(EMBEDDED).get_weights())
+    small = networks.at_size(model, 160)
+    assert {id(w) for w in small.weights} == {id(w) for w in model.weights} and networks.at_size(model, 200) is model
+    pictures = [Image.open(path).convert("RGB").resize((200, 200)) for path in sorted(EXAMPLES.glob("age-*.jpg"))]
+    faces = np.stack([np.asarray(picture) for picture in pictures])
+    ages = [np.asarray(network(faces)["age"]) for network in (model, small)]
+    assert 0 < np.abs(ages[0] - ages[1]).mean() < 8
 
 
 def test_measured_norms_have_the_statistics_of_the_faces():

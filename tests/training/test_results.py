@@ -12,13 +12,16 @@ from tests.support import ROOT, shared
 from tests.support.app import python
 from training.bundle import model_card
 from training.data.load import load_samples
-from training.data.samples import SPLITS, dataset_hash
+from training.data.samples import dataset_hash
 from training.evaluation.metrics import same_faces
 from training.evaluation.tables import rows
 
 NAMES = embedded()
 CARDS = {name: json.loads((MODELS / name / CARD).read_text(encoding="utf-8")) for name in NAMES}
 FIGURES = {name: card["metrics"] for name, card in CARDS.items()}
+PHOTOS = {
+    name: next(m for m in metrics["others"] if m["collection"] == "FairFace") for name, metrics in FIGURES.items()
+}
 
 
 def figures(metrics: dict) -> list[str]:
@@ -43,14 +46,14 @@ def worst_race(photos: dict) -> tuple[str, float]:
 def test_documents_agree_with_the_bundles(document, name):
     text = (ROOT / document.replace("NAME", name)).read_text(encoding="utf-8")
     assert any(all(figure in line for figure in figures(FIGURES[name])) for line in text.splitlines())
-    photos = FIGURES[name]["fairface"]
+    photos = PHOTOS[name]
     for figure in figures(photos)[1:]:  # the number of faces is written with a comma in some places
         assert figure in text, figure
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_results_says_of_groups_is_the_bundle_s(name):
-    photos = FIGURES[name]["fairface"]
+    photos = PHOTOS[name]
     race, accuracy = worst_race(photos)
     text = (ROOT / "training/RESULTS.md").read_text(encoding="utf-8")
     row = f"{100 * accuracy:.1f} ({race}) | {100 * under_20(photos):.1f} |"
@@ -76,11 +79,11 @@ def test_the_embedded_networks_are_good_enough(name):
     assert not same_faces({**whole, "limit": 5}, whole)
     assert not same_faces({**whole, "limit": 5}, {**whole, "limit": 5, "seed": 1})
     assert metrics["age_mae"]["value"] < 4.35 and metrics["gender_accuracy"]["value"] > 0.94
-    assert metrics["fairface"]["gender_accuracy"]["value"] > 0.91
-    assert metrics["fairface"]["age_band_or_next"]["value"] > 0.945
+    assert PHOTOS[name]["gender_accuracy"]["value"] > 0.91
+    assert PHOTOS[name]["age_band_or_next"]["value"] > 0.945
     # On UTKFace's and on FairFace's test faces.
     assert metrics["interval_coverage"]["value"] >= 0.78 and metrics["gender_ece"] < 0.02
-    assert metrics["fairface"]["interval_coverage"]["value"] >= 0.78
+    assert PHOTOS[name]["interval_coverage"]["value"] >= 0.78
     bands = [group for group in metrics["by"]["age band"].values() if group["n"] >= 50]
     assert len(bands) == 9 and min(group["interval_coverage"]["value"] for group in bands) >= 0.72
 
@@ -88,12 +91,12 @@ def test_the_embedded_networks_are_good_enough(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_was_trained_on_training_faces_only(utkface, name):
     """The bundle names its faces by content: they are the splits of the real data, which share no picture."""
-    faces = CARDS[name]["provenance"]["faces"]
+    datasets = {dataset["collection"]: dataset["faces"] for dataset in CARDS[name]["provenance"]["datasets"]}
     samples, _ = load_samples(utkface)
-    for split in SPLITS:
+    for split, found in datasets["UTKFace"].items():
         part = samples.split(split)
-        assert faces[split] == {"n": len(part), "sha256": dataset_hash(part)}
-    known = CARDS[name]["provenance"]["pretrain"]["train"]["n"]
+        assert found == {"n": len(part), "sha256": dataset_hash(part)}
+    known = datasets["FairFace"]["train"]["n"]
     photographs, _ = load_samples(shared("data/FairFace"), split="train")
     assert known <= len(photographs) < 1.02 * known  # but for those without a face
 
@@ -115,5 +118,5 @@ def test_evaluation_of_photographs_reprints_the_recorded_figures(tmp_path):
     assert result.returncode == 0, result.stderr
     measured = json.loads((tmp_path / "figures.json").read_text())
     for name in ("age_band", "age_band_or_next", "gender_accuracy"):
-        assert measured[name]["value"] == pytest.approx(FIGURES[DEFAULT]["fairface"][name]["value"], abs=0.001)
-    assert measured["n"] == FIGURES[DEFAULT]["fairface"]["n"]
+        assert measured[name]["value"] == pytest.approx(PHOTOS[DEFAULT][name]["value"], abs=0.001)
+    assert measured["n"] == PHOTOS[DEFAULT]["n"]

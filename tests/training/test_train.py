@@ -20,8 +20,8 @@ from space.estimator import Estimator
 from space.hub.bundle import open_bundle
 from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
-from tests.support.training import command, refused, run
-from training import config as configs
+from tests.support.training import SHORT, command, refused, run
+from training import options
 from training.model import files
 
 
@@ -30,7 +30,7 @@ def test_a_run_ends_with_a_valid_bundle(trained):
     card = bundle.card
     assert card["network"] == "compact" and card["genders"] == ["male", "female"] and card["ages"] == [0, 101]
     assert {"model.onnx", *files.KERAS_FILES, "predict.py", "figures/ages.png"} <= set(card["files"])
-    assert card["provenance"]["epochs_run"] == 6 and "--epochs 6" in card["provenance"]["command"]
+    assert card["provenance"]["epochs_run"] == 6 and "--limit" not in card["provenance"]["command"]
     assert card["calibration"]["age"]["coverage"] == 0.8 and card["metrics"]["interval_coverage"]["value"] > 0.5
     for name in ("curves", "ages"):
         with Image.open(trained / "bundle" / "figures" / f"{name}.png") as figure:
@@ -121,27 +121,113 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(made_up, tmp_path):
     assert not (tmp_path / "run" / "state.json").exists()
 
 
+THREE_STAGES = """
+network = "compact"
+train = ["replaced"]
+batch_size = 16
+
+[[stages]]
+name = "small faces"
+epochs = 1
+learning_rate = 1e-3
+size = 128
+others = inf
+
+[[stages]]
+name = "full size"
+epochs = 2
+learning_rate = 1e-3
+
+[[stages]]
+name = "branches"
+epochs = 1
+learning_rate = 1e-4
+branches = [{ augment = "mild" }, { augment = "medium", balance = true }]
+"""
+RAN = [("small faces", 1, 1), ("full size", 1, 1), ("full size", 2, 1), ("branches", 1, 1), ("branches", 1, 2)]
+
+
 @pytest.mark.slow
-def test_pretraining_on_photographs(made_up, photographs, tmp_path):
-    more = ("--pretrain", photographs, "--epochs", "3")
-    result = python(*command(made_up, tmp_path, *more))
+def test_stages_branches_and_two_datasets_and_a_card_of_what_ran(made_up, photographs, tmp_path):
+    (tmp_path / "mine.toml").write_text(THREE_STAGES)
+    result = python(
+        "-m", "tests.tiny", "--recipe", tmp_path / "mine.toml", "--dataset", made_up, photographs, "--limit", "48",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    state = json.loads((tmp_path / "state.json").read_text())
-    assert [row["phase"] for row in state["history"]] == ["pretrain", "all", "all"]
-    card = open_bundle(str(tmp_path / "bundle")).card
-    assert card["provenance"]["pretrain"]["train"]["n"] > 20
-    assert card["metrics"]["fairface"]["n"] > 0 and "frontal" in card["metrics"]["fairface"]["by"]["view"]
-    text = (tmp_path / "bundle" / "README.md").read_text()
-    assert "### FairFace" in text
-    assert (tmp_path / "worst.png").exists() and "figures/worst.png" not in card["files"]
-    groups = (tmp_path / "bundle" / "groups.csv").read_text().splitlines()
+    with open(tmp_path / "run" / "log.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    assert [(row["name"], int(row["epoch"]), int(row["branch"])) for row in log] == RAN
+    assert "mean of the weights of" in result.stdout
+    bundle = open_bundle(str(tmp_path / "run" / "bundle"))
+    provenance, metrics = bundle.card["provenance"], bundle.card["metrics"]
+    # The card's stages are those of the log, and nothing else.
+    text = (bundle.folder / "README.md").read_text()
+    for stage in provenance["stages"]:
+        rows = [row for row in log if (int(row["stage"]), int(row["branch"])) == (stage["stage"], stage["branch"])]
+        assert len(rows) == stage["epochs"] and rows[0]["name"] == stage["name"]
+        assert f'{stage["epochs"]} epoch{"s" * (stage["epochs"] > 1)} of "{stage["name"]}"' in text
+    assert sum(stage["epochs"] for stage in provenance["stages"]) == len(log) == provenance["epochs_run"]
+    assert "recipe.toml" in bundle.card["files"] and str(tmp_path) not in (bundle.folder / "recipe.toml").read_text()
+    assert [d["collection"] for d in provenance["datasets"]] == ["UTKFace", "FairFace"]
+    assert provenance["datasets"][1]["faces"]["train"]["n"] > 20
+    (photos,) = metrics["others"]
+    assert metrics["collection"] == "UTKFace" and photos["collection"] == "FairFace" and photos["n"] > 0
+    assert "frontal" in photos["by"]["view"] and "### FairFace" in text and "### UTKFace" in text
+    assert bundle.card["license"]["id"] == "other" and "non-commercial" in text
+    assert (tmp_path / "run" / "worst.png").exists() and "figures/worst.png" not in bundle.card["files"]
+    groups = (bundle.folder / "groups.csv").read_text().splitlines()
     assert groups[0].startswith("race,gender,age_band,n,age_mae,") and groups[1].startswith("all,all,all,48,")
 
 
-def test_photos_are_no_face_crops_and_face_crops_no_photos(made_up, photographs, tmp_path, capsys, monkeypatch):
-    refused(capsys, command(photographs, tmp_path / "a"), "--pretrain")
-    refused(capsys, command(made_up, tmp_path / "b", "--pretrain", made_up), "--dataset")
-    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_run_killed_in_any_stage_resumes(made_up, tmp_path, backend):
+    pytest.importorskip(backend)
+    (tmp_path / "mine.toml").write_text(THREE_STAGES)
+    words = ["-m", "tests.tiny", *command(made_up, tmp_path / "run")[1:]]
+    words[words.index(SHORT)] = tmp_path / "mine.toml"
+    env = os.environ | {"TQDM_DISABLE": "1", "KERAS_BACKEND": backend}
+    state = tmp_path / "run" / "state.json"
+
+    def done():
+        return len(json.loads(state.read_text())["history"]) if state.exists() else 0
+
+    for _ in RAN:
+        before = done()
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words), *(["--resume"] if before else [])],
+            cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        wait_for(lambda before=before: done() > before, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if done() == len(RAN):
+            break
+    last = python(*words, "--resume", env={"KERAS_BACKEND": backend})
+    assert last.returncode == 0, last.stderr
+    rows = json.loads(state.read_text())["history"]
+    assert [(row["name"], row["epoch"], row["branch"]) for row in rows] == RAN  # each epoch once
+
+
+@pytest.mark.slow
+def test_a_network_learns_from_photos_alone_and_is_tested_on_others(made_up, photographs, tmp_path):
+    words = ["--recipe", SHORT, "--dataset", photographs, "--test-dataset", made_up, "--epochs", "1"]
+    result = python("-m", "tests.tiny", *words, "--out", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    bundle = open_bundle(str(tmp_path / "run" / "bundle"))
+    assert not bundle.card["metrics"]["learned"] and bundle.card["metrics"]["others"][0]["learned"]
+    assert bundle.card["license"]["id"] == "cc-by-4.0"
+    text = (bundle.folder / "README.md").read_text()
+    assert "never learned from" in text and "non-commercial" not in text and "license: cc-by-4.0" in text
+    # What starts from it and sees UTKFace has UTKFace's license; from it and FairFace alone, its own.
+    for dataset, license in ((made_up, "other"), (photographs, "cc-by-4.0")):
+        words = ["--recipe", SHORT, "--init", bundle.folder, "--dataset", dataset, "--epochs", "1"]
+        assert python("-m", "tests.tiny", *words, "--out", tmp_path / license).returncode == 0
+        card = open_bundle(str(tmp_path / license / "bundle")).card
+        assert card["license"]["id"] == license
+        (parent,) = card["provenance"]["parents"]
+        assert parent["datasets"][0]["collection"] == "FairFace" and parent["sha256"]
 
 
 @pytest.mark.slow
@@ -151,27 +237,27 @@ def test_vgg16_trains_from_a_base_file_at_both_sizes(made_up, tmp_path):
     base = keras.applications.VGG16(include_top=False, weights=None)
     base.save_weights(tmp_path / "base.weights.h5")
     result = run(
-        "--dataset", made_up, "--limit", 8, "--batch-size", 4, "--epochs", 3, "--half-size-epochs", 2,
+        "--recipe", "vgg16", "--dataset", made_up, "--limit", 8, "--batch-size", 4, "--epochs", 1,
         "--init", tmp_path / "base.weights.h5", "--out", tmp_path / "run",
     )  # fmt: skip
     assert result == 0
     history = json.loads((tmp_path / "run" / "state.json").read_text())["history"]
-    assert [row["phase"] for row in history] == ["heads", "all at half size", "all"]
+    assert [row["name"] for row in history] == ["heads", "small faces", "full size"]
     trained = files.load_keras(tmp_path / "run" / "bundle")
     for name in ("block1_conv1", "block5_conv3"):
         before, after = (model.get_layer(name).get_weights()[0] for model in (base, trained))
         assert 0 < np.abs(before - after).max() < 0.05
 
 
-@pytest.mark.parametrize("what", ["state-003.weights.h5", "state.json", "config.json"])
+@pytest.mark.parametrize("what", ["state-003.weights.h5", "state.json", "recipe.toml"])
 def test_a_broken_checkpoint_is_told(made_up, tmp_path, what, capsys):
     out = tmp_path / "run"
     out.mkdir()
-    config, _ = configs.parse([str(a) for a in command(made_up, out)[1:]])
-    config.save(out)
-    row = {"phase": "all", "epoch": 3, "loss": 1.0}
-    state = {"history": [row] * 3, "best": None, "phase": 0, "checkpoint": "state-003.weights.h5"}
+    recipe, _ = options.parse([str(a) for a in command(made_up, out)[1:]])
+    recipe.save(out)
+    row = {"stage": 1, "branch": 1, "name": "all", "epoch": 3, "loss": 1.0}
+    state = {"history": [row] * 3, "checkpoint": "state-003.weights.h5", "best": None, "start": None, "done": []}
     (out / "state.json").write_text(json.dumps(state))
     (out / what).write_text("{broken")
-    refused(capsys, ["", "--network", "compact", "--out", out, "--resume"], what, "--out")
+    refused(capsys, ["", "--out", out, "--resume"], what)
     assert not (out / "bundle").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,13 +9,17 @@ import numpy as np
 
 from space.estimator import Estimator
 from training.atomic import clear, new_folder
-from training.bundle import export, quantize
-from training.config import TrainConfig, public_name
+from training.bundle import export, licenses, quantize
+from training.data.cropping import pose_masks
+from training.data.faces import Faces
 from training.data.samples import dataset_hash
+from training.data.sources import public_name
 from training.evaluation import calibrate, plots
-from training.evaluation.metrics import cross_table_csv, measure, split_record, spread_ages
+from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record, spread_ages
 from training.evaluation.tables import table
-from training.faces import FaceSet
+from training.options import to_command
+from training.parents import Parent
+from training.recipe import Recipe
 
 SHARPNESS = (1.0, 1.15, 1.3, 1.45, 1.6, 1.8)  # of the age distribution, see `networks.sharpen_ages`
 SHARPENED = 1000  # validation faces on which it is chosen
@@ -24,98 +27,131 @@ SHARPENED = 1000  # validation faces on which it is chosen
 
 def build_bundle(
     network,
-    config: TrainConfig,
+    recipe: Recipe,
+    faces: dict[str, list[Faces]],
+    out: Path,
     *,
     history: list[dict],
-    sets: dict[str, FaceSet],
-    photos: dict[str, FaceSet] | None,
-    out: Path,
-    recipe: dict,
+    parents: list[Parent],
+    precision: str,
 ) -> Path:
     """Write the bundle of a trained network (float32 policy) to `out`/bundle; returns that folder.
 
     Args:
         network: from `networks.build`.
-        history: rows of `loop.fit`.
-        sets, photos: the run's faces.
-        recipe: plain values for the card.
+        recipe: as it ran.
+        faces: of each split, as `load_faces` returns them.
+        history: rows of `loop.fit`; empty if nothing was trained.
+        parents: of the initial weights, and teachers.
+        precision: the dtype policy of training.
 
     Raises:
         ExportError: ONNX and Keras disagree.
         OSError: the disk is full or can't be written; no partial bundle is left.
     """
-    bundle = out / "bundle"
-    validation, test = sets["validation"], sets["test"]
+    bundle, validation = out / "bundle", faces["validation"]
     with new_folder(bundle) as folder:
-        if config.age_head == "distribution":
-            recipe = {**recipe, "sharpness": choose_sharpness(network, validation)}
-        export.write_model(network, folder, faces=validation.images[:32])
-        ranges = quantize.sample(sets["train"].images)
+        sharpness = choose_sharpness(network, validation[0]) if recipe.age_head == "distribution" else None
+        export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
-            folder, ranges, validation.images, validation.samples.age, validation.samples.gender == 1
+            folder,
+            quantize.sample(faces["train"][0].images),
+            validation[0].images,
+            validation[0].samples.age,
+            validation[0].samples.gender == 1,
         )
         print(f"Served: {served['serve']} ({served['reason']}); float32 {served['float32']}, int8 {served['int8']}")
         estimator = Estimator(folder / served["serve"])
-        tables = calibration_tables(estimator, validation, photos and photos["validation"])
-        outputs = calibrate.apply(tables, estimator.predict(test.images))
-        metrics = measure(test.samples, outputs, median_age=float(np.median(sets["train"].samples.age)))
-        metrics["split"] = split_record(config, "test")
-        if photos:
-            metrics["fairface"] = _measure_photos(config, photos["test"], estimator, tables)
-        _draw(folder, out, bool(history), test, outputs)
-        provenance = _provenance(config, history, sets, photos, recipe)
+        tables = calibration_tables(estimator, validation)
+        metrics, outputs, main = _measure(recipe, faces["test"], estimator, tables)
+        _draw(folder, out, bool(history), main, outputs)
+        recipe.public().save(folder)
+        provenance = {
+            "datasets": [_dataset(source, faces, source in recipe.train) for source in (*recipe.train, *recipe.test)],
+            "command": to_command(recipe),
+            "recipe": recipe.public().as_dict(),
+            "epochs_run": len(history),
+            "stages": _stages(history),
+            "precision": precision if history else None,
+            "sharpness": sharpness,
+            "parents": [parent.as_dict() for parent in parents],
+            "commit": export.current_commit(),
+        }
         export.write_card(
-            folder, network, config.age_head, calibration=tables, metrics=metrics, provenance=provenance, served=served
+            folder,
+            network,
+            recipe.age_head,
+            calibration=tables,
+            metrics=metrics,
+            provenance=provenance,
+            served=served,
+            license=licenses.of(provenance),
+            mirror=recipe.mirror,
         )
     clear(bundle)  # of runs that were killed here
-    print(table(metrics))
+    for figures in (metrics, *metrics["others"]):
+        print(f"{figures['dataset']}, test split", table(figures), sep="\n")
     print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")
     return bundle
 
 
-def choose_sharpness(network, validation: FaceSet) -> float:
-    """Sharpen the age distribution as far as it lowers the MAE on some validation faces; returns the factor."""
+def choose_sharpness(network, validation: Faces) -> float:
+    """Sharpen the age distribution as far as it lowers the error on some validation faces; returns the factor."""
     from training.model.networks import sharpen_ages
     from training.model.prediction import predict
 
-    every = max(1, len(validation.images) // SHARPENED)
+    every = max(1, len(validation) // SHARPENED)
     probs = predict(network, validation.images[::every])["age_probs"].astype(np.float64)
-    age, years = validation.samples.age[::every], np.arange(probs.shape[1])
+    age_range, years = validation.samples.age_range[::every], np.arange(probs.shape[1])
 
-    def mae(factor: float) -> float:
+    def error(factor: float) -> float:
         sharp = probs**factor
-        return float(np.mean(np.abs(sharp @ years / sharp.sum(axis=1) - age)))
+        return float(np.mean(range_error(sharp @ years / sharp.sum(axis=1), age_range)))
 
-    best = min(SHARPNESS, key=mae)
+    best = min(SHARPNESS, key=error)
     sharpen_ages(network, best)
-    print(f"Age distribution sharpened by {best:g}: MAE {mae(1.0):.3f} → {mae(best):.3f} years on {len(age)} faces")
+    print(f"Age distribution sharpened by {best:g}: error {error(1.0):.3f} → {error(best):.3f} years")
     return best
 
 
-def calibration_tables(estimator: Estimator, validation: FaceSet, photos: FaceSet | None) -> dict:
-    """Calibration on the validation faces of both sources; an age known as a band counts as spread over it."""
-    outputs, age = estimator.predict(validation.images), validation.samples.age
-    female, source = validation.samples.gender == 1, np.zeros(len(age), int)
-    if photos:
-        more = estimator.predict(photos.images)
-        outputs = {name: np.concatenate([values, more[name]]) for name, values in outputs.items()}
-        age = np.concatenate([age, spread_ages(photos.samples.age_range)])
-        female = np.concatenate([female, photos.samples.gender == 1])
-        source = np.concatenate([source, np.ones(len(photos.samples), int)])
+def calibration_tables(estimator: Estimator, validation: list[Faces]) -> dict:
+    """Calibration on the validation faces of all datasets; an age known as a band counts as spread over it."""
+    found = [estimator.predict(faces.images) for faces in validation]
+    outputs = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    age = np.concatenate([spread_ages(faces.samples.age_range) for faces in validation])
+    female = np.concatenate([faces.samples.gender == 1 for faces in validation])
+    source = np.repeat(np.arange(len(validation)), [len(faces) for faces in validation])
     return calibrate.fit(outputs, age, female, source=source)
 
 
-def _measure_photos(config: TrainConfig, photos: FaceSet, estimator: Estimator, tables: dict) -> dict:
-    outputs = calibrate.apply(tables, estimator.predict(photos.images))
-    poses = pose_masks(photos.images)
-    return {
-        "dataset": public_name(config.pretrain),
-        "split": split_record(config, "test"),
-        **measure(photos.samples, outputs, poses=poses),
-    }
+def _measure(recipe: Recipe, test: list[Faces], estimator: Estimator, tables: dict) -> tuple[dict, dict, Faces]:
+    """The figures of the first dataset with exact ages (or of the first), with those of the others under "others".
+
+    Also returns that dataset's outputs and faces.
+    """
+    main = next((faces for faces in test if not faces.samples.binned), test[0])
+    found = []
+    for number, faces in enumerate(test):
+        outputs = calibrate.apply(tables, estimator.predict(faces.images))
+        binned = faces.samples.binned
+        figures = measure(
+            faces.samples,
+            outputs,
+            median_age=None if binned else faces.median_age,
+            poses=pose_masks(faces.images) if binned else None,
+        )
+        figures |= {
+            "dataset": public_name(faces.report.source),
+            "collection": faces.report.collection,
+            "learned": number < len(recipe.train),  # whether the network learned from this dataset's training split
+            "split": split_record(recipe, "test"),
+        }
+        found.append((faces, figures, outputs))
+    faces, figures, outputs = next(entry for entry in found if entry[0] is main)
+    return figures | {"others": [other for entry, other, _ in found if entry is not main]}, outputs, faces
 
 
-def _draw(folder: Path, out: Path, trained: bool, test: FaceSet, outputs: dict) -> None:
+def _draw(folder: Path, out: Path, trained: bool, test: Faces, outputs: dict) -> None:
     (folder / "figures").mkdir()
     if trained:
         shutil.copy(out / "curves.png", folder / "figures" / "curves.png")
@@ -126,32 +162,24 @@ def _draw(folder: Path, out: Path, trained: bool, test: FaceSet, outputs: dict) 
     (folder / "groups.csv").write_text(cross_table_csv(test.samples, outputs))
 
 
-def _provenance(config: TrainConfig, history, sets, photos, recipe: dict) -> dict:
-    def faces(parts: dict[str, FaceSet]) -> dict:
-        return {name: {"n": len(part.samples), "sha256": dataset_hash(part.samples)} for name, part in parts.items()}
-
-    def source(name: str, revision: str | None, parts: dict[str, FaceSet]) -> dict:
-        report = parts["train"].report.as_dict()
-        return {
-            "dataset": public_name(name),
-            "dataset_revision": revision,
-            "data_report": report | {"source": public_name(report["source"])},
-        }
-
+def _dataset(source: str, faces: dict[str, list[Faces]], learned: bool) -> dict:
+    """One dataset of a run, for its provenance."""
+    parts = {split: part for split, found in faces.items() for part in found if part.report.source == source}
+    report = next(iter(parts.values())).report.as_dict()
     return {
-        **source(config.dataset, config.dataset_revision, sets),
-        "command": config.to_command(),
-        "faces": faces(sets),
-        "pretrain": photos and {**source(config.pretrain, config.pretrain_revision, photos), **faces(photos)},
-        "config": dataclasses.asdict(config)
-        | {
-            "init": public_name(config.init),
-            "teacher": [*map(public_name, config.teacher)],
-            "dataset": public_name(config.dataset),
-            "pretrain": config.pretrain and public_name(config.pretrain),
-        },
-        "epochs_run": len(history),
-        "recipe": recipe,
-        "seed": config.seed,
-        "commit": export.current_commit(),
+        "dataset": public_name(source),
+        "collection": report["collection"],
+        "revision": report["revision"],
+        "learned": learned,
+        "faces": {split: {"n": len(part), "sha256": dataset_hash(part.samples)} for split, part in parts.items()},
+        "report": report | {"source": public_name(report["source"])},
     }
+
+
+def _stages(history: list[dict]) -> list[dict]:
+    """What ran, from the log: stage, branch, name and the number of epochs, in order."""
+    stages: dict[tuple, dict] = {}
+    for row in history:
+        key = (row["stage"], row["branch"])
+        stages.setdefault(key, {"stage": key[0], "branch": key[1], "name": row["name"], "epochs": 0})["epochs"] += 1
+    return list(stages.values())

@@ -37,6 +37,7 @@ _ROLES = {
     "config.json": "keras-config",
     "metadata.json": "keras-metadata",
     "model.weights.h5": "keras-weights",
+    "recipe.toml": "recipe",
 }
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "datasets", "tf2onnx", "onnx", "onnxruntime")
 
@@ -103,11 +104,23 @@ def convert(network, path: Path) -> None:
 
 
 def write_card(
-    folder: Path, network, age_head: str, *, calibration: dict | None, metrics: dict, provenance: dict, served: dict
+    folder: Path,
+    network,
+    age_head: str,
+    *,
+    calibration: dict | None,
+    metrics: dict,
+    provenance: dict,
+    served: dict,
+    license: dict,
+    mirror: bool,
 ) -> None:
     """Write README.md and age_gender.json; called last, since that lists all other files.
 
-    `served`: what `quantize.quantize` returned.
+    Args:
+        served: what `quantize.quantize` returned.
+        license: what `licenses.of` returned.
+        mirror: whether the network averages a face and its mirror image.
     """
     from training.model import networks
 
@@ -120,6 +133,8 @@ def write_card(
         "crop": load_template().as_dict(),
         "genders": ["male", "female"],
         "ages": [0, networks.AGES - 1] if age_head == "distribution" else None,
+        "mirror": mirror,
+        "license": license,
         "calibration": calibration,
         "metrics": metrics,
         "provenance": {
@@ -154,16 +169,17 @@ def _list_files(folder: Path, card: dict) -> None:
 
 
 def embed(bundle: Path, target: Path) -> None:
-    """Copy what serving needs of a bundle to `target`: no Keras files, no `predict.py`, nothing above MAX_EMBEDDED.
+    """Copy a bundle to `target` without `predict.py`, without files above MAX_EMBEDDED, and without half of Keras's.
 
     Raises:
         ModelError: `bundle` isn't a complete bundle.
     """
     bundle = Path(bundle)
     card = verify(bundle)
+    large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
     with new_folder(target) as folder:
         for name, entry in card["files"].items():
-            unused = entry["role"].startswith("keras") or name == PREDICT.name
+            unused = (large and entry["role"].startswith("keras")) or name == PREDICT.name
             if not unused and entry["bytes"] <= MAX_EMBEDDED:
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy(bundle / name, folder / name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from space.text import counted
+from training.bundle import licenses
 from training.data.samples import RACES
 from training.data.sources import DATASET, FAIRFACE
 from training.evaluation.tables import gender_line, rows
@@ -32,7 +33,6 @@ _HEADS = {
 }
 
 
-_EXPORTED = ("age_head", "mirror", "sharpness")  # settings of the recipe that an export alone applies
 _KERAS = """
 To load the same model in Keras 3 (from `config.json`, `metadata.json` and `model.weights.h5`):
 
@@ -43,31 +43,30 @@ network = keras.saving.load_model("hf://{name}")
 """
 
 
-def render(card: dict, repo_id: str | None = None) -> str:
-    """The card as markdown with YAML metadata.
+def render(card: dict) -> str:
+    """The card as markdown with YAML metadata. USER/NAME stands for the repository, which `training.push` puts in.
 
     Args:
         card: what `age_gender.json` holds; of `files` only the names matter.
-        repo_id: where it will be published, for the examples of use.
 
     Raises:
         KeyError: the JSON lacks something that every bundle has.
     """
-    name = repo_id or "USER/NAME"
+    name, license = "USER/NAME", card["license"]
     metadata = ModelCardData(
-        license="other",
-        license_name="utkface-non-commercial-research",
-        license_link="https://susanqq.github.io/UTKFace/",
+        license=license["id"],
+        license_name=license["name"],
+        license_link=license["link"],
         library_name="keras" if _has_keras(card) else "onnx",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "onnx", card["network"]],
-        datasets=[name for name in (_dataset(card), _pretrained_on(card)) if name and "/" in name] or None,
+        datasets=_hub_datasets(card) or None,
         metrics=["mae", "accuracy"],
         model_name=name.split("/")[-1],
         widget=[{"src": EXAMPLE, "example_title": "An averaged face (not a real person)"}]
         if EXAMPLE in card["files"]
         else None,
-        eval_results=_eval_results(card),
+        eval_results=[result for figures in _all_metrics(card) for result in _eval_results(figures)],
     )
     return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{_body(card, name)}"))
 
@@ -77,104 +76,196 @@ def _has_keras(card: dict) -> bool:
     return {"config.json", "metadata.json", "model.weights.h5"} <= set(card["files"])
 
 
-def _dataset(card: dict) -> str:
-    """The Hub id of the dataset. A local copy of UTKFace gets UTKFace's id, and other local faces get "utkface"."""
-    given = card["provenance"]["dataset"]
-    if "utkface" in given.lower() and "/" not in given:
-        return DATASET
-    return given if given == DATASET or card["provenance"]["data_report"].get("revision") else "utkface"
+def _hub_datasets(card: dict) -> list[str]:
+    """The Hub ids of the datasets that the weights learned from. A local copy of a collection gets the collection's."""
+    learned = [dataset for dataset in card["provenance"]["datasets"] if dataset["learned"]]
+    return [name for name in (_hub_id(dataset) for dataset in learned) if name and "/" in name]
 
 
-def _pretrained_on(card: dict) -> str | None:
-    """The Hub id of the second set of faces, None without one. A local copy is FairFace's too."""
-    return FAIRFACE if card["provenance"].get("pretrain") else None
+def _hub_id(dataset: dict) -> str | None:
+    """The Hub id of a dataset of the provenance or of the metrics; None for faces that the Hub doesn't have."""
+    if dataset.get("revision"):
+        return dataset["dataset"]
+    return {"UTKFace": DATASET, "FairFace": FAIRFACE}.get(dataset["collection"])
 
 
-def _eval_results(card: dict) -> list[EvalResult]:
-    metrics = card["metrics"]
+def _all_metrics(card: dict) -> list[dict]:
+    return [card["metrics"], *card["metrics"]["others"]]
+
+
+def _eval_results(metrics: dict) -> list[EvalResult]:
     split = metrics["split"]
     where = dict(
         task_type="image-classification",
         task_name="Apparent age and gender",
-        dataset_type=_dataset(card),
-        dataset_name=f"UTKFace, {split['protocol']} by content hash, {split['policy']}"
-        + (f", at most {split['limit']} faces" if split["limit"] else ""),
+        dataset_type=_hub_id(metrics) or "faces",
+        dataset_name=f"{metrics['collection'] or metrics['dataset']}, {split['protocol']} by content hash, "
+        f"{split['policy']}{_limit(split)}",
         dataset_split=split["name"],
-        dataset_revision=card["provenance"]["data_report"].get("revision"),
     )
     figures = (
-        ("mae", "Age MAE, years", metrics["age_mae"]["value"], 3),
-        ("cs5", "Age within 5 years", metrics["cs5"]["value"], 4),
-        ("accuracy", "Gender accuracy", metrics["gender_accuracy"]["value"], 4),
+        ("mae", "Age MAE, years", "age_mae", 3),
+        ("cs5", "Age within 5 years", "cs5", 4),
+        ("accuracy", "Age band accuracy", "age_band", 4),
+        ("accuracy", "Gender accuracy", "gender_accuracy", 4),
     )
     return [
-        EvalResult(metric_type=type_, metric_name=label, metric_value=round(value, digits), **where)
-        for type_, label, value, digits in figures
+        EvalResult(metric_type=type_, metric_name=label, metric_value=round(metrics[key]["value"], digits), **where)
+        for type_, label, key, digits in figures
+        if key in metrics
     ]
+
+
+def headline(metrics: dict) -> str:
+    """The figures in words: `the mean absolute error for age is 4.18 years and the gender accuracy is 94.9%`."""
+    gender = f"the gender accuracy is {100 * metrics['gender_accuracy']['value']:.1f}%"
+    if "age_mae" in metrics:
+        return f"the mean absolute error for age is {metrics['age_mae']['value']:.2f} years and {gender}"
+    return f"{100 * metrics['age_band']['value']:.1f}% of ages are in the right band and {gender}"
 
 
 def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
-    split, report, second = metrics["split"], provenance["data_report"], provenance.get("pretrain")
-    dropped = (f"{count} ({reason})" for reason, count in {**report["rejected"], **report["dropped"]}.items())
-    ran = provenance["epochs_run"]
-    # Without training, only the settings of the export took effect.
-    recipe = _settings(
-        provenance["recipe"] if ran else {k: v for k, v in provenance["recipe"].items() if k in _EXPORTED}
-    )
-    settings = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in recipe.items())
     return _TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
         network=card["network"],
         serve=card["serve"],
-        n=metrics["n"],
-        mae=metrics["age_mae"]["value"],
-        gender=100 * metrics["gender_accuracy"]["value"],
+        summary=" ".join(
+            f"On {figures['n']:,} {'held-out ' if figures['learned'] else ''}faces of {_title(figures)}"
+            f"{'' if figures['learned'] else ', which it never learned from'}, {headline(figures)}."
+            for figures in _all_metrics(card)
+        ),
+        license=card["license"]["summary"],
         probs=", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else "",
         keras=_KERAS.format(name=name) if _has_keras(card) else "",
         failures=_failures(metrics),
         races=", ".join(RACES),
-        split=split["name"],
-        protocol=split["protocol"],
-        policy=split["policy"],
-        limit=_limit(split),
-        table=_table(metrics),
-        gender_line=gender_line(metrics),
-        evaluation=_evaluation(card, name),
-        figures=_figures(card, ("ages", "Errors by age"), ("groups", "By race, gender and age band")),
-        groups="`groups.csv` has these figures for every combination of race, gender and age band."
-        if "groups.csv" in card["files"]
-        else "",
-        fairface=_fairface(card, name),
+        results="\n".join(_results(card, figures, name) for figures in _all_metrics(card)),
         calibration=_calibration(card),
         architecture=_ARCHITECTURES[card["network"]],
         parameters=card["parameters"],
         age_head=_HEADS[card["age_head"]],
-        mirror=" and averaging over a face and its mirror image" if provenance["recipe"].get("mirror") else "",
+        mirror=" and averaging over a face and its mirror image" if card["mirror"] else "",
         served=_served(card),
-        epochs=f"{ran} epoch{'s' * (ran != 1)}"
-        if ran
-        else "The command below exports previously trained weights (see training/RESULTS.md)",
-        faces=", ".join(f"{entry['n']:,} {part}" for part, entry in provenance["faces"].items()),
-        dataset=_dataset(card),
-        rows=report["rows"],
-        dropped=", ".join(dropped) or "none",
-        second=f" Also {second['train']['n']:,} training faces "
-        f"from {FAIRFACE} ({second['data_report']['rows']:,} rows), "
-        "cropped from photos."
-        if second
-        else "",
-        command=provenance["command"],
-        settings=f"{settings}\n\n{_figures(card, ('curves', 'Training'))}",
+        training=_training(card),
         commit=provenance["commit"] or "unknown",
         date=provenance["date"],
         python=provenance["python"],
         packages=", ".join(f"{package} {version}" for package, version in provenance["packages"].items()),
-        second_licence=" They are also derived from FairFace (Kärkkäinen & Joo 2021, "
-        "[arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is licensed under CC BY 4.0."
-        if second
-        else "",
+        sources=_sources(provenance),
     )
+
+
+def _title(metrics: dict) -> str:
+    return metrics["collection"] or f"`{metrics['dataset']}`"
+
+
+def _results(card: dict, metrics: dict, name: str) -> str:
+    """One dataset's figures."""
+    split, photos = metrics["split"], "age_band" in metrics
+    seen = "not used for training" if metrics["learned"] else "none of its faces were used for training"
+    lines = [
+        f"### {_title(metrics)}",
+        f"`{split['name']}` split ({split['protocol']} by content hash, policy `{split['policy']}`{_limit(split)}; {seen}).",
+    ]
+    if photos:
+        lines.append("YuNet detects the faces, as in the app. The labels are age bands.")
+    if photos and metrics["learned"]:
+        lines.append(
+            "Splits depend on the bytes of the files: a copy with another image size or compression has other faces in "
+            "this split, some of which may have been used for training."
+        )
+    command = f"```\n{_command(name, _hub_id(metrics) or metrics['dataset'], split)}\n```"
+    parts = [
+        "\n".join(lines),
+        _table(metrics),
+        f"{gender_line(metrics)}. To reproduce, in the kit's source code:",
+        command,
+    ]
+    if metrics is card["metrics"]:
+        parts.append(_figures(card, ("ages", "Errors by age"), ("groups", "By race, gender and age band")))
+        if "groups.csv" in card["files"]:
+            parts.append("`groups.csv` has these figures for every combination of race, gender and age band.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _training(card: dict) -> str:
+    """What ran: the stages from the log, the datasets, and the chain of parents."""
+    provenance = card["provenance"]
+    lines = []
+    if provenance["stages"]:
+        stages = ", ".join(
+            f'{counted(stage["epochs"], "epoch")} of "{stage["name"]}"'
+            + (f" (branch {stage['branch']})" if _branches(provenance["stages"], stage["stage"]) > 1 else "")
+            for stage in provenance["stages"]
+        )
+        lines.append(f"This run trained {stages}, in {provenance['precision']}.")
+    else:
+        lines.append("This run exported existing weights without training them.")
+    if provenance["sharpness"] not in (None, 1.0):
+        lines.append(f"Then it sharpened the age distribution by {provenance['sharpness']:g}, chosen on validation.")
+    for dataset in provenance["datasets"]:
+        report, faces = dataset["report"], dataset["faces"]
+        counts = ", ".join(f"{part['n']:,} {split}" for split, part in faces.items())
+        dropped = ", ".join(
+            f"{count} ({reason})" for reason, count in {**report["rejected"], **report["dropped"]}.items()
+        )
+        use = "" if dataset["learned"] else " (for the test only)"
+        lines.append(
+            f"Faces of {_hub_id(dataset) or dataset['dataset']}{use}: {counts}, of {report['rows']:,} rows "
+            f"(skipped: {dropped or 'none'})."
+        )
+    chain = _chain(provenance["parents"])
+    return "\n".join(lines) + (f"\n\nParents of the weights:\n\n{chain}" if chain else "") + _settings(card)
+
+
+def _branches(stages: list[dict], number: int) -> int:
+    return sum(stage["stage"] == number for stage in stages)
+
+
+def _chain(parents: list[dict], depth: int = 0) -> str:
+    """The parents as a nested list."""
+    lines = []
+    for parent in parents:
+        if parent["datasets"] is None:
+            seen = "no record of its training"
+        else:
+            names = ", ".join(dataset["dataset"] for dataset in parent["datasets"] if dataset["learned"])
+            seen = f"learned from {names}" if parent["epochs_run"] != 0 else "exported without training"
+        role = {"init": "initial weights", "teacher": "teacher"}[parent["role"]]
+        digest = f", SHA-256 {parent['sha256'][:12]}…" if parent["sha256"] else ""
+        note = f" {parent['note']}" if parent.get("note") else ""
+        lines.append(f"{'  ' * depth}- {role}: {parent['model']} ({seen}{digest}).{note}")
+        if parent["parents"]:
+            lines.append(_chain(parent["parents"], depth + 1))
+    return "\n".join(lines)
+
+
+def _settings(card: dict) -> str:
+    """The command and the recipe; both only where something was trained."""
+    provenance = card["provenance"]
+    if not provenance["stages"]:
+        return ""
+    recipe = " (the recipe with all settings)" if "recipe.toml" in card["files"] else ""
+    return (
+        f"\n\nThe command, in the kit's source code, and its settings in `recipe.toml`{recipe}:\n\n"
+        f"```\n{provenance['command']}\n```\n\n{_figures(card, ('curves', 'Training'))}"
+    )
+
+
+_SOURCES = {
+    "UTKFace": "UTKFace (Zhang, Song & Qi 2017, [arXiv 1702.08423](https://arxiv.org/abs/1702.08423)), which is for "
+    "non-commercial research only",
+    "FairFace": "FairFace (Kärkkäinen & Joo 2021, [arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is licensed "
+    "under [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/)",
+}
+
+
+def _sources(provenance: dict) -> str:
+    """What the weights are derived from."""
+    found = sorted(set(licenses.collections(provenance)), key=lambda name: (name is None, name))
+    names = [_SOURCES[name] if name else "faces whose license this card doesn't know" for name in found]
+    return f"The weights are derived from {' and from '.join(names)}." if names else "The weights are untrained."
 
 
 def _limit(split: dict) -> str:
@@ -182,41 +273,25 @@ def _limit(split: dict) -> str:
 
 
 def _calibration(card: dict) -> str:
-    metrics, tables = card["metrics"], card["calibration"]
+    tables = card["calibration"]
     if not tables:
         return "Not calibrated: `age_low` and `age_high` are absent, and the gender probability is the network's own."
-    photos = metrics.get("fairface") or {}
-    elsewhere = ""
-    if "interval_coverage" in photos:
-        elsewhere = (
-            f" On FairFace test faces it is {100 * photos['interval_coverage']['value']:.1f}%, assuming that ages are "
-            "uniformly distributed within each band."
-        )
-    return f"""Fitted on {tables["faces"]:,} validation faces{" from UTKFace and FairFace" if photos else ""}.
-The interval targets {100 * tables["age"]["coverage"]:.0f}%
-coverage (split conformal prediction by true age band, scaled by the spread of the predicted distribution). On UTKFace
-test faces the coverage is {100 * metrics["interval_coverage"]["value"]:.1f}%.{elsewhere} The mean interval width is
-{metrics["interval_width"]["value"]:.1f} years. On other data the coverage may be lower.
+    learned = " and ".join(d["collection"] or d["dataset"] for d in card["provenance"]["datasets"] if d["learned"])
+    coverage = " ".join(
+        f"On the test faces of {_title(figures)}, the coverage is "
+        f"{100 * figures['interval_coverage']['value']:.1f}%, the mean interval width is "
+        f"{figures['interval_width']['value']:.1f} years, and the expected calibration error of the gender is "
+        f"{100 * figures['gender_ece']:.1f}%."
+        for figures in _all_metrics(card)
+    )
+    return f"""Fitted on {tables["faces"]:,} validation faces of {learned}. The interval targets
+{100 * tables["age"]["coverage"]:.0f}% coverage (split conformal prediction by true age band, scaled by the spread of the
+predicted distribution). {coverage} Ages that are labeled as bands count as uniformly distributed within their band. On other
+data the coverage may be lower.
 
-Gender is calibrated by temperature scaling (temperature {tables["gender"]["temperature"]:.3f}). The
-expected calibration error on the test split is {100 * metrics["gender_ece"]:.1f}%.
+The gender is calibrated by temperature scaling (temperature {tables["gender"]["temperature"]:.3f}).
 
 {_figures(card, ("calibration", "Calibration"))}"""
-
-
-def _settings(recipe: dict) -> dict:
-    """The recipe as rows of a table."""
-    shares = {"gray": "in grayscale", "blur": "blurred", "jpeg": "compressed", "erase": "partly covered"}
-    rows = {
-        name: f"{value:.4g}" if isinstance(value, float) else value
-        for name, value in recipe.items()
-        if name != "augment"
-    }
-    for name, value in recipe.get("augment", {}).items():
-        rows[f"augmentation: share {shares[name]}" if name in shares else f"augmentation: {name}"] = (
-            value if name in shares or name == "grain" else f"± {value}"
-        )
-    return rows
 
 
 def _served(card: dict) -> str:
@@ -238,41 +313,9 @@ def _figures(card: dict, *figures: tuple[str, str]) -> str:
     )
 
 
-def _fairface(card: dict, name: str) -> str:
-    """The figures on FairFace's photos, where they were measured."""
-    figures = card["metrics"].get("fairface")
-    if not figures:
-        return ""
-    split, given = figures["split"], card["provenance"]["pretrain"]
-    # The path of a local copy says nothing to a reader.
-    revision = given["data_report"].get("revision")
-    source = given["dataset"] if given["dataset"] == FAIRFACE or revision else FAIRFACE
-    return f"""
-### FairFace
-
-FairFace photos (`{split["name"]}` split, {split["protocol"]} by content hash{_limit(split)}; not used for training).
-YuNet detects the faces, as in the app. The labels are age bands. Splits depend on the bytes of the files: a copy of
-FairFace with a different image size or compression has different faces in this split, some of
-which may have been used for training.
-
-{_table(figures)}
-
-```
-{_command(name, source, revision, split)}
-```
-"""
-
-
-def _evaluation(card: dict, name: str) -> str:
+def _command(name: str, dataset: str, split: dict) -> str:
     """The command that prints the results again."""
-    provenance = card["provenance"]
-    revision = provenance["data_report"].get("revision")
-    return _command(name, provenance["dataset"] if revision else DATASET, revision, card["metrics"]["split"])
-
-
-def _command(name: str, dataset: str, revision: str | None, split: dict) -> str:
     words = ["python", "training/evaluate.py", "--model", name, "--dataset", dataset]
-    words += ["--dataset-revision", revision] if revision else []
     words += ["--protocol", split["protocol"], "--policy", split["policy"]]
     return shlex.join(
         words + (["--limit", str(split["limit"]), "--seed", str(split["seed"])] if split["limit"] else [])
@@ -285,12 +328,16 @@ def _failures(metrics: dict) -> str:
     for kind, members in metrics["by"].items():
         sizable = {name: group for name, group in members.items() if group["n"] >= 30}
         if len(sizable) > 1:
-            age = max(sizable, key=lambda name: sizable[name]["age_mae"]["value"])
             gender = min(sizable, key=lambda name: sizable[name]["gender_accuracy"]["value"])
+            if "age_mae" in metrics:
+                age = max(sizable, key=lambda name: sizable[name]["age_mae"]["value"])
+                error = f"the age error is largest for `{age}` (MAE {sizable[age]['age_mae']['value']:.1f} years)"
+            else:
+                age = min(sizable, key=lambda name: sizable[name]["age_band"]["value"])
+                right = 100 * sizable[age]["age_band"]["value"]
+                error = f"the fewest ages are in the right band for `{age}` ({right:.1f}%)"
             lines.append(
-                f"- By {kind}: the age error is largest for `{age}` (MAE "
-                f"{sizable[age]['age_mae']['value']:.1f} years), and "
-                f"the gender accuracy is lowest for `{gender}` "
+                f"- By {kind}: {error}, and the gender accuracy is lowest for `{gender}` "
                 f"({100 * sizable[gender]['gender_accuracy']['value']:.1f}%)."
             )
     return "\n".join(lines) or "- Too few test faces to compare groups."

@@ -18,12 +18,11 @@ from training.data.sources import DATASET, DataError
 def main(arguments: list[str] | None = None) -> int:
     """Report what a source holds; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.data", description="Summarize a UTKFace dataset.")
-    parser.add_argument("source", nargs="?", default=DATASET)
-    parser.add_argument("--revision", help="branch, tag or commit of a Hub dataset")
+    parser.add_argument("source", nargs="?", default=DATASET, help="as train.py's --dataset")
     parser.add_argument("--policy", default="clean", choices=POLICIES)
     options = parser.parse_args(arguments)
     try:
-        samples, report = load_samples(options.source, policy=options.policy, revision=options.revision)
+        samples, report = load_samples(options.source, policy=options.policy)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -27,7 +27,7 @@ from training.data.labels import (
     stem,
 )
 from training.data.report import Report
-from training.data.samples import GENDERS, POLICIES, PROTOCOLS, SPLITS, Samples
+from training.data.samples import FAIRFACE_RACES, GENDERS, POLICIES, PROTOCOLS, SPLITS, Samples
 from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source
 
 
@@ -37,18 +37,16 @@ def load_samples(
     split: str = "all",
     policy: str = "clean",
     protocol: str = "80/10/10",
-    revision: str | None = None,
 ) -> tuple[Samples, Report]:
     """Read labeled faces: UTKFace's crops, or photos such as FairFace's.
 
     Args:
-        source: a Hub dataset id, a folder (of pictures, tars or parquet files), a tar, a parquet file, or
-            a glob pattern of such files.
+        source: a Hub dataset id with an optional @revision, a folder (of pictures, tars or parquet files), a tar, a
+            parquet file, or a glob pattern of such files.
         split: "train", "validation", "test" or "all".
         policy: "clean" keeps one of each group of byte-identical files and leaves out groups whose age or
             gender disagree; "all" keeps every file.
         protocol: "80/10/10" or "60/20/20".
-        revision: branch, tag or commit of a Hub dataset.
 
     Returns:
         The samples and a report of what was read, rejected, corrected and dropped, and why.
@@ -63,17 +61,25 @@ def load_samples(
         raise DataError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}, all.")
 
     report = Report(str(source), policy)
-    dataset = open_source(str(source), revision)
+    dataset = open_source(str(source))
     report.revision = commit_of(dataset)
     samples = _read(dataset, report, PictureFiles(str(source)))
     samples = _deduplicate(samples, report)
     report.used = len(samples)
+    report.collection = _collection(str(source), samples)
     female = float(np.mean(samples.gender == 1)) if len(samples) else 0.5
     if not 0.1 <= female <= 0.9:
         report.notes.append(f"{100 * max(female, 1 - female):.0f}% of the faces are {GENDERS[female > 0.5]}")
     if not len(samples):
         raise DataError(f"No usable image in {source}.\n{report}")
     return (samples if split == "all" else samples.split(split, protocol)), report
+
+
+def _collection(source: str, samples: Samples) -> str | None:
+    """The collection that faces come from, as far as their names or labels show it. It decides the license."""
+    if "utkface" in source.lower() or any(parse_name(str(name), Report("", "")) for name in samples.name[:100]):
+        return "UTKFace"
+    return "FairFace" if samples.races == FAIRFACE_RACES and samples.binned else None
 
 
 def load_chips(source: str | os.PathLike, split: str) -> Samples:

@@ -13,6 +13,7 @@ class Report:
     source: str
     policy: str
     revision: str | None = None  # commit of a Hub dataset
+    collection: str | None = None  # "UTKFace" or "FairFace", where labels or names show that; None for other faces
     rows: int = 0
     used: int = 0
     rejected: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # reason -> names
@@ -44,6 +45,7 @@ class Report:
         return {
             "source": self.source,
             "revision": self.revision,
+            "collection": self.collection,
             "policy": self.policy,
             "rows": self.rows,
             "used": self.used,

@@ -14,6 +14,7 @@ from training.data.sources import DataError
 IMAGE_SIZE = 200  # pixels, height and width after decoding
 GENDERS = ("male", "female")  # UTKFace's label order
 RACES = ("White", "Black", "Asian", "Indian", "Other")  # UTKFace's label order
+FAIRFACE_RACES = ("East Asian", "Indian", "Black", "White", "Middle Eastern", "Latino Hispanic", "Southeast Asian")
 POLICIES = ("clean", "all")
 SPLITS = ("train", "validation", "test")
 # Buckets of each split; a bucket is the SHA-256 of the file modulo 10.

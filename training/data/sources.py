@@ -21,7 +21,7 @@ from space.text import counted
 DATASET = "py97/UTKFace-Cropped"
 FAIRFACE = "HuggingFaceM4/FairFace"  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
 _CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _TAR = (".tar", ".tar.gz", ".tgz")
 _ARCHIVE = (".zip", ".tar.bz2", ".tbz2")  # which `datasets` does not read
 _PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -34,13 +34,13 @@ class DataError(ValueError):
     """The data can't be used; the message says why and what to do."""
 
 
-def open_source(source: str, revision: str | None):
+def open_source(source: str):
     """A source as one `datasets.Dataset` with encoded images in the column "image".
 
     Args:
-        source: a Hub dataset id; a folder, archive or parquet file; or a glob pattern of such files. A folder may have
-            a table of labels (CSV or JSONL with a column file_name or file, and age and gender) beside its images.
-        revision: branch, tag or commit of a Hub dataset.
+        source: a Hub dataset id, with an optional @revision (branch, tag or commit); a folder, archive or parquet
+            file; or a glob pattern of such files. A folder may have a table of labels (CSV or JSONL with a column
+            file_name or file, and age and gender) beside its images.
 
     Raises:
         DataError: nothing is there, or it can't be read.
@@ -53,8 +53,8 @@ def open_source(source: str, revision: str | None):
         files = _files(path)
         if files or path.is_dir():
             dataset = _load_files(source, files)
-        elif _HUB_ID.fullmatch(source) and not source.startswith("."):
-            dataset = datasets.load_dataset(source, _CONFIGS.get(source), revision=revision)
+        elif match := _HUB_ID.fullmatch(source):
+            dataset = datasets.load_dataset(match["id"], _CONFIGS.get(match["id"]), revision=match["revision"])
         else:
             raise DataError(
                 f"No dataset at {source}: specify a Hub id such as {DATASET}, or an existing folder, .tar, .tar.gz, "

@@ -89,9 +89,16 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
     return values
 
 
+def range_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
+    """Years outside of the label's range [N, 2], float64 [N]: the absolute error where the age is known."""
+    age = np.asarray(age, np.float64)
+    return np.maximum(age_range[:, 0] - age, 0) + np.maximum(age - age_range[:, 1], 0)
+
+
 def spread_ages(age_range: np.ndarray) -> np.ndarray:
     """One age for each band [N, 2], spread evenly over it: float64 [N] years. A known age stays as it is."""
-    first, last = age_range[:, 0].astype(np.float64), np.minimum(age_range[:, 1], BAND_END)
+    first = age_range[:, 0].astype(np.float64)
+    last = np.maximum(first, np.minimum(age_range[:, 1], BAND_END))
     return np.floor(first + np.random.default_rng(0).random(len(first)) * (last - first + 1))
 
 

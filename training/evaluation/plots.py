@@ -20,22 +20,24 @@ _FEWEST = 5  # faces of a group below which its cell stays empty
 
 
 def training_curves(history: list[dict], path: Path) -> None:
-    """Loss, age error and gender accuracy by epoch; `history` as returned by `loop.fit`."""
+    """Loss, score and gender accuracy by epoch; `history` as returned by `loop.fit`."""
     epochs = np.arange(1, len(history) + 1)
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    ages = ("val_age_mae", "age error, validation", "mean absolute error, years")
+    bands = ("val_band", "age bands, validation", "share right")
     panels = (
         ("loss", "training loss", "loss"),
-        ("val_age_mae", "age error, validation", "mean absolute error, years"),
+        ages if "val_age_mae" in history[0] else bands,
         ("val_gender_accuracy", "gender accuracy, validation", "share right"),
     )
     for axis, (key, title, label) in zip(axes, panels, strict=True):
         axis.plot(epochs, [row[key] for row in history], marker=".")
         axis.set(title=title, xlabel="epoch", ylabel=label)
         axis.grid(alpha=0.3)
-        for i in range(1, len(history)):
-            if history[i]["phase"] != history[i - 1]["phase"]:
+        for i, row in enumerate(history):
+            if i == 0 or (row["stage"], row["branch"]) != (history[i - 1]["stage"], history[i - 1]["branch"]):
                 axis.axvline(i + 0.5, color="gray", linestyle=":")
-                axis.annotate(history[i]["phase"], (i + 0.6, axis.get_ylim()[1]), va="top", fontsize=8)
+                axis.annotate(row["name"], (i + 0.6, axis.get_ylim()[1]), va="top", fontsize=8)
     _save(figure, path)
 
 
@@ -98,8 +100,10 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
         for r in masks["race"].values()
         for g in masks["gender"].values()
     ]
+    ages = ("age_mae", 1, "age: years off on average", "RdYlGn_r", (0, 12))
+    bands = ("age_band", 100, "age in the right band, %", "RdYlGn", (20, 90))
     for axis, key, factor, title, colors, limits in (
-        (axes[0], "age_mae", 1, "age: years off on average", "RdYlGn_r", (0, 12)),
+        (axes[0], *(ages if "age_mae" in values else bands)),
         (axes[1], "gender_accuracy", 100, "gender accuracy, %", "RdYlGn", (60, 100)),
     ):
         table = np.array(

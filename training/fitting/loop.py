@@ -186,8 +186,9 @@ class _Run:
 
         This is the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482).
         """
-        seen, used = networks.at_size(self.network, size), []
-        total, best = None, None
+        seen = networks.at_size(self.network, size)
+        used: list[str] = []
+        total, best = None, Weights("", math.inf, size)
         for weights in sorted(rivals, key=lambda weights: weights.score):
             load(self.network, self.out / weights.file, "best weights")
             values = [np.asarray(value, np.float64) for value in self.network.get_weights()]
@@ -195,7 +196,7 @@ class _Run:
             self.network.set_weights([value / (len(used) + 1) for value in summed])
             networks.measure_norms(self.network, measuring_faces(self.train))
             score = validate(seen, self.validation)["val_score"]
-            if best is None or score < best.score:
+            if not used or score < best.score:
                 total, used = summed, [*used, weights.file]
                 best = Weights(f"best-mean-{number + 1}.weights.h5", score, size)
                 self.network.save_weights(self.out / best.file)

@@ -126,13 +126,13 @@ def at_size(model: keras.Model, size: int) -> keras.Model:
             return layer(ops.image.resize(inputs[0], last, "bilinear", data_format="channels_last"))
         outputs = layer(*inputs, **options)
         if layer.name in ("to_float", "imagenet_mean"):
+            if INPUT_SIZE % size == 0:
+                return ops.average_pool(outputs, INPUT_SIZE // size, data_format="channels_last")
             return ops.image.resize(outputs, (size, size), "bilinear", antialias=True, data_format="channels_last")
         return outputs
 
     face = keras.Input(model.input.shape[1:], dtype="uint8", name="face")
-    return keras.models.clone_model(
-        model, input_tensors=face, clone_function=lambda layer: layer, call_function=call
-    )
+    return keras.models.clone_model(model, input_tensors=face, clone_function=lambda layer: layer, call_function=call)
 
 
 def sharpen_ages(model: keras.Model, factor: float) -> None:

@@ -1,0 +1,151 @@
+"""Recipes and the command line: what they hold, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import time
+
+import pytest
+
+from tests.support.app import python
+from tests.support.faces import write_folder
+from tests.support.training import SHORT, command, refused
+from training import options, recipe, train
+from training.recipe import RecipeError, Stage
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def parse(*words: str):
+    return options.parse([*words, "--out", "nowhere"])[0]
+
+
+@pytest.mark.slow
+def test_help_is_quick_and_names_the_options():
+    started = time.monotonic()
+    result = python("training/train.py", "--help")
+    assert result.returncode == 0 and time.monotonic() - started < 20
+    named = set(re.findall(r"--([a-z-]+)", result.stdout.split("options")[-1]))
+    wanted = "recipe init teacher dataset test-dataset limit epochs batch-size precision seed out resume push".split()
+    assert set(wanted) <= named, result.stdout
+    assert len(dataclasses.fields(options.Options)) <= 20
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_each_recipe_of_the_kit_is_saved_and_read_back(name, tmp_path):
+    found = recipe.load(name)
+    found.save(tmp_path)
+    assert recipe.load(tmp_path / recipe.FILE) == found and found.name == name
+
+
+def test_recipes_of_the_kit():
+    assert recipe.names() == ["compact", "open", "published", "vgg16"]
+    ours = parse()
+    assert ours.network == "vgg16" and ours.init == "imagenet"
+    assert [(s.name, s.epochs, s.size) for s in ours.stages] == [
+        ("heads", 1, 100), ("small faces", 5, 100), ("full size", 18, 200)
+    ]  # fmt: skip
+    published = parse("--recipe", "published")
+    assert [(s.layers, s.epochs) for s in published.stages] == [("heads", 1), ("block5", 199)]
+    assert (published.age_head, published.batch_size, published.optimizer) == ("regression", 32, "adam")
+    assert recipe.load("open").train == ("HuggingFaceM4/FairFace",)  # nothing else, or its license is another
+    assert parse("--network", "compact") == parse("--recipe", "compact")
+
+
+def test_options_change_the_recipe():
+    changed = parse(
+        "--recipe", "compact", "--epochs", "0", "--teacher", "a/b", "c/d", "--dataset", "x/y@main", "--seed", "3"
+    )
+    assert {s.epochs for s in (*changed.stages, *changed.fine_tuning)} == {0}
+    assert changed.teacher == ("a/b", "c/d") and changed.train == ("x/y@main",) and changed.seed == 3
+    words = shlex.split(options.to_command(changed))
+    assert parse(*words[2:]) == changed
+
+
+def test_branches_are_the_stage_with_other_settings():
+    stage = Stage("s", 2, 1e-3, gender_weight=2.0, branches=({"augment": "medium"}, {"balance": True, "epochs": 1}))
+    first, second = stage.variants()
+    assert (first.augment, first.epochs, first.gender_weight) == ("medium", 2, 2.0)
+    assert (second.augment, second.epochs, second.balance) == ("mild", 1, True)
+    assert Stage("s", 2, 1e-3).variants() == [Stage("s", 2, 1e-3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("network = 'compact'", ["train"]),
+        ("network = 'resnet'\ntrain = ['x']\nstages = []", ["network", "vgg16"]),
+        ("network = 'compact'\ntrain = []\nstages = []", ["no dataset"]),
+        ("network = 'compact'\ntrain = ['x']\ncolor = 3\nstages = []", ["color"]),
+        ("network = 'compact'\ntrain = ['x']\nbatch_size = 0\nstages = []", ["batch_size", "greater than 0"]),
+        ("network = 'compact'\ntrain = ['x']\n[[stages]]\nname = 'a'", ["epochs"]),
+        (
+            "network = 'compact'\ntrain = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\nlearning_rate = nan",
+            ["learning_rate"],
+        ),
+        (
+            "network = 'compact'\ntrain = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\nlearning_rate = 1\nsize = 'x'",
+            ["size"],
+        ),
+        (
+            "network = 'compact'\ntrain = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\nlearning_rate = 1\n"
+            "branches = [{ augment = 'wild' }]",
+            ["branch", "wild", "medium"],
+        ),
+        (
+            "network = 'vgg16'\ntrain = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\nlearning_rate = 1\nlayers = 'heads'",
+            ["pretrained weights"],
+        ),
+        (
+            "network = 'vgg16'\ntrain = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\nlearning_rate = 1\nsize = 150",
+            ["100"],
+        ),
+        ("network = ", ["can't be read"]),
+        ("stages = 3\nnetwork = 'compact'\ntrain = ['x']", ["isn't a recipe"]),
+    ],
+)
+def test_a_wrong_recipe_says_what_is_wrong(text, words, tmp_path):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(RecipeError) as error:
+        recipe.load(tmp_path / "mine.toml")
+    for word in ("mine.toml", *words):
+        assert word in str(error.value)
+
+
+def test_settings_that_do_not_fit_are_explained(made_up, trained, tmp_path, capsys):
+    refused(capsys, ["", "--recipe", "compact", "--dataset", tmp_path / "gone"], "No dataset at", "gone")
+    refused(capsys, ["", "--recipe", SHORT, "--dataset", made_up, "--out", trained], "--resume")
+    other = ["", "--recipe", SHORT, "--out", trained, "--resume", "--batch-size", "7"]
+    refused(capsys, other, "--batch-size", "Omit")
+    refused(capsys, command(made_up, tmp_path / "x", "--init", "imagenet"), "no ImageNet weights", "--init none")
+    refused(capsys, ["", "--init", "none", "--dataset", made_up], "pretrained weights", "--init MODEL")
+    refused(capsys, ["", "--recipe", tmp_path / "none.toml"], "No recipe at", "compact, open")
+    few = write_folder({p.name: p.read_bytes() for p in list(made_up.iterdir())[:1]}, tmp_path / "one")
+    refused(capsys, command(few, tmp_path / "y"), "split", "is empty")
+    assert not (tmp_path / "x" / "bundle").exists()
+
+
+@pytest.mark.parametrize("words", [["--limit", "x"], ["--precision", "int8"], ["--wrong", "1"]])
+def test_wrong_options_show_the_usage(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(words)
+    assert stop.value.code == 2 and words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--limit", "0"], ["--epochs", "-1"], ["--batch-size", "0"]])
+def test_impossible_numbers_are_refused(words, capsys):
+    refused(capsys, ["", *words], words[0].strip("-").replace("-", "_"), "must be")
+
+
+def test_a_run_without_its_recipe_is_told(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.json").write_text("{}")
+    refused(capsys, ["", "--out", tmp_path / "run", "--resume"], "has no recipe.toml")
+
+
+def test_local_paths_are_cut_where_others_read_them(tmp_path):
+    local = parse("--recipe", "compact", "--dataset", str(tmp_path))
+    for text in (options.to_command(local), str(local.public())):
+        assert str(tmp_path.parent) not in text and tmp_path.name in text
