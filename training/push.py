@@ -19,7 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
 from space.hub.bundle import MODELS, verify
-from space.hub.card import CARD
+from space.hub.card import CARD, model_name
 from space.hub.download import ModelError
 from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
 from space.text import tolerate_console
@@ -112,7 +112,7 @@ def _commit(api: HfApi, target: Target, folder: Path, card: dict):
     gender = f"gender {100 * card['metrics']['gender_accuracy']['value']:.1f}%"
     mae = card["metrics"].get("age_mae")
     years = f"age MAE {mae['value']:.2f} years, " if mae else ""
-    title = f"{card['network']}: {years}{gender}"
+    title = f"{model_name(card)}: {years}{gender}"
 
     def attempt():
         head = api.model_info(target.repo_id, revision=target.revision).sha
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
     options = parser.parse_args(arguments)
     try:
-        target = Target.from_options(options, default=f"age-gender-{verify(options.folder)['network']}")
+        target = Target.from_options(options, default=f"age-gender-{model_name(verify(options.folder))}")
         done = push(options.folder, target)
     except (ModelError, HubError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

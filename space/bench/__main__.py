@@ -22,7 +22,7 @@ from space.analyzer import FaceAnalyzer
 from space.bench.measure import SCENES, machine, scene, serving, start_up
 from space.estimator import Estimator
 from space.hub.bundle import Bundle, open_bundle
-from space.hub.card import CARD
+from space.hub.card import CARD, model_name
 from space.hub.download import ModelError
 
 
@@ -65,7 +65,7 @@ def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
         bundle, name, files = None, path.name, ["model.int8.onnx", "model.onnx"]
     else:
         bundle = open_bundle(model)
-        path, name = bundle.folder, bundle.card["network"]
+        path, name = bundle.folder, model_name(bundle.card)
         files = dict.fromkeys([bundle.card["serve"], "model.onnx"])
     return [
         (f"{name}, {'int8' if 'int8' in file else 'float32'}", path / file, bundle)

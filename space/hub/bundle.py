@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.hub.card import CARD, read_card
+from space.hub.card import CARD, license_of, model_name, read_card
 from space.hub.download import ModelError, hub_file, sha256_of
 
 MODELS = Path(__file__).resolve().parent.parent / "models"  # the embedded bundles, by name
@@ -34,7 +34,12 @@ class Bundle:
 
     def as_dict(self) -> dict:
         """What the API says about the model."""
-        return {"name": self.card["network"], "source": self.source, "revision": self.revision}
+        return {
+            "name": model_name(self.card),
+            "source": self.source,
+            "revision": self.revision,
+            "license": license_of(self.card)[0],
+        }
 
 
 def embedded() -> list[str]:

@@ -20,6 +20,11 @@ MAX_NAME, MAX_FOLDERS = 200, 4  # characters and parts of a file's path in the b
 ROLES = frozenset(
     "onnx-float32 onnx-int8 keras keras-config keras-metadata keras-weights document figure recipe".split()
 )
+LICENSES = {  # of weights, by the name that the Hub shows: what they mean for users
+    "utkface-non-commercial-research": "The weights are for non-commercial research only, as UTKFace is.",
+    "cc-by-4.0": "Anyone may use the weights, also commercially, under CC BY 4.0 with attribution.",
+}
+UNKNOWN_LICENSE = "The weights may be used as far as the licenses of their training data allow."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -59,6 +64,18 @@ def read_card(folder: Path) -> dict:
     return card
 
 
+def model_name(card: dict) -> str:
+    """The name that people choose a model by; several may have the same network."""
+    return card.get("name") or card["network"]
+
+
+def license_of(card: dict) -> tuple[str, str]:
+    """The license of a bundle's weights: its name, and a sentence on what it allows."""
+    entry = card.get("license") or {}
+    name = entry.get("name") or entry.get("id") or "unknown"
+    return name, LICENSES.get(name, UNKNOWN_LICENSE)
+
+
 def _refuse(name: str) -> float:
     raise ValueError(f"{name} isn't valid JSON")
 
@@ -67,6 +84,10 @@ def _check(card: dict) -> None:
     """Raise KeyError for what is missing, and another error, which says what is wrong, for the rest."""
     if not (isinstance(card["network"], str) and _NAME.fullmatch(card["network"])):
         raise ValueError("the network's name must have at most 64 letters, digits, _, . and -")
+    entry = card.get("license") or {}
+    for value in (card.get("name"), entry.get("id"), entry.get("name")):
+        if not (value is None or (isinstance(value, str) and _NAME.fullmatch(value))):
+            raise ValueError("the name of the model or of its license isn't a plain name")
     if not isinstance(card["serve"], str):
         raise ValueError("the name of the served file has the wrong type")
     for name, entry in card["files"].items():
@@ -110,12 +131,14 @@ def _check_calibration(tables: dict | None) -> None:
 
 def _check_metrics(metrics: dict) -> None:
     """The figures that the page and the tools show."""
-    for one, others in (("n", ("age_mae", "gender_accuracy")), ("interval_coverage", ("interval_width",))):
+    for one, others in (("n", ("gender_accuracy",)), ("interval_coverage", ("interval_width",))):
         if one in metrics and not all(key in metrics for key in others):
             raise ValueError(f"it has the metric {one} without {' and '.join(others)}")
     if "n" in metrics and not _is_integer(metrics["n"]):
         raise ValueError("the number of test faces has the wrong type")
-    for key in ("age_mae", "gender_accuracy", "interval_coverage", "interval_width"):
+    if not isinstance(metrics.get("collection") or "", str):
+        raise ValueError("the name of the test faces has the wrong type")
+    for key in ("age_mae", "age_band", "gender_accuracy", "interval_coverage", "interval_width"):
         if key in metrics:
             _check_numbers(f"the metric {key}", metrics[key]["value"])
 

@@ -22,7 +22,7 @@ from space.annotate import COLORS
 from space.batch.tables import COLUMNS
 from space.face import EXAMPLES, UNCERTAIN
 from space.hub.bundle import Bundle, embedded, open_bundle
-from space.hub.card import CARD
+from space.hub.card import CARD, license_of, model_name
 from space.live import stream
 from space.text import CAUTION, TITLE
 
@@ -62,7 +62,7 @@ def site_files(space: str, model: str | None = None) -> Files:
         network, mirror = single_look(bundle.model_path.read_bytes())
         card = _card(bundle, mirror)
         # A name for each version: a page that is open while the site changes never mixes two.
-        folders.append(f"models/{bundle.card['network']}-{hashlib.sha256(network + card).hexdigest()[:12]}")
+        folders.append(f"models/{model_name(bundle.card)}-{hashlib.sha256(network + card).hexdigest()[:12]}")
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
     files |= {f"examples/{path.name}": path for path in _examples()}
     files["kit.json"] = json.dumps(_kit(bundles, folders, files), indent=1).encode()
@@ -168,7 +168,7 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
 
     return {
         "models": [
-            {"name": bundle.card["network"], "title": _title(bundle), "folder": folder, "about": bundle.as_dict()}
+            {"name": model_name(bundle.card), "title": _title(bundle), "folder": folder, "about": bundle.as_dict()}
             for bundle, folder in zip(bundles, folders, strict=True)
         ],
         "detector": of(
@@ -199,8 +199,9 @@ def _title(bundle: Bundle) -> str:
     parts = [f"{bundle.model_path.stat().st_size / 1e6:.0f} MB"]
     if metrics.get("n"):
         gender = 100 * metrics["gender_accuracy"]["value"]
-        parts = [f"age error {metrics['age_mae']['value']:.2f} years", f"gender {gender:.1f}%", *parts]
-    return f"{bundle.card['network']}: {', '.join(parts)}"
+        ages = [f"age error {metrics['age_mae']['value']:.2f} years"] if "age_mae" in metrics else []
+        parts = [*ages, f"gender {gender:.1f}%", *parts]
+    return f"{model_name(bundle.card)}: {', '.join(parts)}"
 
 
 def _page(bundles: list[Bundle]) -> bytes:
@@ -232,8 +233,9 @@ def _about(bundles: list[Bundle]) -> str:
         figures = [metrics.get(key, {}).get("value") for key in ("age_mae", "gender_accuracy", "interval_coverage")]
         texts = [f"{figures[0]:.2f} years" if figures[0] else "–"]
         texts += [f"{100 * figure:.1f}%" if figure else "–" for figure in figures[1:]]
+        texts.append(escape(license_of(bundle.card)[0]))
         cells = "".join(f"<td>{text}</td>" for text in texts)
-        rows += f"<tr><th scope='row'>{escape(bundle.card['network'])}</th>{cells}</tr>"
+        rows += f"<tr><th scope='row'>{escape(model_name(bundle.card))}</th>{cells}</tr>"
     return (BROWSER / "about.html").read_text(encoding="utf-8").replace("{ROWS}", rows)
 
 

@@ -50,7 +50,7 @@ def edit(folder, **changes) -> None:
 @pytest.mark.parametrize(
     ("breaks", "words"),
     [
-        (lambda f: (f / "model.onnx").write_bytes(b"x" * 1000), "model.onnx is damaged"),
+        (lambda f: (f / "model.weights.h5").write_bytes(b"x" * 1000), "model.weights.h5 is damaged"),
         (lambda f: (f / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
         (lambda f: (f / "groups.csv").write_text("{}"), "groups.csv is damaged"),
         (lambda f: (f / CARD).unlink(), "a model bundle"),
@@ -70,7 +70,7 @@ def edit(folder, **changes) -> None:
         (lambda f: edit(f, crop={"size": 200, "landmarks": [[1e999, 0]] * 5}), "Infinity"),
         (lambda f: edit(f, crop={"size": 10**9, "landmarks": [[0, 0]] * 5}), "16 to 1024"),
         (lambda f: edit(f, calibration={"age": {}}), "missing 'from'"),
-        (lambda f: edit(f, metrics={"n": 5}), "without age_mae"),
+        (lambda f: edit(f, metrics={"n": 5}), "without gender_accuracy"),
         (lambda f: edit(f, metrics={"interval_coverage": {"value": 1}}), "without interval_width"),
         (lambda f: edit(f, metrics={"n": 5, "age_mae": None, "gender_accuracy": None}), "not the card"),
         (lambda f: edit(f, crop={"size": 200, "landmarks": [[10**400, 0]] * 5}), "not the card"),

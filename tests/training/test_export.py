@@ -108,10 +108,10 @@ def test_the_embedded_compact_network_holds_its_keras_weights():
     faces = np.stack(
         [np.asarray(Image.open(path).convert("RGB").resize((200, 200))) for path in sorted(EXAMPLES.glob("age-*.jpg"))]
     )
-    expected = Estimator(EMBEDDED / "model.onnx").predict(faces)
+    expected = Estimator(open_bundle().model_path).predict(faces)  # in int8
     found = files.load_keras(EMBEDDED).predict_on_batch(faces)
-    assert np.abs(expected["age"] - found["age"]).max() < 0.1
-    assert np.abs(expected["p_female"] - found["p_female"]).max() < 0.01
+    assert np.abs(expected["age"] - found["age"]).mean() < 1 and np.abs(expected["age"] - found["age"]).max() < 3
+    assert np.abs(expected["p_female"] - found["p_female"]).max() < 0.1
 
 
 def test_the_slim_bundle_leaves_out_large_keras_weights(trained, tmp_path, monkeypatch):

@@ -240,8 +240,8 @@ def test_an_overtaken_push_goes_on_top(hub, bundle, writer):
 def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
     (bundle / "figures" / "ages.png").unlink()
     assert_clear_error(push(bundle, writer), "is missing figures/ages.png")
-    (bundle / "model.onnx").write_bytes(b"")
-    assert_clear_error(push(bundle, writer), "model.onnx is damaged")
+    (bundle / "model.weights.h5").write_bytes(b"")
+    assert_clear_error(push(bundle, writer), "model.weights.h5 is damaged")
     assert_clear_error(push(bundle.parent, writer), "a model bundle")
     assert not hub.repos
 

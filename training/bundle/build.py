@@ -81,6 +81,7 @@ def build_bundle(
             folder,
             network,
             recipe.age_head,
+            name=recipe.name,
             calibration=tables,
             metrics=metrics,
             provenance=provenance,

@@ -108,6 +108,7 @@ def write_card(
     network,
     age_head: str,
     *,
+    name: str,
     calibration: dict | None,
     metrics: dict,
     provenance: dict,
@@ -118,6 +119,7 @@ def write_card(
     """Write README.md and age_gender.json; called last, since that lists all other files.
 
     Args:
+        name: of the model.
         served: what `quantize.quantize` returned.
         license: what `licenses.of` returned.
         mirror: whether the network averages a face and its mirror image.
@@ -126,6 +128,7 @@ def write_card(
 
     card = {
         "format": FORMAT,
+        "name": name,
         "network": network.name,
         "age_head": age_head,
         "parameters": network.count_params(),
@@ -169,7 +172,7 @@ def _list_files(folder: Path, card: dict) -> None:
 
 
 def embed(bundle: Path, target: Path) -> None:
-    """Copy a bundle to `target` without `predict.py`, without files above MAX_EMBEDDED, and without half of Keras's.
+    """Copy what this repository holds of a bundle to `target`: the served network and, up to MAX_EMBEDDED, Keras's.
 
     Raises:
         ModelError: `bundle` isn't a complete bundle.
@@ -179,8 +182,9 @@ def embed(bundle: Path, target: Path) -> None:
     large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
     with new_folder(target) as folder:
         for name, entry in card["files"].items():
-            unused = (large and entry["role"].startswith("keras")) or name == PREDICT.name
-            if not unused and entry["bytes"] <= MAX_EMBEDDED:
+            keras, onnx = (entry["role"].startswith(kind) for kind in ("keras", "onnx"))
+            unused = (keras and large) or (onnx and name != card["serve"]) or name == PREDICT.name
+            if not unused:
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy(bundle / name, folder / name)
         _list_files(folder, card)

@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class License:
-    """A license of weights, as the card and the pages name it."""
-
-    id: str  # the Hub's
-    name: str | None  # of a license without an id of its own
-    link: str | None
-    summary: str  # one sentence
-
-
-UTKFACE = License(
-    "other",
-    "utkface-non-commercial-research",
-    "https://susanqq.github.io/UTKFace/",
-    "The weights are for non-commercial research only, as UTKFace is.",
-)
-FAIRFACE = License(
-    "cc-by-4.0",
-    None,
-    "https://creativecommons.org/licenses/by/4.0/",
-    "Anyone may use the weights, also commercially, under CC BY 4.0 with attribution.",
-)
-UNKNOWN = License(
-    "other",
-    "license-of-the-training-data",
-    None,
-    "The weights may be used as far as the licenses of their training data allow.",
-)
+UTKFACE = {
+    "id": "other",
+    "name": "utkface-non-commercial-research",
+    "link": "https://susanqq.github.io/UTKFace/",
+}
+FAIRFACE = {"id": "cc-by-4.0", "name": None, "link": None}
+UNKNOWN = {"id": "other", "name": "license-of-the-training-data", "link": None}
 
 
 def of(provenance: dict) -> dict:
-    """The license of a bundle with this provenance, as plain values for its card."""
+    """The license of a bundle with this provenance, for its card: id, name and link, as the Hub names them."""
     found = set(collections(provenance))
-    license = UTKFACE if "UTKFace" in found else FAIRFACE if found == {"FairFace"} else UNKNOWN
-    return {"id": license.id, "name": license.name, "link": license.link, "summary": license.summary}
+    return UTKFACE if "UTKFace" in found else FAIRFACE if found == {"FairFace"} else UNKNOWN
 
 
 def collections(record: dict) -> Iterator[str | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from space.hub.card import license_of, model_name
 from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
@@ -128,14 +129,14 @@ def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
     return _TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
-        network=card["network"],
+        model=model_name(card),
         serve=card["serve"],
         summary=" ".join(
             f"On {figures['n']:,} {'held-out ' if figures['learned'] else ''}faces of {_title(figures)}"
             f"{'' if figures['learned'] else ', which it never learned from'}, {headline(figures)}."
             for figures in _all_metrics(card)
         ),
-        license=card["license"]["summary"],
+        license=license_of(card)[1],
         probs=", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else "",
         keras=_KERAS.format(name=name) if _has_keras(card) else "",
         failures=_failures(metrics),

@@ -6,6 +6,8 @@ import gradio as gr
 
 from space.analyzer import FaceAnalyzer
 from space.face import UNCERTAIN
+from space.hub.card import license_of
+from space.text import printable
 from space.web.model_card import about
 
 PRIVACY = """### Privacy
@@ -14,9 +16,8 @@ the server stops, and are not sent anywhere else. Live camera frames stay in mem
 app has no user accounts and no analytics, and the page sends no requests to other servers.
 
 ### License
-The code is released under the MIT license. The models and the example images are derived from UTKFace and, like
-UTKFace, are for non-commercial research only. FairFace is licensed under CC BY 4.0 and the YuNet face detector under
-MIT.
+The code is released under the MIT license. {license} The example images are derived from UTKFace and, like UTKFace, are
+for non-commercial research only. FairFace is licensed under CC BY 4.0 and the YuNet face detector under MIT.
 """
 
 
@@ -26,11 +27,13 @@ def describe(analyzer: FaceAnalyzer) -> str:
     revision = f" at `{model['revision'][:12]}`" if model["revision"] else ""
     text = f"Model `{model['name']}` ({model['source']}{revision}), detector `{analyzer.detector.name}`."
     if metrics.get("n"):
-        text += (
-            f" On {metrics['n']:,} UTKFace test faces, the mean absolute error for age is "
-            f"{metrics['age_mae']['value']:.1f} years and the gender accuracy is "
-            f"{100 * metrics['gender_accuracy']['value']:.1f}%."
+        ages = (
+            f"the mean absolute error for age is {metrics['age_mae']['value']:.1f} years and "
+            if "age_mae" in metrics
+            else ""
         )
+        faces = f"{metrics['n']:,} {printable(metrics.get('collection') or 'test')} faces"
+        text += f" On {faces}, {ages}the gender accuracy is {100 * metrics['gender_accuracy']['value']:.1f}%."
     if metrics.get("interval_coverage"):
         text += (
             f" The predicted interval contains the labeled age for {100 * metrics['interval_coverage']['value']:.0f}% "
@@ -56,5 +59,5 @@ def tab(analyzer: FaceAnalyzer, selected: gr.Tab) -> None:
     gr.Markdown(text)
     card = gr.Markdown(elem_id="card")
     figures = gr.HTML(elem_id="figures")
-    gr.Markdown(PRIVACY, elem_id="privacy")
+    gr.Markdown(PRIVACY.format(license=license_of(analyzer.bundle.card)[1]), elem_id="privacy")
     selected.select(show, None, [figures, card], api_visibility="private")

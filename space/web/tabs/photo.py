@@ -23,7 +23,7 @@ from space.detector import MAX_FACES, THRESHOLD
 from space.explain import occlusion_map, overlay
 from space.face import EXAMPLES, Face, whole_years
 from space.hub.bundle import MODELS, embedded
-from space.hub.card import read_card
+from space.hub.card import license_of, read_card
 from space.photo import Photo, PhotoError, open_photo
 from space.web import cards
 from space.web.components import (
@@ -78,7 +78,8 @@ def model_choices(analyzer: FaceAnalyzer) -> list[tuple[str, str]]:
         card = read_card(MODELS / name)
         speed = card["quantization"]["int8" if "int8" in card["serve"] else "float32"]["ms"]
         mae = card["metrics"]["age_mae"]["value"]
-        choices.append((f"{name}: MAE {mae:.2f} years, {speed:.0f} ms per face", name))
+        use = ", free for any use" if license_of(card)[0] == "cc-by-4.0" else ""
+        choices.append((f"{name}: MAE {mae:.2f} years, {speed:.0f} ms per face{use}", name))
     return choices
 
 
