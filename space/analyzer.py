@@ -19,6 +19,7 @@ from space.detector import THRESHOLD, YuNet
 from space.estimator import BATCH, Estimator
 from space.face import Face
 from space.hub.bundle import Bundle, open_bundle
+from space.hub.card import model_name
 from space.hub.download import ModelError
 from space.photo import open_photo, to_pixels
 from space.turns import FairLock
@@ -84,7 +85,7 @@ class FaceAnalyzer:
 
     def with_model(self, model: str | None) -> FaceAnalyzer:
         """The same detector with another embedded model, by name; itself for its own and for None."""
-        return self if model in (None, self.bundle.card["network"]) else _with_model(self, model)
+        return self if model in (None, model_name(self.bundle.card)) else _with_model(self, model)
 
     def warm_up(self) -> None:
         """Find and estimate once, so that the first visitor does not wait for memory and kernels."""

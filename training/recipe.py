@@ -84,6 +84,7 @@ class Recipe:
     policy: str = "clean"
     protocol: str = "80/10/10"
     limit: int | None = None  # faces per split and dataset
+    near_duplicates: bool = False  # also learn from re-encoded copies of validation and test faces
     batch_size: int = 128
     optimizer: str = "adamw"
     weight_decay: float = 0.05  # of adamw

@@ -68,7 +68,13 @@ def run(recipe: Recipe, to: Destination) -> Path:
     if not to.resume:
         parents.check_no_leakage(models, recipe.protocol)
     faces = load_faces(
-        recipe.train, recipe.test, policy=recipe.policy, protocol=recipe.protocol, limit=recipe.limit, seed=recipe.seed
+        recipe.train,
+        recipe.test,
+        policy=recipe.policy,
+        protocol=recipe.protocol,
+        limit=recipe.limit,
+        seed=recipe.seed,
+        copies=recipe.near_duplicates,
     )
 
     # Keras and its backend are imported only now: wrong data is reported at once.
@@ -81,6 +87,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
     from training.fitting.loop import fit
     from training.model import networks
 
+    devices.set_up()
     keras.utils.set_random_seed(recipe.seed)
     precision = devices.precision(recipe.precision)
     keras.config.set_dtype_policy(precision)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from space.analyzer import FaceAnalyzer
 from space.batch.pictures import BatchError
+from space.hub.card import model_name
 
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
@@ -62,7 +63,7 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
     """What a row depends on besides its image; included in each line of the JSONL."""
     card = analyzer.bundle.card
     return {
-        "model": f"{card['network']}-{card['files'][card['serve']]['sha256'][:12]}",
+        "model": f"{model_name(card)}-{card['files'][card['serve']]['sha256'][:12]}",
         "detector": analyzer.detector.name,
         "threshold": threshold,
     }

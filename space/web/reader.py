@@ -15,6 +15,7 @@ import gradio as gr
 
 from space.analyzer import FaceAnalyzer
 from space.batch.pictures import BatchError, Picture
+from space.hub.card import model_name
 from space.photo import Photo, PhotoError
 from space.sandbox.client import Sandbox
 from space.turns import FairLock
@@ -57,7 +58,7 @@ class Reader:
     ) -> Iterator[Progress | VideoResult]:
         """As `annotate_video`, for an upload. Raises VideoError and UploadError."""
         bundle = analyzer.bundle
-        model = bundle.card["network"] if bundle.source == "embedded" else str(bundle.folder)
+        model = model_name(bundle.card) if bundle.source == "embedded" else str(bundle.folder)
         with upload.open() as file:
             yield from self.sandbox.video(file, target, model=model, **settings)
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from training.model.augment import STRENGTHS, Augment, Strength, _compressed
+from training.model.augment import STRENGTHS, Augment, Strength, _compressed, _warp
 
 FIELDS = [field.name for field in dataclasses.fields(Strength)]
 
@@ -46,3 +46,18 @@ def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():
         for s in (0, 1, 3)
     ]
     assert lost[0] < 0.1 < 3 < lost[1] < lost[2]
+
+
+def test_moved_faces_are_those_of_an_affine_transform():
+    import keras
+
+    generator = np.random.default_rng(0)
+    faces = generator.integers(0, 256, (3, 40, 60, 3), np.uint8)
+    maps = np.array([[0.9, 0.1, 5, -0.1, 0.95, 8], [-1, 0, 59, 0, 1, 0], [1.3, -0.4, -9, 0.4, 1.3, 3]], np.float32)
+    expected = keras.ops.image.affine_transform(
+        faces.astype(np.float32), np.concatenate([maps, np.zeros((3, 2), np.float32)], axis=1), fill_mode="nearest",
+        data_format="channels_last",
+    )  # fmt: skip
+    moved = _warp(keras.ops.convert_to_tensor(faces), keras.ops.convert_to_tensor(maps))
+    np.testing.assert_allclose(np.asarray(moved), np.asarray(expected), atol=0.01)
+    np.testing.assert_array_equal(np.asarray(moved)[1], faces[1, :, ::-1])  # a mirror image has the same pixels

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -21,8 +22,12 @@ from space.hub.bundle import open_bundle
 from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
 from tests.support.training import SHORT, command, refused, run
+from tests.tiny import make_tiny
 from training import options
+from training.fitting import checkpoints
 from training.model import files
+
+Usage = namedtuple("Usage", "free")
 
 
 def test_a_run_ends_with_a_valid_bundle(trained):
@@ -119,6 +124,18 @@ def test_a_full_disk_is_told_and_leaves_no_half_bundle(made_up, tmp_path):
     assert_clear_error(result)
     assert not (tmp_path / "run" / "bundle").exists()
     assert not (tmp_path / "run" / "state.json").exists()
+
+
+def test_a_disk_without_room_for_a_checkpoint_ends_the_run_before_anything_is_written(
+    made_up, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: Usage(free=1_000_000))
+    words = command(made_up, tmp_path / "run", "--epochs", "1")
+    refused(capsys, words, "1 MB free", "--resume")
+    assert not list((tmp_path / "run").glob("*.h5"))
+    monkeypatch.undo()
+    make_tiny(monkeypatch.setattr)
+    assert run([*words, "--resume"]) == 0
 
 
 THREE_STAGES = """

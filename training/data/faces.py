@@ -11,6 +11,7 @@ import numpy as np
 from training.data.cropping import FaceCropper, pose_masks
 from training.data.decode import decode
 from training.data.load import load_samples
+from training.data.near_duplicates import near_duplicates
 from training.data.report import Report
 from training.data.samples import AGE_BANDS, SPLITS, Samples, describe
 
@@ -18,12 +19,25 @@ TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced
 RARITY = 0.25  # exponent: a group of a sixteenth of the faces of another is drawn twice as often
 
 
+class Rows:
+    """Some rows of a memory-mapped array, read when they are asked for: to copy them would take gigabytes."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray):
+        self.array, self.rows = array, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index) -> np.ndarray:
+        return self.array[self.rows[index]]
+
+
 @dataclass(frozen=True)
 class Faces:
     """N faces of one split of one dataset."""
 
     samples: Samples
-    images: np.ndarray  # uint8 [N, 200, 200, 3] RGB
+    images: np.ndarray | Rows  # uint8 [N, 200, 200, 3] RGB
     report: Report  # of the dataset
     median_age: float  # years, of the dataset's training split
 
@@ -45,7 +59,14 @@ class Faces:
 
 
 def load_faces(
-    train: Sequence[str], test: Sequence[str], *, policy: str, protocol: str, limit: int | None, seed: int
+    train: Sequence[str],
+    test: Sequence[str],
+    *,
+    policy: str,
+    protocol: str,
+    limit: int | None,
+    seed: int,
+    copies: bool = False,
 ) -> dict[str, list[Faces]]:
     """The faces of each split, a value for each dataset.
 
@@ -54,6 +75,7 @@ def load_faces(
         test: datasets of which only the test split is used.
         policy, protocol: as for `load_samples`.
         limit: at most so many faces of each split of each dataset, drawn by `seed`.
+        copies: also return training faces that are re-encoded copies of validation or test faces.
 
     Raises:
         DataError: the data can't be used; the message says why and what to do.
@@ -65,11 +87,29 @@ def load_faces(
         print(report)
         cut = FaceCropper() if everything.binned else None
         median = float(np.median(everything.split("train", protocol).age))
-        for name in SPLITS if source in train else ("test",):
-            samples, images = decode(everything.split(name, protocol).limit(limit, seed), cut)
+        parts = {
+            name: decode(everything.split(name, protocol).limit(limit, seed), cut)
+            for name in (SPLITS if source in train else ("test",))
+        }
+        if "train" in parts and not copies:
+            held_out = [parts[name][1] for name in ("validation", "test")]
+            parts["train"] = _without_copies(*parts["train"], held_out, report)
+        for name, (samples, images) in parts.items():
             print(f"  {name}: {describe(samples)}")
             found[name].append(Faces(samples, images, report, median))
     for what in ("age", "gender"):
         if len(np.unique(np.concatenate([getattr(faces.samples, what) for faces in found["train"]]))) < 2:
             print(f"warning: all training faces have the same {what}: check the labels. The network can't learn it.")
     return found
+
+
+def _without_copies(samples: Samples, images: np.ndarray, held_out: list[np.ndarray], report: Report):
+    """Training faces without re-encoded copies of held-out ones, which would flatter the results."""
+    copies = near_duplicates(images, held_out)
+    if not copies.any():
+        return samples, images
+    reason = "re-encoded copies of validation or test images"
+    report.dropped[reason] = report.dropped.get(reason, 0) + int(copies.sum())
+    names = samples.name[copies]
+    print(f"  left out of training: {len(names)} {reason}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+    return samples.take(~copies), Rows(images, np.flatnonzero(~copies))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import keras
 import numpy as np
 
 from training.data.faces import Faces
+
+WORKERS = 4  # threads that prepare batches
 
 
 class Batches(keras.utils.PyDataset):
@@ -31,9 +34,8 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         seed: int,
         epoch: int = 0,
-        workers: int = 1,
     ):
-        super().__init__(workers=workers)
+        super().__init__(workers=min(WORKERS, os.cpu_count() or 1))
         self.outputs, self.datasets, self.balance = outputs, datasets, balance
         first, *more = datasets
         self.counts = [len(first), *(int(min(len(faces), others * len(first))) for faces in more)]  # an epoch

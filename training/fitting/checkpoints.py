@@ -9,12 +9,16 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from training.atomic import write_beside
+
+SPARE = 20_000_000  # bytes beside the weights: state.json, log.csv, and what others write meanwhile
 
 
 class FitError(RuntimeError):
@@ -69,6 +73,27 @@ def read_state(out: Path) -> RunState | None:
         return RunState(**{**values, **one, "done": [Weights(**entry) for entry in values["done"]]})
     except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
         raise FitError(f"{path} is damaged ({error}): choose a new --out.") from error
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Write weights, whole or not at all; FitError if the disk has no room for them.
+
+    HDF5 can crash the process when the disk fills up while it writes, so the room is checked first.
+    """
+    variables = [*model.variables, *(model.optimizer.variables if getattr(model, "optimizer", None) else ())]
+    need = sum(int(np.prod(v.shape)) * 4 for v in variables) + SPARE
+    free = shutil.disk_usage(path.parent).free
+    if free < need:
+        raise FitError(
+            f"{path.parent} has {free / 1e6:,.0f} MB free, a checkpoint needs {need / 1e6:,.0f} MB. Free some space, "
+            "then add --resume to the same command to continue."
+        )
+    partial = path.with_name(f"partial-{path.name}")
+    try:
+        model.save_weights(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(model: keras.Model, path: Path, what: str) -> None:

@@ -16,9 +16,11 @@ import numpy as np
 from keras import ops
 
 from training.data.faces import Faces
+from training.fitting import devices
 from training.fitting.batches import Batches
-from training.fitting.checkpoints import FitError, RunState, Weights, load, read_state
+from training.fitting.checkpoints import FitError, RunState, Weights, load, read_state, save
 from training.fitting.optimizers import build_optimizer
+from training.fitting.progress import Progress
 from training.fitting.validation import describe, validate
 from training.model import networks
 from training.model.augment import STRENGTHS, Augment
@@ -92,7 +94,7 @@ class _Run:
         """Run one stage, or what is left of it. The next one starts from `state.start`."""
         state, variants = self.state, stage.variants()
         if len(variants) > 1 and not state.start:  # all branches start from the same weights
-            self.network.save_weights(self.out / "best-000.weights.h5")
+            save(self.network, self.out / "best-000.weights.h5")
             state.start = Weights("best-000.weights.h5", math.inf, stage.size)
         for branch in range(state.branch, len(variants)):
             self.branch(number, branch, variants[branch])
@@ -119,7 +121,7 @@ class _Run:
             self.train,
             others=stage.others,
             balance=stage.balance,
-            batch_size=recipe.batch_size,
+            batch_size=_divisible(recipe.batch_size),
             seed=recipe.seed * 1000 + 10 * number + branch,
             epoch=done,
         )
@@ -137,8 +139,7 @@ class _Run:
             ),
             loss=loss,
             loss_weights=loss_weights,
-            # XLA compiles for minutes on CPUs and then runs convolutions at half oneDNN's speed (measured).
-            jit_compile=keras.backend.backend() == "jax",
+            jit_compile=devices.compiled(),
         )
         trainer.optimizer.build(trainer.trainable_variables)
         if done:
@@ -174,7 +175,10 @@ class _Run:
                 steps_per_epoch=batches.steps,
                 shuffle=False,  # the batches are in an order of their own
                 verbose=self.verbose,
-                callbacks=[_EpochEnd(self, number, branch, stage)],
+                callbacks=[
+                    _EpochEnd(self, number, branch, stage),
+                    Progress(stage.name, batches.steps, stage.epochs, bar=self.verbose == 1),
+                ],
             )
         except Exception as error:  # each backend has an error of its own for it
             if type(error).__name__ != "ResourceExhaustedError" and "out of memory" not in str(error).lower():
@@ -199,7 +203,7 @@ class _Run:
             if not used or score < best.score:
                 total, used = summed, [*used, weights.file]
                 best = Weights(f"best-mean-{number + 1}.weights.h5", score, size)
-                self.network.save_weights(self.out / best.file)
+                save(self.network, self.out / best.file)
         print(f"  mean of the weights of {len(used)} of {len(rivals)}: score {best.score:.3f}", flush=True)
         return best
 
@@ -211,6 +215,11 @@ def set_trainable(network: keras.Model, layers: str) -> None:
     if layers != "all":
         for layer in networks.convolutional_base(network):
             layer.trainable = layers == "block5" and layer.name.startswith("block5")
+
+
+def _divisible(batch_size: int) -> int:
+    """A batch size that all devices share equally."""
+    return max(1, batch_size // devices.count()) * devices.count()
 
 
 def measuring_faces(train: list[Faces]) -> np.ndarray:
@@ -267,7 +276,7 @@ class _EpochEnd(keras.callbacks.Callback):
         row = {**where, "seconds": seconds, **logs, **validate(self.scored, run.validation)}
         if state.best is None or row["val_score"] < state.best.score:
             state.best = Weights(f"best-{number:03d}.weights.h5", row["val_score"], stage.size, number)
-            run.network.save_weights(run.out / state.best.file)
+            save(run.network, run.out / state.best.file)
         for variable, value in raw:
             variable.assign(value)
         state.history.append(row)
@@ -275,7 +284,7 @@ class _EpochEnd(keras.callbacks.Callback):
         enough = run.recipe.patience and since_best >= run.recipe.patience
         if enough or epoch + 1 == stage.epochs or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             state.checkpoint = f"state-{number:03d}.weights.h5"
-            self.model.save_weights(run.out / state.checkpoint)
+            save(self.model, run.out / state.checkpoint)
             state.write(run.out)
             self.saved = time.monotonic()
         print(f"  validation: {describe(row)}{'' if since_best else ' (best so far)'}", flush=True)
@@ -292,7 +301,7 @@ class _EpochEnd(keras.callbacks.Callback):
         raw = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in [*variables, *norms]]
         # What keras.callbacks.SwapEMAWeights uses; that callback cannot be resumed in the middle.
         for variable, average in zip(variables, self.model.optimizer._model_variables_moving_average, strict=True):
-            variable.assign(average)
+            variable.assign(np.array(ops.convert_to_numpy(average)))  # a copy: JAX deletes what two variables share
         if self.stage.size == networks.INPUT_SIZE:
             networks.measure_norms(self.run.network, measuring_faces(self.run.train))
         return raw

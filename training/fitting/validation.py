@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from training.data.faces import Faces
+from training.fitting import devices
 from training.model.prediction import predict
 
 # Years of mean absolute age error that one whole unit of gender error is worth in the score: 1 percentage point of
@@ -23,7 +24,7 @@ def validate(network: keras.Model, datasets: list[Faces]) -> dict[str, float]:
     """
     row, score = {}, 0.0
     for number, faces in enumerate(datasets, 1):
-        outputs = predict(network, faces.images)
+        outputs = predict(network, faces.images, 256 if devices.on_gpu() else 32)
         name = "val" if number == 1 else f"val{number}"
         first, last = faces.samples.age_range.T
         if faces.samples.binned:

@@ -82,7 +82,7 @@ class Augment(keras.layers.Layer):
     def call(self, images, training=None):
         if not training:
             return images
-        x = self._moved(ops.cast(images, "float32"))
+        x = self._moved(images)
         for step in (self._recolored, self._degraded, self._erased):
             x = step(x)
         return ops.cast(ops.clip(ops.round(x), 0, 255), "uint8")
@@ -110,8 +110,7 @@ class Augment(keras.layers.Layer):
         tx = cx + uniform(-1.0, 1.0) * limit.shift * width
         ty = cy + uniform(-1.0, 1.0) * limit.shift * height
         a, b, d, e = mirror * cos, -sin, mirror * sin, cos
-        zero = ops.zeros_like(a)
-        return _warp(x, ops.stack([a, b, tx - a * cx - b * cy, d, e, ty - d * cx - e * cy, zero, zero], axis=-1))
+        return _warp(x, ops.stack([a, b, tx - a * cx - b * cy, d, e, ty - d * cx - e * cy], axis=-1))
 
     def _recolored(self, x):
         """Other saturation, brightness, contrast, color cast and gamma."""
@@ -163,23 +162,29 @@ class Augment(keras.layers.Layer):
 
 
 def _warp(x, transform):
-    """Images [N, H, W, 3] moved by affine maps [N, 8] from output to input pixels; borders repeat."""
-    if keras.backend.backend() != "torch":
-        return ops.image.affine_transform(
-            x, transform, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
-        )
-    # Keras's own for PyTorch handles one image at a time, which takes longer than the training step.
-    from torch.nn.functional import affine_grid, grid_sample
+    """uint8 images [N, H, W, 3] moved by affine maps [N, 6] from output to input pixels, as float32; borders repeat.
 
+    Bilinear, by gathering the four neighbors of each point: unlike `keras.ops.image.affine_transform`, XLA compiles it.
+    """
     height, width = x.shape[1:3]
-    a, b, tx, d, e, ty = (transform[:, i] for i in range(6))
-    cx, cy = (width - 1) / 2, (height - 1) / 2
-    # PyTorch measures from the center, in halves of the side.
-    rows = [a, b * cy / cx, (a * cx + b * cy + tx - cx) / cx, d * cx / cy, e, (d * cx + e * cy + ty - cy) / cy]
-    matrix = ops.reshape(ops.stack(rows, axis=-1), (-1, 2, 3))
-    grid = affine_grid(matrix, (x.shape[0], 3, height, width), align_corners=True)
-    moved = grid_sample(x.permute(0, 3, 1, 2), grid, mode="bilinear", padding_mode="border", align_corners=True)
-    return moved.permute(0, 2, 3, 1)
+    a, b, tx, d, e, ty = (transform[:, i, None, None] for i in range(6))
+    row = ops.reshape(ops.arange(height, dtype="float32"), (1, -1, 1))
+    column = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, -1))
+    at_x = ops.clip(a * column + b * row + tx, 0, width - 1)
+    at_y = ops.clip(d * column + e * row + ty, 0, height - 1)
+    left, top = ops.floor(at_x), ops.floor(at_y)
+    right_share, bottom_share = (at_x - left)[..., None], (at_y - top)[..., None]
+    left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
+    right, bottom = ops.minimum(left + 1, width - 1), ops.minimum(top + 1, height - 1)
+    pixels = ops.reshape(x, (-1, 3))
+    first = ops.reshape(ops.arange(ops.shape(x)[0], dtype="int32") * (height * width), (-1, 1, 1))
+
+    def line(y):
+        near, far = (ops.cast(ops.take(pixels, first + y * width + at, axis=0), "float32") for at in (left, right))
+        return near + (far - near) * right_share
+
+    upper, lower = line(top), line(bottom)
+    return upper + (lower - upper) * bottom_share
 
 
 def _compressed(x, strength):

@@ -8,12 +8,13 @@ import numpy as np
 
 def predict(network: keras.Model, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
     """The network's outputs for uint8 images [N, H, W, 3], in float32, without keeping more than a batch."""
-    parts = []
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
-        missing = min(batch_size, len(images)) - len(batch)
+    distribution, parts = keras.distribution.distribution(), []
+    devices = int(distribution.device_mesh.devices.size) if distribution else 1
+    size = -(-min(batch_size, len(images)) // devices) * devices  # which all devices share equally
+    for start in range(0, len(images), size):
+        batch = np.asarray(images[start : start + size])
         # The last batch is filled up: one shape, one compilation.
-        filled = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.uint8)]) if missing else batch
+        filled = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]), np.uint8)])
         outputs = network.predict_on_batch(filled)
         parts.append({name: np.asarray(values, np.float32)[: len(batch)] for name, values in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

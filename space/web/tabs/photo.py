@@ -23,7 +23,7 @@ from space.detector import MAX_FACES, THRESHOLD
 from space.explain import occlusion_map, overlay
 from space.face import EXAMPLES, Face, whole_years
 from space.hub.bundle import MODELS, embedded
-from space.hub.card import license_of, read_card
+from space.hub.card import license_of, model_name, read_card
 from space.photo import Photo, PhotoError, open_photo
 from space.web import cards
 from space.web.components import (
@@ -192,7 +192,7 @@ def _layout(analyzer: FaceAnalyzer) -> _Page:
                     blurred = gr.Checkbox(
                         False, label="Blur faces in the result", info="Only detected faces are blurred.", elem_id="blur"
                     )
-                    value = analyzer.bundle.card["network"] if choices else None
+                    value = model_name(analyzer.bundle.card) if choices else None
                     model = gr.Radio(
                         choices, value=value, label="Model for photos", visible=len(choices) > 1, elem_id="model-choice"
                     )

@@ -1,0 +1,43 @@
+"""Re-encoded copies of held-out faces."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.support import shared
+from training.data.decode import decode
+from training.data.faces import load_faces
+from training.data.load import load_samples
+from training.data.near_duplicates import near_duplicates
+
+
+def test_copies_are_found_and_other_faces_are_not(utkface):
+    samples = load_samples(utkface, split="test")[0].limit(300)
+    _, faces = decode(samples)
+
+    def encoded(face, quality):
+        return cv2.imdecode(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+    small = np.stack([cv2.resize(cv2.resize(face, (120, 120)), (200, 200)) for face in faces[:50]])
+    copies = [
+        np.stack([encoded(face, 40) for face in faces[:50]]),
+        small,
+        np.clip(faces[:50] * 0.9 + 12, 0, 255).astype(np.uint8),
+    ]
+    for changed in copies:
+        assert near_duplicates(changed, [faces[:20], faces[20:]]).mean() >= 0.95
+    assert near_duplicates(faces[:150], [faces[150:]]).sum() <= 2
+
+
+@pytest.mark.slow
+def test_no_training_face_of_utkface_is_a_copy_of_a_held_out_one(capsys):
+    source = str(shared("data/UTKFace-Cropped/UTKFace.tar.gz").parent)
+    settings = {"policy": "clean", "protocol": "80/10/10", "limit": None, "seed": 0}
+    faces = load_faces([source], [], **settings)
+    train, validation, test = (faces[name][0] for name in ("train", "validation", "test"))
+    assert "re-encoded copies of validation or test images" in capsys.readouterr().out
+    count = train.report.dropped["re-encoded copies of validation or test images"]
+    assert 140 < count < 250 and len(train) == len(train.images) == 18495 - count
+    assert not near_duplicates(train.images, [validation.images, test.images]).any()
