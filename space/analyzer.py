@@ -1,6 +1,6 @@
 """The public API: takes an image, returns faces with age and gender.
 
-from space.analyzer import FaceAnalyzer
+from .analyzer import FaceAnalyzer
 faces = FaceAnalyzer.load().analyze(rgb)
 """
 
@@ -13,16 +13,16 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from space.calibration import Calibration
-from space.crop import Template, crops
-from space.detector import THRESHOLD, YuNet
-from space.estimator import BATCH, Estimator
-from space.face import Face
-from space.hub.bundle import Bundle, open_bundle
-from space.hub.card import model_name
-from space.hub.download import ModelError
-from space.photo import open_photo, to_pixels
-from space.turns import FairLock
+from .calibration import Calibration
+from .crop import Template, crops
+from .detector import THRESHOLD, YuNet
+from .estimator import BATCH, Estimator
+from .face import Face
+from .hub.bundle import Bundle, open_bundle
+from .hub.card import model_name
+from .hub.download import ModelError
+from .photo import open_photo, to_pixels
+from .turns import FairLock
 
 # Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°
 # or 270° none does, upside down 9%.

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from space.face import Face, apparent_gender, whole_years
+from .face import Face, apparent_gender, whole_years
 
 # Blue and orange stay apart for people who don't tell red from green. The page reads these as CSS variables.
 COLORS = {"female": (196, 78, 0), "male": (0, 104, 168), "uncertain": (90, 90, 90)}

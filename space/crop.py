@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from space.face import Face
+from .face import Face
 
 TEMPLATE_FILE = Path(__file__).resolve().parent / "models" / "crop_template.json"
 

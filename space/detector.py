@@ -14,10 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from space.estimator import open_session
-from space.face import Face
-from space.hub.download import ModelError
-from space.turns import FairLock, InTurns
+from .estimator import open_session
+from .face import Face
+from .hub.download import ModelError
+from .turns import FairLock, InTurns
 
 STRIDES = (8, 16, 32)  # pixels between the cells of YuNet's three outputs
 # The file fixes its input to 640 x 640. Each dimension, as protobuf writes the number 640, becomes a name of the same

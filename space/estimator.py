@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from space.hub.download import ModelError
-from space.turns import FairLock, InTurns
+from .hub.download import ModelError
+from .turns import FairLock, InTurns
 
 BATCH = 8  # faces a run: larger ones are no faster on a CPU, and 32 take vgg16 1 GB of memory
 

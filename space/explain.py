@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from space.estimator import Estimator
+from .estimator import Estimator
 
 PATCH, STEP = 40, 20  # pixels of the 200 of a crop: what is covered at once, and how far it moves on
 

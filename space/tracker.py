@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from space.face import Face
+from .face import Face
 
 MEMORY = 1.5  # seconds after which a face that is gone is forgotten
 SEARCH_GROWTH = 0.7  # face widths per second by which the search radius for a missing person grows

@@ -21,15 +21,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.analyzer import FaceAnalyzer
-from space.batch.analyze import analyze_pictures
-from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
-from space.batch.ray_pipeline import run_with_ray
-from space.batch.tables import completed_names, settings, write_csv
-from space.detector import THRESHOLD
-from space.estimator import cpus
-from space.hub.download import ModelError
-from space.text import counted, printable, tolerate_console
+from ..analyzer import FaceAnalyzer
+from ..detector import THRESHOLD
+from ..estimator import cpus
+from ..hub.download import ModelError
+from ..text import counted, printable, tolerate_console
+from .analyze import analyze_pictures
+from .pictures import SUFFIXES, BatchError, Picture, find_pictures
+from .ray_pipeline import run_with_ray
+from .tables import completed_names, settings, write_csv
 
 
 @dataclass
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", help="compact, vgg16, a bundle folder or a Hub model, as for app.py")
     parser.add_argument(
         "--threshold",
-        type=_share,
+        type=share,
         default=THRESHOLD,
         help=f"minimum detection score for a face, 0 to 1 (default: {THRESHOLD})",
     )
@@ -170,7 +170,7 @@ def expanded(path: str) -> list[str]:
     return [path] if os.path.lexists(path) else sorted(glob.glob(path)) or [path]
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from space.analyzer import FaceAnalyzer
-from space.batch.pictures import Picture
-from space.crop import crops
-from space.detector import THRESHOLD
-from space.estimator import BATCH
-from space.face import Face
-from space.photo import PhotoError
+from ..analyzer import FaceAnalyzer
+from ..crop import crops
+from ..detector import THRESHOLD
+from ..estimator import BATCH
+from ..face import Face
+from ..photo import PhotoError
+from .pictures import Picture
 
 AHEAD = 8  # pictures that are read while others are predicted
 

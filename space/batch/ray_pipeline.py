@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 
-from space.analyzer import FaceAnalyzer
-from space.batch.analyze import analyze_pictures
-from space.batch.pictures import SUFFIXES, BatchError, Picture, find_pictures
-from space.batch.tables import COLUMNS, table
-from space.photo import open_photo
+from ..analyzer import FaceAnalyzer
+from ..photo import open_photo
+from .analyze import analyze_pictures
+from .pictures import SUFFIXES, BatchError, Picture, find_pictures
+from .tables import COLUMNS, table
 
 
 def run_with_ray(options: argparse.Namespace) -> str:

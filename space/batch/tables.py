@@ -7,9 +7,9 @@ import json
 import os
 from pathlib import Path
 
-from space.analyzer import FaceAnalyzer
-from space.batch.pictures import BatchError
-from space.hub.card import model_name
+from ..analyzer import FaceAnalyzer
+from ..hub.card import model_name
+from .pictures import BatchError
 
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",

@@ -18,12 +18,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from space.analyzer import FaceAnalyzer
-from space.bench.measure import SCENES, machine, scene, serving, start_up
-from space.estimator import Estimator
-from space.hub.bundle import Bundle, open_bundle
-from space.hub.card import CARD, model_name
-from space.hub.download import ModelError
+from ..analyzer import FaceAnalyzer
+from ..estimator import Estimator
+from ..hub.bundle import Bundle, open_bundle
+from ..hub.card import CARD, model_name
+from ..hub.download import ModelError
+from .measure import SCENES, machine, scene, serving, start_up
 
 
 def table(report: dict) -> str:
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if bundle and path == bundle.model_path:
                     values |= start_up([f"--model={model}"] if model else [])
                 if options.peers:
-                    from space.bench import peers
+                    from . import peers
 
                     values |= {f"{engine}, one face": took for engine, took in peers.engines(path).items()}
                     vgg16 = path if "vgg16" in name else vgg16

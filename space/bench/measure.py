@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from space.analyzer import FaceAnalyzer
-from space.bench.timing import median_ms
-from space.crop import crops
-from space.face import EXAMPLES
-from space.live.stream import LiveStream
-from space.photo import FRAMES, open_photo
-from space.text import counted
+from ..analyzer import FaceAnalyzer
+from ..crop import crops
+from ..face import EXAMPLES
+from ..live.stream import LiveStream
+from ..photo import FRAMES, open_photo
+from ..text import counted
+from .timing import median_ms
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _PACKAGES = ("onnxruntime", "opencv-python-headless", "gradio", "numpy")

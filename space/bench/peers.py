@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from space.bench.timing import median_ms
-from space.crop import crops, load_template
-from space.detector import YuNet
+from ..crop import crops, load_template
+from ..detector import YuNet
+from .timing import median_ms
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

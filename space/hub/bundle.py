@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.hub.card import CARD, license_of, model_name, read_card
-from space.hub.download import ModelError, hub_file, sha256_of
+from .card import CARD, license_of, model_name, read_card
+from .download import ModelError, hub_file, sha256_of
 
 MODELS = Path(__file__).resolve().parent.parent / "models"  # the embedded bundles, by name
 DEFAULT = "compact"  # the one that serves if none is named

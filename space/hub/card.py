@@ -11,7 +11,7 @@ import math
 import re
 from pathlib import Path, PurePosixPath
 
-from space.hub.download import ModelError
+from .download import ModelError
 
 FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bundle
 CARD = "age_gender.json"

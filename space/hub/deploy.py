@@ -19,19 +19,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.text import missing_package, tolerate_console
+from ..text import missing_package, tolerate_console
 
 try:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-    from space.hub import static
-    from space.hub.bundle import embedded, open_bundle
-    from space.hub.card import CARD
-    from space.hub.download import ModelError, hub_file
-    from space.hub.static import Files
-    from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
-    from space.hub.wait import wait
+    from . import static
+    from .bundle import embedded, open_bundle
+    from .card import CARD
+    from .download import ModelError, hub_file
+    from .static import Files
+    from .upload import HubError, check_write_access, to_hub_error, with_retries
+    from .wait import wait
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing_package(missing)}")
 

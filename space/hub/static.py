@@ -17,14 +17,14 @@ from urllib.parse import quote
 import numpy as np
 from huggingface_hub import SpaceCard
 
-from space import analyzer, calibration, detector, tracker
-from space.annotate import COLORS
-from space.batch.tables import COLUMNS
-from space.face import EXAMPLES, UNCERTAIN
-from space.hub.bundle import Bundle, embedded, open_bundle
-from space.hub.card import CARD, license_of, model_name
-from space.live import stream
-from space.text import CAUTION, TITLE
+from .. import analyzer, calibration, detector, tracker
+from ..annotate import COLORS
+from ..batch.tables import COLUMNS
+from ..face import EXAMPLES, UNCERTAIN
+from ..live import stream
+from ..text import CAUTION, TITLE
+from .bundle import Bundle, embedded, open_bundle
+from .card import CARD, license_of, model_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER, WEB = ROOT / "browser", ROOT / "space" / "web"

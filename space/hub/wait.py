@@ -7,7 +7,7 @@ import time
 
 from huggingface_hub import HfApi
 
-from space.hub.upload import HubError, to_hub_error
+from .upload import HubError, to_hub_error
 
 LOG_LINES = 30  # of a failed build, shown
 SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed

@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from space.analyzer import FaceAnalyzer
-from space.detector import THRESHOLD_RANGE
-from space.live.stream import LiveStream
-from space.photo import PhotoError
-from space.sandbox.client import Frames, Sandbox
+from ..analyzer import FaceAnalyzer
+from ..detector import THRESHOLD_RANGE
+from ..photo import PhotoError
+from ..sandbox.client import Frames, Sandbox
+from .stream import LiveStream
 
 PATH = "/live"
 MAX_BYTES = 1_000_000  # of a frame

@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 
-from space.analyzer import FaceAnalyzer
-from space.annotate import label
-from space.detector import THRESHOLD
-from space.face import interval_years
-from space.tracker import Tracker
+from ..analyzer import FaceAnalyzer
+from ..annotate import label
+from ..detector import THRESHOLD
+from ..face import interval_years
+from ..tracker import Tracker
 
 SIDE = 320  # pixels, longer side at which a frame is searched: faces from about 20 pixels of 640
 MAX_ESTIMATES_PER_FRAME = 4  # faces a frame that get a new answer; in a crowd they take turns

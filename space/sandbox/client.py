@@ -23,10 +23,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from space.batch.pictures import BatchError, Picture
-from space.photo import Photo, PhotoError, PhotoMemoryError
-from space.sandbox.messages import content_of, memory_file, pair, receive, send
-from space.video.result import Progress, VideoError, VideoResult
+from ..batch.pictures import BatchError, Picture
+from ..photo import Photo, PhotoError, PhotoMemoryError
+from ..video.result import Progress, VideoError, VideoResult
+from .messages import content_of, memory_file, pair, receive, send
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAX_BYTES = 50_000_000  # of an image file
@@ -64,7 +64,11 @@ class Sandbox:
     """The workers of an app; safe to share between threads."""
 
     isolated = True
-    server: ClassVar[list[str]] = [sys.executable, "-m", "space.sandbox.fork_server"]  # the command, without the socket
+    server: ClassVar[list[str]] = [
+        sys.executable,
+        "-m",
+        f"{__package__}.fork_server",
+    ]  # the command, without the socket
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -304,7 +308,7 @@ def open_sandbox():
         os.close(os.pidfd_open(os.getpid()))
         os.close(os.memfd_create("age-gender", os.MFD_ALLOW_SEALING))
     except (AttributeError, OSError):
-        from space.sandbox.in_process import InProcess
+        from .in_process import InProcess
 
         return InProcess()
     return Sandbox()

@@ -13,8 +13,8 @@ import signal
 import socket
 import sys
 
-from space.photo import UPLOAD_FORMATS, UPLOADS, PhotoError, open_photo
-from space.sandbox import worker
+from ..photo import UPLOAD_FORMATS, UPLOADS, PhotoError, open_photo
+from . import worker
 
 
 def warm_up() -> None:

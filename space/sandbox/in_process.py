@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from space.analyzer import FaceAnalyzer
-from space.batch.pictures import Picture, open_zip
-from space.photo import FRAMES, UPLOADS, Photo, open_photo
-from space.video.annotator import annotate_video
-from space.video.result import Progress, VideoResult
+from ..analyzer import FaceAnalyzer
+from ..batch.pictures import Picture, open_zip
+from ..photo import FRAMES, UPLOADS, Photo, open_photo
+from ..video.annotator import annotate_video
+from ..video.result import Progress, VideoResult
 
 
 class InProcess:

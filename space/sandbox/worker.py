@@ -20,8 +20,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from space.photo import FRAMES, UPLOADS, Limits, PhotoError, PhotoMemoryError, image_pixels, open_photo
-from space.sandbox.messages import content_of, memory_file, receive, send
+from ..photo import FRAMES, UPLOADS, Limits, PhotoError, PhotoMemoryError, image_pixels, open_photo
+from .messages import content_of, memory_file, receive, send
 
 PR_SET_PDEATHSIG = 1
 LARGE = 6_000_000  # pixels of an image whose decoding may fail for want of memory
@@ -120,7 +120,7 @@ def _send_photo(connection: socket.socket, content: bytes, limits: Limits) -> No
 
 def _zip(connection: socket.socket, message: dict, fds: list[int]) -> None:
     """List the images in the zip that is the first descriptor, then send the content of those that are asked for."""
-    from space.batch.pictures import BatchError, open_zip
+    from ..batch.pictures import BatchError, open_zip
 
     try:
         members, skipped = open_zip(f"/proc/self/fd/{fds[0]}", message["name"])
@@ -146,10 +146,10 @@ def _zip(connection: socket.socket, message: dict, fds: list[int]) -> None:
 
 def _video(connection: socket.socket, message: dict, fds: list[int]) -> None:
     """Annotate the video file that is the first descriptor; sends progress and at the end the result."""
-    from space.analyzer import FaceAnalyzer
-    from space.hub.download import ModelError
-    from space.video.annotator import annotate_video
-    from space.video.result import VideoError, VideoResult
+    from ..analyzer import FaceAnalyzer
+    from ..hub.download import ModelError
+    from ..video.annotator import annotate_video
+    from ..video.result import VideoError, VideoResult
 
     source, settings = f"/proc/self/fd/{fds[0]}", message["settings"]
     try:

@@ -17,17 +17,17 @@ import av
 import cv2
 import numpy as np
 
-from space.analyzer import SURE, FaceAnalyzer, surest
-from space.crop import crop
-from space.detector import MAX_SIDE, THRESHOLD
-from space.face import Face
-from space.tracker import MEMORY, Track, Tracker
-from space.video import limits
-from space.video.audio import Audio
-from space.video.reader import NOT_A_VIDEO, Clock, open_video, stream_length, upright, video_stream
-from space.video.result import DISK_ERRORS, Person, Progress, VideoError, VideoResult
-from space.video.scenes import SceneCuts
-from space.video.writer import VideoWriter
+from ..analyzer import SURE, FaceAnalyzer, surest
+from ..crop import crop
+from ..detector import MAX_SIDE, THRESHOLD
+from ..face import Face
+from ..tracker import MEMORY, Track, Tracker
+from . import limits
+from .audio import Audio
+from .reader import NOT_A_VIDEO, Clock, open_video, stream_length, upright, video_stream
+from .result import DISK_ERRORS, Person, Progress, VideoError, VideoResult
+from .scenes import SceneCuts
+from .writer import VideoWriter
 
 RATE = 8.0  # analyzed frames per second
 VOTES = 3  # frames with a sure face that decide whether the frames lie on their side

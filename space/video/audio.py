@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import av
 
-from space.video import limits
-from space.video.reader import AUDIO_CODECS
-from space.video.result import DISK_ERRORS
+from . import limits
+from .reader import AUDIO_CODECS
+from .result import DISK_ERRORS
 
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # Hz
 _COPIED = {"aac", "mp3", "mp3float"}  # codecs that MP4 supports and browsers play; others become AAC

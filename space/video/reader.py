@@ -9,8 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from space.video import limits
-from space.video.result import VideoError
+from . import limits
+from .result import VideoError
 
 SIDE = 1280  # pixels, longer side of the annotated video
 _NO_CODEC = "The video's codec isn't supported. Convert the video to MP4 (H.264) and try again."

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from space.annotate import blur, draw
-from space.face import Face
+from ..annotate import blur, draw
+from ..face import Face
 
 
 class VideoWriter:

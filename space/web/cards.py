@@ -6,14 +6,14 @@ import html
 
 import numpy as np
 
-from space.analyzer import FaceAnalyzer
-from space.annotate import blur, draw
-from space.crop import crop
-from space.detector import MAX_FACES
-from space.face import UNCERTAIN, Face, whole_years
-from space.text import counted
-from space.web.charts import age_chart
-from space.web.components import data_url
+from ..analyzer import FaceAnalyzer
+from ..annotate import blur, draw
+from ..crop import crop
+from ..detector import MAX_FACES
+from ..face import UNCERTAIN, Face, whole_years
+from ..text import counted
+from .charts import age_chart
+from .components import data_url
 
 MAX_CARDS = 100  # people shown one by one; JSON and CSV have all
 MOST_FACES = (MAX_FACES, 200)  # of small and large networks, see `tabs/photo.py`

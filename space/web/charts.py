@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from space.face import Face, interval_years, whole_years
+from ..face import Face, interval_years, whole_years
 
 
 def age_chart(face: Face) -> str:

@@ -13,8 +13,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from space.detector import THRESHOLD, THRESHOLD_RANGE
-from space.web.uploads import Upload, UploadError
+from ..detector import THRESHOLD, THRESHOLD_RANGE
+from .uploads import Upload, UploadError
 
 # `Reader` decides whose turn it is: as many photos may wait for theirs as the queue holds.
 MAX_QUEUED = 64

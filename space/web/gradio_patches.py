@@ -30,7 +30,7 @@ from gradio import processing_utils, queueing, route_utils, routes
 from gradio_client.utils import is_file_obj_with_meta
 from starlette.exceptions import HTTPException
 
-from space.web.uploads import NO_URLS, UploadError, admitted
+from .uploads import NO_URLS, UploadError, admitted
 
 WRONG_FORM = "A value in this request doesn't have the form that the endpoint expects. See the API tab."
 MAX_ERROR = 300  # characters of an error of an MCP tool

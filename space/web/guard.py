@@ -27,11 +27,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from space.video.limits import MAX_BYTES
-from space.web.access import OTHER_SITE, Logins, Origins, client_address, is_proxy
-from space.web.gradio_patches import hide_unlisted_tools, log_traceback_without_message
-from space.web.memory import trim_memory
-from space.web.uploads import NO_URLS
+from ..video.limits import MAX_BYTES
+from .access import OTHER_SITE, Logins, Origins, client_address, is_proxy
+from .gradio_patches import hide_unlisted_tools, log_traceback_without_message
+from .memory import trim_memory
+from .uploads import NO_URLS
 
 MAX_JSON = 28_000_000  # bytes of a call: a photo of 20 MB as a data: URL
 MAX_JSON_IN_ALL = 100_000_000  # bytes of all calls that arrive, wait or run; each takes several times that in memory

@@ -6,9 +6,9 @@ import base64
 import re
 from pathlib import Path
 
-from space.hub.bundle import Bundle
-from space.hub.card import model_name
-from space.hub.download import ModelError, hub_file
+from ..hub.bundle import Bundle
+from ..hub.card import model_name
+from ..hub.download import ModelError, hub_file
 
 MAX_CHARACTERS = 100_000  # of a card; ours have 13,000
 _ANY_IMAGE = re.compile(r"!(\[[^\[\]\n]{0,200}\])(\([^()\n]{0,500}\)|\[[^\[\]\n]{0,200}\])?")  # of another server

@@ -10,16 +10,16 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import WebSocketRoute
 
-from space.analyzer import FaceAnalyzer
-from space.annotate import COLORS
-from space.live.server import PATH, LiveServer
-from space.sandbox.client import Sandbox
-from space.text import CAUTION, TITLE
-from space.video.limits import MAX_BYTES
-from space.web import access, gradio_patches, guard
-from space.web.components import MAX_QUEUED
-from space.web.reader import Reader
-from space.web.tabs import about, api, folder, live, photo, video
+from ..analyzer import FaceAnalyzer
+from ..annotate import COLORS
+from ..live.server import PATH, LiveServer
+from ..sandbox.client import Sandbox
+from ..text import CAUTION, TITLE
+from ..video.limits import MAX_BYTES
+from . import access, gradio_patches, guard
+from .components import MAX_QUEUED
+from .reader import Reader
+from .tabs import about, api, folder, live, photo, video
 
 DESCRIPTION = (
     "Estimate the apparent age and gender of every face in photos, live camera streams, videos and folders of images."

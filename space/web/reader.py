@@ -13,16 +13,16 @@ from pathlib import Path, PurePath
 
 import gradio as gr
 
-from space.analyzer import FaceAnalyzer
-from space.batch.pictures import BatchError, Picture
-from space.hub.card import model_name
-from space.photo import Photo, PhotoError
-from space.sandbox.client import Sandbox
-from space.turns import FairLock
-from space.video.result import Progress, VideoResult
-from space.web.access import client_address
-from space.web.memory import trim_memory
-from space.web.uploads import Upload, UploadError
+from ..analyzer import FaceAnalyzer
+from ..batch.pictures import BatchError, Picture
+from ..hub.card import model_name
+from ..photo import Photo, PhotoError
+from ..sandbox.client import Sandbox
+from ..turns import FairLock
+from ..video.result import Progress, VideoResult
+from .access import client_address
+from .memory import trim_memory
+from .uploads import Upload, UploadError
 
 MAX_ZIPS, MAX_PICTURES = 20, 2000  # of one request
 AT_ONCE = 4  # photos that are decoded, analyzed and drawn at the same time

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
-from space.batch.pictures import SUFFIXES
-from space.photo import is_image
+from ..batch.pictures import SUFFIXES
+from ..photo import is_image
 
 MAX_DATA_URL = 20_000_000  # bytes of a file that a request holds as a data: URL
 MAX_DEPTH = 20  # of lists and objects in a request

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gradio as gr
 
-from space.analyzer import FaceAnalyzer
-from space.face import UNCERTAIN
-from space.hub.card import license_of
-from space.text import printable
-from space.web.model_card import about
+from ...analyzer import FaceAnalyzer
+from ...face import UNCERTAIN
+from ...hub.card import license_of
+from ...text import printable
+from ..model_card import about
 
 PRIVACY = """### Privacy
 Photos, videos and folders are analyzed on this server. Uploads and results are deleted within an hour or when

@@ -15,16 +15,16 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from space.analyzer import FaceAnalyzer
-from space.annotate import draw
-from space.batch.analyze import analyze_pictures
-from space.batch.pictures import BatchError, Picture
-from space.batch.tables import no_faces, settings, write_csv
-from space.detector import THRESHOLD
-from space.face import Face, apparent_gender, interval_years, whole_years
-from space.text import counted, time_left
-from space.web.charts import bars
-from space.web.components import (
+from ...analyzer import FaceAnalyzer
+from ...annotate import draw
+from ...batch.analyze import analyze_pictures
+from ...batch.pictures import BatchError, Picture
+from ...batch.tables import no_faces, settings, write_csv
+from ...detector import THRESHOLD
+from ...face import Face, apparent_gender, interval_years, whole_years
+from ...text import counted, time_left
+from ..charts import bars
+from ..components import (
     LONG,
     PRIVATE,
     Files,
@@ -36,7 +36,7 @@ from space.web.components import (
     thumbnail,
     tiles,
 )
-from space.web.reader import MAX_PICTURES, Reader
+from ..reader import MAX_PICTURES, Reader
 
 SHOWN = 200  # lines of the table on the page
 SIDE = 1280  # pixels, longer side of annotated images

@@ -16,17 +16,17 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from space.analyzer import FaceAnalyzer
-from space.batch.tables import COLUMNS, csv_lines
-from space.crop import crop
-from space.detector import MAX_FACES, THRESHOLD
-from space.explain import occlusion_map, overlay
-from space.face import EXAMPLES, Face, whole_years
-from space.hub.bundle import MODELS, embedded
-from space.hub.card import license_of, model_name, read_card
-from space.photo import Photo, PhotoError, open_photo
-from space.web import cards
-from space.web.components import (
+from ...analyzer import FaceAnalyzer
+from ...batch.tables import COLUMNS, csv_lines
+from ...crop import crop
+from ...detector import MAX_FACES, THRESHOLD
+from ...explain import occlusion_map, overlay
+from ...face import EXAMPLES, Face, whole_years
+from ...hub.bundle import MODELS, embedded
+from ...hub.card import license_of, model_name, read_card
+from ...photo import Photo, PhotoError, open_photo
+from .. import cards
+from ..components import (
     PHOTOS,
     PRIVATE,
     PagePhoto,
@@ -37,8 +37,8 @@ from space.web.components import (
     scroll_to,
     threshold_slider,
 )
-from space.web.reader import Reader
-from space.web.uploads import Upload, UploadError
+from ..reader import Reader
+from ..uploads import Upload, UploadError
 
 LARGE_NETWORK, MAX_FACES_LARGE = 10_000_000, 200  # bytes of a network's file, and the faces that such a one estimates
 FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import gradio as gr
 
-from space.analyzer import FaceAnalyzer
-from space.detector import THRESHOLD
-from space.face import EXAMPLES, apparent_gender, interval_years, whole_years
-from space.text import counted, time_left
-from space.video.limits import MAX_BYTES, MAX_FRAMES, MAX_SECONDS
-from space.video.result import Progress, VideoError, VideoResult
-from space.web.charts import steps
-from space.web.components import (
+from ...analyzer import FaceAnalyzer
+from ...detector import THRESHOLD
+from ...face import EXAMPLES, apparent_gender, interval_years, whole_years
+from ...text import counted, time_left
+from ...video.limits import MAX_BYTES, MAX_FRAMES, MAX_SECONDS
+from ...video.result import Progress, VideoError, VideoResult
+from ..charts import steps
+from ..components import (
     LONG,
     Video,
     connect_run,
@@ -29,8 +29,8 @@ from space.web.components import (
     thumbnail,
     tiles,
 )
-from space.web.reader import Reader
-from space.web.uploads import Upload, UploadError
+from ..reader import Reader
+from ..uploads import Upload, UploadError
 
 LIMITS = (
     f"MP4, MOV, WebM or AVI, up to {MAX_SECONDS // 60} minutes, {MAX_FRAMES:,} frames and "
