@@ -97,7 +97,7 @@ async function show({move = false} = {}) {
     const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
     if (mine !== newestAnalysis) return;  // another photo or setting has been chosen meanwhile
     const about = {elapsed_ms, rotation: faces[0]?.rotation ?? 0, model: kit.models.find((one) => one.name === chosen).about};
-    shown = {photo, faces, about, json: asResult(faces.map((face) => scaled(face, factor)), about)};
+    shown = {photo, faces, about, json: asResult(faces.map((face) => scaled(face, factor)), about, kit.face)};
     render();
     if (move && innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
   } catch (error) {

@@ -1,5 +1,5 @@
 // A photo's result: the annotated image, and a card for everyone in it, as space/web/cards.py.
-import {apparentGender, gender, genderProbability, intervalYears, wholeYears} from "./face.js";
+import {apparentGender, confidence, gender, genderProbability, intervalYears, wholeYears} from "./face.js";
 
 export const MOST = 100;  // people shown one by one; JSON and CSV have all
 
@@ -16,17 +16,17 @@ export function summary(faces, {elapsed_ms, rotation}, limits) {
 /** Elements for the list of people. */
 export function cards(faces, {size, limits, blurred}) {
   return faces.slice(0, MOST).map((face, i) => {
-    const percent = 100 * genderProbability(face), shown = apparentGender(face, limits), [x, y, width, height] = face.box;
+    const percent = 100 * genderProbability(face), sure = confidence(face, limits), [x, y, width, height] = face.box;
     const item = document.createElement("li");
     item.className = "person";
     item.dataset.n = i + 1;
     item.tabIndex = 0;
-    item.ariaLabel = `Face ${i + 1}: age ${wholeYears(face.age)}, ${shown}, ${Math.round(percent)}% confidence`;
+    item.ariaLabel = `Face ${i + 1}: age ${wholeYears(face.age)}, ${sure}`;
     // Numbers and words of this module alone: nothing of a visitor's becomes HTML.
     item.innerHTML = `<div class="about-face"><span class="number" aria-label="Face ${i + 1}">${i + 1}</span>
       <strong class="age">${wholeYears(face.age)}</strong>
       <span class="likely">${face.age_low == null ? "" : `likely ${wholeYears(face.age_low)}–${wholeYears(face.age_high)}`}</span>
-      <span class="gender ${shown}">${shown[0].toUpperCase()}${shown.slice(1)} · ${Math.round(percent)}%</span></div>${chart(face)}
+      <span class="gender ${apparentGender(face, limits)}">${sure[0].toUpperCase()}${sure.slice(1)}</span></div>${chart(face)}
       <div class="card-foot"><details><summary>Details</summary>${width.toFixed(0)} × ${height.toFixed(0)} pixels at
       (${x.toFixed(0)}, ${y.toFixed(0)}), detection score ${face.score.toFixed(2)}, ${gender(face)} ${percent.toFixed(1)}%</details></div>`;
     if (!blurred) item.prepend(thumbnail(face, size, i + 1));

@@ -2,8 +2,8 @@
 import {asJson} from "./face.js";
 
 /** The JSON of the API's /analyze_photo. */
-export function asResult(faces, {model, elapsed_ms, rotation}, ageProbs = false) {
-  return {faces: faces.map((face) => asJson(face, {ageProbs})), rotation, incomplete: null, model, detector: "yunet", elapsed_ms};
+export function asResult(faces, {model, elapsed_ms, rotation}, limits, ageProbs = false) {
+  return {faces: faces.map((face) => asJson(face, limits, {ageProbs})), rotation, incomplete: null, model, detector: "yunet", elapsed_ms};
 }
 
 /** The table of `python -m space.batch --csv` for one photo, whose `incomplete` browsers don't tell. `columns`: of kit.json. */

@@ -31,8 +31,8 @@ export function turnedBack(face, quarters, width, height) {
 
 const rounded = (value, digits) => (value == null ? null : Number(value.toFixed(digits)));
 
-/** The face as the API's JSON has it. */
-export function asJson(face, {ageProbs = false} = {}) {
+/** The face as the API's JSON has it. `limits`: of kit.json. */
+export function asJson(face, limits, {ageProbs = false} = {}) {
   return {
     box: face.box.map((v) => rounded(v, 1)),
     score: rounded(face.score, 3),
@@ -41,6 +41,7 @@ export function asJson(face, {ageProbs = false} = {}) {
     age_high: rounded(face.age_high, 1),
     gender: gender(face),
     gender_probability: rounded(genderProbability(face), 4),
+    gender_label: apparentGender(face, limits),
     ...(ageProbs && face.age_probs ? {age_probs: Array.from(face.age_probs, (p) => rounded(p, 4))} : {}),
   };
 }
@@ -48,6 +49,14 @@ export function asJson(face, {ageProbs = false} = {}) {
 /** An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal. */
 export const wholeYears = (age) => String(Math.floor(Number(age.toFixed(1)) + 0.5));
 export const intervalYears = (face) => (face.age_low == null ? "–" : `${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
-/** "female", "male", or "uncertain" where neither is likely enough. */
-export const apparentGender = (face, {uncertain}) => (genderProbability(face) >= uncertain ? gender(face) : "uncertain");
+/** "female", "male", or "uncertain" where neither is likely enough at this estimated age. */
+export const apparentGender = (face, {uncertain}) => {
+  const [, limit] = uncertain.find(([below]) => face.age < below) ?? uncertain.at(-1);
+  return genderProbability(face) >= limit ? gender(face) : "uncertain";
+};
+/** `female · 97%`, or `uncertain (62% female)`. */
+export const confidence = (face, limits) => {
+  const shown = apparentGender(face, limits), percent = `${Math.round(100 * genderProbability(face))}%`;
+  return shown === "uncertain" ? `uncertain (${percent} ${gender(face)})` : `${shown} · ${percent}`;
+};
 export const label = (face, limits) => `${apparentGender(face, limits)}, ${wholeYears(face.age)}`;

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .face import Face, apparent_gender, whole_years
+from .face import Face, whole_years
 
 # Blue and orange stay apart for people who don't tell red from green. The page reads these as CSS variables.
 COLORS = {"female": (196, 78, 0), "male": (0, 104, 168), "uncertain": (90, 90, 90)}
@@ -17,7 +17,7 @@ def label(face: Face) -> str:
     """`female, 31`, or `uncertain, 31`; empty for a face without estimates."""
     if face.age is None:
         return ""
-    return f"{apparent_gender(face.gender, face.gender_probability)}, {whole_years(face.age)}"
+    return f"{face.gender_label}, {whole_years(face.age)}"
 
 
 def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:

@@ -24,7 +24,7 @@ from .batch import __main__ as batch
 from .batch.analyze import analyze_pictures
 from .batch.pictures import BatchError, Picture, find_pictures
 from .detector import THRESHOLD
-from .face import apparent_gender, interval_years, whole_years
+from .face import confidence, interval_years, whole_years
 from .hub.bundle import embedded
 from .hub.download import ModelError
 from .text import counted, printable, tolerate_console
@@ -123,17 +123,10 @@ def _print(as_json: bool, row: dict) -> None:
 
 
 def _words(person: dict) -> str:
-    """`female (97%), age 25 (likely 20 to 33)`."""
-    gender = apparent_gender(person["gender"], person["gender_probability"])
+    """`female · 97%, age 25 (likely 20 to 33)`."""
+    gender = confidence(person["gender"], person["gender_probability"], person["age"])
     likely = f" (likely {interval_years(person['age_low'], person['age_high'])})" if person["age_high"] else ""
-    return f"{gender} ({_percent(person)}), age {whole_years(person['age'])}{likely}"
-
-
-def _percent(person: dict) -> str:
-    """`97%`, or `62% female` where the gender is uncertain."""
-    share = f"{100 * person['gender_probability']:.0f}%"
-    certain = apparent_gender(person["gender"], person["gender_probability"]) != "uncertain"
-    return share if certain else f"{share} {person['gender']}"
+    return f"{gender}, age {whole_years(person['age'])}{likely}"
 
 
 def _annotate(analyzer, picture: Picture, options: argparse.Namespace) -> None:

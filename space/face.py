@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"  # averaged faces, made by the project
-UNCERTAIN = 0.75  # probability of the likelier gender below which people are shown "uncertain"
+# The probability of the likelier gender below which people are shown "uncertain", by estimated age: (below this age,
+# probability). Children's gender is hard to see: with these limits, what is shown is right for about 95% in each band,
+# on validation faces of UTKFace and of FairFace (`python -m tests.tools.shown_genders`).
+UNCERTAIN = ((3.0, 0.97), (10.0, 0.93), (20.0, 0.90), (200.0, 0.75))
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Face:
     def gender_probability(self) -> float | None:
         """Of that gender, 0.5 to 1."""
         return None if self.p_female is None else max(self.p_female, 1 - self.p_female)
+
+    @property
+    def gender_label(self) -> str:
+        """What people are shown: "female", "male" or "uncertain"."""
+        return apparent_gender(self.gender, self.gender_probability, self.age)
 
     @property
     def area(self) -> float:
@@ -92,6 +100,7 @@ class Face:
             "age_high": rounded(self.age_high, 1),
             "gender": self.gender,
             "gender_probability": rounded(self.gender_probability, 4),
+            "gender_label": None if self.age is None else self.gender_label,
         }
         if age_probs and self.age_probs is not None:
             values["age_probs"] = [round(float(p), 4) for p in self.age_probs]
@@ -108,6 +117,13 @@ def interval_years(low: float | None, high: float | None) -> str:
     return "–" if low is None else f"{whole_years(low)} to {whole_years(high)}"
 
 
-def apparent_gender(gender: str, probability: float) -> str:
-    """What a person is shown: "female", "male", or "uncertain" where neither is likely enough."""
-    return gender if probability >= UNCERTAIN else "uncertain"
+def apparent_gender(gender: str, probability: float, age: float) -> str:
+    """What a person is shown: "female", "male", or "uncertain" where neither is likely enough at this estimated age."""
+    limit = next(limit for below, limit in UNCERTAIN if age < below or below == UNCERTAIN[-1][0])
+    return gender if probability >= limit else "uncertain"
+
+
+def confidence(gender: str, probability: float, age: float) -> str:
+    """The gender with its probability, as people are shown it: `female · 97%`, or `uncertain (62% female)`."""
+    shown, percent = apparent_gender(gender, probability, age), f"{100 * probability:.0f}%"
+    return f"uncertain ({percent} {gender})" if shown == "uncertain" else f"{shown} · {percent}"

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..face import apparent_gender
+
 SIDE = 96  # pixels, of a thumbnail
 DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
@@ -34,11 +36,12 @@ class Person:
     def as_dict(self) -> dict:
         """Plain values, for JSON and CSV, without the thumbnail."""
         digits = {"gender_probability": 4, "age": 1, "age_low": 1, "age_high": 1}
-        return {
+        values = {
             name: round(value, digits.get(name, 2)) if isinstance(value, float) else value
             for name, value in vars(self).items()
             if name != "thumbnail"
         }
+        return values | {"gender_label": apparent_gender(self.gender, self.gender_probability, self.age)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ..analyzer import FaceAnalyzer
 from ..annotate import blur, draw
 from ..crop import crop
 from ..detector import MAX_FACES
-from ..face import UNCERTAIN, Face, whole_years
+from ..face import Face, confidence, whole_years
 from ..text import counted
 from .charts import age_chart
 from .components import data_url
@@ -65,7 +65,7 @@ def summary(answer: dict) -> str:
 
 def _card(analyzer: FaceAnalyzer, rgb: np.ndarray, face: Face, number: int, *, blurred: bool) -> str:
     percent = 100 * face.gender_probability
-    gender = face.gender.capitalize() if face.gender_probability >= UNCERTAIN else "Uncertain"
+    gender, sure = face.gender_label, confidence(face.gender, face.gender_probability, face.age)
     likely = "" if face.age_low is None else f"likely {whole_years(face.age_low)}–{whole_years(face.age_high)}"
     photo = why = ""
     if not blurred:
@@ -76,10 +76,10 @@ def _card(analyzer: FaceAnalyzer, rgb: np.ndarray, face: Face, number: int, *, b
     details += f"{face.gender} {percent:.1f}%"
     return (
         f'<li class="person" data-n="{number}" tabindex="0" aria-label="Face {number}: age {whole_years(face.age)}, '
-        f'{gender.lower()}, {percent:.0f}% confidence">{photo}<div class="about-face"><span class="number" '
+        f'{sure}">{photo}<div class="about-face"><span class="number" '
         f'aria-label="Face {number}">{number}</span><strong class="age">{whole_years(face.age)}</strong>'
         f'<span class="likely">{likely}</span>'
-        f'<span class="gender {gender.lower()}">{gender} · {percent:.0f}%</span></div>'
+        f'<span class="gender {gender}">{sure[0].upper()}{sure[1:]}</span></div>'
         f'{age_chart(face)}<div class="card-foot">{why}<details><summary>Details</summary>{html.escape(details)}'
         "</details></div></li>"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from space.annotate import blur, draw, label
-from space.face import Face, whole_years
+from space.face import Face, confidence, whole_years
 from space.photo import read_photo
 from space.web.tabs.folder import cells
 from tests.support import EXAMPLES
@@ -39,6 +39,12 @@ def test_an_uncertain_gender_is_shown_as_such():
     sure, unsure = (Face(box, 1.0, age=30.0, p_female=p) for p in (0.9, 0.6))
     assert label(sure) == "female, 30" and label(unsure) == "uncertain, 30"
     assert not np.array_equal(draw(photo, [sure]), draw(photo, [unsure]))
+    for age, p, shown in ((2, 0.96, "uncertain"), (2, 0.98, "female"), (9, 0.92, "uncertain"), (19, 0.9, "female"),
+                          (20, 0.76, "female"), (20, 0.24, "male"), (115, 0.74, "uncertain")):  # fmt: skip
+        face = Face(box, 1.0, age=float(age), p_female=p)
+        assert face.gender_label == shown == face.as_dict()["gender_label"]
+    assert confidence("female", 0.62, 30.0) == "uncertain (62% female)"
+    assert confidence("male", 0.97, 30.0) == "male · 97%"
 
 
 def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():

@@ -21,7 +21,7 @@ from ...batch.analyze import analyze_pictures
 from ...batch.pictures import BatchError, Picture
 from ...batch.tables import no_faces, settings, write_csv
 from ...detector import THRESHOLD
-from ...face import Face, apparent_gender, interval_years, whole_years
+from ...face import Face, interval_years, whole_years
 from ...text import counted, time_left
 from ..charts import bars
 from ..components import (
@@ -67,7 +67,7 @@ class Found:
         self.unreadable += bool(row["error"])
         self.incomplete += row["incomplete"]
         self.ages += [face["age"] for face in row["faces"]]
-        self.genders += [apparent_gender(face["gender"], face["gender_probability"]) for face in row["faces"]]
+        self.genders += [face["gender_label"] for face in row["faces"]]
 
 
 def cells(row: dict) -> list[list[str]]:
@@ -78,7 +78,7 @@ def cells(row: dict) -> list[list[str]]:
             str(number),
             whole_years(face["age"]),
             interval_years(face["age_low"], face["age_high"]),
-            apparent_gender(face["gender"], face["gender_probability"]),
+            face["gender_label"],
             f"{100 * face['gender_probability']:.0f}%",
         ]
         for number, face in enumerate(row["faces"], 1)

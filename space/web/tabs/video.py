@@ -14,7 +14,7 @@ import gradio as gr
 
 from ...analyzer import FaceAnalyzer
 from ...detector import THRESHOLD
-from ...face import EXAMPLES, apparent_gender, interval_years, whole_years
+from ...face import EXAMPLES, interval_years, whole_years
 from ...text import counted, time_left
 from ...video.limits import MAX_BYTES, MAX_FRAMES, MAX_SECONDS
 from ...video.result import Progress, VideoError, VideoResult
@@ -64,7 +64,7 @@ def report(result: VideoResult, *, blurred: bool) -> str:
                 person.id,
                 whole_years(person.age),
                 interval_years(person.age_low, person.age_high),
-                apparent_gender(person.gender, person.gender_probability),
+                person.as_dict()["gender_label"],
                 f"{100 * person.gender_probability:.0f}%",
                 *(f"{seconds:.1f} s" for seconds in (person.on_screen, person.first, person.last)),
             )
@@ -84,6 +84,7 @@ def as_csv(result: dict) -> str:
     """The people of a video, one line each."""
     buffer = io.StringIO()
     names = ["id", "first", "last", "on_screen", "age", "age_low", "age_high", "gender", "gender_probability"]
+    names.append("gender_label")
     writer = csv.DictWriter(buffer, names)
     writer.writeheader()
     writer.writerows(result["people"])
@@ -178,8 +179,9 @@ def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
 
         Returns:
             The annotated video (MP4), a JSON object: people (id, first, last and on_screen in
-            seconds, age, age_low, age_high, gender, gender_probability; longest on screen first), faces_over_time
-            ([seconds, faces shown]), frames, analyzed, seconds, model, detector, elapsed_ms; and a line of text.
+            seconds, age, age_low, age_high, gender, gender_probability, gender_label; longest on screen first),
+            faces_over_time ([seconds, faces shown]), frames, analyzed, seconds, model, detector, elapsed_ms; and a
+            line of text.
         """
         if not video:
             raise gr.Error("Choose a video first.", print_exception=False)
