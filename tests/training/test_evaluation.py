@@ -11,8 +11,8 @@ import pytest
 from tests.support import ROOT
 from tests.support.app import python
 from training.data.samples import Samples
-from training.evaluation.metrics import measure
-from training.evaluation.tables import table
+from training.evaluation.metrics import age_gates, measure
+from training.evaluation.tables import gate_rows, table
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -57,6 +57,20 @@ def test_measures_are_right_on_an_example_by_hand():
     assert metrics["by"]["age band"]["10-19"]["n"] == 1 and set(metrics["by"]["race"]) == {"White", "Black", "Asian"}
     assert metrics["age_mae"]["low"] <= metrics["age_mae"]["value"] <= metrics["age_mae"]["high"]
     assert "baseline" in table(metrics)
+
+
+def test_age_gates_count_minors_who_would_pass():
+    ages = np.array([13, 14, 15, 16, 17, 17.5, 18, 25, 30], np.float32)
+    samples = Samples(
+        name=ages.astype(str), age_range=np.stack([ages, ages], axis=1),
+        gender=np.array([0, 0, 0, 1, 1, 1, 0, 1, 0], np.int8),
+        race=np.zeros(9, np.int8), sha256=ages.astype(str), encoded=(b"",) * 9,
+    )  # fmt: skip
+    gates = age_gates(samples, np.array([30, 17.9, 18.0, 26, 17, 25, 20, 22, 34], np.float64))
+    assert gates["n"] == 5 and gates["over_18"]["value"] == 0.6 and gates["over_25"]["value"] == 0.4
+    assert gates["by"]["gender"]["male"]["n"] == 2 and gates["by"]["gender"]["female"]["over_25"]["value"] == 2 / 3
+    assert gates["mae_18_30"] == pytest.approx(((2 + 4) / 2 + 3) / 2)
+    assert [row[0] for row in gate_rows(gates)] == ["aged 14 to 17", "all", "male", "female", "White"]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
 from training.data.sources import DATASET, FAIRFACE
-from training.evaluation.tables import gender_line, rows
+from training.evaluation.tables import gate_rows, gender_line, rows
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
 EXAMPLE = "example.jpg"  # an averaged face, shown by the Hub's widget
@@ -141,7 +141,7 @@ def _body(card: dict, name: str) -> str:
         keras=_KERAS.format(name=name) if _has_keras(card) else "",
         failures=_failures(metrics),
         races=", ".join(RACES),
-        results="\n".join(_results(card, figures, name) for figures in _all_metrics(card)),
+        results="\n".join(_results(card, figures, name) for figures in _all_metrics(card)) + _age_gates(metrics),
         calibration=_calibration(card),
         architecture=_ARCHITECTURES[card["network"]],
         parameters=card["parameters"],
@@ -188,6 +188,24 @@ def _results(card: dict, metrics: dict, name: str) -> str:
         if "groups.csv" in card["files"]:
             parts.append("`groups.csv` has these figures for every combination of race, gender and age band.")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _age_gates(metrics: dict) -> str:
+    """Why ages must not be checked with it, in figures."""
+    gates = metrics.get("age_gates") or {"n": 0}
+    if gates["n"] < 20:
+        return ""
+    header, *lines = gate_rows(gates)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *lines))
+    young = f" From 18 to 30 years, the MAE is {gates['mae_18_30']:.1f} years." if gates["mae_18_30"] else ""
+    return f"""### Not for age checks
+
+Of {gates["n"]} people whose label is 14 to 17, {100 * gates["over_18"]["value"]:.0f}% are estimated 18 or older, and
+{100 * gates["over_25"]["value"]:.0f}% even 25 or older. A check by this model would let them pass.{young} (Figures as in NIST's
+evaluation of age estimation, NIST IR 8525, on the test faces of {_title(metrics)}.)
+
+{table}
+"""
 
 
 def _training(card: dict) -> str:

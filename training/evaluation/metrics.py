@@ -12,6 +12,9 @@ from training.data.samples import AGE_BANDS, GENDERS, Samples, band_name
 from training.evaluation import calibrate
 
 _RESAMPLES = 1000  # of the bootstrap
+MINORS = (14, 17)  # years, inclusive: those whom an age gate should stop
+GATES = (18, 25)  # years; a gate at 25 leaves room for errors ("Challenge 25")
+YOUNG_ADULTS = (18, 30)  # years, inclusive
 BAND_END = 89  # years, where the open last band of FairFace is taken to end
 
 
@@ -32,9 +35,9 @@ def measure(
         poses: more groups, name → bool [N].
 
     Returns:
-        A dict of plain values, as stored in `metrics.json`: n, age_mae, cs5, gender_accuracy and so on, each
-        a value with the bounds of its 95 % bootstrap interval; `by` holds the same for each age band,
-        gender and race. Where ages are known as ranges, age_band and age_band_or_next (the share whose answer, in
+        A dict of plain values, for the card: n, age_mae, cs5, gender_accuracy and so on, each a value with the bounds
+        of its 95 % bootstrap interval; `by` holds the same for each age band, gender and race; `age_gates` is what
+        `age_gates` returns. Where ages are known as ranges, age_band and age_band_or_next (the share whose answer, in
         whole years, falls into the label's band, or that or one beside it) stand for the figures of age.
     """
     from sklearn.metrics import roc_auc_score  # imported here: it takes a second that a model card does not need
@@ -54,14 +57,42 @@ def measure(
         }
     else:
         commonest |= {"median_age": median_age, "age_mae": float(np.mean(np.abs(samples.age - median_age)))}
+    gates = {} if samples.binned else {"age_gates": age_gates(samples, outputs["age"])}
     return {
         **_figures(values, np.ones(len(samples), bool)),
+        **gates,
         "gender_balanced_accuracy": float(np.mean(recalls)),
         "gender_auc": float(roc_auc_score(female, outputs["p_female"])) if both else None,
         "gender_ece": calibrate.expected_calibration_error(outputs["p_female"], female),
         "baseline": commonest,
         "by": {
             kind: {name: _figures(values, mask) for name, mask in members.items() if mask.any()}
+            for kind, members in groups.items()
+        },
+    }
+
+
+def age_gates(samples: Samples, age: np.ndarray) -> dict:
+    """What reports on age estimation print, after NIST's Face Analysis Technology Evaluation (NIST IR 8525).
+
+    Returns:
+        "mae_18_30": years, the mean of both genders' errors from 18 to 30; "n": people of 14 to 17 years; "over": for
+        each gate, the share of them who are estimated at least that old, overall and "by" gender and race.
+    """
+    years = samples.age
+    young = (years >= YOUNG_ADULTS[0]) & (years <= YOUNG_ADULTS[1])
+    errors = [np.abs(age - years)[young & (samples.gender == g)] for g in (0, 1)]
+    minors = (years >= MINORS[0]) & (years < MINORS[1] + 1)
+    groups = {kind: found for kind, found in group_masks(samples).items() if kind != "age band"}
+
+    def shares(mask: np.ndarray) -> dict:
+        return {"n": int(mask.sum())} | {f"over_{gate}": _interval(age[mask] >= gate) for gate in GATES}
+
+    return {
+        "mae_18_30": float(np.mean([e.mean() for e in errors])) if all(map(len, errors)) else None,
+        **(shares(minors) if minors.any() else {"n": 0}),
+        "by": {
+            kind: {name: shares(minors & mask) for name, mask in members.items() if (minors & mask).any()}
             for kind, members in groups.items()
         },
     }

@@ -45,6 +45,22 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
     return [*lines, empty, baseline]
 
 
+def gate_rows(gates: dict) -> list[tuple[str, ...]]:
+    """People of 14 to 17 years who are estimated 18 or 25 and older, as rows of text, the header first."""
+    if not gates["n"]:
+        return []
+
+    def row(name: str, group: dict) -> tuple[str, ...]:
+        cells = []
+        for figure in (group["over_18"], group["over_25"]):
+            value, low, high = (100 * figure[key] for key in ("value", "low", "high"))
+            cells.append(f"{value:.0f} [{low:.0f}, {high:.0f}]")
+        return (name, str(group["n"]), *cells)
+
+    lines = [("aged 14 to 17", "n", "estimated 18 or older, %", "estimated 25 or older, %"), row("all", gates)]
+    return lines + [row(name, group) for members in gates["by"].values() for name, group in members.items()]
+
+
 def gender_line(metrics: dict) -> str:
     """The figures of gender that have no groups."""
     auc = metrics["gender_auc"]
@@ -56,11 +72,16 @@ def gender_line(metrics: dict) -> str:
 
 
 def table(metrics: dict) -> str:
-    """The figures as a text table."""
-    lines = rows(metrics)
+    """The figures as text tables."""
+    text = [_aligned(rows(metrics)), gender_line(metrics)]
+    gates = gate_rows(metrics.get("age_gates") or {"n": 0})
+    return "\n".join([*text, "", _aligned(gates)] if gates else text)
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(c.ljust(width) for c, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*text, gender_line(metrics)])
+    return "\n".join(text)
 
 
 def compare(metrics: dict, recorded: dict) -> str:
