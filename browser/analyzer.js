@@ -16,11 +16,11 @@ export class FaceAnalyzer {
   /** Faces without age and gender, largest first. `upright`: don't turn the image when YuNet is sure of no face. */
   async detect(image, threshold, {side = null, upright = false} = {}) {
     let found = await this.detector.detect(image, threshold, side);
-    if (!upright && Math.max(0, ...found.map((face) => face.score)) < this.limits.sure) {
+    if (!upright && surest(found) < this.limits.sure) {
       let best = found, most = total(found) + this.limits.margin;
       for (const quarters of [1, 2, 3]) {
         const faces = await this.detector.detect(turned(image, quarters), threshold, side);
-        if (total(faces) > most) [best, most] = [faces.map((face) => turnedBack(face, quarters, image.width, image.height)), total(faces)];
+        if (surest(faces) >= this.limits.turned && total(faces) > most) [best, most] = [faces.map((face) => turnedBack(face, quarters, image.width, image.height)), total(faces)];
       }
       found = best;
     }
@@ -35,4 +35,5 @@ export class FaceAnalyzer {
   }
 }
 
+const surest = (faces) => Math.max(0, ...faces.map((face) => face.score));
 const total = (faces) => faces.reduce((sum, face) => sum + face.score, 0);

@@ -27,6 +27,7 @@ from .turns import FairLock
 # Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°
 # or 270° none does, upside down 9%.
 SURE = 0.9
+TURNED = 0.88  # score of the best face that a turned image needs: animals and things turned by 90° score up to 0.88
 MARGIN = 0.02  # by which a turned image's sum of scores must be larger: fewer upright photos are turned by mistake
 
 
@@ -134,7 +135,7 @@ class FaceAnalyzer:
         found = self._detect_turned(rgb, threshold, side, quarters or 0)
         if quarters is None and surest(found) < SURE:
             turned = [self._detect_turned(rgb, threshold, side, number) for number in (1, 2, 3)]
-            best = max(turned, key=_total)
+            best = max((faces for faces in turned if surest(faces) >= TURNED), key=_total, default=[])
             found = best if _total(best) > _total(found) + MARGIN else found
         return [face.scaled(reduction) for face in sorted(found, key=lambda face: -face.area)]
 

@@ -175,7 +175,7 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
             detector, "STRIDES", "THRESHOLD", "MAX_SIDE", "CLOSE_UP", "MIN_SIDE", "MAX_FACES", "PANORAMA", "NESTED",
             "SMALL", "OVERLAP", "CANDIDATES",
         ),
-        "analyzer": of(analyzer, "SURE", "MARGIN"),
+        "analyzer": of(analyzer, "SURE", "TURNED", "MARGIN"),
         "calibration": of(calibration, "OLDEST"),
         "face": {"uncertain": UNCERTAIN},
         "tracker": of(

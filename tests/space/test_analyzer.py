@@ -173,3 +173,14 @@ def test_a_pillow_image_and_a_path_are_analyzed_like_an_array(analyzer):
         assert [face.as_dict() for face in analyzer.analyze(source)] == expected
     with pytest.raises(PhotoError, match="There is no file"):
         analyzer.analyze("gone.jpg")
+
+
+@pytest.mark.parametrize(("score", "found"), [(0.86, 0), (0.89, 1)])
+def test_faces_of_a_turned_image_count_only_if_one_of_them_is_sure(analyzer, monkeypatch, score, found):
+    """Animals and things that are searched in four orientations look like a face in one of them."""
+
+    def detect(self, rgb, threshold, side):
+        return [Face((1.0, 2.0, 30.0, 40.0), score)] if rgb.shape[0] > rgb.shape[1] else []  # only turned by a quarter
+
+    monkeypatch.setattr(type(analyzer.detector), "detect", detect)
+    assert len(analyzer.detect(np.zeros((100, 200, 3), np.uint8))) == found
