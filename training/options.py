@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from training import push as hub
 from training import recipe as recipes
@@ -18,46 +18,72 @@ from training.recipe import FILE, Recipe, RecipeError
 _OPTIONS = {"train": "dataset", "test": "test-dataset"}  # settings of a recipe whose options have other names
 
 
+def _option(text: str, **more):
+    return arg(help=text, help_behavior_hint="", **more)
+
+
 @dataclass(frozen=True)
 class Options:
-    """What `python training/train.py` takes. Options without a default keep the recipe's setting."""
+    """What `python training/train.py` takes. Options that are None or empty keep the recipe's setting."""
 
-    recipe: Annotated[str, arg(aliases=("--network",), metavar="NAME|FILE")] = "vgg16"
-    """vgg16 (34 million parameters, for GPUs), compact (2 million, trains on a CPU), open (compact from FairFace
-    alone), published (VGG16 as published), or a TOML file."""
-    init: Annotated[str | None, arg(metavar="imagenet|none|MODEL")] = None
-    """Initial weights: ImageNet, random, or a model to fine-tune: compact, vgg16, open, a bundle folder, a Hub id, or
-    a weights file."""
-    teacher: Annotated[tuple[str, ...], arg(metavar="MODEL ...")] = ()
-    """Also learn from the answers of these models."""
-    dataset: Annotated[tuple[str, ...], arg(metavar="DATASET ...")] = ()
-    """Learn from these datasets: Hub ids with an optional @revision, folders, or .tar, .zip or .parquet files."""
-    test_dataset: Annotated[tuple[str, ...], arg(metavar="DATASET ...")] = ()
-    """Also test with these datasets, and never learn from them."""
-    limit: Annotated[int | None, arg(metavar="N")] = None
-    """Use at most N faces of each split and dataset, for a quick test."""
-    epochs: Annotated[int | None, arg(metavar="N")] = None
-    """Number of epochs of each stage; 0 exports and evaluates the --init weights unchanged."""
-    batch_size: Annotated[int | None, arg(metavar="N")] = None
-    """Faces per training step."""
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] | None = None
-    """auto: mixed precision on a GPU, in the format that it supports, and float32 elsewhere."""
-    seed: Annotated[int | None, arg(metavar="N")] = None
-    """Random seed."""
-    out: Annotated[Path | None, arg(metavar="FOLDER")] = None
-    """Run folder (default: runs/RECIPE)."""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Continue the run in --out with its saved recipe."""
-    push: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Upload the bundle to the Hub when it is finished."""
-    repo_id: Annotated[str | None, arg(metavar="USER/NAME")] = None
-    """Model repository on the Hub (default: age-gender-RECIPE under your username)."""
-    private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Create the repository as private."""
-    revision: Annotated[str | None, arg(metavar="BRANCH")] = None
-    """Branch to push to, created if needed (default: main)."""
-    pr: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Open a pull request instead of committing."""
+    recipe: Annotated[
+        str,
+        _option(
+            "vgg16 (34 million parameters, for GPUs; the default), compact (2 million, trains on a CPU), open (compact "
+            "from FairFace alone), published (VGG16 as published), or a TOML file",
+            aliases=("--network",),
+            metavar="NAME|FILE",
+        ),
+    ] = "vgg16"
+    init: Annotated[
+        str | None,
+        _option(
+            "initial weights: ImageNet, random, or a model to fine-tune: compact, vgg16, open, a bundle folder, a Hub "
+            "id, or a weights file",
+            metavar="imagenet|none|MODEL",
+        ),
+    ] = None
+    teacher: Annotated[
+        tuple[str, ...], _option("also learn from the answers of these models", metavar="MODEL ...")
+    ] = ()
+    dataset: Annotated[
+        tuple[str, ...],
+        _option(
+            "learn from these datasets: Hub ids with an optional @revision, folders, or .tar, .zip or .parquet files",
+            metavar="DATASET ...",
+        ),
+    ] = ()
+    test_dataset: Annotated[
+        tuple[str, ...], _option("also test with these datasets, and never learn from them", metavar="DATASET ...")
+    ] = ()
+    limit: Annotated[
+        int | None, _option("use at most N faces of each split and dataset, for a quick test", metavar="N")
+    ] = None
+    epochs: Annotated[
+        int | None,
+        _option("epochs of each stage; 0 exports and evaluates the --init weights unchanged", metavar="N"),
+    ] = None
+    batch_size: Annotated[int | None, _option("faces per training step", metavar="N")] = None
+    precision: Annotated[
+        Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] | None,
+        _option(
+            "auto: mixed precision on a GPU, in the format that it computes fast, and float32 elsewhere",
+            metavar="auto|float32|mixed_bfloat16|mixed_float16",
+        ),
+    ] = None
+    seed: Annotated[int | None, _option("random seed", metavar="N")] = None
+    out: Annotated[Path | None, _option("run folder (default: runs/RECIPE)", metavar="FOLDER")] = None
+    resume: Annotated[bool, FlagCreatePairsOff, _option("continue the run in --out with its saved recipe")] = False
+    push: Annotated[bool, FlagCreatePairsOff, _option("upload the bundle to the Hub when it is finished")] = False
+    repo_id: Annotated[
+        str | None,
+        _option("model repository (default: age-gender-RECIPE under your username)", metavar="USER/NAME"),
+    ] = None
+    private: Annotated[bool, FlagCreatePairsOff, _option("create the repository as private")] = False
+    revision: Annotated[
+        str | None, _option("branch to push to, created if needed (default: main)", metavar="BRANCH")
+    ] = None
+    pr: Annotated[bool, FlagCreatePairsOff, _option("open a pull request instead of committing")] = False
 
 
 @dataclass(frozen=True)

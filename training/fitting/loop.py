@@ -299,8 +299,10 @@ class _EpochEnd(keras.callbacks.Callback):
         variables = self.model.trainable_variables
         norms = [v for layer in networks.head_norms(self.run.network) for v in layer.non_trainable_variables]
         raw = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in [*variables, *norms]]
+        # With float16, Keras puts an optimizer that scales the loss around ours.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         # What keras.callbacks.SwapEMAWeights uses; that callback cannot be resumed in the middle.
-        for variable, average in zip(variables, self.model.optimizer._model_variables_moving_average, strict=True):
+        for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
             variable.assign(np.array(ops.convert_to_numpy(average)))  # a copy: JAX deletes what two variables share
         if self.stage.size == networks.INPUT_SIZE:
             networks.measure_norms(self.run.network, measuring_faces(self.run.train))
