@@ -27,8 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         metavar="NAME|FOLDER|USER/NAME[@REVISION]",
-        help="an embedded model (compact, vgg16), a bundle folder or a Hub model (default: $AGE_GENDER_MODEL, else "
-        "compact)",
+        help="an included model (compact, open, vgg16), a bundle folder or a Hub model (default: $AGE_GENDER_MODEL, "
+        "else compact)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all interfaces)")
     parser.add_argument("--port", type=_port, help="port to listen on (default: the first free port from 7860)")

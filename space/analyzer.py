@@ -47,7 +47,7 @@ class FaceAnalyzer:
         """Load a model and the face detector.
 
         Args:
-            model: the name of an embedded bundle ("compact", "vgg16"), a bundle's folder, a Hub id
+            model: the name of an embedded bundle ("compact", "open", "vgg16"), a bundle's folder, a Hub id
                 `user/name[@revision]`, or None: `$AGE_GENDER_MODEL`, else the default embedded bundle.
 
         Raises:

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.paths = [name for path in options.paths for name in batch.expanded(path)]
     videos = [path for path in options.paths if path.lower().endswith(VIDEOS)]
     if (options.csv or options.jsonl) and (videos or options.json or options.annotated):
-        parser.error("--csv and --jsonl are for images, without --json and --annotated")
+        parser.error("--csv and --jsonl accept images only and can't be combined with --json or --annotated")
     if videos and not options.annotated:
         parser.error(f"{videos[0]} is a video: specify --annotated FOLDER for the annotated copy")
     try:
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jsonl", type=Path, help="JSONL file, one line per image; a stopped run resumes from it")
     parser.add_argument("--json", action="store_true", help="print JSON, one object per file")
     parser.add_argument("--annotated", type=Path, metavar="FOLDER", help="write annotated copies to this folder")
-    parser.add_argument("--blur", action="store_true", help="blur the faces of the annotated copies")
+    parser.add_argument("--blur", action="store_true", help="blur faces in the annotated copies")
     parser.add_argument(
         "--model", help=f"{', '.join(embedded())}, a bundle folder or a Hub id user/name (default: {embedded()[0]})"
     )
@@ -84,7 +84,7 @@ def _version() -> str:
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        return "(not installed: running from a checkout)"
+        return "(running from a checkout, not installed)"
 
 
 def _show(options: argparse.Namespace, videos: list[str]) -> int:

@@ -1,6 +1,6 @@
 """A face in a photo → a 200x200 crop framed like the UTKFace chips that the networks learned from.
 
-The framing comes from `crop_template.json`, which `training/data/template.py` derives from the training chips;
+The framing comes from `crop_template.json`, which `training/data/template.py` derives from the training face crops;
 bundles carry a copy. Knows nothing of the detector beyond its landmarks.
 """
 

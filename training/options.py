@@ -44,7 +44,7 @@ class Options:
         ),
     ] = None
     teacher: Annotated[
-        tuple[str, ...], _option("also learn from the answers of these models", metavar="MODEL ...")
+        tuple[str, ...], _option("also learn from the predictions of these models (distillation)", metavar="MODEL ...")
     ] = ()
     dataset: Annotated[
         tuple[str, ...],
@@ -61,13 +61,15 @@ class Options:
     ] = None
     epochs: Annotated[
         int | None,
-        _option("epochs of each stage; 0 exports and evaluates the --init weights unchanged", metavar="N"),
+        _option(
+            "number of epochs of each stage; 0 exports and evaluates the --init weights without training", metavar="N"
+        ),
     ] = None
     batch_size: Annotated[int | None, _option("faces per training step", metavar="N")] = None
     precision: Annotated[
         Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] | None,
         _option(
-            "auto: mixed precision on a GPU, in the format that it computes fast, and float32 elsewhere",
+            "auto selects mixed precision on a GPU (bfloat16 or float16, whichever is faster) and float32 on a CPU",
             metavar="auto|float32|mixed_bfloat16|mixed_float16",
         ),
     ] = None

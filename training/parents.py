@@ -101,8 +101,9 @@ def check_no_leakage(parents: list[Parent], protocol: str) -> None:
                 )
             elif splits_overlap(trained, protocol, ("validation", "test")):
                 raise DataError(
-                    f"{option} was trained with {trained}, which includes faces in the validation or test split of "
-                    f"{protocol}: use a recipe with protocol = {trained!r}, or choose another model."
+                    f"{option}, or one of its parent models, was trained with the split protocol {trained}, whose "
+                    f"training split includes validation or test faces of {protocol}. Set protocol = {trained!r} in "
+                    "the recipe, or choose another model."
                 )
 
 
@@ -148,6 +149,9 @@ def load_initial(network, model: str) -> bool:
         return load_weights(network, model)
     trained = load_network(model)
     if [w.shape for w in trained.weights] != [w.shape for w in network.weights]:
-        raise ModelError(f"The weights of {model} don't fit the network {network.name!r} of the recipe.")
+        raise ModelError(
+            f"The weights of {model} don't fit the network {network.name!r} of the recipe. Choose another "
+            "model or another recipe."
+        )
     network.set_weights(trained.get_weights())
     return True

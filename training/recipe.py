@@ -57,7 +57,7 @@ class Stage:
     others: float = 1.0  # faces of each further dataset in an epoch, for each face of the first
     balance: bool = False  # draw rare combinations of gender, age and race, and turned faces, more often
     gender_weight: float = 1.0  # of the gender loss beside the age loss
-    teacher_weight: float = 0.5  # share of the teachers' answers in the target
+    teacher_weight: float = 0.5  # share of the teachers' predictions in the target
     branches: tuple[dict, ...] = ()
 
     def variants(self) -> list[Stage]:
@@ -100,9 +100,9 @@ class Recipe:
             if stage.branches:
                 [_check(variant, f"a branch of stage {stage.name!r}") for variant in stage.variants()]
             if self.network == "vgg16" and stage.size not in (100, 200):
-                raise RecipeError(f"Stage {stage.name!r}: vgg16 sees faces of 200 or 100 pixels, not {stage.size}.")
+                raise RecipeError(f"Stage {stage.name!r}: vgg16 supports size = 100 or 200, not {stage.size}.")
             if self.network == "compact" and stage.layers != "all":
-                raise RecipeError(f'Stage {stage.name!r}: layers = "{stage.layers}" is for vgg16.')
+                raise RecipeError(f'Stage {stage.name!r}: layers = "{stage.layers}" requires the vgg16 network.')
         _check(self, "the recipe")
         if not self.train:
             raise RecipeError("The recipe names no dataset to train on.")
@@ -188,7 +188,7 @@ def _check(values: Recipe | Stage, what: str) -> None:
         if name in _POSITIVE and value is not None and not (number and value > 0):
             raise RecipeError(f"{what} has {name} = {value!r}: it must be a number greater than 0.")
         if name in _NOT_NEGATIVE and not (number and value >= 0):
-            raise RecipeError(f"{what} has {name} = {value!r}: it must be a number from 0.")
+            raise RecipeError(f"{what} has {name} = {value!r}: it must be 0 or greater.")
 
 
 def _without_defaults(value: Recipe | Stage) -> dict:

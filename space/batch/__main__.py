@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", metavar="PHOTOS", help="an image, a folder or a zip")
     parser.add_argument("--csv", type=Path, help="CSV file, one line per face")
     parser.add_argument("--jsonl", type=Path, help="JSONL file, one line per image; a stopped run resumes from it")
-    parser.add_argument("--model", help="compact, vgg16, a bundle folder or a Hub model, as for app.py")
+    parser.add_argument("--model", help="compact, open, vgg16, a bundle folder or a Hub model, as for app.py")
     parser.add_argument(
         "--threshold",
         type=share,

@@ -68,7 +68,7 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
     match = _HUB_ID.fullmatch(model)
     if path.exists() or not match:
         raise ModelError(
-            f"No model at {model}: use {' or '.join(embedded())}, a bundle folder, or a Hub id such as user/name."
+            f"No model at {model}: use {', '.join(embedded())}, a bundle folder, or a Hub id such as user/name."
         )
     folder, revision = download(match["repo"], match["revision"], keras=keras)
     return Bundle(folder, verify(folder), match["repo"], revision)

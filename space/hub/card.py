@@ -21,10 +21,12 @@ ROLES = frozenset(
     "onnx-float32 onnx-int8 keras keras-config keras-metadata keras-weights document figure recipe".split()
 )
 LICENSES = {  # of weights, by the name that the Hub shows: what they mean for users
-    "utkface-non-commercial-research": "The weights are for non-commercial research only, as UTKFace is.",
-    "cc-by-4.0": "Anyone may use the weights, also commercially, under CC BY 4.0 with attribution.",
+    "utkface-non-commercial-research": "The weights are for non-commercial research only, because they are derived from "
+    "UTKFace.",
+    "cc-by-4.0": "The weights are licensed under CC BY 4.0. You may use them for any purpose, including commercially, "
+    "with attribution.",
 }
-UNKNOWN_LICENSE = "The weights may be used as far as the licenses of their training data allow."
+UNKNOWN_LICENSE = "The licenses of the training data determine how you may use the weights."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -53,7 +53,7 @@ def test_a_video_becomes_an_annotated_one(tmp_path, capsys):
     assert (tmp_path / "out" / "clip.mp4").stat().st_size > 1000
 
 
-def test_wrong_input_is_told(tmp_path, capsys):
+def test_wrong_input_is_reported(tmp_path, capsys):
     (tmp_path / "text.jpg").write_text("no image")
     assert cli.main([str(tmp_path / "text.jpg")]) == 1
     assert "text.jpg" in capsys.readouterr().err
@@ -70,7 +70,7 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_the_package_asks_for_what_the_requirements_ask_for():
+def test_package_dependencies_match_the_requirements():
     lines = (ROOT / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = {
         r.name: r for r in (Requirement(line.split("#")[0].strip()) for line in lines if line[:1] not in ("#", ""))

@@ -28,7 +28,7 @@ def test_several_devices_give_the_losses_of_one_and_resume_with_another_number(m
 
     run("one", 1, "--epochs", "2")
     for devices in (2, 8):
-        assert f"{devices} of {devices} devices used" in run(f"{devices}", devices, "--epochs", "2")
+        assert f"Using {devices} devices" in run(f"{devices}", devices, "--epochs", "2")
         assert losses(f"{devices}") == pytest.approx(losses("one"), rel=2e-2)
 
 
@@ -47,7 +47,7 @@ def test_durations_are_words(seconds, text):
     assert progress.duration(seconds) == text
 
 
-def test_progress_tells_the_duration_and_how_far_it_is(monkeypatch, capsys):
+def test_progress_prints_duration_and_position(monkeypatch, capsys):
     clock = iter(range(10_000))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))  # a second a step
     told = progress.Progress("full size", steps=100, epochs=2, bar=False)

@@ -90,7 +90,7 @@ def test_a_run_does_not_learn_from_models_that_saw_its_test_faces(made_up, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_an_ancestor_s_faces_count_as_seen(trained, tmp_path):
+def test_faces_of_ancestors_count_as_seen(trained, tmp_path):
     """A model that was exported without training has seen what its parents saw."""
     card = json.loads((trained / "bundle" / CARD).read_text())
     seen = {"datasets": [], "protocol": "60/20/20", "epochs_run": 3, "parents": []}

@@ -84,7 +84,7 @@ def test_onnx_equals_keras(trained, made_up):
     assert answers["age"].std() > 5  # no constant
 
 
-def test_the_weights_come_back_from_onnx(trained, made_up):
+def test_weights_are_restored_from_onnx(trained, made_up):
     _, images = decode(load_samples(made_up, split="validation")[0])
     vgg16 = networks.build("vgg16")
     embedded = open_bundle("vgg16").model_path  # in int8

@@ -139,13 +139,13 @@ def test_impossible_numbers_are_refused(words, capsys):
     refused(capsys, ["", *words], words[0].strip("-").replace("-", "_"), "must be")
 
 
-def test_a_run_without_its_recipe_is_told(tmp_path, capsys):
+def test_a_run_without_its_recipe_fails_with_a_message(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.json").write_text("{}")
     refused(capsys, ["", "--out", tmp_path / "run", "--resume"], "has no recipe.toml")
 
 
-def test_local_paths_are_cut_where_others_read_them(tmp_path):
+def test_published_recipes_omit_local_folders(tmp_path):
     local = parse("--recipe", "compact", "--dataset", str(tmp_path))
     for text in (options.to_command(local), str(local.public())):
         assert str(tmp_path.parent) not in text and tmp_path.name in text

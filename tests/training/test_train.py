@@ -131,7 +131,7 @@ def test_a_disk_without_room_for_a_checkpoint_ends_the_run_before_anything_is_wr
 ):
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: Usage(free=1_000_000))
     words = command(made_up, tmp_path / "run", "--epochs", "1")
-    refused(capsys, words, "1 MB free", "--resume")
+    refused(capsys, words, "1 MB of free space", "--resume")
     assert not list((tmp_path / "run").glob("*.h5"))
     monkeypatch.undo()
     make_tiny(monkeypatch.setattr)

@@ -172,7 +172,7 @@ def _list_files(folder: Path, card: dict) -> None:
 
 
 def embed(bundle: Path, target: Path) -> None:
-    """Copy what this repository holds of a bundle to `target`: the served network and, up to MAX_EMBEDDED, Keras's.
+    """Copy the files of a bundle that this repository embeds: the served network and, up to MAX_EMBEDDED, Keras's.
 
     Raises:
         ModelError: `bundle` isn't a complete bundle.

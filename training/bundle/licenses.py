@@ -1,4 +1,4 @@
-"""Under which license the weights of a model may be used: what it and all its ancestors learned from decides."""
+"""The license of a model's weights. The datasets of the model and of all its ancestors determine it."""
 
 from __future__ import annotations
 

@@ -173,14 +173,14 @@ def _results(card: dict, metrics: dict, name: str) -> str:
         lines.append("YuNet detects the faces, as in the app. The labels are age bands.")
     if photos and metrics["learned"]:
         lines.append(
-            "Splits depend on the bytes of the files: a copy with another image size or compression has other faces in "
-            "this split, some of which may have been used for training."
+            "Splits depend on the bytes of the files: a copy with a different image size or compression has different faces "
+            "in this split, some of which may have been used for training."
         )
     command = f"```\n{_command(name, _hub_id(metrics) or metrics['dataset'], split)}\n```"
     parts = [
         "\n".join(lines),
         _table(metrics),
-        f"{gender_line(metrics)}. To reproduce, in the kit's source code:",
+        f"{gender_line(metrics)}. To reproduce these results, run this command in the kit's repository:",
         command,
     ]
     if metrics is card["metrics"]:
@@ -197,12 +197,12 @@ def _age_gates(metrics: dict) -> str:
         return ""
     header, *lines = gate_rows(gates)
     table = "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *lines))
-    young = f" From 18 to 30 years, the MAE is {gates['mae_18_30']:.1f} years." if gates["mae_18_30"] else ""
+    young = f" The MAE for ages 18 to 30 is {gates['mae_18_30']:.1f} years." if gates["mae_18_30"] else ""
     return f"""### Not for age checks
 
-Of {gates["n"]} people whose label is 14 to 17, {100 * gates["over_18"]["value"]:.0f}% are estimated 18 or older, and
-{100 * gates["over_25"]["value"]:.0f}% even 25 or older. A check by this model would let them pass.{young} (Figures as in NIST's
-evaluation of age estimation, NIST IR 8525, on the test faces of {_title(metrics)}.)
+The model estimates {100 * gates["over_18"]["value"]:.0f}% of the {gates["n"]} people labeled 14 to 17 as 18 or older, and
+{100 * gates["over_25"]["value"]:.0f}% as 25 or older. An age check based on this model would let them pass.{young} The figures
+use the test faces of {_title(metrics)} and follow NIST's evaluation of age estimation (NIST IR 8525).
 
 {table}
 """
@@ -222,20 +222,27 @@ def _training(card: dict) -> str:
     else:
         lines.append("This run exported existing weights without training them.")
     if provenance["sharpness"] not in (None, 1.0):
-        lines.append(f"Then it sharpened the age distribution by {provenance['sharpness']:g}, chosen on validation.")
+        lines.append(
+            f"It then raised the age distribution to the power of {provenance['sharpness']:g}, which was chosen on the "
+            "validation split."
+        )
     for dataset in provenance["datasets"]:
         report, faces = dataset["report"], dataset["faces"]
         counts = ", ".join(f"{part['n']:,} {split}" for split, part in faces.items())
         dropped = ", ".join(
-            f"{count} ({reason})" for reason, count in {**report["rejected"], **report["dropped"]}.items()
+            f"{count} {reason}" for reason, count in {**report["rejected"], **report["dropped"]}.items()
         )
-        use = "" if dataset["learned"] else " (for the test only)"
+        use = "" if dataset["learned"] else " (test only)"
         lines.append(
-            f"Faces of {_hub_id(dataset) or dataset['dataset']}{use}: {counts}, of {report['rows']:,} rows "
-            f"(skipped: {dropped or 'none'})."
+            f"- {_hub_id(dataset) or dataset['dataset']}{use}: {counts} faces, from {report['rows']:,} rows. Skipped: "
+            f"{dropped or 'none'}."
         )
     chain = _chain(provenance["parents"])
-    return "\n".join(lines) + (f"\n\nParents of the weights:\n\n{chain}" if chain else "") + _settings(card)
+    return (
+        "\n".join(lines)
+        + (f"\n\nParent models (initial weights and teachers):\n\n{chain}" if chain else "")
+        + _settings(card)
+    )
 
 
 def _branches(stages: list[dict], number: int) -> int:
@@ -247,10 +254,10 @@ def _chain(parents: list[dict], depth: int = 0) -> str:
     lines = []
     for parent in parents:
         if parent["datasets"] is None:
-            seen = "no record of its training"
+            seen = "training not recorded"
         else:
             names = ", ".join(dataset["dataset"] for dataset in parent["datasets"] if dataset["learned"])
-            seen = f"learned from {names}" if parent["epochs_run"] != 0 else "exported without training"
+            seen = f"learned from {names}" if parent["epochs_run"] != 0 else "not trained in this run"
         role = {"init": "initial weights", "teacher": "teacher"}[parent["role"]]
         digest = f", SHA-256 {parent['sha256'][:12]}…" if parent["sha256"] else ""
         note = f" {parent['note']}" if parent.get("note") else ""
@@ -265,9 +272,9 @@ def _settings(card: dict) -> str:
     provenance = card["provenance"]
     if not provenance["stages"]:
         return ""
-    recipe = " (the recipe with all settings)" if "recipe.toml" in card["files"] else ""
+    recipe = " `recipe.toml` contains all settings." if "recipe.toml" in card["files"] else ""
     return (
-        f"\n\nThe command, in the kit's source code, and its settings in `recipe.toml`{recipe}:\n\n"
+        f"\n\nTo repeat the training, run this command in the kit's repository.{recipe}\n\n"
         f"```\n{provenance['command']}\n```\n\n{_figures(card, ('curves', 'Training'))}"
     )
 
@@ -283,8 +290,12 @@ _SOURCES = {
 def _sources(provenance: dict) -> str:
     """What the weights are derived from."""
     found = sorted(set(licenses.collections(provenance)), key=lambda name: (name is None, name))
-    names = [_SOURCES[name] if name else "faces whose license this card doesn't know" for name in found]
-    return f"The weights are derived from {' and from '.join(names)}." if names else "The weights are untrained."
+    names = [_SOURCES[name] if name else "faces with an unknown license" for name in found]
+    if not names:
+        return "The weights are untrained."
+    return " ".join(
+        [f"The weights are derived from {names[0]}.", *(f"They are also derived from {n}." for n in names[1:])]
+    )
 
 
 def _limit(split: dict) -> str:

@@ -24,10 +24,10 @@ class FaceCropper:
         self.name = f"{self.detector.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] → chip, uint8 [200, 200, 3]; ValueError where no face is found."""
+        """uint8 [H, W, 3] → face crop, uint8 [200, 200, 3]; ValueError where no face is found."""
         try:
-            return self._cut(rgb)
-        except cv2.error as error:  # of a picture of a few pixels
+            return self._crop_nearest(rgb)
+        except cv2.error as error:  # for an image of a few pixels
             raise ValueError(f"no face found: {error}") from error
 
     def crop_unless_framed(self, rgb: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -45,7 +45,7 @@ class FaceCropper:
                 return whole, False
         return self(rgb), True
 
-    def _cut(self, rgb: np.ndarray) -> np.ndarray:
+    def _crop_nearest(self, rgb: np.ndarray) -> np.ndarray:
         middle = np.array(rgb.shape[1::-1]) / 2
         faces = self.detector.detect(rgb)
         if not faces:

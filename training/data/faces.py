@@ -16,7 +16,7 @@ from training.data.report import Report
 from training.data.samples import AGE_BANDS, SPLITS, Samples, describe
 
 TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced stages
-RARITY = 0.25  # exponent: a group of a sixteenth of the faces of another is drawn twice as often
+RARITY = 0.25  # exponent: faces of a group that has a sixteenth of another's faces are drawn twice as often
 
 
 class Rows:
@@ -111,5 +111,5 @@ def _without_copies(samples: Samples, images: np.ndarray, held_out: list[np.ndar
     reason = "re-encoded copies of validation or test images"
     report.dropped[reason] = report.dropped.get(reason, 0) + int(copies.sum())
     names = samples.name[copies]
-    print(f"  left out of training: {len(names)} {reason}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+    print(f"  skipped for training: {len(names)} {reason}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
     return samples.take(~copies), Rows(images, np.flatnonzero(~copies))

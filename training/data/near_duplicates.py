@@ -1,11 +1,11 @@
-"""Find faces that show the same picture as others, re-encoded, resized or with other brightness."""
+"""Find re-encoded, resized or brightened copies of other images."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-SIDE = 32  # pixels of the gray picture whose frequencies are hashed
+SIDE = 32  # pixels of the gray image that is hashed
 BITS = 8  # by which the 64-bit hashes of two copies may differ
 CORRELATION = 0.99  # that the thumbnails of two copies have at least
 THUMB = 16

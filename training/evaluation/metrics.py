@@ -12,7 +12,7 @@ from training.data.samples import AGE_BANDS, GENDERS, Samples, band_name
 from training.evaluation import calibrate
 
 _RESAMPLES = 1000  # of the bootstrap
-MINORS = (14, 17)  # years, inclusive: those whom an age gate should stop
+MINORS = (14, 17)  # years, inclusive: ages that an age check must reject
 GATES = (18, 25)  # years; a gate at 25 leaves room for errors ("Challenge 25")
 YOUNG_ADULTS = (18, 30)  # years, inclusive
 BAND_END = 89  # years, where the open last band of FairFace is taken to end
@@ -76,8 +76,9 @@ def age_gates(samples: Samples, age: np.ndarray) -> dict:
     """What reports on age estimation print, after NIST's Face Analysis Technology Evaluation (NIST IR 8525).
 
     Returns:
-        "mae_18_30": years, the mean of both genders' errors from 18 to 30; "n": people of 14 to 17 years; "over": for
-        each gate, the share of them who are estimated at least that old, overall and "by" gender and race.
+        "mae_18_30": years, the mean of both genders' errors from 18 to 30; "n": people of 14 to 17 years; "over_18" and
+        "over_25": the share of these people whose estimated age is at least 18 or 25; "by": the same for each gender
+        and race.
     """
     years = samples.age
     young = (years >= YOUNG_ADULTS[0]) & (years <= YOUNG_ADULTS[1])

@@ -18,7 +18,7 @@ class Batches(keras.utils.PyDataset):
 
     What a batch holds depends on seed and number alone, whenever it is asked for: Keras fetches ahead into the next
     epoch before it says that one has ended. Each epoch leaves out its last, short batch. An epoch is every face of the
-    first dataset and `others` times as many of each further one, as far as there are, drawn anew. Balanced batches
+    first dataset and `others` times as many of each additional one (at most all of them), drawn anew. Balanced batches
     draw with replacement, by `Faces.drawing_weight`.
     """
 

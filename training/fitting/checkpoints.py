@@ -85,8 +85,8 @@ def save(model: keras.Model, path: Path) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < need:
         raise FitError(
-            f"{path.parent} has {free / 1e6:,.0f} MB free, a checkpoint needs {need / 1e6:,.0f} MB. Free some space, "
-            "then add --resume to the same command to continue."
+            f"{path.parent} has {free / 1e6:,.0f} MB of free space, but a checkpoint needs {need / 1e6:,.0f} MB. Free "
+            "some space, then continue with --resume added to the same command."
         )
     partial = path.with_name(f"partial-{path.name}")
     try:

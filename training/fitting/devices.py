@@ -20,11 +20,11 @@ def set_up() -> None:
         devices = keras.distribution.list_devices()
         if len(devices) > 1:
             keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-            print(f"{len(devices)} of {len(devices)} devices used: {', '.join(devices)}")
+            print(f"Using {len(devices)} devices: {', '.join(devices)}")
         return
     count = _gpus()
     if count > 1:
-        print(f'1 of {count} GPUs used. To use all: pip install "jax[cuda12]", and set KERAS_BACKEND=jax.')
+        print(f'Using 1 of {count} GPUs. To use all of them, run pip install "jax[cuda12]" and set KERAS_BACKEND=jax.')
 
 
 def count() -> int:

@@ -51,7 +51,7 @@ def fit(
         recipe: settings that all stages share.
         train, validation: a value for each dataset.
         out: the run's folder, created if needed.
-        teachers: trained networks with a distribution head. They answer the same augmented view that the network sees
+        teachers: trained networks with a distribution head. They predict on the same augmented view as the network
             (Beyer et al. 2021, arXiv 2106.05237), and their mean is part of its target (knowledge distillation; Hinton
             et al. 2015, arXiv 1503.02531).
         resume: continue from the checkpoint in `out`, if there is one.
@@ -223,7 +223,7 @@ def _divisible(batch_size: int) -> int:
 
 
 def measuring_faces(train: list[Faces]) -> np.ndarray:
-    """Faces of the first dataset for `networks.measure_norms`: every k-th, whatever order they are in a fair part."""
+    """Faces of the first dataset for `networks.measure_norms`: every k-th face, in whatever order they are."""
     images = train[0].images
     return np.asarray(images[:: max(1, len(images) // MEASURED)][:MEASURED])
 

@@ -55,4 +55,4 @@ def duration(seconds: float) -> str:
 def _advice() -> str:
     if devices.on_gpu():
         return ""
-    return " No GPU is used. Faster: --recipe compact, fewer --epochs, or a GPU (see training/README.md)."
+    return " No GPU is used. To train faster, use a GPU, fewer --epochs or --recipe compact (see training/README.md)."

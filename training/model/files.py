@@ -61,8 +61,8 @@ def load_keras(folder: Path):
 def read_onnx(network, path: Path) -> None:
     """Set the weights of a network to those of its ONNX export, float32 or int8.
 
-    The export merges batch normalizations into the convolutions before them. They come back as normalizations that
-    only add.
+    The export merges batch normalizations into the convolutions before them. This function sets these normalizations so
+    that they only add a shift.
 
     Args:
         network: from `networks.build`, with the layers that were exported.

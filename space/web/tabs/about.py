@@ -39,8 +39,8 @@ def describe(analyzer: FaceAnalyzer) -> str:
             f" The predicted interval contains the labeled age for {100 * metrics['interval_coverage']['value']:.0f}% "
             f"of these faces and is {metrics['interval_width']['value']:.0f} years wide on average."
         )
-    text += f" Gender is shown as “uncertain” below {100 * UNCERTAIN[-1][1]:.0f}% confidence, for children below up to "
-    text += f"{100 * UNCERTAIN[0][1]:.0f}%."
+    text += f" Gender is shown as “uncertain” if the confidence is below {100 * UNCERTAIN[-1][1]:.0f}%. For estimated "
+    text += f"ages under {UNCERTAIN[-2][0]:.0f}, the limit is higher: up to {100 * UNCERTAIN[0][1]:.0f}%."
     return text
 
 

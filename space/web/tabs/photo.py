@@ -78,7 +78,7 @@ def model_choices(analyzer: FaceAnalyzer) -> list[tuple[str, str]]:
         card = read_card(MODELS / name)
         speed = card["quantization"]["int8" if "int8" in card["serve"] else "float32"]["ms"]
         mae = card["metrics"]["age_mae"]["value"]
-        use = ", free for any use" if license_of(card)[0] == "cc-by-4.0" else ""
+        use = ", commercial use allowed" if license_of(card)[0] == "cc-by-4.0" else ""
         choices.append((f"{name}: MAE {mae:.2f} years, {speed:.0f} ms per face{use}", name))
     return choices
 
