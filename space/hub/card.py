@@ -21,8 +21,8 @@ ROLES = frozenset(
     "onnx-float32 onnx-int8 keras keras-config keras-metadata keras-weights document figure recipe".split()
 )
 LICENSES = {  # of weights, by the name that the Hub shows: what they mean for users
-    "utkface-non-commercial-research": "The weights are for non-commercial research only, because they are derived from "
-    "UTKFace.",
+    "utkface-non-commercial-research": "The weights are for non-commercial research only, because they are "
+    "derived from UTKFace.",
     "cc-by-4.0": "The weights are licensed under CC BY 4.0. You may use them for any purpose, including commercially, "
     "with attribution.",
 }
