@@ -1,7 +1,7 @@
 """The public API: takes an image, returns faces with age and gender.
 
-from .analyzer import FaceAnalyzer
-faces = FaceAnalyzer.load().analyze(rgb)
+analyzer = FaceAnalyzer.load()
+faces = analyzer.analyze(rgb)
 """
 
 from __future__ import annotations

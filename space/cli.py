@@ -24,7 +24,7 @@ from .batch import __main__ as batch
 from .batch.analyze import analyze_pictures
 from .batch.pictures import BatchError, Picture, find_pictures
 from .detector import THRESHOLD
-from .face import confidence, interval_years, whole_years
+from .face import interval_years, whole_years
 from .hub.bundle import embedded
 from .hub.download import ModelError
 from .text import counted, printable, tolerate_console
@@ -124,7 +124,8 @@ def _print(as_json: bool, row: dict) -> None:
 
 def _words(person: dict) -> str:
     """`female · 97%, age 25 (likely 20 to 33)`."""
-    gender = confidence(person["gender"], person["gender_probability"], person["age"])
+    percent, shown = f"{100 * person['gender_probability']:.0f}%", person["gender_label"]
+    gender = f"uncertain ({percent} {person['gender']})" if shown == "uncertain" else f"{shown} · {percent}"
     likely = f" (likely {interval_years(person['age_low'], person['age_high'])})" if person["age_high"] else ""
     return f"{gender}, age {whole_years(person['age'])}{likely}"
 

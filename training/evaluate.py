@@ -3,9 +3,9 @@
     python training/evaluate.py --model space/models/compact --dataset py97/UTKFace-Cropped
     python training/evaluate.py --model space/models/compact --dataset HuggingFaceM4/FairFace
 
-UTKFace's chips are scored as they are. FairFace's photos are processed like a user's: a detector finds the face, and it
-is cropped. Their ages are known only as ranges. Knows nothing of training; scores what is served, an
-`.onnx` or `.keras` file alone, or the mean of several bundles.
+UTKFace's face crops are scored as they are. FairFace's photos are processed like a user's: a detector finds the face,
+and it is cropped. Their ages are known only as ranges. Knows nothing of training; scores what a bundle serves, or an
+`.onnx` file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from training.parents import protocols, read_model
 
 def _is_held_out(options: argparse.Namespace) -> bool:
     """Whether the model's record shows that it and its parents were trained without the faces that are scored."""
-    trained = protocols(read_model(options.model).as_dict())
+    trained = protocols(read_model(options.model, keras=False).as_dict())
     return options.split != "train" and not any(
         protocol is None or splits_overlap(protocol, options.protocol, [options.split]) for protocol in trained
     )

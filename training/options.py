@@ -15,6 +15,7 @@ from training import recipe as recipes
 from training.data.sources import public_name
 from training.recipe import FILE, Recipe, RecipeError
 
+STATE = "state.json"  # in a run's folder, once it has a checkpoint
 _OPTIONS = {"train": "dataset", "test": "test-dataset"}  # settings of a recipe whose options have other names
 
 
@@ -105,18 +106,22 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
         SystemExit: the command line can't be parsed.
     """
     given = tyro.cli(Options, prog="python training/train.py", description=doc, args=arguments)
-    name = Path(given.recipe).stem
-    out = given.out or Path("runs") / name
-    target = hub.Target(given.repo_id or f"age-gender-{name}", given.private, given.revision, given.pr)
-    destination = Destination(out, given.resume, target if given.push else None)
+    out = given.out or Path("runs") / Path(given.recipe).stem
     changes = {key: getattr(given, key) for key in ("init", "limit", "epochs", "batch_size", "precision", "seed")}
-    changes |= {"teacher": given.teacher or None, "train": given.dataset or None, "test": given.test_dataset or None}
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes |= {"teacher": given.teacher, "train": given.dataset, "test": given.test_dataset}
+    changes = {key: value for key, value in changes.items() if value not in (None, ())}
     if given.resume:
-        return _resumed(out, changes), destination
-    if (out / "state.json").exists():
+        recipe = _resumed(out, changes)
+    elif (out / STATE).exists():
         raise RecipeError(f"{out} already contains a run. Continue it with --resume, or choose another --out.")
-    return recipes.load(given.recipe).changed(**changes), destination
+    else:
+        recipe = recipes.load(given.recipe).changed(**changes)
+    if Path(recipe.init).is_file() and Path(recipe.init).resolve().parent == out.resolve():
+        raise RecipeError(
+            f"The initial weights {recipe.init} are in {out}, where the run writes: choose another --out."
+        )
+    target = hub.Target(given.repo_id or f"age-gender-{recipe.name}", given.private, given.revision, given.pr)
+    return recipe, Destination(out, given.resume, target if given.push else None)
 
 
 def _resumed(out: Path, changes: dict) -> Recipe:
@@ -124,7 +129,7 @@ def _resumed(out: Path, changes: dict) -> Recipe:
         raise RecipeError(f"{out} has no {FILE}, so the run can't continue: choose a new --out.")
     saved = recipes.load(out / FILE)
     for key, value in changes.items():
-        if saved.changed(**{key: value}) != saved:
+        if saved.changed(**{"test": saved.test, key: value}) != saved:
             option = _OPTIONS.get(key, key).replace("_", "-")
             raise RecipeError(
                 f"--{option} {value} differs from what the run in {out} was started with. Omit the option to resume, "
@@ -135,14 +140,18 @@ def _resumed(out: Path, changes: dict) -> Recipe:
 
 def to_command(recipe: Recipe) -> str:
     """The command that repeats a run. Local paths are cut to their last part."""
-    words = ["python", "training/train.py", "--recipe", recipe.name if recipe.name in recipes.names() else FILE]
-    base = recipes.load(recipe.name) if recipe.name in recipes.names() else recipe
-    for option in ("init", "teacher", "train", "test", "limit", "batch_size", "precision", "seed"):
-        value = getattr(recipe, option)
-        if value != getattr(base, option):
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{_OPTIONS.get(option, option).replace('_', '-')}", *(public_name(str(v)) for v in values)]
-    epochs = {stage.epochs for stage in recipe.stages}
-    if recipe.stages != base.stages and len(epochs) == 1:
-        words += ["--epochs", str(*epochs)]
+    settings = ("init", "teacher", "train", "test", "limit", "batch_size", "precision", "seed")
+    base, changes = recipe, {}
+    if recipe.name in recipes.names():
+        base = recipes.load(recipe.name)
+        changes = {key: getattr(recipe, key) for key in settings if getattr(recipe, key) != getattr(base, key)}
+        epochs = {stage.epochs for stage in recipe.stages}
+        if recipe.stages != base.stages and len(epochs) == 1:
+            changes["epochs"] = epochs.pop()
+        if base.changed(**changes) != recipe:  # other settings than the kit's recipe of that name
+            base, changes = recipe, {}
+    words = ["python", "training/train.py", "--recipe", FILE if base is recipe else recipe.name]
+    for key, value in changes.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{_OPTIONS.get(key, key).replace('_', '-')}", *(public_name(str(v)) for v in values)]
     return shlex.join(words)

@@ -11,10 +11,18 @@ from pathlib import Path
 from space.hub.bundle import open_bundle
 from space.hub.card import CARD, read_card
 from space.hub.download import ModelError, sha256_of
+from training.data.faces import Faces
 from training.data.samples import splits_overlap
 from training.data.sources import DataError, public_name
 from training.recipe import FILE, Recipe
 from training.recipe import load as load_recipe
+
+MEASURED = 512  # training faces on which merged batch normalizations are restored
+IMAGENET = {  # Keras's VGG16 weights
+    "datasets": [{"dataset": "ImageNet", "collection": "ImageNet", "learned": True}],
+    "protocol": "",
+    "parents": [],
+}
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,11 @@ class Parent:
         return own | (self.record or UNKNOWN)
 
 
-UNKNOWN: dict = {"datasets": None, "protocol": None, "epochs_run": None, "parents": []}  # of weights without a record
+UNKNOWN: dict = {"datasets": None, "protocol": None, "parents": []}  # of weights without a record
 
 
 def lineage(card: dict) -> dict | None:
-    """What a bundle's weights have seen: datasets, protocol, epochs_run, and its parents with the same each.
+    """What a bundle's weights have seen: datasets, protocol, and its parents with the same each.
 
     None if the bundle doesn't record it.
     """
@@ -46,7 +54,6 @@ def lineage(card: dict) -> dict | None:
         return {
             "datasets": [{key: dataset[key] for key in keys} for dataset in provenance["datasets"]],
             "protocol": card["metrics"]["split"]["protocol"],
-            "epochs_run": provenance["epochs_run"],
             "parents": provenance["parents"],
         }
     except (KeyError, TypeError):
@@ -59,17 +66,18 @@ def read(recipe: Recipe) -> list[Parent]:
     Raises:
         ModelError: a model is unavailable.
     """
-    models = [("init", recipe.init)] if recipe.init not in ("imagenet", "none") else []
-    return [read_model(model, role) for role, model in [*models, *(("teacher", model) for model in recipe.teacher)]]
+    found = [Parent("init", "imagenet", None, IMAGENET)] if recipe.init == "imagenet" else []
+    found += [read_model(recipe.init)] if recipe.init not in ("imagenet", "none") else []
+    return found + [read_model(model, "teacher") for model in recipe.teacher]
 
 
-def read_model(model: str, role: str = "init") -> Parent:
+def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
     """One model, by name, folder, Hub id or file; ModelError if it is unavailable."""
     path = Path(model)
     if model.endswith((".onnx", ".h5", ".keras")) and not path.is_file():
         raise ModelError(f"No model at {model}: specify an existing file, a bundle folder, or a Hub id.")
     if not path.is_file():
-        bundle = open_bundle(model, keras=True)
+        bundle = open_bundle(model, keras=keras)
         weights = bundle.folder / "model.weights.h5"
         digest = sha256_of(weights if weights.is_file() else bundle.model_path)
         return Parent(role, model, digest, lineage(bundle.card))
@@ -77,16 +85,19 @@ def read_model(model: str, role: str = "init") -> Parent:
         return Parent(role, model, sha256_of(path), lineage(read_card(path.parent)))
     if (path.parent / FILE).is_file():  # a checkpoint in a run's folder
         recipe = load_recipe(path.parent / FILE)
-        datasets = [{"dataset": public_name(name), "collection": None, "learned": True} for name in recipe.train]
-        record = {"datasets": datasets, "protocol": recipe.protocol, "epochs_run": None}
+        names = [public_name(name) for name in recipe.train]
+        known = ["UTKFace" if "utkface" in name.lower() else None for name in names]
+        datasets = [
+            {"dataset": name, "collection": one, "learned": True} for name, one in zip(names, known, strict=True)
+        ]
+        record = {"datasets": datasets, "protocol": recipe.protocol}
         return Parent(role, model, sha256_of(path), record | {"parents": [p.as_dict() for p in read(recipe)]})
     return Parent(role, model, sha256_of(path), None)
 
 
 def protocols(record: dict) -> set[str | None]:
-    """The protocols that a model and all its ancestors were trained under; None stands for unknown."""
-    own = set() if record["epochs_run"] == 0 else {record["protocol"]}
-    return own.union(*(protocols(parent) for parent in record["parents"]))
+    """The protocols that a model and all its ancestors used; None stands for unknown."""
+    return ({record["protocol"]} - {""}).union(*(protocols(parent) for parent in record["parents"]))
 
 
 def check_no_leakage(parents: list[Parent], protocol: str) -> None:
@@ -108,7 +119,7 @@ def check_no_leakage(parents: list[Parent], protocol: str) -> None:
 
 
 def load_network(model: str):
-    """The Keras network of a bundle.
+    """The Keras network of a bundle, and whether its batch normalizations are merged (see `files.read_onnx`).
 
     Raises:
         ModelError: the model is unavailable, or has no weights that Keras can take.
@@ -117,24 +128,24 @@ def load_network(model: str):
 
     bundle = open_bundle(model, keras=True)
     if (bundle.folder / "model.weights.h5").is_file():
-        return files.load_keras(bundle.folder)
+        return files.load_keras(bundle.folder), False
     network = networks.build(bundle.card["network"], age_head=bundle.card["age_head"])
     whole = bundle.folder / "model.onnx"
     files.read_onnx(network, whole if whole.is_file() else bundle.model_path)
-    return network
+    return network, True
 
 
 def load_teachers(models: tuple[str, ...]) -> list:
     """The networks of models that teach; DataError if one predicts a single age."""
-    networks = [load_network(model) for model in models]
+    networks = [load_network(model)[0] for model in models]
     for model, network in zip(models, networks, strict=True):
         if "age_probs" not in network.output:
             raise DataError(f"{model} predicts a single age, not a distribution: choose another teacher.")
     return networks
 
 
-def load_initial(network, model: str) -> bool:
-    """Load the weights of a model or of a weights file into `network`.
+def load_initial(network, model: str, train: list[Faces]) -> bool:
+    """Load the weights of a model or of a weights file into `network`, which then learns from `train`.
 
     Returns:
         Whether it is the whole network, heads included.
@@ -143,15 +154,17 @@ def load_initial(network, model: str) -> bool:
         ModelError: the model is unavailable.
         ValueError: its weights don't fit.
     """
-    from training.model.networks import load_weights
+    from training.model.networks import load_weights, restore_norms
 
     if model.endswith((".h5", ".keras")):
         return load_weights(network, model)
-    trained = load_network(model)
+    trained, merged = load_network(model)
     if [w.shape for w in trained.weights] != [w.shape for w in network.weights]:
         raise ModelError(
             f"The weights of {model} don't fit the network {network.name!r} of the recipe. Choose another "
             "model or another recipe."
         )
     network.set_weights(trained.get_weights())
+    if merged:
+        restore_norms(network, train[0].images[:: max(1, len(train[0]) // MEASURED)][:MEASURED])
     return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,9 @@ _CHOICES = {
     "layers": ("all", "heads", "block5"),
     "augment": ("published", "mild", "medium", "strong"),
 }
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_WHOLE = ("epochs", "batch_size", "limit", "size", "patience", "seed")
+_SHARES = ("dropout", "teacher_weight")
 _POSITIVE = ("batch_size", "learning_rate", "gender_weight", "limit", "size")
 _NOT_NEGATIVE = ("epochs", "others", "patience", "dropout", "teacher_weight", "weight_decay")
 
@@ -96,16 +100,18 @@ class Recipe:
 
     def __post_init__(self):
         for stage in (*self.stages, *self.fine_tuning):
-            _check(stage, f"stage {stage.name!r}")
-            if stage.branches:
-                [_check(variant, f"a branch of stage {stage.name!r}") for variant in stage.variants()]
-            if self.network == "vgg16" and stage.size not in (100, 200):
-                raise RecipeError(f"Stage {stage.name!r}: vgg16 supports size = 100 or 200, not {stage.size}.")
-            if self.network == "compact" and stage.layers != "all":
-                raise RecipeError(f'Stage {stage.name!r}: layers = "{stage.layers}" requires the vgg16 network.')
+            for variant in (stage, *(stage.variants() if stage.branches else ())):
+                self._check_stage(variant, stage)
         _check(self, "the recipe")
         if not self.train:
             raise RecipeError("The recipe names no dataset to train on.")
+        if len({*self.train, *self.test}) < len(self.train) + len(self.test):
+            raise RecipeError("The recipe names a dataset twice.")
+        if self.name and not _PLAIN.fullmatch(self.name):
+            raise RecipeError(
+                f"The name {self.name!r} can't be a model's name: rename the file, with at most 64 letters, digits, _, "
+                ". and -."
+            )
         if self.teacher and self.age_head != "distribution":
             raise RecipeError('Teachers need a network that predicts a distribution: age_head = "distribution".')
         if self.init == "none" and any(stage.layers != "all" for stage in self.stages):
@@ -114,9 +120,21 @@ class Recipe:
                 "use --init imagenet or --init MODEL."
             )
 
+    def _check_stage(self, variant: Stage, stage: Stage) -> None:
+        what = f"stage {stage.name!r}" if variant is stage else f"a branch of stage {stage.name!r}"
+        _check(variant, what)
+        if variant.size != stage.size or variant.name != stage.name:
+            raise RecipeError(f"{what} changes the size or the name: branches can't.")
+        if self.network == "vgg16" and variant.size not in (100, 200):
+            raise RecipeError(f"{what}: vgg16 supports size = 100 or 200, not {variant.size}.")
+        if self.network == "compact" and variant.layers != "all":
+            raise RecipeError(f'{what}: layers = "{variant.layers}" requires the vgg16 network.')
+
     def changed(self, **changes) -> Recipe:
-        """A recipe with other settings. `epochs` is that of each stage."""
+        """A recipe with other settings. `epochs` is that of each stage. What it learns from isn't tested with again."""
         epochs = changes.pop("epochs", None)
+        if "train" in changes and "test" not in changes:
+            changes["test"] = tuple(source for source in self.test if source not in changes["train"])
         if epochs is not None:
             for part in ("stages", "fine_tuning"):
                 stages = (dataclasses.replace(stage, epochs=epochs) for stage in getattr(self, part))
@@ -165,13 +183,20 @@ def names() -> list[str]:
 def from_dict(values: dict, where: str) -> Recipe:
     """A recipe from plain values; RecipeError, which names `where` they come from, if they don't fit."""
     try:
+        for key in ("train", "test", "teacher"):
+            found = values.get(key, [])
+            if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+                raise RecipeError(f"{key} must be a list of texts.")
         stages = {
             part: tuple(Stage(**{**stage, "branches": tuple(stage.get("branches", ()))}) for stage in values[part])
             for part in ("stages", "fine_tuning")
             if part in values
         }
         tuples = {key: tuple(values[key]) for key in ("train", "test", "teacher") if key in values}
-        return Recipe(**{**values, **stages, **tuples})
+        recipe = Recipe(**{**values, **stages, **tuples})
+        if not recipe.stages:
+            raise RecipeError("The recipe has no stages.")
+        return recipe
     except (TypeError, AttributeError) as error:
         reason = str(error).replace("Recipe.__init__() got an", "").replace("Stage.__init__() got an", "").strip()
         raise RecipeError(f"{where} isn't a recipe: {reason}. See training/recipes/ for examples.") from None
@@ -187,6 +212,10 @@ def _check(values: Recipe | Stage, what: str) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
         if name in _POSITIVE and value is not None and not (number and value > 0):
             raise RecipeError(f"{what} has {name} = {value!r}: it must be a number greater than 0.")
+        if name in _WHOLE and value is not None and not isinstance(value, int):
+            raise RecipeError(f"{what} has {name} = {value!r}: it must be a whole number.")
+        if name in _SHARES and number and value > 1:
+            raise RecipeError(f"{what} has {name} = {value!r}: it must be at most 1.")
         if name in _NOT_NEGATIVE and not (number and value >= 0):
             raise RecipeError(f"{what} has {name} = {value!r}: it must be 0 or greater.")
 

@@ -53,7 +53,7 @@ from training import options, parents
 from training import push as hub
 from training.data.faces import load_faces
 from training.data.sources import DataError
-from training.options import Destination
+from training.options import STATE, Destination
 from training.recipe import Recipe
 
 
@@ -65,8 +65,8 @@ def run(recipe: Recipe, to: Destination) -> Path:
     """
     target = hub.check(to.push) if to.push else None
     models = parents.read(recipe)
-    if not to.resume:
-        parents.check_no_leakage(models, recipe.protocol)
+    parents.check_no_leakage(models, recipe.protocol)
+    resumed = to.resume and (to.out / STATE).exists()  # a run that was stopped in its first epoch begins again
     faces = load_faces(
         recipe.train,
         recipe.test,
@@ -95,10 +95,10 @@ def run(recipe: Recipe, to: Destination) -> Path:
     network = networks.build(
         recipe.network,
         age_head=recipe.age_head,
-        init="none" if pretrained or to.resume else recipe.init,
+        init="none" if pretrained or resumed else recipe.init,
         dropout=recipe.dropout,
     )
-    whole = pretrained and parents.load_initial(network, recipe.init)
+    whole = pretrained and parents.load_initial(network, recipe.init, faces["train"])
     stages = recipe.fine_tuning or recipe.stages if whole else recipe.stages
     print(f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {recipe.age_head} head")
     print(f"Initial weights: {recipe.init}, precision: {precision}, backend: {keras.backend.backend()}")
@@ -113,7 +113,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
         faces["validation"],
         to.out,
         teachers=parents.load_teachers(recipe.teacher) if any(stage.epochs for stage in stages) else (),
-        resume=to.resume,
+        resume=resumed,
         verbose=1 if sys.stdout.isatty() else 2,
     )
     if history:

@@ -322,6 +322,14 @@ def test_an_empty_split_is_named(tmp_path):
         samples.split(empty)
 
 
+def test_the_collection_of_faces_is_told_by_names_and_labels(made_up, photographs, tmp_path):
+    """It decides the license, so labels alone don't make FairFace, and a folder's name alone doesn't either."""
+    assert load_samples(made_up)[1].collection == "UTKFace"
+    assert load_samples(photographs)[1].collection == "FairFace"
+    shutil.copytree(photographs, tmp_path / "mine")
+    assert load_samples(tmp_path / "mine")[1].collection is None
+
+
 def test_unknown_words_are_refused(made_up):
     for wrong in ({"policy": "some"}, {"protocol": "50/50"}, {"split": "exam"}):
         with pytest.raises(DataError, match="choose one of"):

@@ -93,12 +93,11 @@ def test_a_run_does_not_learn_from_models_that_saw_its_test_faces(made_up, tmp_p
 def test_faces_of_ancestors_count_as_seen(trained, tmp_path):
     """A model that was exported without training has seen what its parents saw."""
     card = json.loads((trained / "bundle" / CARD).read_text())
-    seen = {"datasets": [], "protocol": "60/20/20", "epochs_run": 3, "parents": []}
-    parent = {"role": "init", "model": "x", "sha256": None, **seen}
-    card["provenance"] |= {"epochs_run": 0, "parents": [{**parent, "epochs_run": 0, "parents": [parent]}]}
+    parent = {"role": "init", "model": "x", "sha256": None, "datasets": [], "protocol": "60/20/20", "parents": []}
+    card["provenance"] |= {"epochs_run": 0, "parents": [{**parent, "protocol": "80/10/10", "parents": [parent]}]}
     folder = shutil.copytree(trained / "bundle", tmp_path / "bundle")
     (folder / CARD).write_text(json.dumps(card))
-    assert protocols(read_model(str(folder)).as_dict()) == {"60/20/20"}
+    assert protocols(read_model(str(folder)).as_dict()) == {"60/20/20", "80/10/10"}
     del card["provenance"]["parents"]
     (folder / CARD).write_text(json.dumps(card))
     assert protocols(read_model(str(folder)).as_dict()) == {None}  # a bundle without that record may have seen all

@@ -11,7 +11,7 @@ import pytest
 from tests.support import ROOT
 from tests.support.app import python
 from training.data.samples import Samples
-from training.evaluation.metrics import age_gates, measure
+from training.evaluation.metrics import age_gates, measure, per_face
 from training.evaluation.tables import gate_rows, table
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -97,3 +97,14 @@ def test_the_robustness_table(utkface):
     rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in result.stdout.splitlines() if line[:1] == "|"}
     assert float(rows["200 pixels"][0]) > 90 and float(rows["turned by 30°"][0]) > 90
     assert float(rows["200 pixels"][1].split()[0]) < 8
+
+
+def test_ranges_of_the_oldest_have_a_coverage():
+    ages = np.array([[90, 120], [92, 92], [20, 29]], np.float32)
+    samples = Samples(
+        name=np.array(list("abc")), age_range=ages, gender=np.array([0, 1, 0], np.int8), race=np.zeros(3, np.int8),
+        sha256=np.array(list("abc")), encoded=(b"",) * 3,
+    )  # fmt: skip
+    outputs = {"age": np.array([91.0, 60.0, 25.0]), "p_female": np.array([0.1, 0.9, 0.2])}
+    outputs |= {"age_low": np.array([80.0, 50.0, 20.0]), "age_high": np.array([99.0, 70.0, 24.0])}
+    assert per_face(samples, outputs)["interval_coverage"].tolist() == [1.0, 0.0, 0.5]

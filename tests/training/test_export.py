@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
     bundle = open_bundle(str(trained / "bundle"))
     record = bundle.card["quantization"]
     assert {"model.onnx", bundle.card["serve"]} <= set(bundle.card["files"])
-    assert bundle.card["serve"] == "model.int8.onnx" or "not faster" in record["reason"]
+    # A network that has learned from 48 made-up faces may be too coarse for int8.
+    assert bundle.card["serve"] == "model.int8.onnx" or re.search("not faster|less accurate", record["reason"])
     validation, images = decode(load_samples(made_up, split="validation")[0])
     shutil.copy(trained / "bundle" / "model.onnx", tmp_path)
 

@@ -159,6 +159,23 @@ def test_measured_norms_have_the_statistics_of_the_faces():
     np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-3)
 
 
+def test_merged_norms_get_statistics_that_training_expects():
+    """Weights that come back from ONNX give the same outputs after that, and nearly the same in training mode."""
+    keras.utils.set_random_seed(0)
+    model = networks.build("compact", dropout=0.0)
+    faces = np.random.default_rng(0).integers(0, 256, (48, 25, 25, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):  # merged: as `files.read_onnx` sets them
+            size = layer.get_weights()[0].shape
+            layer.set_weights([np.full(size, 0.05), np.full(size, 0.1), np.zeros(size), np.ones(size)])
+    before = np.asarray(model(faces)["age"])
+    wrong = np.abs(np.asarray(model(faces, training=True)["age_probs"]) - np.asarray(model(faces)["age_probs"])).max()
+    networks.restore_norms(model, faces)
+    np.testing.assert_allclose(np.asarray(model(faces)["age"]), before, atol=0.01)
+    trained = np.abs(np.asarray(model(faces, training=True)["age_probs"]) - np.asarray(model(faces)["age_probs"])).max()
+    assert trained < 0.1 * wrong or trained < 1e-4
+
+
 def test_sharpened_ages_are_a_power_of_the_distribution():
     model = networks.build("compact")
     faces = np.random.default_rng(0).integers(0, 256, (2, 200, 200, 3), np.uint8)

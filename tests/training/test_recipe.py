@@ -16,6 +16,7 @@ from training import options, recipe, train
 from training.recipe import RecipeError, Stage
 
 pytestmark = pytest.mark.usefixtures("tiny")
+STAGE = "train = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\n"
 
 
 def parse(*words: str):
@@ -102,6 +103,12 @@ def test_branches_are_the_stage_with_other_settings():
             "network = 'vgg16'\ntrain = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\nlearning_rate = 1\nsize = 150",
             ["100"],
         ),
+        ("network = 'compact'\ntrain = ['x']\nstages = []", ["no stages"]),
+        ("network = 'compact'\ntrain = 'x/y'\nstages = []", ["train must be a list"]),
+        ("network = 'compact'\ntrain = ['x', 'x']\nstages = []", ["twice"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nteacher_weight = 1.5", ["at most 1"]),
+        ("network = 'compact'\n" + STAGE.replace("epochs = 1", "epochs = 1.5") + "learning_rate = 1", ["whole number"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ size = 96 }]", ["branches can't"]),
         ("network = ", ["can't be read"]),
         ("stages = 3\nnetwork = 'compact'\ntrain = ['x']", ["isn't a recipe"]),
     ],
@@ -145,7 +152,33 @@ def test_a_run_without_its_recipe_fails_with_a_message(tmp_path, capsys):
     refused(capsys, ["", "--out", tmp_path / "run", "--resume"], "has no recipe.toml")
 
 
+def test_a_recipe_whose_name_no_model_can_have_is_refused_before_training(tmp_path):
+    for name in ("my recipe.toml", "müller.toml", f"{'x' * 70}.toml"):
+        (tmp_path / name).write_text(SHORT.read_text())
+        with pytest.raises(RecipeError, match="rename the file"):
+            recipe.load(tmp_path / name)
+
+
+def test_the_recorded_command_names_the_kit_s_recipe_only_if_that_is_what_ran(tmp_path):
+    text = (recipe.RECIPES / "compact.toml").read_text().replace("learning_rate = 1e-3", "learning_rate = 3e-3")
+    (tmp_path / "compact.toml").write_text(text)
+    changed = options.parse(["--recipe", str(tmp_path / "compact.toml"), "--out", "nowhere"])[0]
+    assert options.to_command(changed) == "python training/train.py --recipe recipe.toml"
+
+
+def test_a_resumed_run_is_pushed_under_its_own_name(tmp_path):
+    parse("--recipe", "compact").save(tmp_path)
+    (tmp_path / "state.json").write_text("{}")
+    _, to = options.parse(["--out", str(tmp_path), "--resume", "--push"])
+    assert to.push.repo_id == "age-gender-compact"
+
+
+def test_what_a_run_learns_from_is_not_also_a_dataset_that_it_never_learned_from():
+    changed = parse("--recipe", "open", "--dataset", "py97/UTKFace-Cropped")
+    assert changed.train == ("py97/UTKFace-Cropped",) and changed.test == ()
+
+
 def test_published_recipes_omit_local_folders(tmp_path):
-    local = parse("--recipe", "compact", "--dataset", str(tmp_path))
+    local = parse("--recipe", "compact", "--dataset", str(tmp_path), f"{tmp_path}/*.parquet")
     for text in (options.to_command(local), str(local.public())):
         assert str(tmp_path.parent) not in text and tmp_path.name in text

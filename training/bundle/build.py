@@ -51,7 +51,9 @@ def build_bundle(
     """
     bundle, validation = out / "bundle", faces["validation"]
     with new_folder(bundle) as folder:
-        sharpness = choose_sharpness(network, validation[0]) if recipe.age_head == "distribution" else None
+        # Weights that weren't trained here stay as they are.
+        sharpen = history and recipe.age_head == "distribution"
+        sharpness = choose_sharpness(network, validation[0]) if sharpen else None
         export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
             folder,
@@ -63,13 +65,9 @@ def build_bundle(
         print(f"Served: {served['serve']} ({served['reason']}); float32 {served['float32']}, int8 {served['int8']}")
         estimator = Estimator(folder / served["serve"])
         tables = calibration_tables(estimator, validation)
-        metrics, outputs, main = _measure(recipe, faces["test"], estimator, tables)
-        _draw(folder, out, bool(history), main, outputs)
-        recipe.public().save(folder)
         provenance = {
-            "datasets": [_dataset(source, faces, source in recipe.train) for source in (*recipe.train, *recipe.test)],
+            "datasets": _datasets(recipe, faces),
             "command": to_command(recipe),
-            "recipe": recipe.public().as_dict(),
             "epochs_run": len(history),
             "stages": _stages(history),
             "precision": precision if history else None,
@@ -77,6 +75,9 @@ def build_bundle(
             "parents": [parent.as_dict() for parent in parents],
             "commit": export.current_commit(),
         }
+        metrics, outputs, main = _measure(recipe, faces["test"], estimator, tables, provenance)
+        _draw(folder, out, bool(history), main, outputs)
+        recipe.public().save(folder)
         export.write_card(
             folder,
             network,
@@ -125,12 +126,15 @@ def calibration_tables(estimator: Estimator, validation: list[Faces]) -> dict:
     return calibrate.fit(outputs, age, female, source=source)
 
 
-def _measure(recipe: Recipe, test: list[Faces], estimator: Estimator, tables: dict) -> tuple[dict, dict, Faces]:
+def _measure(
+    recipe: Recipe, test: list[Faces], estimator: Estimator, tables: dict, provenance: dict
+) -> tuple[dict, dict, Faces]:
     """The figures of the first dataset with exact ages (or of the first), with those of the others under "others".
 
     Also returns that dataset's outputs and faces.
     """
     main = next((faces for faces in test if not faces.samples.binned), test[0])
+    seen = set(licenses.collections(provenance))
     found = []
     for number, faces in enumerate(test):
         outputs = calibrate.apply(tables, estimator.predict(faces.images))
@@ -144,7 +148,9 @@ def _measure(recipe: Recipe, test: list[Faces], estimator: Estimator, tables: di
         figures |= {
             "dataset": public_name(faces.report.source),
             "collection": faces.report.collection,
-            "learned": number < len(recipe.train),  # whether the network learned from this dataset's training split
+            "revision": faces.report.revision,
+            # Whether the network or one of its parents learned from this dataset's training split.
+            "learned": number < len(recipe.train) or faces.report.collection in seen,
             "split": split_record(recipe, "test"),
         }
         found.append((faces, figures, outputs))
@@ -160,21 +166,29 @@ def _draw(folder: Path, out: Path, trained: bool, test: Faces, outputs: dict) ->
     plots.calibration(test.samples, outputs, folder / "figures" / "calibration.png")
     plots.groups(test.samples, outputs, folder / "figures" / "groups.png")
     plots.worst_faces(test.samples, test.images, outputs, out / "worst.png")
-    (folder / "groups.csv").write_text(cross_table_csv(test.samples, outputs))
+    (folder / "groups.csv").write_text(cross_table_csv(test.samples, outputs), encoding="utf-8")
 
 
-def _dataset(source: str, faces: dict[str, list[Faces]], learned: bool) -> dict:
-    """One dataset of a run, for its provenance."""
-    parts = {split: part for split, found in faces.items() for part in found if part.report.source == source}
-    report = next(iter(parts.values())).report.as_dict()
-    return {
-        "dataset": public_name(source),
-        "collection": report["collection"],
-        "revision": report["revision"],
-        "learned": learned,
-        "faces": {split: {"n": len(part), "sha256": dataset_hash(part.samples)} for split, part in parts.items()},
-        "report": report | {"source": public_name(report["source"])},
-    }
+def _datasets(recipe: Recipe, faces: dict[str, list[Faces]]) -> list[dict]:
+    """The datasets of a run, for its provenance."""
+    found = []
+    for number, test in enumerate(faces["test"]):
+        learned = number < len(recipe.train)
+        parts = {split: part[number] for split, part in faces.items() if learned or split == "test"}
+        report = test.report.as_dict()
+        found.append(
+            {
+                "dataset": public_name(report["source"]),
+                "collection": report["collection"],
+                "revision": report["revision"],
+                "learned": learned,
+                "faces": {
+                    split: {"n": len(part), "sha256": dataset_hash(part.samples)} for split, part in parts.items()
+                },
+                "report": report | {"source": public_name(report["source"])},
+            }
+        )
+    return found
 
 
 def _stages(history: list[dict]) -> list[dict]:

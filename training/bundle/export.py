@@ -23,10 +23,10 @@ from space.crop import load_template
 from space.estimator import Estimator
 from space.face import EXAMPLES
 from space.hub.bundle import verify
-from space.hub.card import CARD, FORMAT
+from space.hub.card import CARD, FORMAT, read_card
 from space.hub.download import sha256_of
 from training.atomic import new_folder
-from training.bundle import model_card
+from training.bundle import licenses, model_card
 from training.model.files import load_keras, save_keras
 
 MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
@@ -150,7 +150,8 @@ def write_card(
         "quantization": {name: value for name, value in served.items() if name != "serve"},
     }
     shutil.copy(PREDICT, folder / PREDICT.name)
-    shutil.copy(EXAMPLES / "age-20-26-female.jpg", folder / model_card.EXAMPLE)
+    if license == licenses.UTKFACE:  # as the image is
+        shutil.copy(EXAMPLES / "age-20-26-female.jpg", folder / model_card.EXAMPLE)
     _list_files(folder, card)
 
 
@@ -168,7 +169,8 @@ def _list_files(folder: Path, card: dict) -> None:
         }
         for name in names
     }
-    (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1) + "\n")
+    (folder / CARD).write_text(json.dumps({**card, "files": files}, indent=1, allow_nan=False) + "\n")
+    read_card(folder)  # nobody should find out after hours of training that it can't be read
 
 
 def embed(bundle: Path, target: Path) -> None:

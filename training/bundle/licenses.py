@@ -27,7 +27,7 @@ def collections(record: dict) -> Iterator[str | None]:
     """
     if record["datasets"] is None:
         yield None
-    elif record["epochs_run"] != 0:
+    else:  # also if nothing was trained: the calibration comes from the run's datasets
         yield from (dataset["collection"] for dataset in record["datasets"] if dataset["learned"])
     for parent in record["parents"]:
         yield from collections(parent)

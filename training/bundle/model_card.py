@@ -257,7 +257,7 @@ def _chain(parents: list[dict], depth: int = 0) -> str:
             seen = "training not recorded"
         else:
             names = ", ".join(dataset["dataset"] for dataset in parent["datasets"] if dataset["learned"])
-            seen = f"learned from {names}" if parent["epochs_run"] != 0 else "not trained in this run"
+            seen = f"learned from {names}" if names else "untrained"
         role = {"init": "initial weights", "teacher": "teacher"}[parent["role"]]
         digest = f", SHA-256 {parent['sha256'][:12]}…" if parent["sha256"] else ""
         note = f" {parent['note']}" if parent.get("note") else ""
@@ -280,6 +280,8 @@ def _settings(card: dict) -> str:
 
 
 _SOURCES = {
+    "ImageNet": "Keras's VGG16 weights, which were trained on ImageNet (Simonyan & Zisserman 2014, "
+    "[arXiv 1409.1556](https://arxiv.org/abs/1409.1556))",
     "UTKFace": "UTKFace (Zhang, Song & Qi 2017, [arXiv 1702.08423](https://arxiv.org/abs/1702.08423)), which is for "
     "non-commercial research only",
     "FairFace": "FairFace (Kärkkäinen & Joo 2021, [arXiv 1908.04913](https://arxiv.org/abs/1908.04913)), which is licensed "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,34 +82,32 @@ def load_faces(
         ModelError: the face detector is missing.
     """
     found: dict[str, list[Faces]] = {name: [] for name in SPLITS}
-    for source in (*train, *test):
+    for number, source in enumerate((*train, *test)):
         everything, report = load_samples(source, policy=policy, protocol=protocol)
         print(report)
         cut = FaceCropper() if everything.binned else None
         median = float(np.median(everything.split("train", protocol).age))
-        parts = {
-            name: decode(everything.split(name, protocol).limit(limit, seed), cut)
-            for name in (SPLITS if source in train else ("test",))
-        }
-        if "train" in parts and not copies:
-            held_out = [parts[name][1] for name in ("validation", "test")]
-            parts["train"] = _without_copies(*parts["train"], held_out, report)
-        for name, (samples, images) in parts.items():
+        for name in SPLITS if number < len(train) else ("test",):
+            samples, images = decode(everything.split(name, protocol).limit(limit, seed), cut)
             print(f"  {name}: {describe(samples)}")
             found[name].append(Faces(samples, images, report, median))
+    if not copies:
+        held_out = [faces.images for name in ("validation", "test") for faces in found[name]]
+        found["train"] = [_without_copies(faces, held_out) for faces in found["train"]]
     for what in ("age", "gender"):
         if len(np.unique(np.concatenate([getattr(faces.samples, what) for faces in found["train"]]))) < 2:
             print(f"warning: all training faces have the same {what}: check the labels. The network can't learn it.")
     return found
 
 
-def _without_copies(samples: Samples, images: np.ndarray, held_out: list[np.ndarray], report: Report):
+def _without_copies(faces: Faces, held_out: list[np.ndarray]) -> Faces:
     """Training faces without re-encoded copies of held-out ones, which would flatter the results."""
-    copies = near_duplicates(images, held_out)
+    copies = near_duplicates(faces.images, held_out)
     if not copies.any():
-        return samples, images
+        return faces
     reason = "re-encoded copies of validation or test images"
-    report.dropped[reason] = report.dropped.get(reason, 0) + int(copies.sum())
-    names = samples.name[copies]
-    print(f"  skipped for training: {len(names)} {reason}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
-    return samples.take(~copies), Rows(images, np.flatnonzero(~copies))
+    faces.report.dropped[reason] = int(copies.sum())
+    names = faces.samples.name[copies]
+    print(f"  {len(names)} {reason} skipped for training: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+    kept = np.flatnonzero(~copies)
+    return replace(faces, samples=faces.samples.take(kept), images=Rows(faces.images, kept))

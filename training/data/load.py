@@ -28,7 +28,7 @@ from training.data.labels import (
 )
 from training.data.report import Report
 from training.data.samples import FAIRFACE_RACES, GENDERS, POLICIES, PROTOCOLS, SPLITS, Samples
-from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source
+from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source, without_revision
 
 
 def load_samples(
@@ -60,7 +60,7 @@ def load_samples(
     if split not in (*SPLITS, "all"):
         raise DataError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}, all.")
 
-    report = Report(str(source), policy)
+    report = Report(without_revision(str(source)), policy)
     dataset = open_source(str(source))
     report.revision = commit_of(dataset)
     samples = _read(dataset, report, PictureFiles(str(source)))
@@ -77,9 +77,11 @@ def load_samples(
 
 def _collection(source: str, samples: Samples) -> str | None:
     """The collection that faces come from, as far as their names or labels show it. It decides the license."""
-    if "utkface" in source.lower() or any(parse_name(str(name), Report("", "")) for name in samples.name[:100]):
+    if "utkface" in source.lower() or any(parse_name(str(name), Report("", "")) for name in samples.name):
         return "UTKFace"
-    return "FairFace" if samples.races == FAIRFACE_RACES and samples.binned else None
+    # Both: other faces may have such labels, and a folder of that name may hold others.
+    labels = set(samples.races) == set(FAIRFACE_RACES) and samples.binned
+    return "FairFace" if labels and "fairface" in source.lower() else None
 
 
 def load_chips(source: str | os.PathLike, split: str) -> Samples:

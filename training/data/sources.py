@@ -95,8 +95,16 @@ class PictureFiles:
 
 
 def public_name(source: str) -> str:
-    """A local path without its folders, which say nothing to others; Hub ids and words as they are."""
-    return Path(source).expanduser().resolve().name if Path(source).expanduser().exists() else source
+    """A local path or pattern without its folders, which say nothing to others; Hub ids and words as they are."""
+    if _HUB_ID.fullmatch(source) and not Path(source).expanduser().exists():
+        return source
+    return Path(source).expanduser().name or Path(source).resolve().name
+
+
+def without_revision(source: str) -> str:
+    """A Hub id without its @revision; other sources as they are."""
+    match = _HUB_ID.fullmatch(source)
+    return match["id"] if match and not Path(source).expanduser().exists() else source
 
 
 def commit_of(dataset) -> str | None:

@@ -136,7 +136,8 @@ def spread_ages(age_range: np.ndarray) -> np.ndarray:
 
 def _band_coverage(age_range: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The share of each band's years that lie in an interval: float64 [N]."""
-    first, last = age_range[:, 0], np.minimum(age_range[:, 1], BAND_END)
+    first = age_range[:, 0]
+    last = np.maximum(first, np.minimum(age_range[:, 1], BAND_END))
     inside = np.floor(np.minimum(high, last)) - np.ceil(np.maximum(low, first)) + 1
     return np.clip(inside, 0, None) / (last - first + 1)
 

@@ -34,13 +34,16 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         seed: int,
         epoch: int = 0,
+        multiple: int = 1,
     ):
         super().__init__(workers=min(WORKERS, os.cpu_count() or 1))
-        self.outputs, self.datasets, self.balance = outputs, datasets, balance
+        self.outputs, self.datasets = outputs, datasets
         first, *more = datasets
         self.counts = [len(first), *(int(min(len(faces), others * len(first))) for faces in more)]  # an epoch
         self.starts = np.cumsum([0, *map(len, datasets)])  # of each dataset, among all places
-        self.batch_size = min(batch_size, sum(self.counts))
+        # All devices share a batch equally.
+        self.batch_size = max(multiple, min(batch_size, sum(self.counts)) // multiple * multiple)
+        self.weights = [faces.drawing_weight / faces.drawing_weight.sum() for faces in datasets] if balance else None
         self.steps = sum(self.counts) // self.batch_size  # an epoch
         self.seed, self.epoch = seed, epoch
         self._order = functools.lru_cache(maxsize=2)(self._shuffle)
@@ -49,10 +52,10 @@ class Batches(keras.utils.PyDataset):
         """An epoch's faces: places among those of all datasets, one after the other."""
         generator = np.random.default_rng((self.seed, epoch))
         parts = []
-        for faces, count, start in zip(self.datasets, self.counts, self.starts, strict=False):
-            if self.balance:
-                chance = faces.drawing_weight / faces.drawing_weight.sum()
-                parts.append(generator.choice(len(faces), count, p=chance) + start)
+        for number, (faces, count) in enumerate(zip(self.datasets, self.counts, strict=True)):
+            start = self.starts[number]
+            if self.weights:
+                parts.append(generator.choice(len(faces), count, p=self.weights[number]) + start)
             else:
                 parts.append(generator.permutation(len(faces))[:count] + start)
         return generator.permutation(np.concatenate(parts))

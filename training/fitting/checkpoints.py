@@ -57,7 +57,7 @@ class RunState:
         writer.writerows(self.history)
         write_beside(out / "log.csv", table.getvalue())
         named = {self.checkpoint, *(w.file for w in (self.start, self.best, *self.done) if w)}
-        for path in [*out.glob("state-*.weights.h5"), *out.glob("best-*.weights.h5")]:
+        for path in [path for kind in ("state", "best", "partial") for path in out.glob(f"{kind}-*.weights.h5")]:
             if path.name not in named:
                 path.unlink()
 

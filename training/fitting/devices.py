@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import keras
 
 
 def set_up() -> None:
-    """Use all GPUs of this machine, and of several machines, as far as the backend can; says what is used.
+    """Use all GPUs of this machine as far as the backend can; says what is used.
 
-    On JAX, each GPU learns from a part of each batch (`keras.distribution.DataParallel`). Several machines need the
-    environment variables of `keras.distribution.initialize`. The other backends use one GPU.
+    On JAX, each GPU learns from a part of each batch (`keras.distribution.DataParallel`). The other backends use one.
     """
     backend = keras.backend.backend()
     if backend == "jax":
-        if os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES"):
-            keras.distribution.initialize()
         devices = keras.distribution.list_devices()
         if len(devices) > 1:
             keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
@@ -60,7 +55,13 @@ def precision(wanted: str) -> str:
     elif backend == "jax":
         import jax
 
-        capability = tuple(map(int, str(jax.local_devices()[0].compute_capability).split(".")))
+        device = jax.local_devices()[0]
+        if device.platform == "tpu":
+            return "mixed_bfloat16"
+        try:
+            capability = tuple(map(int, str(device.compute_capability).split(".")))
+        except (AttributeError, ValueError):  # not NVIDIA's
+            return "float32"
     else:
         import tensorflow as tf
 

@@ -121,13 +121,13 @@ class _Run:
             self.train,
             others=stage.others,
             balance=stage.balance,
-            batch_size=_divisible(recipe.batch_size),
+            batch_size=recipe.batch_size,
+            multiple=devices.count(),
             seed=recipe.seed * 1000 + 10 * number + branch,
             epoch=done,
         )
-        loss, loss_weights = losses(
-            recipe.age_head, stage.gender_weight, stage.teacher_weight if self.teachers else 0.0
-        )
+        taught = stage.teacher_weight if self.teachers else 0.0
+        loss, loss_weights = losses(recipe.age_head, stage.gender_weight, taught)
         trainer.compile(
             optimizer=build_optimizer(
                 recipe.optimizer,
@@ -156,7 +156,7 @@ class _Run:
         seed = self.recipe.seed + 10 * number + branch
         augmented = Augment(STRENGTHS[stage.augment], seed=seed, name="augment")(face)
         outputs = dict(networks.at_size(self.network, stage.size)(augmented))
-        if self.teachers:
+        if self.teachers and stage.teacher_weight:
             answers = [teacher(augmented, training=False) for teacher in self.teachers]
 
             def mean(name):
@@ -198,7 +198,8 @@ class _Run:
             values = [np.asarray(value, np.float64) for value in self.network.get_weights()]
             summed = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
             self.network.set_weights([value / (len(used) + 1) for value in summed])
-            networks.measure_norms(self.network, measuring_faces(self.train))
+            if size == networks.INPUT_SIZE:
+                networks.measure_norms(self.network, measuring_faces(self.train))
             score = validate(seen, self.validation)["val_score"]
             if not used or score < best.score:
                 total, used = summed, [*used, weights.file]
@@ -215,11 +216,6 @@ def set_trainable(network: keras.Model, layers: str) -> None:
     if layers != "all":
         for layer in networks.convolutional_base(network):
             layer.trainable = layers == "block5" and layer.name.startswith("block5")
-
-
-def _divisible(batch_size: int) -> int:
-    """A batch size that all devices share equally."""
-    return max(1, batch_size // devices.count()) * devices.count()
 
 
 def measuring_faces(train: list[Faces]) -> np.ndarray:
@@ -274,7 +270,7 @@ class _EpochEnd(keras.callbacks.Callback):
         where = {"stage": self.number + 1, "branch": self.branch + 1, "name": stage.name, "epoch": epoch + 1}
         seconds = round(time.monotonic() - self.started, 1)
         row = {**where, "seconds": seconds, **logs, **validate(self.scored, run.validation)}
-        if state.best is None or row["val_score"] < state.best.score:
+        if state.best is None or not row["val_score"] >= state.best.score:  # also better than NaN
             state.best = Weights(f"best-{number:03d}.weights.h5", row["val_score"], stage.size, number)
             save(run.network, run.out / state.best.file)
         for variable, value in raw:

@@ -145,6 +145,30 @@ def sharpen_ages(model: keras.Model, factor: float) -> None:
     layer.set_weights([factor * w for w in layer.get_weights()])
 
 
+def restore_norms(model: keras.Model, faces: np.ndarray) -> None:
+    """Give merged batch normalizations (see `files.read_onnx`) the statistics of `faces`, uint8 [N, 200, 200, 3].
+
+    The outputs stay the same. Without it, training would normalize by statistics that the weights don't expect.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    seen = keras.Model(model.input, [norm.input for norm in norms])
+    count, sums, squares = 0, [0.0] * len(norms), [0.0] * len(norms)
+    for start in range(0, len(faces), 32):
+        for i, values in enumerate(seen.predict_on_batch(np.asarray(faces[start : start + 32]))):
+            flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
+            weight = len(flat) / (np.prod(values.shape[1:-1]) or 1)
+            sums[i], squares[i] = sums[i] + flat.mean(axis=0) * weight, squares[i] + (flat**2).mean(axis=0) * weight
+        count += len(faces[start : start + 32])
+    for norm, total, square in zip(norms, sums, squares, strict=True):
+        gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
+        scale = gamma / np.sqrt(variance + norm.epsilon)
+        shift, new_mean = beta - mean * scale, total / count
+        new_variance = np.maximum(square / count - new_mean**2, 1e-6)
+        norm.set_weights(
+            [scale * np.sqrt(new_variance + norm.epsilon), shift + scale * new_mean, new_mean, new_variance]
+        )
+
+
 def head_norms(model: keras.Model) -> list:
     """The batch normalizations of vgg16's heads. They follow dropout, which shifts the statistics that they keep."""
     return [layer for layer in model.layers if layer.name in ("age_norm", "gender_norm")]
@@ -160,6 +184,7 @@ def measure_norms(model: keras.Model, faces: np.ndarray) -> None:
     if not norms:
         return
     seen = keras.Model(model.input, [norm.input for norm in norms])
+    faces = faces[np.arange(-(-len(faces) // 64) * 64) % len(faces)]  # full batches, which all devices share equally
     parts = [seen.predict_on_batch(faces[i : i + 64]) for i in range(0, len(faces), 64)]
     for norm, values in zip(norms, zip(*parts, strict=True), strict=True):
         values = np.concatenate([np.asarray(v, np.float32) for v in values])
