@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from training.bundle import export, licenses, quantize
 from training.data.cropping import pose_masks
 from training.data.faces import Faces
 from training.data.samples import dataset_hash
-from training.data.sources import public_name
+from training.data.sources import HUB_IDS, public_name
 from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record, spread_ages
 from training.evaluation.tables import table
@@ -65,9 +66,11 @@ def build_bundle(
         print(f"Served: {served['serve']} ({served['reason']}); float32 {served['float32']}, int8 {served['int8']}")
         estimator = Estimator(folder / served["serve"])
         tables = calibration_tables(estimator, validation)
+        published = _published(recipe, faces["test"])
+        published.save(folder)
         provenance = {
             "datasets": _datasets(recipe, faces),
-            "command": to_command(recipe),
+            "command": to_command(published),
             "epochs_run": len(history),
             "stages": _stages(history),
             "precision": precision if history else None,
@@ -77,7 +80,6 @@ def build_bundle(
         }
         metrics, outputs, main = _measure(recipe, faces["test"], estimator, tables, provenance)
         _draw(folder, out, bool(history), main, outputs)
-        recipe.public().save(folder)
         export.write_card(
             folder,
             network,
@@ -189,6 +191,17 @@ def _datasets(recipe: Recipe, faces: dict[str, list[Faces]]) -> list[dict]:
             }
         )
     return found
+
+
+def _published(recipe: Recipe, test: list[Faces]) -> Recipe:
+    """The recipe as its readers can run it: without local folders, and with the Hub's id for a copy of a collection."""
+    names = []
+    for source, faces in zip((*recipe.train, *recipe.test), test, strict=True):
+        local = Path(source).expanduser().exists()
+        known = HUB_IDS.get(faces.report.collection or "") if local else None
+        names.append(known or public_name(source))
+    count = len(recipe.train)
+    return replace(recipe.public(), train=tuple(names[:count]), test=tuple(names[count:]))
 
 
 def _stages(history: list[dict]) -> list[dict]:

@@ -14,7 +14,7 @@ from space.hub.card import license_of, model_name
 from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
-from training.data.sources import DATASET, FAIRFACE
+from training.data.sources import HUB_IDS
 from training.evaluation.tables import gate_rows, gender_line, rows
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -87,7 +87,7 @@ def _hub_id(dataset: dict) -> str | None:
     """The Hub id of a dataset of the provenance or of the metrics; None for faces that the Hub doesn't have."""
     if dataset.get("revision"):
         return dataset["dataset"]
-    return {"UTKFace": DATASET, "FairFace": FAIRFACE}.get(dataset["collection"])
+    return HUB_IDS.get(dataset["collection"])
 
 
 def _all_metrics(card: dict) -> list[dict]:
