@@ -36,7 +36,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
 
     def attempt(float32, int8):
         times = itertools.cycle([float32, int8])
-        monkeypatch.setattr(quantize, "median_ms", lambda call: next(times))
+        monkeypatch.setattr(quantize, "call_ms", lambda call: next(times))
         (tmp_path / "model.int8.onnx").unlink(missing_ok=True)
         return quantize.quantize(tmp_path, images[:32], images, validation.age, validation.gender == 1)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from space.bench.timing import median_ms
 from space.estimator import Estimator
 
 FACES = 128  # training faces on which the ranges of activations are measured
@@ -22,7 +23,7 @@ RANKED = 16  # faces on which the sensitivity of each layer is measured
 MAE_RISE = 0.03  # years that int8 may cost on validation
 GENDER_FALL = 0.005  # share of faces, likewise; two of 500 faces are chance
 MIN_WEIGHTS = 100_000  # smaller matrices stay float: little to gain there, and they are the nearest to the output
-TIMINGS = 5  # of each network
+TIMINGS = 30  # calls of each network
 FLOAT_LAYER_COUNTS = (0, 1, 2, 4)  # how many of the most sensitive layers stay float
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 
@@ -154,13 +155,20 @@ def _score(estimator: Estimator, images: np.ndarray, age: np.ndarray, female: np
 
 
 def _interleaved_ms(one: Path, other: Path, face: np.ndarray) -> list[float]:
-    """Milliseconds that two networks take for a face: the fastest of TIMINGS medians each, measured in turns.
+    """Milliseconds that two networks take for a face: the shortest of TIMINGS calls each, in turns.
 
     Whatever else the machine does meanwhile slows both.
     """
     estimators = [Estimator(path) for path in (one, other)]
-    rounds = [[median_ms(lambda e=e: e.predict(face)) for e in estimators] for _ in range(TIMINGS)]
+    rounds = [[call_ms(lambda e=e: e.predict(face)) for e in estimators] for _ in range(TIMINGS)]
     return [round(min(times), 2) for times in zip(*rounds, strict=True)]
+
+
+def call_ms(call: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    started = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - started)
 
 
 def _reader(faces: np.ndarray):
