@@ -38,7 +38,8 @@ def test_teachers_see_what_the_network_sees_and_stay_as_they_are(trained, made_u
     card = open_bundle(str(tmp_path / "run" / "bundle")).card
     (teacher,) = card["provenance"]["parents"]
     assert teacher["role"] == "teacher" and teacher["model"] == "bundle" and teacher["protocol"] == "80/10/10"
-    assert "--teacher bundle" in card["provenance"]["command"]  # no path of this machine
+    assert card["provenance"]["command"].endswith("--recipe recipe.toml")  # which names the teacher, without its folder
+    assert load(tmp_path / "run" / "bundle" / "recipe.toml").teacher == ("bundle",)
 
 
 def test_a_distilled_network_follows_its_teacher(tmp_path):

@@ -22,6 +22,7 @@ from space.hub.card import CARD
 from space.hub.download import sha256_of
 from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
+from tests.support.training import SHORT
 
 pytestmark = pytest.mark.slow
 
@@ -285,8 +286,8 @@ def check_code_of_card(hub, card: str, env: dict, folder: Path) -> None:
 
 def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     train = [
-        "-m", "tests.tiny", "--network", "compact", "--dataset", made_up, "--limit", "32", "--batch-size", "16",
-        "--epochs", "1", "--push", "--repo-id", "tester/faces",
+        "-m", "tests.tiny", "--recipe", SHORT, "--dataset", made_up, "--limit", "32", "--epochs", "1", "--push",
+        "--repo-id", "tester/faces",
     ]  # fmt: skip
     result = python(*train, "--out", tmp_path / "one", env=writer)
     assert result.returncode == 0, result.stderr
@@ -297,8 +298,8 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     )
     check_code_of_card(hub, repo.commits[first]["README.md"].decode(), reader, tmp_path / "reader's folder")
     one = answer_of(reader, tmp_path, "--model", "tester/faces")
-    assert one["printed"].startswith(f"model: compact, tester/faces@{first}; detector: yunet")
-    assert [one["model"][key] for key in ("name", "source", "revision")] == ["compact", "tester/faces", first]
+    assert one["printed"].startswith(f"model: short, tester/faces@{first}; detector: yunet")
+    assert [one["model"][key] for key in ("name", "source", "revision")] == ["short", "tester/faces", first]
     hub.stop()
     cached = answer_of(reader, tmp_path, "--model", "tester/faces")
     assert cached["faces"] == one["faces"] and cached["model"] == one["model"]

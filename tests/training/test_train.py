@@ -99,15 +99,6 @@ def test_two_trainings_do_not_write_to_one_folder(made_up, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_jax_trains_the_same_code(made_up, tmp_path):
-    pytest.importorskip("jax")
-    result = python(*command(made_up, tmp_path / "jax", "--epochs", "1"), env={"KERAS_BACKEND": "jax"})
-    assert result.returncode == 0, result.stderr
-    assert "backend: jax" in result.stdout and "ONNX matches Keras" in result.stdout
-    assert open_bundle(str(tmp_path / "jax" / "bundle")).card["network"] == "compact"
-
-
-@pytest.mark.slow
 def test_imagenet_weights_out_of_reach_are_told(made_up, tmp_path):
     env = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"KERAS_HOME": str(tmp_path)}
     result = python("training/train.py", "--dataset", made_up, "--limit", "4", "--out", tmp_path / "run", env=env)
