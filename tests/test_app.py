@@ -324,7 +324,7 @@ def test_another_bundle_and_the_environment(trained):
             _, result = running.client(trained / "downloads").predict(
                 handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo"
             )
-            assert (result["model"]["name"], result["model"]["source"]) == ("compact", "bundle")
+            assert (result["model"]["name"], result["model"]["source"]) == ("short", "bundle")
         finally:
             printed = running.stop()
         assert "note:" not in printed and "Traceback" not in printed
