@@ -19,12 +19,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from .analyzer import FaceAnalyzer
 from .annotate import blur, draw
 from .batch import __main__ as batch
 from .batch.analyze import analyze_pictures
 from .batch.pictures import BatchError, Picture, find_pictures
 from .detector import THRESHOLD
-from .face import interval_years, whole_years
+from .face import Face, confidence, interval_years, whole_years
 from .hub.bundle import embedded
 from .hub.download import ModelError
 from .text import counted, printable, tolerate_console
@@ -89,8 +90,6 @@ def _version() -> str:
 
 def _show(options: argparse.Namespace, videos: list[str]) -> int:
     """Print what is found, and write annotated copies; the exit status is 1 if nothing could be analyzed."""
-    from .analyzer import FaceAnalyzer
-
     analyzer, analyzed = FaceAnalyzer.load(options.model), 0
     if options.annotated:
         options.annotated.mkdir(parents=True, exist_ok=True)
@@ -105,7 +104,7 @@ def _show(options: argparse.Namespace, videos: list[str]) -> int:
         analyzed += 1
         _print(options.json, {"file": row["file"], "faces": row["faces"]})
         if options.annotated:
-            _annotate(analyzer, picture, options)
+            _annotate(picture, row["faces"], options)
     for path in videos:
         _annotate_video(analyzer, path, options)
         analyzed += 1
@@ -124,15 +123,14 @@ def _print(as_json: bool, row: dict) -> None:
 
 def _words(person: dict) -> str:
     """`female · 97%, age 25 (likely 20 to 33)`."""
-    percent, shown = f"{100 * person['gender_probability']:.0f}%", person["gender_label"]
-    gender = f"uncertain ({percent} {person['gender']})" if shown == "uncertain" else f"{shown} · {percent}"
+    gender = confidence(person["gender_label"], person["gender"], person["gender_probability"])
     likely = f" (likely {interval_years(person['age_low'], person['age_high'])})" if person["age_high"] else ""
     return f"{gender}, age {whole_years(person['age'])}{likely}"
 
 
-def _annotate(analyzer, picture: Picture, options: argparse.Namespace) -> None:
+def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) -> None:
     photo = picture.open()
-    faces = analyzer.analyze(photo.rgb, threshold=options.threshold)
+    faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in found]
     image = blur(photo.rgb, faces) if options.blur else photo.rgb
     target = _free(options.annotated / f"{Path(picture.name).stem}.jpg")
     Image.fromarray(draw(image, faces)).save(target, quality=92)

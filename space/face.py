@@ -86,6 +86,13 @@ class Face:
         box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
         return replace(self, box=box, landmarks=points, rotation=90 * quarters)
 
+    @classmethod
+    def from_dict(cls, values: dict) -> Face:
+        """The face that `as_dict` returned, as far as it is there."""
+        p = values["gender_probability"]
+        named = {key: values[key] for key in ("score", "age", "age_low", "age_high")}
+        return cls(tuple(values["box"]), **named, p_female=p if values["gender"] == "female" else 1 - p)
+
     def as_dict(self, *, age_probs: bool = False) -> dict:
         """The face as plain values, for JSON, without landmarks, rotation and track; with `age_probs` on request."""
 
@@ -123,7 +130,7 @@ def apparent_gender(gender: str, probability: float, age: float) -> str:
     return gender if probability >= limit else "uncertain"
 
 
-def confidence(gender: str, probability: float, age: float) -> str:
-    """The gender with its probability, as people are shown it: `female · 97%`, or `uncertain (62% female)`."""
-    shown, percent = apparent_gender(gender, probability, age), f"{100 * probability:.0f}%"
-    return f"uncertain ({percent} {gender})" if shown == "uncertain" else f"{shown} · {percent}"
+def confidence(label: str, gender: str, probability: float) -> str:
+    """A gender label with its probability, as people are shown it: `female · 97%`, or `uncertain (62% female)`."""
+    percent = f"{100 * probability:.0f}%"
+    return f"uncertain ({percent} {gender})" if label == "uncertain" else f"{label} · {percent}"

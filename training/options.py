@@ -13,9 +13,8 @@ from tyro.conf import FlagCreatePairsOff, arg
 from training import push as hub
 from training import recipe as recipes
 from training.data.sources import public_name
-from training.recipe import FILE, Recipe, RecipeError
+from training.recipe import FILE, STATE, Recipe, RecipeError
 
-STATE = "state.json"  # in a run's folder, once it has a checkpoint
 _OPTIONS = {"train": "dataset", "test": "test-dataset"}  # settings of a recipe whose options have other names
 
 

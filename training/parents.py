@@ -166,5 +166,5 @@ def load_initial(network, model: str, train: list[Faces]) -> bool:
         )
     network.set_weights(trained.get_weights())
     if merged:
-        restore_norms(network, train[0].images[:: max(1, len(train[0]) // MEASURED)][:MEASURED])
+        restore_norms(network, train[0].spread(MEASURED))
     return True

@@ -21,6 +21,7 @@ from training.data.sources import public_name
 
 RECIPES = Path(__file__).with_name("recipes")
 FILE = "recipe.toml"  # in the folders of runs and bundles
+STATE = "state.json"  # in a run's folder, once it has a checkpoint
 _CHOICES = {
     "network": ("vgg16", "compact"),
     "age_head": ("distribution", "regression"),

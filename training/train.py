@@ -53,8 +53,8 @@ from training import options, parents
 from training import push as hub
 from training.data.faces import load_faces
 from training.data.sources import DataError
-from training.options import STATE, Destination
-from training.recipe import Recipe
+from training.options import Destination
+from training.recipe import STATE, Recipe
 
 
 def run(recipe: Recipe, to: Destination) -> Path:
@@ -83,9 +83,8 @@ def run(recipe: Recipe, to: Destination) -> Path:
 
     from training.bundle.build import build_bundle
     from training.evaluation.plots import training_curves
-    from training.fitting import devices
     from training.fitting.loop import fit
-    from training.model import networks
+    from training.model import devices, networks
 
     devices.set_up()
     keras.utils.set_random_seed(recipe.seed)

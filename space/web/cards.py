@@ -65,7 +65,8 @@ def summary(answer: dict) -> str:
 
 def _card(analyzer: FaceAnalyzer, rgb: np.ndarray, face: Face, number: int, *, blurred: bool) -> str:
     percent = 100 * face.gender_probability
-    gender, sure = face.gender_label, confidence(face.gender, face.gender_probability, face.age)
+    gender = face.gender_label
+    sure = confidence(gender, face.gender, face.gender_probability)
     likely = "" if face.age_low is None else f"likely {whole_years(face.age_low)}–{whole_years(face.age_high)}"
     photo = why = ""
     if not blurred:

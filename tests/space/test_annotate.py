@@ -43,8 +43,8 @@ def test_an_uncertain_gender_is_shown_as_such():
                           (20, 0.76, "female"), (20, 0.24, "male"), (115, 0.74, "uncertain")):  # fmt: skip
         face = Face(box, 1.0, age=float(age), p_female=p)
         assert face.gender_label == shown == face.as_dict()["gender_label"]
-    assert confidence("female", 0.62, 30.0) == "uncertain (62% female)"
-    assert confidence("male", 0.97, 30.0) == "male · 97%"
+    assert confidence("uncertain", "female", 0.62) == "uncertain (62% female)"
+    assert confidence("male", "male", 0.97) == "male · 97%"
 
 
 def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():

@@ -34,7 +34,7 @@ def test_several_devices_give_the_losses_of_one(made_up, tmp_path):
 @pytest.mark.slow
 def test_xla_compiles_the_whole_step(made_up, tmp_path):
     program = (
-        "import sys; from training.fitting import devices; devices.compiled = lambda: True; "
+        "import sys; from training.model import devices; devices.compiled = lambda: True; "
         "from tests.tiny import make_tiny; make_tiny(); from training import train; sys.exit(train.main(sys.argv[1:]))"
     )
     result = python("-c", program, *command(made_up, tmp_path / "run", "--epochs", "1")[1:])

@@ -58,7 +58,7 @@ def build_bundle(
         export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
             folder,
-            quantize.sample(faces["train"][0].images),
+            faces["train"][0].spread(quantize.FACES),
             validation[0].images,
             validation[0].samples.age,
             validation[0].samples.gender == 1,

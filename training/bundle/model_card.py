@@ -179,7 +179,7 @@ def _results(card: dict, metrics: dict, name: str) -> str:
     command = f"```\n{_command(name, _hub_id(metrics) or metrics['dataset'], split)}\n```"
     parts = [
         "\n".join(lines),
-        _table(metrics),
+        _markdown(rows(metrics)),
         f"{gender_line(metrics)}. To reproduce these results, run this command in the kit's repository:",
         command,
     ]
@@ -195,8 +195,6 @@ def _age_gates(metrics: dict) -> str:
     gates = metrics.get("age_gates") or {"n": 0}
     if gates["n"] < 20:
         return ""
-    header, *lines = gate_rows(gates)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *lines))
     young = f" The MAE for ages 18 to 30 is {gates['mae_18_30']:.1f} years." if gates["mae_18_30"] else ""
     return f"""### Not for age checks
 
@@ -204,7 +202,7 @@ The model estimates {100 * gates["over_18"]["value"]:.0f}% of the {gates["n"]} p
 {100 * gates["over_25"]["value"]:.0f}% as 25 or older. An age check based on this model would let them pass.{young} The figures
 use the test faces of {_title(metrics)} and follow NIST's evaluation of age estimation (NIST IR 8525).
 
-{table}
+{_markdown(gate_rows(gates))}
 """
 
 
@@ -375,6 +373,7 @@ def _failures(metrics: dict) -> str:
     return "\n".join(lines) or "- Too few test faces to compare groups."
 
 
-def _table(metrics: dict) -> str:
-    header, *lines = rows(metrics)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *lines))
+def _markdown(lines: list[tuple[str, ...]]) -> str:
+    """Rows of text, the header first, as a table."""
+    header, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *rest))

@@ -141,11 +141,6 @@ def convert(source: Path, target: Path, faces: np.ndarray) -> None:
         quantizer.write(target, list(quantizer.layers))
 
 
-def sample(faces: np.ndarray) -> np.ndarray:
-    """FACES faces, or as many as there are, spread evenly over uint8 [N, 200, 200, 3]."""
-    return np.asarray(faces[:: max(1, len(faces) // FACES)][:FACES])
-
-
 def _score(estimator: Estimator, images: np.ndarray, age: np.ndarray, female: np.ndarray) -> dict:
     outputs = estimator.predict(images)
     return {

@@ -44,6 +44,10 @@ class Faces:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def spread(self, count: int) -> np.ndarray:
+        """uint8 [count or less, 200, 200, 3]: every k-th face, so that it doesn't matter in which order they are."""
+        return np.asarray(self.images[:: max(1, len(self) // count)][:count])
+
     @functools.cached_property
     def drawing_weight(self) -> np.ndarray:
         """float64 [N], relative: the smaller a face's group of age band, gender and race, the more often it's drawn.

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from training.atomic import write_beside
+from training.recipe import STATE
 
 SPARE = 20_000_000  # bytes beside the weights: state.json, log.csv, and what others write meanwhile
 
@@ -49,7 +50,7 @@ class RunState:
 
     def write(self, out: Path) -> None:
         """Replace state.json and log.csv, then delete the weights that the state no longer names."""
-        write_beside(out / "state.json", json.dumps(dataclasses.asdict(self), indent=1))
+        write_beside(out / STATE, json.dumps(dataclasses.asdict(self), indent=1))
         fields = list(dict.fromkeys(key for row in self.history for key in row))
         table = io.StringIO()
         writer = csv.DictWriter(table, fields, lineterminator="\n")
@@ -64,7 +65,7 @@ class RunState:
 
 def read_state(out: Path) -> RunState | None:
     """The state of the run in `out`, None where there is none; FitError if it is damaged."""
-    path = out / "state.json"
+    path = out / STATE
     if not path.exists():
         return None
     try:

@@ -16,13 +16,12 @@ import numpy as np
 from keras import ops
 
 from training.data.faces import Faces
-from training.fitting import devices
 from training.fitting.batches import Batches
 from training.fitting.checkpoints import FitError, RunState, Weights, load, read_state, save
 from training.fitting.optimizers import build_optimizer
 from training.fitting.progress import Progress
 from training.fitting.validation import describe, validate
-from training.model import networks
+from training.model import devices, networks
 from training.model.augment import STRENGTHS, Augment
 from training.model.losses import losses
 from training.recipe import Recipe, Stage
@@ -199,7 +198,7 @@ class _Run:
             summed = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
             self.network.set_weights([value / (len(used) + 1) for value in summed])
             if size == networks.INPUT_SIZE:
-                networks.measure_norms(self.network, measuring_faces(self.train))
+                networks.measure_norms(self.network, self.train[0].spread(MEASURED))
             score = validate(seen, self.validation)["val_score"]
             if not used or score < best.score:
                 total, used = summed, [*used, weights.file]
@@ -211,17 +210,10 @@ class _Run:
 
 def set_trainable(network: keras.Model, layers: str) -> None:
     """Make "all" layers trainable, the "heads" of vgg16 alone, or its "block5" with the heads."""
+    frozen = [] if layers == "all" else networks.convolutional_base(network)
+    trained = networks.convolutional_base(network, "block5") if layers == "block5" else []
     for layer in network.layers:
-        layer.trainable = True
-    if layers != "all":
-        for layer in networks.convolutional_base(network):
-            layer.trainable = layers == "block5" and layer.name.startswith("block5")
-
-
-def measuring_faces(train: list[Faces]) -> np.ndarray:
-    """Faces of the first dataset for `networks.measure_norms`: every k-th face, in whatever order they are."""
-    images = train[0].images
-    return np.asarray(images[:: max(1, len(images) // MEASURED)][:MEASURED])
+        layer.trainable = layer not in frozen or layer in trained
 
 
 def _schedule(name: str, stage: Stage, steps: int):
@@ -301,5 +293,5 @@ class _EpochEnd(keras.callbacks.Callback):
         for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
             variable.assign(np.array(ops.convert_to_numpy(average)))  # a copy: JAX deletes what two variables share
         if self.stage.size == networks.INPUT_SIZE:
-            networks.measure_norms(self.run.network, measuring_faces(self.run.train))
+            networks.measure_norms(self.run.network, self.run.train[0].spread(MEASURED))
         return raw

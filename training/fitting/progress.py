@@ -6,7 +6,7 @@ import time
 
 import keras
 
-from training.fitting import devices
+from training.model import devices
 
 MEASURED = 20  # steps, after the first ones, from which the duration is told
 FIRST = 3  # steps that compile and warm up

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from training.data.faces import Faces
-from training.fitting import devices
+from training.model import devices
 from training.model.prediction import predict
 
 # Years of mean absolute age error that one whole unit of gender error is worth in the score: 1 percentage point of

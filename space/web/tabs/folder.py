@@ -122,18 +122,12 @@ def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
             if not row["faces"]:
                 continue
             photo = opens[row["file"]]()
-            faces = [_face(values).scaled(1 / photo.reduction) for values in row["faces"]]
+            faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in row["faces"]]
             image = Image.fromarray(draw(photo.rgb, faces))
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
             name = row["file"].replace("\\", "/").lstrip("/").replace("../", "")
             with archive.open(f"{name}.faces.jpg", "w") as file:
                 image.save(file, "JPEG", quality=85)
-
-
-def _face(values: dict) -> Face:
-    p = values["gender_probability"]
-    named = {key: values[key] for key in ("score", "age", "age_low", "age_high")}
-    return Face(tuple(values["box"]), **named, p_female=p if values["gender"] == "female" else 1 - p)
 
 
 def _analyze(
