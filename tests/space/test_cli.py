@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,6 +53,22 @@ def test_a_video_becomes_an_annotated_one(tmp_path, capsys):
     assert cli.main([str(video), "--annotated", str(tmp_path / "out")]) == 0
     assert "clip.mp4: " in capsys.readouterr().out
     assert (tmp_path / "out" / "clip.mp4").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_as_printed(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^age-gender .*$", text, re.MULTILINE)
+    assert len(commands) == 3
+    shutil.copy(GROUP, tmp_path / "photo.jpg")
+    shutil.copytree(EXAMPLES, tmp_path / "holiday")
+    picture = cv2.cvtColor(cv2.imread(str(GROUP)), cv2.COLOR_BGR2RGB)
+    write_video(tmp_path / "video.mp4", [picture[:480, :640]] * 30)
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert cli.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "faces.csv").stat().st_size > 500
+    assert sorted(path.name for path in (tmp_path / "annotated").iterdir()) == ["photo.jpg", "video.mp4"]
 
 
 def test_wrong_input_is_reported(tmp_path, capsys):
