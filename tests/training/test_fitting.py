@@ -63,6 +63,11 @@ def test_an_epoch_has_every_face_once_and_its_share_of_the_second_set():
     assert batches(others=float("inf")).steps == 15
 
 
+def test_some_faces_of_a_split_are_spread_over_it():
+    assert faces(20).spread(5)[:, 0, 0, 0].tolist() == [0, 4, 8, 12, 16]
+    assert len(faces(23).spread(5)) == 5 and len(faces(3).spread(5)) == 3
+
+
 def test_rare_groups_are_drawn_more_often_in_balanced_stages():
     ages = np.array([30.0] * 1600 + [1.0] * 100, np.float32)
     made = Faces(samples(ages, ages * 0), np.arange(1700), Report("", ""), 30.0)
