@@ -37,7 +37,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _WHOLE = ("epochs", "batch_size", "limit", "size", "patience", "seed")
 _SHARES = ("dropout", "teacher_weight")
 _POSITIVE = ("batch_size", "learning_rate", "gender_weight", "limit", "size")
-_NOT_NEGATIVE = ("epochs", "others", "patience", "dropout", "teacher_weight", "weight_decay")
+_NOT_NEGATIVE = ("epochs", "others", "patience", "dropout", "teacher_weight", "weight_decay", "smoothness")
 
 
 class RecipeError(ValueError):
@@ -62,6 +62,7 @@ class Stage:
     others: float = 1.0  # faces of each further dataset in an epoch, for each face of the first
     balance: bool = False  # draw rare combinations of gender, age and race, and turned faces, more often
     gender_weight: float = 1.0  # of the gender loss beside the age loss
+    smoothness: float = 0.0  # of the age distribution, where labels are ranges
     teacher_weight: float = 0.5  # share of the teachers' predictions in the target
     branches: tuple[dict, ...] = ()
 

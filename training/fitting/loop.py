@@ -126,7 +126,7 @@ class _Run:
             epoch=done,
         )
         taught = stage.teacher_weight if self.teachers else 0.0
-        loss, loss_weights = losses(recipe.age_head, stage.gender_weight, taught)
+        loss, loss_weights = losses(recipe.age_head, stage.gender_weight, taught, stage.smoothness)
         trainer.compile(
             optimizer=build_optimizer(
                 recipe.optimizer,

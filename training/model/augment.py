@@ -27,6 +27,7 @@ class Strength:
     gray: float  # share of faces turned gray, 0 to 1
     color: float = 0.0  # of each channel's value, as light of another color does
     blur: float = 0.0  # share of faces shown as from an eighth to the half of their resolution
+    defocus: float = 0.0  # share of faces out of focus, as by a Gaussian of 5 to 12 of 200 pixels
     jpeg: float = 0.0  # share of faces compressed
     sharpness: float = 0.0  # of the deviation from a local mean: softer or sharper
     gamma: float = 0.0  # of the exponent of the brightness curve
@@ -38,16 +39,17 @@ STRENGTHS = {
     "published": Strength(0.1, 0.1, 15.0, 0.2, 0.0, 0.0, 0.0),
     "mild": Strength(0.05, 0.10, 12.0, 0.25, 0.25, 0.3, 0.1),
     "medium": Strength(
-        0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, color=0.05, blur=0.15, jpeg=0.15, sharpness=1.0, gamma=0.2, grain=6.0,
-        erase=0.1,
+        0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, color=0.05, blur=0.15, defocus=0.05, jpeg=0.15, sharpness=1.0, gamma=0.2,
+        grain=6.0, erase=0.1,
     ),
     "strong": Strength(
-        0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, color=0.1, blur=0.3, jpeg=0.3, sharpness=1.5, gamma=0.35, grain=12.0,
-        erase=0.2,
+        0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, color=0.1, blur=0.3, defocus=0.08, jpeg=0.3, sharpness=1.5, gamma=0.35,
+        grain=12.0, erase=0.2,
     ),
 }  # fmt: skip
 
 _COARSE = 8  # pixels that a blurred face's worst pixel spans
+_DEFOCUS = (20, 10, 8)  # cells across a face out of focus: like Gaussians of 5, 10 and 12 of 200 pixels
 _BLOCK = 8  # pixels, JPEG's blocks
 # The orthonormal discrete cosine transform of JPEG's blocks, row k the k-th frequency.
 _DCT = np.array(
@@ -128,7 +130,7 @@ class Augment(keras.layers.Layer):
         return x
 
     def _degraded(self, x):
-        """Sharpened or softened, blurred, compressed and grainy, as photos are."""
+        """Sharpened or softened, blurred, out of focus, compressed and grainy, as photos are."""
         limit, (height, width) = self.strength, x.shape[1:3]
         if limit.sharpness:
             local = ops.average_pool(x, 3, 1, padding="same", data_format="channels_last")
@@ -138,6 +140,13 @@ class Augment(keras.layers.Layer):
             coarse = ops.image.resize(coarse, (height, width), "bilinear", data_format="channels_last")
             share = ops.where(self._uniform(x, 0.0, 1.0) < limit.blur, self._uniform(x, 0.3, 1.0), 0.0)
             x = x + (coarse - x) * share
+        if limit.defocus:
+            drawn = self._uniform(x, 0.0, 1.0) / (limit.defocus / len(_DEFOCUS))
+            for number, cells in enumerate(_DEFOCUS):
+                side = (height // cells, width // cells)
+                coarse = ops.average_pool(x, side, side, data_format="channels_last")
+                coarse = ops.image.resize(coarse, (height, width), "bilinear", data_format="channels_last")
+                x = ops.where(ops.floor(drawn) == number, coarse, x)
         if limit.jpeg:
             strength = ops.where(self._uniform(x, 0.0, 1.0) < limit.jpeg, self._uniform(x, 0.5, 3.0), 0.0)
             x = _compressed(x, strength)

@@ -14,16 +14,25 @@ class LabelDistribution(keras.losses.Loss):
 
     A known age is a Gaussian around it: neighboring ages look alike, so a prediction that is one year off should not
     count as much as one that is twenty off (label distribution learning; Gao et al. 2018, DLDL-v2, arXiv 1807.01097).
-    For an age known as a range, the loss is the negative log-likelihood of the whole range.
+    For an age known as a range, the loss is the negative log-likelihood of the whole range. That says nothing of the
+    ages within it, so `smoothness` is the weight of the mean square of the logarithm's second difference: 0.002 for a
+    Gaussian of 5 years, 37 for what a network learned from ranges alone.
 
     y_true: first and last year, float [N, 2].
     y_pred: probabilities, float [N, A] for ages 0..A-1; with teachers [N, 2 A], the network's and then the teachers',
     whose share in the target is `teacher_weight`.
     """
 
-    def __init__(self, sigma: float = SIGMA, teacher_weight: float = 0.0, name: str = "label_distribution", **kwargs):
+    def __init__(
+        self,
+        sigma: float = SIGMA,
+        teacher_weight: float = 0.0,
+        smoothness: float = 0.0,
+        name: str = "label_distribution",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
-        self.sigma, self.teacher_weight = sigma, teacher_weight
+        self.sigma, self.teacher_weight, self.smoothness = sigma, teacher_weight, smoothness
 
     def call(self, y_true, y_pred):
         teacher = None
@@ -37,13 +46,21 @@ class LabelDistribution(keras.losses.Loss):
         known = -ops.sum(target * log_pred, axis=-1)
         inside = ops.cast(ops.logical_and(years >= first, years <= last), "float32")
         within = -ops.log(ops.sum(y_pred * inside, axis=-1) + EPSILON)
+        if self.smoothness:
+            curvature = log_pred[:, 2:] - 2 * log_pred[:, 1:-1] + log_pred[:, :-2]
+            within += self.smoothness * ops.mean(ops.square(curvature), axis=-1)
         label = ops.where(last[:, 0] > first[:, 0], within, known)
         if teacher is None:
             return label
         return (1 - self.teacher_weight) * label - self.teacher_weight * ops.sum(teacher * log_pred, axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "sigma": self.sigma, "teacher_weight": self.teacher_weight}
+        return {
+            **super().get_config(),
+            "sigma": self.sigma,
+            "teacher_weight": self.teacher_weight,
+            "smoothness": self.smoothness,
+        }
 
 
 class GenderCrossEntropy(keras.losses.Loss):
@@ -83,7 +100,9 @@ class RangeError(keras.losses.Loss):
         return ops.squeeze(ops.maximum(first - age, 0.0) + ops.maximum(age - last, 0.0), -1)
 
 
-def losses(age_head: str, gender_weight: float = 1.0, teacher_weight: float = 0.0) -> tuple[dict, dict]:
+def losses(
+    age_head: str, gender_weight: float = 1.0, teacher_weight: float = 0.0, smoothness: float = 0.0
+) -> tuple[dict, dict]:
     """Losses and their weights, by output of the network.
 
     regression: absolute error of age in years + binary cross-entropy of gender, as published.
@@ -93,6 +112,10 @@ def losses(age_head: str, gender_weight: float = 1.0, teacher_weight: float = 0.
     if age_head == "regression":
         return {"age": RangeError(), "p_female": gender}, {"age": 1.0, "p_female": gender_weight}
     return (
-        {"age_probs": LabelDistribution(teacher_weight=teacher_weight), "age": RangeError(), "p_female": gender},
+        {
+            "age_probs": LabelDistribution(teacher_weight=teacher_weight, smoothness=smoothness),
+            "age": RangeError(),
+            "p_female": gender,
+        },
         {"age_probs": 1.0, "age": 0.1, "p_female": gender_weight},
     )
