@@ -1,14 +1,17 @@
 // The page: photo, live and about. Analysis runs in worker.js; nothing that a visitor chooses leaves this browser.
-import {draw} from "./annotate.js";
-import {MOST, cards, summary} from "./cards.js";
-import {asCsv, asResult, save} from "./downloads.js";
-import {scaled} from "./face.js";
+import {asJson, scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
-import startLive from "./live-page.js";
+import {fromJson, resultView} from "./result.js";
+import liveView from "./live-view.js";
 
 const $ = (selector) => document.querySelector(selector);
 const kit = await (await fetch("kit.json")).json();
-let model = kit.models[0].name, current = null, shown = null;
+let model = kit.models[0].name, current = null;
+for (const [name, [r, g, b]] of Object.entries(kit.colors)) {
+  kit.colors[name] = `rgb(${r} ${g} ${b})`;
+  document.documentElement.style.setProperty(`--${name}`, kit.colors[name]);
+}
+const view = resultView($("#result"), {...kit, most: kit.detector.max_faces});
 
 // Worker
 
@@ -82,66 +85,56 @@ async function take(files) {
     const photo = await openPhoto(files[0]);
     if (mine !== newestPhoto) return;
     current = photo;
-    await show({move: true});
+    if (innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
+    await show({first: true});
   } catch (error) {
-    if (mine === newestPhoto) say(error.message);
+    if (mine !== newestPhoto) return;
+    current = null;
+    newestAnalysis++;
+    view.clear();
+    say(error.message);
   }
 }
 
-async function show({move = false} = {}) {
+/** Analyze the current photo. `first`: nothing of it is shown yet. */
+async function show({first = false} = {}) {
   if (!current) return;
-  const mine = ++newestAnalysis, photo = current, {canvas, factor} = photo, chosen = model;
-  busy(true);
+  const mine = ++newestAnalysis, {canvas, factor, name} = current, chosen = model;
+  view.wait($("#loading").hidden ? "Analyzing…" : "Loading the model…", first ? canvas : null);
   try {
     const {data, width, height} = pixels(canvas);
     const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
     if (mine !== newestAnalysis) return;  // another photo or setting has been chosen meanwhile
-    const about = {elapsed_ms, rotation: faces[0]?.rotation ?? 0, model: kit.models.find((one) => one.name === chosen).about};
-    shown = {photo, faces, about, json: asResult(faces.map((face) => scaled(face, factor)), about, kit.face)};
-    render();
-    if (move && innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
+    const answer = {
+      faces: faces.map((face) => asJson(scaled(face, factor), kit.face)),
+      rotation: faces[0]?.rotation ?? 0,
+      incomplete: null,  // browsers don't tell
+      model: kit.models.find((one) => one.name === chosen).about,
+      detector: "yunet",
+      elapsed_ms,
+    };
+    const probabilities = faces.map((face) => face.age_probs && [...face.age_probs]);
+    view.show({image: canvas, name, answer, factor, probabilities, thumbnails: faces.map(({crop}, i) => thumbnail(crop, i + 1))});
+    if (factor > 1) say(`The image was reduced to ${width} × ${height} pixels. JSON and CSV give positions in the original.`);
   } catch (error) {
     if (mine === newestAnalysis) say(error.message);
   } finally {
-    if (mine === newestAnalysis) busy(false);
+    if (mine === newestAnalysis) view.wait("");
   }
 }
 
-function busy(is) {
-  $("#result").toggleAttribute("aria-busy", is);
-  $("#busy").hidden = !is;
-}
-
 const threshold = () => Number($("#threshold").value);
-const options = () => ({colors: kit.colors, limits: kit.face, blurred: $("#blur").checked});
 
-function render() {
-  const {photo, faces, about} = shown, {width, height} = photo.canvas;
-  const picture = draw(photo.canvas, faces, options());
-  picture.role = "img";
-  picture.ariaLabel = "The photo with a box and a label for every face";
-  const smaller = photo.factor > 1 ? ` The image was reduced to ${width} × ${height} pixels; JSON and CSV give positions in the original.` : "";
-  $("#summary").innerHTML = summary(faces, about, kit.detector) + smaller;
-  const boxes = $("#boxes");
-  boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  boxes.replaceChildren(...faces.slice(0, MOST).map(({box}, i) => {
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    Object.entries({"data-n": i + 1, x: box[0], y: box[1], width: box[2], height: box[3]}).forEach((pair) => rect.setAttribute(...pair));
-    return rect;
-  }));
-  $("#picture").replaceChildren(picture);
-  const size = faces.length ? Math.sqrt(faces[0].crop.length / 3) : 0;
-  $("#people").replaceChildren(...cards(faces.map((face) => ({...scaled(face, photo.factor), crop: face.crop})), {size, ...options()}));
-  $("#json").textContent = JSON.stringify(shown.json, null, 1);
-  $("#result").dataset.photo = photo.name;
-  $("#result").hidden = false;
+/** A canvas with a face's crop, RGB bytes. */
+function thumbnail(crop, number) {
+  const side = Math.sqrt(crop.length / 3), canvas = document.createElement("canvas"), image = new ImageData(side, side);
+  canvas.width = canvas.height = side;
+  canvas.role = "img";
+  canvas.ariaLabel = `Face ${number}`;
+  for (let i = 0, at = 0; i < crop.length; i += 3, at += 4) image.data.set([crop[i], crop[i + 1], crop[i + 2], 255], at);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
 }
-
-function pointAt(event) {
-  const n = event.type === "pointerleave" ? undefined : event.target.closest?.("[data-n]")?.dataset.n;
-  for (const one of document.querySelectorAll("#result [data-n]")) one.classList.toggle("on", one.dataset.n === n);
-}
-for (const kind of ["pointerover", "pointerleave", "focusin"]) $("#result").addEventListener(kind, pointAt);
 
 for (const input of ["#file", "#camera"])
   $(input).addEventListener("change", ({target}) => { take([...target.files]); target.value = ""; });
@@ -161,13 +154,7 @@ for (const example of document.querySelectorAll("#examples button"))
   });
 $("#threshold").addEventListener("input", () => { $("#threshold-value").textContent = threshold().toFixed(2); });
 $("#threshold").addEventListener("change", () => show());
-$("#blur").addEventListener("change", () => shown && render());
-$("#download-image").addEventListener("click", () => draw(shown.photo.canvas, shown.faces, options())
-  .toBlob((image) => save(image, `${shown.photo.name}-faces.jpg`), "image/jpeg", 0.92));
-$("#download-csv").addEventListener("click", () =>
-  save(new Blob([asCsv(shown.json, shown.photo.name, kit.csv)], {type: "text/csv"}), `${shown.photo.name}-faces.csv`));
-$("#download-json").addEventListener("click", () =>
-  save(new Blob([JSON.stringify(shown.json, null, 1)], {type: "application/json"}), `${shown.photo.name}-faces.json`));
+$("#blur").addEventListener("change", ({target}) => view.blur(target.checked));
 
 // Models
 
@@ -199,13 +186,8 @@ async function choose(name) {
 
 // Live
 
-for (const [name, [r, g, b]] of Object.entries(kit.colors)) {
-  kit.colors[name] = `rgb(${r} ${g} ${b})`;
-  document.documentElement.style.setProperty(`--${name}`, kit.colors[name]);
-}
-const live = $("#live-tab");
 // The first model, which is the quickest: Live needs many answers a second.
-live.openChannel = (told) => {
+function openChannel(told) {
   const [{name: model}] = kit.models;
   let score = kit.detector.threshold, open = true;
   call("load", [model]).then(told.open, (error) => told.close(error.message));
@@ -220,8 +202,8 @@ live.openChannel = (told) => {
     tune(value) { score = value; },
     close() { open = false; call("stop"); },
   };
-};
-startLive(live);
+}
+liveView($("#live-tab"), openChannel);
 
 // Tabs, with a link for each
 
@@ -250,18 +232,18 @@ open(tabs.find((tab) => tab.dataset.tab === new URLSearchParams(location.search)
 
 // Start
 
+// A visitor sees a result before anything is loaded.
 try {
-  const [file] = await Promise.all([exampleFile($("#examples img").src), call("load", [model])]);
-  // A visitor sees a result before doing anything.
-  if (!newestPhoto) {
-    current = await openPhoto(file);
-    await show();
-  }
+  const example = await fromJson(JSON.parse($("#example").textContent));
+  if (!newestPhoto) view.show(example);
+  current = newestPhoto ? current : {canvas: example.image, factor: example.factor, name: example.name};
+  document.body.dataset.shown = "yes";
+  await call("load", [model]);
 } catch (error) {
   say(error.message);
 } finally {
   progress(1);
   document.body.dataset.ready = "yes";
 }
-// After the first result: it fetches the files once more, for visits without a network.
+// After that: it fetches the files once more, for visits without a network.
 if ("serviceWorker" in navigator && isSecureContext) navigator.serviceWorker.register("service-worker.js").catch(() => {});

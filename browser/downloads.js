@@ -1,12 +1,5 @@
 // What visitors take away: made here, from what is on the page.
-import {asJson} from "./face.js";
-
-/** The JSON of the API's /analyze_photo. */
-export function asResult(faces, {model, elapsed_ms, rotation}, limits, ageProbs = false) {
-  return {faces: faces.map((face) => asJson(face, limits, {ageProbs})), rotation, incomplete: null, model, detector: "yunet", elapsed_ms};
-}
-
-/** The table of `python -m space.batch --csv` for one photo, whose `incomplete` browsers don't tell. `columns`: of kit.json. */
+/** The table of `python -m space.batch --csv` for one photo. `columns`: its names. */
 export function asCsv(result, name, columns) {
   // A text that no spreadsheet takes for a formula, quoted where it must be.
   const cell = (value) => {

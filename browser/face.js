@@ -54,9 +54,10 @@ export const apparentGender = (face, {uncertain}) => {
   const [, limit] = uncertain.find(([below]) => face.age < below) ?? uncertain.at(-1);
   return genderProbability(face) >= limit ? gender(face) : "uncertain";
 };
-/** `female · 97%`, or `uncertain (62% female)`. */
-export const confidence = (face, limits) => {
-  const shown = apparentGender(face, limits), percent = `${Math.round(100 * genderProbability(face))}%`;
-  return shown === "uncertain" ? `uncertain (${percent} ${gender(face)})` : `${shown} · ${percent}`;
+/** Of the API's JSON, as people are shown it: `female · 97%`, or `uncertain (62% female)`. */
+export const confidence = ({gender_label: shown, gender: likelier, gender_probability: p}) => {
+  const percent = `${Math.round(100 * p)}%`;
+  return shown === "uncertain" ? `uncertain (${percent} ${likelier})` : `${shown} · ${percent}`;
 };
-export const label = (face, limits) => `${apparentGender(face, limits)}, ${wholeYears(face.age)}`;
+/** Of the API's JSON: `female, 31`. */
+export const label = (face) => `${face.gender_label}, ${wholeYears(face.age)}`;

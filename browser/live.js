@@ -15,7 +15,7 @@ export class LiveStream {
     const estimate = (some) => this.analyzer.estimate(frame, some, {mirror: false});
     const faces = await this.tracker.update(found, seconds, estimate, most_estimates);
     const {width, height} = frame;
-    const shown = faces.map((face) => ({...asJson(face, this.kit.face), id: face.id, label: label(face, this.kit.face), interval: intervalYears(face)}));
-    return {width, height, faces: shown};
+    const shown = faces.map((face) => ({...asJson(face, this.kit.face), id: face.id}));
+    return {width, height, faces: shown.map((face) => ({...face, label: label(face), interval: intervalYears(face)}))};
   }
 }

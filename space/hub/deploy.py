@@ -25,6 +25,7 @@ try:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+    from ..web import modules
     from . import static
     from .bundle import embedded, open_bundle
     from .card import CARD
@@ -92,6 +93,7 @@ def space_files(
         unused = name.startswith((*_TOOLS, "space/models/")) or path.suffix == ".pyi"
         if path.is_file() and not (hidden or at_root or unused):
             files[name] = path
+    files |= {path.relative_to(ROOT).as_posix(): path for path in modules.FILES}
     if not repo:
         bundle = open_bundle(model)
         for name, entry in bundle.card["files"].items():

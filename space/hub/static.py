@@ -22,12 +22,14 @@ from ..annotate import COLORS
 from ..batch.tables import COLUMNS
 from ..face import EXAMPLES, UNCERTAIN
 from ..live import stream
+from ..photo import open_photo
 from ..text import CAUTION, TITLE
+from ..web.result import page_result
 from .bundle import Bundle, embedded, open_bundle
 from .card import CARD, license_of, model_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BROWSER, WEB = ROOT / "browser", ROOT / "space" / "web"
+BROWSER = ROOT / "browser"
 RUNTIME = BROWSER / "node_modules" / "onnxruntime-web"
 _RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
 _SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest", "yunet.LICENSE.txt")  # of browser/, as they are
@@ -49,12 +51,10 @@ def site_files(space: str, model: str | None = None) -> Files:
         ModelError: a model or the detector is unavailable.
         SiteError: `onnx`, npm or onnxruntime-web is unavailable.
     """
-    bundles = [open_bundle(name) for name in ([model] if model else embedded())]
+    names = [model] if model else embedded()
+    bundles = [open_bundle(name) for name in names]
     files: Files = {path.name: path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()}
-    files |= {"results.css": WEB / "results.css", "live.css": WEB / "tabs" / "live.css", "LICENSE": ROOT / "LICENSE"}
-    # What the Gradio page runs as a component's script, as a module.
-    script = (WEB / "tabs" / "live.js").read_text(encoding="utf-8")
-    files["live-page.js"] = f"export default (element) => {{\n{script}}};\n".encode()
+    files["LICENSE"] = ROOT / "LICENSE"
     files |= {f"ort/{Path(name).name}": path for name, path in _runtime().items()}
     files["yunet.onnx"] = detector.resizable(detector.yunet_file().read_bytes())
     folders = []
@@ -66,7 +66,7 @@ def site_files(space: str, model: str | None = None) -> Files:
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
     files |= {f"examples/{path.name}": path for path in _examples()}
     files["kit.json"] = json.dumps(_kit(bundles, folders, files), indent=1).encode()
-    files["index.html"] = _page(bundles)
+    files["index.html"] = _page(bundles, _example(names[0]))
     files["service-worker.js"] = _service_worker(files, folders)
     files["README.md"] = _space_card(space, bundles)
     return files
@@ -154,6 +154,15 @@ def _examples() -> list[Path]:
     return sorted(EXAMPLES.glob("*.jpg"), key=lambda path: path.name != "group.jpg")
 
 
+def _example(model: str) -> str:
+    """The result of the first example, so that visitors see one before any model has been loaded."""
+    path = _examples()[0]
+    result = page_result(analyzer.FaceAnalyzer.load(model), path.stem, open_photo(path), detector.THRESHOLD)
+    result["image"] = f"examples/{path.name}"
+    result["answer"]["elapsed_ms"] = None  # of another machine
+    return json.dumps(result)
+
+
 def _card(bundle: Bundle, mirror: bool) -> bytes:
     """What the browser reads of a bundle's card, and whether to average over mirror images."""
     values = {key: bundle.card[key] for key in ("network", "crop", "calibration") if key in bundle.card}
@@ -204,8 +213,8 @@ def _title(bundle: Bundle) -> str:
     return f"{model_name(bundle.card)}: {', '.join(parts)}"
 
 
-def _page(bundles: list[Bundle]) -> bytes:
-    live_html = (WEB / "tabs" / "live.html").read_text(encoding="utf-8")
+def _page(bundles: list[Bundle], example: str) -> bytes:
+    live_html = (BROWSER / "live.html").read_text(encoding="utf-8")
     examples = "".join(
         f'<button type="button" aria-label="Example {i}"><img src="examples/{path.name}" alt=""></button>'
         for i, path in enumerate(_examples(), 1)
@@ -215,6 +224,7 @@ def _page(bundles: list[Bundle]) -> bytes:
         "DESCRIPTION": "Estimate the apparent age and gender of every face in a photo or a live camera stream.",
         "ICON": "data:image/svg+xml," + quote((BROWSER / "icon.svg").read_text(encoding="utf-8").strip()),
         "EXAMPLES": examples,
+        "RESULT": example.replace("<", "\\u003c"),  # nothing in it ends the script element
         "THRESHOLD": f"{detector.THRESHOLD:.2f}",
         "LIVE": live_html.replace("PRIVACY", "Frames stay on this device."),
         "ABOUT": _about(bundles),

@@ -2,28 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..face import Face, interval_years, whole_years
-
-
-def age_chart(face: Face) -> str:
-    """The interval on an axis of 0 to 100 years, under the distribution where the network has one."""
-    low, high = (face.age, face.age) if face.age_low is None else (face.age_low, face.age_high)
-    text = f"age {whole_years(face.age)}, {interval_years(face.age_low, face.age_high)}"
-    curve = ""
-    if face.age_probs is not None:
-        probs = np.asarray(face.age_probs, float)[:101]
-        heights = 26 - 24 * probs / max(probs.max(), 1e-6)
-        curve = f'<polyline points="{" ".join(f"{x},{y:.1f}" for x, y in enumerate(heights))}"/>'
-    ticks = "".join(f'<text x="{x}" y="36">{x}</text>' for x in (0, 25, 50, 75, 100))
-    return (
-        f'<svg class="chart" viewBox="-6 0 114 38" role="img" aria-label="{text}"><rect x="{low:.1f}" y="2" '
-        f'width="{high - low:.1f}" height="24"/>{curve}'
-        f'<line class="mark" x1="{face.age:.1f}" x2="{face.age:.1f}" y1="0" y2="28"/>'
-        f'<line x1="0" x2="101" y1="28" y2="28"/>{ticks}</svg>'
-    )
-
 
 def bars(values: dict[str, int], title: str) -> str:
     """A bar for each name, with its count."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from ..detector import THRESHOLD, THRESHOLD_RANGE
+from .result import data_url
 from .uploads import Upload, UploadError
 
 # `Reader` decides whose turn it is: as many photos may wait for theirs as the queue holds.
@@ -153,16 +151,6 @@ def connect_run(show: Callable, inputs: list, outputs: list, *, start: gr.Button
     start.click(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
     running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
     cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
-
-
-def data_url(rgb: np.ndarray, *, side: int | None = None, quality: int = 85) -> str:
-    """uint8 [H, W, 3] as a JPEG's data: URL, longer side at most `side` pixels."""
-    image = Image.fromarray(rgb)
-    if side and max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def thumbnail(rgb: np.ndarray | None, alt: str, side: int = 96) -> str:

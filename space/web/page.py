@@ -16,7 +16,7 @@ from ..live.server import PATH, LiveServer
 from ..sandbox.client import Sandbox
 from ..text import CAUTION, TITLE
 from ..video.limits import MAX_BYTES
-from . import access, gradio_patches, guard
+from . import access, gradio_patches, guard, modules
 from .components import MAX_QUEUED
 from .reader import Reader
 from .tabs import about, api, folder, live, photo, video
@@ -68,7 +68,7 @@ THEME = gr.themes.Soft(
 _HERE = Path(__file__).resolve().parent
 _VARIABLES = " ".join(f"--{name}: rgb{color};" for name, color in COLORS.items())
 CSS = f":root {{{_VARIABLES}}}\n" + "".join(
-    (_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "results.css")
+    path.read_text(encoding="utf-8") for path in (_HERE / "page.css", modules.STYLES)
 )
 SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 
@@ -125,7 +125,10 @@ def launch_options(
         "show_error": True,
         "enable_monitoring": False,
         "app_kwargs": {
-            "routes": [WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in, access.address_of).serve)],
+            "routes": [
+                WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in, access.address_of).serve),
+                modules.route(),
+            ],
             "middleware": [
                 Middleware(CORSMiddleware, allow_origins=list(allowed), allow_methods=["*"], allow_headers=["*"]),
                 Middleware(guard.Guard, root_path=root_path, hosts=hosts, allowed=allowed),

@@ -3,70 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from ...analyzer import FaceAnalyzer
-from ...batch.tables import COLUMNS, csv_lines
+from ...annotate import blur, draw
+from ...batch.tables import COLUMNS
 from ...crop import crop
-from ...detector import MAX_FACES, THRESHOLD
+from ...detector import THRESHOLD
 from ...explain import occlusion_map, overlay
 from ...face import EXAMPLES, Face, whole_years
 from ...hub.bundle import MODELS, embedded
 from ...hub.card import license_of, model_name, read_card
 from ...photo import Photo, PhotoError, open_photo
-from .. import cards
+from .. import modules
 from ..components import (
     PHOTOS,
     PRIVATE,
     PagePhoto,
     PhotoInput,
-    data_url,
-    download_buttons,
-    offered,
     scroll_to,
     threshold_slider,
 )
 from ..reader import Reader
+from ..result import answer, data_url, most_faces, page_result
 from ..uploads import Upload, UploadError
 
-LARGE_NETWORK, MAX_FACES_LARGE = 10_000_000, 200  # bytes of a network's file, and the faces that such a one estimates
 FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
 _CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && props.value) props.value = ""; });"""
-
-
-def answer(
-    analyzer: FaceAnalyzer, photo: Photo, threshold: float, *, age_probs: bool = False
-) -> tuple[list[Face], dict]:
-    """Everyone in a photo, and the JSON of the API."""
-    started = time.perf_counter()
-    faces = analyzer.analyze(photo.rgb, threshold=threshold, most=most_faces(analyzer))
-    elapsed = time.perf_counter() - started
-    return faces, {
-        "faces": [face.scaled(photo.reduction).as_dict(age_probs=age_probs) for face in faces],
-        "rotation": faces[0].rotation if faces else 0,
-        "incomplete": photo.incomplete,
-        "model": analyzer.bundle.as_dict(),
-        "detector": analyzer.detector.name,
-        "elapsed_ms": round(1000 * elapsed, 1),
-    }
-
-
-def most_faces(analyzer: FaceAnalyzer) -> int:
-    """How many faces of one photo are estimated: as many as a network of this size answers in a few seconds."""
-    return MAX_FACES_LARGE if analyzer.estimator.bytes > LARGE_NETWORK else MAX_FACES
 
 
 def model_choices(analyzer: FaceAnalyzer) -> list[tuple[str, str]]:
@@ -105,34 +76,9 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
     return np.concatenate([chip, overlay(chip, years)], axis=1), text
 
 
-def as_csv(result: dict, name: str = "photo") -> str:
-    """The table of `python -m space.batch --csv` for the JSON of one photo."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS)
-    writer.writeheader()
-    writer.writerows(csv_lines({"file": name, "error": None} | result))
-    return buffer.getvalue()
-
-
-def _files(folder: str, name: str, image: np.ndarray, result: dict) -> list[Path]:
-    """The downloads of a photo, named after it."""
-    target = Path(folder) / f"{name}-faces"
-    paths = [target.with_name(target.name + suffix) for suffix in (".jpg", ".csv", ".json")]
-    Image.fromarray(image).save(paths[0], "JPEG", quality=92)
-    # A byte order mark, without which spreadsheets misread letters beyond ASCII.
-    paths[1].write_text(as_csv(result, name), encoding="utf-8-sig", newline="")
-    paths[2].write_text(json.dumps(result, indent=1), encoding="utf-8")
-    return paths
-
-
-def _shown(
-    analyzer: FaceAnalyzer, folder: str, name: str, photo: Photo, threshold: float, blur_faces: bool
-) -> tuple[str, dict, list[Path]]:
-    """A photo's result as HTML and JSON, and its files for download."""
-    faces, result = answer(analyzer, photo, threshold)
-    image = cards.annotated(photo.rgb, faces, blurred=blur_faces)
-    html = cards.result(analyzer, photo.rgb, faces, result, blurred=blur_faces)
-    return html, result, _files(folder, name, image, result)
+def annotated(rgb: np.ndarray, faces: list[Face], *, blurred: bool) -> np.ndarray:
+    """The image that programs get."""
+    return draw(blur(rgb, faces) if blurred else rgb, faces)
 
 
 @dataclass(frozen=True)
@@ -146,9 +92,7 @@ class _Page:
     blurred: gr.Checkbox
     model: gr.Radio
     out: gr.HTML
-    files: list[gr.DownloadButton]
     reason: gr.HTML
-    data: gr.JSON
 
 
 def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
@@ -171,56 +115,56 @@ def _layout(analyzer: FaceAnalyzer) -> _Page:
         label="Examples (averages of many faces; no real people)",
         elem_id="examples",
     )
-    with tempfile.TemporaryDirectory(prefix="photo-") as folder:
-        html, result, paths = _shown(analyzer, folder, FIRST.stem, open_photo(FIRST), THRESHOLD, False)
-        with gr.Row(elem_classes="split"):
-            with gr.Column(scale=1, min_width=260, elem_classes="side"):
-                drop = PhotoInput(
-                    label="Photo",
-                    show_label=False,
-                    sources=["upload", "webcam", "clipboard"],
-                    type="filepath",
-                    height=210,
-                    elem_id="photo",
-                    alt_text="The photo to analyze",
-                    placeholder="# Drop a photo here\nor click to choose one, or paste it anywhere on the page",
-                    webcam_options=gr.WebcamOptions(mirror=False),
+    with gr.Row(elem_classes="split"):
+        with gr.Column(scale=1, min_width=260, elem_classes="side"):
+            drop = PhotoInput(
+                label="Photo",
+                show_label=False,
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                height=210,
+                elem_id="photo",
+                alt_text="The photo to analyze",
+                placeholder="# Drop a photo here\nor click to choose one, or paste it anywhere on the page",
+                webcam_options=gr.WebcamOptions(mirror=False),
+            )
+            message = gr.Markdown(visible=False, elem_id="photo-error", elem_classes="error")
+            with gr.Accordion("Settings", open=False, elem_id="settings"):
+                threshold = threshold_slider(elem_id="threshold")
+                blurred = gr.Checkbox(
+                    False, label="Blur faces in the result", info="Only detected faces are blurred.", elem_id="blur"
                 )
-                message = gr.Markdown(visible=False, elem_id="photo-error", elem_classes="error")
-                with gr.Accordion("Settings", open=False, elem_id="settings"):
-                    threshold = threshold_slider(elem_id="threshold")
-                    blurred = gr.Checkbox(
-                        False, label="Blur faces in the result", info="Only detected faces are blurred.", elem_id="blur"
-                    )
-                    value = model_name(analyzer.bundle.card) if choices else None
-                    model = gr.Radio(
-                        choices, value=value, label="Model for photos", visible=len(choices) > 1, elem_id="model-choice"
-                    )
-            with gr.Column(scale=3, min_width=320):
-                out = gr.HTML(html, js_on_load=_SCRIPT, elem_id="result", apply_default_css=False)
-                with gr.Row(elem_classes="downloads"):
-                    files = download_buttons(["⬇ Image", "⬇ CSV", "⬇ JSON"], paths)
-                reason = gr.HTML(elem_id="reason", apply_default_css=False, js_on_load=_CLOSE)
-                with gr.Accordion("JSON", open=False, elem_id="data"):
-                    data = gr.JSON(result, label="Output of the API endpoint /analyze_photo", elem_id="json")
-    return _Page(current, drop, message, threshold, blurred, model, out, files, reason, data)
+                value = model_name(analyzer.bundle.card) if choices else None
+                model = gr.Radio(
+                    choices, value=value, label="Model for photos", visible=len(choices) > 1, elem_id="model-choice"
+                )
+        with gr.Column(scale=3, min_width=320):
+            out = gr.HTML(
+                json.dumps(page_result(analyzer, FIRST.stem, open_photo(FIRST), THRESHOLD)),
+                html_template="<div></div>",
+                js_on_load=modules.script(
+                    ["result.js", "photo.js"], _SCRIPT, {"csv": COLUMNS, "most": most_faces(analyzer)}
+                ),
+                elem_id="result",
+                apply_default_css=False,
+            )
+            reason = gr.HTML(elem_id="reason", apply_default_css=False, js_on_load=_CLOSE)
+    return _Page(current, drop, message, threshold, blurred, model, out, reason)
 
 
 def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
-    def show(upload, threshold, blur_faces, model, request: gr.Request):
-        chosen, text = _chosen(analyzer, model), ""
-        with tempfile.TemporaryDirectory(prefix="photo-") as folder:  # Gradio copies the files when this yields
-            try:
-                if isinstance(upload, UploadError):
-                    raise upload
-                if upload is not None:
-                    with reader.photo(upload, request) as photo:
-                        html, result, paths = _shown(chosen, folder, upload.stem, photo, threshold, blur_faces)
-                    yield html, gr.Markdown(visible=False), result, "", *map(offered, paths)
-                    return
-            except (PhotoError, UploadError) as error:
-                text = f"⚠️ {error}"
-            yield "", gr.Markdown(text, visible=bool(text)), None, "", *[offered()] * 3
+    def show(upload, threshold, model, request: gr.Request):
+        text = ""
+        try:
+            if isinstance(upload, UploadError):
+                raise upload
+            if upload is not None:
+                with reader.photo(upload, request) as photo:
+                    result = page_result(_chosen(analyzer, model), upload.stem, photo, threshold)
+                return json.dumps(result), gr.Markdown(visible=False), ""
+        except (PhotoError, UploadError) as error:
+            text = f"⚠️ {error}"
+        return "", gr.Markdown(text, visible=bool(text)), ""
 
     def why(upload, threshold, model, request: gr.Request, event: gr.EventData):
         try:
@@ -242,16 +186,22 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
         js="(photo, before) => [photo ?? before, null]",
         **PRIVATE,
     )
-    inputs = [page.current, page.threshold, page.blurred, page.model]
-    outputs = [page.out, page.message, page.data, page.reason, *page.files]
+    inputs = [page.current, page.threshold, page.model]
     for event in (part.change for part in inputs):
-        event(
-            show, inputs, outputs, show_progress="minimal", trigger_mode="always_last", show_progress_on=page.out,
-            **PRIVATE, **PHOTOS,
+        running = event(
+            show, inputs, [page.out, page.message, page.reason], show_progress="hidden", trigger_mode="always_last",
+            js=f"(...values) => {{ {_tell('analyzing')} return values; }}", **PRIVATE, **PHOTOS,
         )  # fmt: skip
+        running.then(None, None, None, js=f"() => {{ {_tell('analyzed')} }}", **PRIVATE)
+    page.blurred.change(None, page.blurred, None, js=f"(detail) => {{ {_tell('blur-faces', 'detail')} }}", **PRIVATE)
     page.current.change(None, None, None, js=scroll_to("#result"), **PRIVATE)
     asked = [page.current, page.threshold, page.model]
     page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **PHOTOS)
+
+
+def _tell(event: str, detail: str = "null") -> str:
+    """JavaScript that tells `photo.js` of an event."""
+    return f"document.dispatchEvent(new CustomEvent({json.dumps(event)}, {{detail: {detail}}}));"
 
 
 def _chosen(analyzer: FaceAnalyzer, model) -> FaceAnalyzer:
@@ -285,7 +235,7 @@ def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
         """
         with _read(reader, photo, request) as opened:
             faces, result = answer(analyzer, opened, threshold, age_probs=age_probs)
-            return cards.annotated(opened.rgb, faces, blurred=blur_faces), result
+            return annotated(opened.rgb, faces, blurred=blur_faces), result
 
     inputs = [PhotoInput(label="photo"), threshold_slider()]
     inputs += [gr.Checkbox(False, label="blur_faces"), gr.Checkbox(False, label="age_probs")]

@@ -1,0 +1,50 @@
+"""The browser page's modules, which the app's page shares: results and the Live tab are written once, in `browser/`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
+NAMES = ("annotate.js", "cards.js", "downloads.js", "face.js", "live-view.js", "photo.js", "result.js", "zoom.js")
+STYLES = BROWSER / "results.css"
+FILES = (
+    *(BROWSER / name for name in NAMES),
+    STYLES,
+    BROWSER / "live.html",
+    BROWSER / "live.css",
+)  # all that the app reads
+_FAILED = "Part of the page couldn't be loaded. Check the network, then reload the page."
+
+
+def route():
+    """A Starlette route that serves the modules at /browser/."""
+    from starlette.responses import FileResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    async def module(request):
+        name = request.path_params["name"]
+        if name not in NAMES:
+            return PlainTextResponse("Not found", 404)
+        # Browsers ask each time whether it has changed: an update of the app never mixes two versions.
+        return FileResponse(BROWSER / name, media_type="text/javascript", headers={"cache-control": "no-cache"})
+
+    return Route("/browser/{name}", module)
+
+
+def script(names: list[str], use: str, *values) -> str:
+    """JavaScript for `js_on_load` of a gr.HTML.
+
+    Args:
+        names: modules to load.
+        use: a JavaScript function, called with the list of modules, an object with what Gradio gives to `js_on_load`,
+            and `values`.
+    """
+    addresses = json.dumps([f"browser/{name}" for name in names])
+    given = ", ".join(["modules", "{element, props, trigger, watch}", *map(json.dumps, values)])
+    return f"""const root = (window.gradio_config?.root || location.origin + location.pathname).replace(/[/]*$/, "/");
+const loaded = Promise.all({addresses}.map((name) => import(new URL(name, root).href)));
+loaded.then((modules) => ({use})({given})).catch((error) => {{
+  console.error(error);
+  element.textContent = {json.dumps(_FAILED)};
+}});"""

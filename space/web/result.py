@@ -1,0 +1,68 @@
+"""A photo's result as JSON: what programs get, and what both pages show with `browser/result.js`."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+
+import numpy as np
+from PIL import Image
+
+from ..analyzer import FaceAnalyzer
+from ..crop import crop
+from ..detector import MAX_FACES
+from ..face import Face
+from ..photo import Photo
+
+LARGE_NETWORK, MAX_FACES_LARGE = 10_000_000, 200  # bytes of a network's file, and the faces that such a one estimates
+SIDE = 1600  # pixels, longer side of the image on the page, unless the browser reads the file itself
+MAX_CARDS = 100  # people shown one by one, as MOST in browser/cards.js; JSON and CSV have all
+
+
+def most_faces(analyzer: FaceAnalyzer) -> int:
+    """How many faces of one photo are estimated: as many as a network of this size answers in a few seconds."""
+    return MAX_FACES_LARGE if analyzer.estimator.bytes > LARGE_NETWORK else MAX_FACES
+
+
+def answer(
+    analyzer: FaceAnalyzer, photo: Photo, threshold: float, *, age_probs: bool = False
+) -> tuple[list[Face], dict]:
+    """Everyone in a photo, and the JSON of the API."""
+    started = time.perf_counter()
+    faces = analyzer.analyze(photo.rgb, threshold=threshold, most=most_faces(analyzer))
+    elapsed = time.perf_counter() - started
+    return faces, {
+        "faces": [face.scaled(photo.reduction).as_dict(age_probs=age_probs) for face in faces],
+        "rotation": faces[0].rotation if faces else 0,
+        "incomplete": photo.incomplete,
+        "model": analyzer.bundle.as_dict(),
+        "detector": analyzer.detector.name,
+        "elapsed_ms": round(1000 * elapsed, 1),
+    }
+
+
+def page_result(analyzer: FaceAnalyzer, name: str, photo: Photo, threshold: float) -> dict:
+    """What a page shows of a photo: the API's JSON, the image, and of each face the distribution and a thumbnail."""
+    faces, result = answer(analyzer, photo, threshold)
+    height, width = (round(side * photo.reduction) for side in photo.rgb.shape[:2])
+    listed = faces[:MAX_CARDS]
+    return {
+        "name": name,
+        "width": width,
+        "height": height,
+        "image": data_url(photo.rgb, side=SIDE),
+        "answer": result,
+        "probabilities": [face.as_dict(age_probs=True).get("age_probs") for face in listed],
+        "thumbnails": [data_url(crop(photo.rgb, face, analyzer.template), side=112) for face in listed],
+    }
+
+
+def data_url(rgb: np.ndarray, *, side: int | None = None, quality: int = 85) -> str:
+    """uint8 [H, W, 3] as a JPEG's data: URL, longer side at most `side` pixels."""
+    image = Image.fromarray(rgb)
+    if side and max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
