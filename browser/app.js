@@ -22,8 +22,8 @@ function startWorker() {
   // Through a blob: such a worker is under the page's Content-Security-Policy, one from a file isn't.
   const script = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
   worker = new Worker(URL.createObjectURL(new Blob([script], {type: "text/javascript"})), {type: "module"});
-  worker.onmessage = async ({data: {id, answer, error, broken, progress: share}}) => {
-    if (share !== undefined) return progress(share);
+  worker.onmessage = async ({data: {id, answer, error, broken, progress: bytes}}) => {
+    if (bytes !== undefined) return progress(bytes);
     const {done, failed} = waiting.get(id);
     waiting.delete(id);
     if (broken === "updated") await newVersion();
@@ -39,7 +39,7 @@ function stopWorker(reason) {
   worker = null;
   for (const {failed} of waiting.values()) failed(new Error(reason));
   waiting.clear();
-  progress(1);
+  progress(null);
 }
 
 function call(name, values = [], transfer = []) {
@@ -60,9 +60,12 @@ async function newVersion() {
   await Promise.race([activated, new Promise((done) => setTimeout(done, 10_000))]);
 }
 
-function progress(share) {
-  $("#loading").hidden = share >= 1;
-  $("#loading progress").value = share;
+/** Show how much of the files on their way has arrived, in bytes; null: none is on its way. */
+function progress(bytes) {
+  $("#loading").hidden = !bytes;
+  if (!bytes) return;
+  $("#loading progress").value = bytes.received / bytes.expected;
+  $("#loading output").textContent = `${(bytes.received / 1e6).toFixed(1)} of ${(bytes.expected / 1e6).toFixed(1)} MB`;
 }
 
 // Photo
@@ -72,6 +75,8 @@ function say(text) {
   $("#message").hidden = !text;
   if (text) $("#message").scrollIntoView({block: "nearest"});
 }
+
+const LINK = "Links can't be opened. Copy the image itself, or save it and choose the file.";
 
 // Numbers of the newest photo and of the newest analysis: what is older is given up.
 let newestPhoto = 0, newestAnalysis = 0;
@@ -138,14 +143,25 @@ function thumbnail(crop, number) {
 
 for (const input of ["#file", "#camera"])
   $(input).addEventListener("change", ({target}) => { take([...target.files]); target.value = ""; });
-document.addEventListener("paste", (event) => { if (!$("#photo").hidden) take([...event.clipboardData.files]); });
+/** Open files that arrive anywhere on the page. */
+function open(files) {
+  if (!files.length) return;
+  openTab(tabs[0]);
+  take([...files]);
+}
+document.addEventListener("paste", ({clipboardData}) => {
+  if (clipboardData.files.length) open(clipboardData.files);
+  else if (/^https?:/.test(clipboardData.getData("text"))) say(LINK);
+});
 document.addEventListener("dragover", (event) => { event.preventDefault(); $("#drop").classList.add("over"); });
 document.addEventListener("dragleave", () => $("#drop").classList.remove("over"));
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   $("#drop").classList.remove("over");
-  if (!$("#photo").hidden) take([...event.dataTransfer.files]);
+  if (event.dataTransfer.files.length) open(event.dataTransfer.files);
+  else if (event.dataTransfer.getData("text")) say(LINK);
 });
+document.addEventListener("snapshot", ({detail}) => open([detail]));
 const exampleFile = async (address) => new File([await (await fetch(address)).blob()], address.split("/").at(-1));
 for (const example of document.querySelectorAll("#examples button"))
   example.addEventListener("click", async () => {
@@ -208,7 +224,8 @@ liveView($("#live-tab"), openChannel);
 // Tabs, with a link for each
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
-function open(tab, {remember = true} = {}) {
+function openTab(tab, {remember = true} = {}) {
+  if (tab.ariaSelected === "true") return;
   for (const one of tabs) {
     one.ariaSelected = String(one === tab);
     one.tabIndex = one === tab ? 0 : -1;
@@ -216,22 +233,27 @@ function open(tab, {remember = true} = {}) {
   }
   const address = new URL(location.href);
   address.searchParams.set("tab", tab.dataset.tab);
-  if (remember) history.replaceState(null, "", address);
+  if (remember) history.pushState(null, "", address);
 }
 for (const [i, tab] of tabs.entries()) {
-  tab.addEventListener("click", () => open(tab));
+  tab.addEventListener("click", () => openTab(tab));
   tab.addEventListener("keydown", ({key}) => {
     const place = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: -1}[key];
     if (place === undefined) return;
     const next = tabs.at(place % tabs.length);
     next.focus();
-    open(next);
+    openTab(next);
   });
 }
-open(tabs.find((tab) => tab.dataset.tab === new URLSearchParams(location.search).get("tab")) ?? tabs[0], {remember: false});
+function openNamed() {
+  openTab(tabs.find((tab) => tab.dataset.tab === new URLSearchParams(location.search).get("tab")) ?? tabs[0], {remember: false});
+}
+addEventListener("popstate", openNamed);
+openNamed();
 
 // Start
 
+$("#tab-live").addEventListener("click", () => call("warmUp", [kit.models[0].name]).catch(() => {}), {once: true});
 // A visitor sees a result before anything is loaded.
 try {
   const example = await fromJson(JSON.parse($("#example").textContent));
@@ -242,7 +264,7 @@ try {
 } catch (error) {
   say(error.message);
 } finally {
-  progress(1);
+  progress(null);
   document.body.dataset.ready = "yes";
 }
 // After that: it fetches the files once more, for visits without a network.

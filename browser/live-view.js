@@ -1,5 +1,6 @@
 // The page's side of the live stream (space/live/stream.py): camera → frames through a channel → boxes drawn over the video.
 import {blur, mark} from "./annotate.js";
+import {save as saveFile} from "./downloads.js";
 
 const EVERY = 1000 / 30;   // ms between two frames at least
 const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analyzed
@@ -142,23 +143,21 @@ export default function liveView(element, openChannel = openSocket) {
     channel?.tune(Number(threshold.value));
   }
 
-  // What is on screen, as a file of the visitor's.
+  /** Hand the camera's image to the page, which opens it as a photo; with blurred faces, save what is on screen. */
   function save() {
     if (!video.videoWidth) return;
     const picture = document.createElement("canvas");
-    [picture.width, picture.height] = [overlay.width, overlay.height];
-    const pen = picture.getContext("2d");
-    const scale = Math.min(picture.width / video.videoWidth, picture.height / video.videoHeight);
-    const [w, h] = [video.videoWidth * scale, video.videoHeight * scale];
-    pen.fillRect(0, 0, picture.width, picture.height);
-    if (mirror.checked) { pen.translate(picture.width, 0); pen.scale(-1, 1); }
-    pen.drawImage(video, (picture.width - w) / 2, (picture.height - h) / 2, w, h);
-    pen.setTransform(1, 0, 0, 1, 0, 0);
-    pen.drawImage(overlay, 0, 0);
-    const link = document.createElement("a");
-    link.href = picture.toDataURL("image/jpeg", 0.92);
-    link.download = "live-faces.jpg";
-    link.click();
+    if (hide.checked) {
+      [picture.width, picture.height] = [overlay.width, overlay.height];
+      picture.getContext("2d").drawImage(overlay, 0, 0);
+    } else {
+      [picture.width, picture.height] = [video.videoWidth, video.videoHeight];
+      picture.getContext("2d").drawImage(video, 0, 0);
+    }
+    picture.toBlob((blob) => {
+      if (hide.checked) return saveFile(blob, "live-faces.jpg");
+      document.dispatchEvent(new CustomEvent("snapshot", {detail: new File([blob], "snapshot.jpg", {type: "image/jpeg"})}));
+    }, "image/jpeg", 0.92);
   }
 
   // Boxes are mirrored with the video; text never is.

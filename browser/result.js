@@ -28,7 +28,7 @@ export async function fromJson({name, width, image, answer, probabilities, thumb
  * @param element an empty element.
  * @param kit {colors: by what a label says, csv: column names, most: faces that are returned at most}
  * @param why called with a face's number by the button "Why this age?"; without it there is none.
- * @returns {wait, show, clear, blur}
+ * @returns {wait, note, show, clear, blur}
  */
 export function resultView(element, {colors, csv, most}, why) {
   element.classList.add("result");
@@ -161,7 +161,8 @@ export function resultView(element, {colors, csv, most}, why) {
   function clear() {
     shown = null;
     for (const part of [".result-parts", "#data", "#busy"]) $(part).hidden = true;
-    $("#summary").textContent = "";
+    $("#summary").textContent = $("#json").textContent = "";
+    for (const part of [$("#picture"), boxes, people]) part.replaceChildren();
     element.removeAttribute("aria-busy");
     delete element.dataset.photo;
   }
@@ -173,8 +174,6 @@ export function resultView(element, {colors, csv, most}, why) {
       if (image) {
         clear();
         $("#picture").replaceChildren(image);
-        boxes.replaceChildren();
-        people.replaceChildren();
         labels.width = 0;
         for (const part of [".downloads", "#order"]) $(part).hidden = true;
         $(".result-parts").hidden = false;
@@ -183,6 +182,11 @@ export function resultView(element, {colors, csv, most}, why) {
       $("#busy").textContent = text;
       $("#busy").hidden = !text;
       element.toggleAttribute("aria-busy", Boolean(text));
+    },
+    /** Say something about what was tried; the next result replaces it. */
+    note(text) {
+      $("#busy").textContent = text;
+      $("#busy").hidden = !text;
     },
     /**
      * Show a result.

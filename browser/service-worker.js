@@ -5,8 +5,9 @@ const SITE = `${OURS}site ${VERSION}`, LATER = `${OURS}models`;  // the files of
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();
-  // "no-cache" asks whether what the browser has is still right, instead of loading it again.
-  event.waitUntil(caches.open(SITE).then((cache) => cache.addAll(FILES.map((path) => new Request(path, {cache: "no-cache"})))));
+  // "no-cache" asks whether what the browser has is still right. With a hash in its name, it is: no file is loaded twice.
+  const request = (path) => new Request(path, {cache: /-[0-9a-f]{12}[./]/.test(path) ? "force-cache" : "no-cache"});
+  event.waitUntil(caches.open(SITE).then((cache) => cache.addAll(FILES.map(request))));
 });
 
 self.addEventListener("activate", (event) => event.waitUntil(clear().then(() => self.clients.claim())));

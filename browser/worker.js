@@ -9,6 +9,19 @@ const here = new URL(".", import.meta.url);
 // Threads share memory, which browsers allow only to pages that no other site can look into.
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
+// ONNX Runtime asks for memory that may grow to 4 GiB. Phones refuse that much; what the networks need is below 256 MiB.
+const Memory = WebAssembly.Memory, PAGE = 65_536, LEAST = 268_435_456 / PAGE;
+WebAssembly.Memory = function (wish) {
+  for (let {maximum} = wish; ; maximum = Math.floor(maximum / 2)) {
+    try {
+      return new Memory({...wish, maximum});
+    } catch (error) {
+      if (!(maximum / 2 >= LEAST)) throw new Error("This device has too little free memory for the analysis. Close other tabs, then reload the page.", {cause: error});
+    }
+  }
+};
+WebAssembly.Memory.prototype = Memory.prototype;
+
 /** A file that didn't arrive; the next try may find the network again. `updated`: the site has no such file any more. */
 class DownloadError extends Error {
   constructor(message, updated = false) {
@@ -29,7 +42,7 @@ function once(name, load) {
 const received = {}, expected = {};  // bytes of the files on their way
 function progress() {
   const sum = (sizes) => Object.values(sizes).reduce((a, b) => a + b, 0);
-  postMessage({progress: sum(expected) ? sum(received) / sum(expected) : 1});
+  postMessage({progress: sum(expected) ? {received: sum(received), expected: sum(expected)} : null});
 }
 
 /** A file of the site as bytes. `size`: in bytes, for the progress. */
@@ -58,14 +71,21 @@ async function download(path, size = 0) {
   }
 }
 
+/** What was in a gzip file, which some servers have unpacked already. */
+async function unpacked(bytes) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
 const json = async (path) => JSON.parse(new TextDecoder().decode(await download(path)));
 const open = (file) => ort.InferenceSession.create(file, {executionProviders: ["wasm"], logSeverityLevel: 3});
 const kit = () => once("kit", () => json("kit.json"));
 
 const detector = () => once("detector", async () => {
-  const {bytes, detector: limits} = await kit(), runtime = "ort/ort-wasm-simd-threaded.wasm";
-  const [binary, network] = await Promise.all([runtime, "yunet.onnx"].map((path) => download(path, bytes[path])));
-  ort.env.wasm.wasmBinary = binary;
+  const {bytes, runtime, detector: limits} = await kit();
+  const [packed, network] = await Promise.all([runtime, "yunet.onnx"].map((path) => download(path, bytes[path])));
+  ort.env.wasm.wasmBinary = await unpacked(packed);
   return new YuNet(await open(network), ort.Tensor, limits);
 });
 
@@ -87,6 +107,15 @@ function inTurn(work) {
 let live = null, newest = 0;
 const calls = {
   async load(model) { await analyzer(model); },
+  /** The first runs take longer: before the camera starts, on gray. */
+  async warmUp(model) {
+    const chosen = await analyzer(model), gray = {data: new Uint8ClampedArray(4 * 640 * 480).fill(128), width: 640, height: 480};
+    const {side} = (await kit()).live, face = {box: [200, 120, 200, 240], landmarks: [[260, 200], [340, 200], [300, 250], [270, 300], [330, 300]]};
+    await inTurn(async () => {
+      await chosen.detect(gray, 0.9, {side, upright: true});
+      await chosen.estimate(gray, [face], {mirror: false});
+    });
+  },
   async analyze(image, model, threshold) {
     const number = ++newest, chosen = await analyzer(model);
     // Nobody waits for a photo that another one has replaced.

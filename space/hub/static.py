@@ -6,6 +6,7 @@ ONNX Runtime's WebAssembly build from npm.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
@@ -24,9 +25,10 @@ from ..face import EXAMPLES, UNCERTAIN
 from ..live import stream
 from ..photo import open_photo
 from ..text import CAUTION, TITLE
+from ..web.about import about_html
 from ..web.result import page_result
 from .bundle import Bundle, embedded, open_bundle
-from .card import CARD, license_of, model_name
+from .card import CARD, model_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER = ROOT / "browser"
@@ -55,7 +57,12 @@ def site_files(space: str, model: str | None = None) -> Files:
     bundles = [open_bundle(name) for name in names]
     files: Files = {path.name: path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()}
     files["LICENSE"] = ROOT / "LICENSE"
-    files |= {f"ort/{Path(name).name}": path for name, path in _runtime().items()}
+    script, binary = _runtime()
+    files["ort/ort.wasm.bundle.min.mjs"] = script
+    # Most static servers send such files as they are: 14 MB instead of 4.
+    packed = gzip.compress(binary.read_bytes(), 9, mtime=0)
+    runtime = f"ort/ort-{hashlib.sha256(packed).hexdigest()[:12]}.wasm.gz"
+    files[runtime] = packed
     files["yunet.onnx"] = detector.resizable(detector.yunet_file().read_bytes())
     folders = []
     for bundle in bundles:
@@ -65,7 +72,7 @@ def site_files(space: str, model: str | None = None) -> Files:
         folders.append(f"models/{model_name(bundle.card)}-{hashlib.sha256(network + card).hexdigest()[:12]}")
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
     files |= {f"examples/{path.name}": path for path in _examples()}
-    files["kit.json"] = json.dumps(_kit(bundles, folders, files), indent=1).encode()
+    files["kit.json"] = json.dumps(_kit(bundles, folders, files) | {"runtime": runtime}, indent=1).encode()
     files["index.html"] = _page(bundles, _example(names[0]))
     files["service-worker.js"] = _service_worker(files, folders)
     files["README.md"] = _space_card(space, bundles)
@@ -130,8 +137,8 @@ def _bypass(graph, both, face: str) -> None:
         graph.initializer.remove(value)
 
 
-def _runtime() -> dict[str, Path]:
-    """The files of onnxruntime-web at the version of package-lock.json, which npm checks by hash."""
+def _runtime() -> list[Path]:
+    """onnxruntime-web's script and WebAssembly, at the version of package-lock.json, which npm checks by hash."""
     wanted = json.loads((BROWSER / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
     installed = RUNTIME / "package.json"
     if not installed.is_file() or json.loads(installed.read_text(encoding="utf-8"))["version"] != wanted:
@@ -146,7 +153,7 @@ def _runtime() -> dict[str, Path]:
         )
         if done.returncode:
             raise SiteError(f"npm could not install onnxruntime-web {wanted}:\n{done.stderr.strip()[-500:]}")
-    return {name: RUNTIME / name for name in _RUNTIME_FILES}
+    return [RUNTIME / name for name in _RUNTIME_FILES]
 
 
 def _examples() -> list[Path]:
@@ -161,6 +168,15 @@ def _example(model: str) -> str:
     result["image"] = f"examples/{path.name}"
     result["answer"]["elapsed_ms"] = None  # of another machine
     return json.dumps(result)
+
+
+def _example_name(path: Path) -> str:
+    """`Example: woman, 20 to 26 years`, from a name like age-20-26-female.jpg."""
+    match path.stem.split("-"):
+        case ["age", low, high, gender]:
+            who = "child" if int(low) < 13 else {"female": "woman", "male": "man"}[gender]
+            return f"Example: {who}, {int(low)} to {int(high)} years"
+    return f"Example: {path.stem}"
 
 
 def _card(bundle: Bundle, mirror: bool) -> bytes:
@@ -216,8 +232,8 @@ def _title(bundle: Bundle) -> str:
 def _page(bundles: list[Bundle], example: str) -> bytes:
     live_html = (BROWSER / "live.html").read_text(encoding="utf-8")
     examples = "".join(
-        f'<button type="button" aria-label="Example {i}"><img src="examples/{path.name}" alt=""></button>'
-        for i, path in enumerate(_examples(), 1)
+        f'<button type="button" aria-label="{_example_name(path)}"><img src="examples/{path.name}" alt=""></button>'
+        for path in _examples()
     )
     values = {
         "TITLE": escape(TITLE),
@@ -227,26 +243,13 @@ def _page(bundles: list[Bundle], example: str) -> bytes:
         "RESULT": example.replace("<", "\\u003c"),  # nothing in it ends the script element
         "THRESHOLD": f"{detector.THRESHOLD:.2f}",
         "LIVE": live_html.replace("PRIVACY", "Frames stay on this device."),
-        "ABOUT": _about(bundles),
+        "ABOUT": about_html(bundles, (BROWSER / "privacy.html").read_text(encoding="utf-8")),
         "CAUTION": CAUTION,
     }
     text = (BROWSER / "index.html").read_text(encoding="utf-8")
     for name, value in values.items():
         text = text.replace("{" + name + "}", value)
     return text.encode()
-
-
-def _about(bundles: list[Bundle]) -> str:
-    rows = ""
-    for bundle in bundles:
-        metrics = bundle.card.get("metrics") or {}
-        figures = [metrics.get(key, {}).get("value") for key in ("age_mae", "gender_accuracy", "interval_coverage")]
-        texts = [f"{figures[0]:.2f} years" if figures[0] else "–"]
-        texts += [f"{100 * figure:.1f}%" if figure else "–" for figure in figures[1:]]
-        texts.append(escape(license_of(bundle.card)[0]))
-        cells = "".join(f"<td>{text}</td>" for text in texts)
-        rows += f"<tr><th scope='row'>{escape(model_name(bundle.card))}</th>{cells}</tr>"
-    return (BROWSER / "about.html").read_text(encoding="utf-8").replace("{ROWS}", rows)
 
 
 def _service_worker(files: Files, folders: list[str]) -> bytes:

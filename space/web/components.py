@@ -141,16 +141,33 @@ def scroll_to(selector: str) -> str:
   setTimeout(() => document.querySelector("{selector}")?.scrollIntoView({{behavior: "smooth"}}), 300); }}"""
 
 
-def connect_run(show: Callable, inputs: list, outputs: list, *, start: gr.Button, cancel: gr.Button) -> None:
-    """Connect the buttons of a long run: `start` runs `show`, and `cancel` stops it.
+def connect_run(
+    show: Callable, inputs: list, outputs: list, *, start: list, cancel: gr.Button, report: gr.HTML
+) -> None:
+    """Connect a long run: each event of `start` runs `show`, and `cancel`, which is there meanwhile, stops it.
 
     The first of `outputs` is the status. On a phone, the page scrolls to it, and to the report when it is complete.
     """
-    status, report = outputs[0], next(part for part in outputs if isinstance(part, gr.HTML))
-    running = start.click(show, inputs, outputs, show_progress="hidden", **PRIVATE, **LONG)
-    start.click(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
-    running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
-    cancel.click(lambda: "Canceled.", None, status, cancels=[running], queue=False, **PRIVATE)
+    status = outputs[0]
+    # In the browser, at once: the server may be busy.
+    shown, hidden = (
+        f"document.querySelector('#{cancel.elem_id}')?.classList.{verb}('idle')" for verb in ("remove", "add")
+    )
+    runs = []
+    for event in start:
+        begin = f"(...values) => {{ {shown}; return values; }}"
+        running = event(show, inputs, outputs, js=begin, show_progress="hidden", **PRIVATE, **LONG)
+        event(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
+        running.then(None, None, None, js=f"() => {{ {hidden}; }}", **PRIVATE)
+        running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
+        runs.append(running)
+    canceled = cancel.click(lambda: "Canceled.", None, status, cancels=runs, queue=False, **PRIVATE)
+    canceled.then(None, None, None, js=f"() => {{ {hidden}; }}", **PRIVATE)
+
+
+def progress_bar(share: float | None) -> str:
+    """How far a run is, 0 to 1, as HTML; empty for None."""
+    return "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="Progress"></progress>'
 
 
 def thumbnail(rgb: np.ndarray | None, alt: str, side: int = 96) -> str:

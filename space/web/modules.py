@@ -8,12 +8,8 @@ from pathlib import Path
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
 NAMES = ("annotate.js", "cards.js", "downloads.js", "face.js", "live-view.js", "photo.js", "result.js", "zoom.js")
 STYLES = BROWSER / "results.css"
-FILES = (
-    *(BROWSER / name for name in NAMES),
-    STYLES,
-    BROWSER / "live.html",
-    BROWSER / "live.css",
-)  # all that the app reads
+# All that the app reads of `browser/`.
+FILES = tuple(BROWSER / name for name in (*NAMES, "results.css", "live.html", "live.css", "about.html"))
 _FAILED = "Part of the page couldn't be loaded. Check the network, then reload the page."
 
 

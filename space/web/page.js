@@ -1,41 +1,62 @@
-// Runs once when the page has loaded: a link for each tab, and pasting a photo anywhere.
+// Runs once when the page has loaded: a link for each tab, and photos that are pasted or dropped anywhere.
 () => {
+  document.documentElement.lang = "en";
   const tabs = () => [...document.querySelectorAll('[role="tab"]')].filter((tab) => tab.offsetParent);
   const name = (tab) => tab.textContent.trim().toLowerCase();
-  const wanted = new URLSearchParams(location.search).get("tab")?.toLowerCase();
-  tabs().find((tab) => name(tab) === wanted)?.click();
+  let going = false;  // to a tab of the browser's history
+  const openNamed = () => {
+    const wanted = new URLSearchParams(location.search).get("tab")?.toLowerCase() ?? name(tabs()[0]);
+    going = true;
+    tabs().find((tab) => name(tab) === wanted && tab.ariaSelected !== "true")?.click();
+    going = false;
+  };
+  openNamed();
+  addEventListener("popstate", openNamed);
   document.addEventListener("click", (event) => {
-    const tab = event.target.closest?.('[role="tab"]');
-    if (!tab) return;
-    const address = new URL(location.href);
+    const tab = event.target.closest?.('[role="tab"]'), address = new URL(location.href);
+    if (!tab || going || (address.searchParams.get("tab") ?? name(tabs()[0])) === name(tab)) return;
     address.searchParams.set("tab", name(tab));
-    history.replaceState(null, "", address);
+    history.pushState(null, "", address);
   });
-  // Paste or drop a photo anywhere on the Photo tab.
-  const take = (event, files) => {
-    const input = document.querySelector("#photo input[type=file]");
-    const file = [...(files ?? [])].find((one) => one.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(one.name));
-    if (!file || !input?.closest('[role="tabpanel"]')?.offsetParent) return;
-    event.preventDefault();
+  const note = (text) => document.dispatchEvent(new CustomEvent("note", {detail: text}));
+  const LINK = "Links can't be opened. Copy the image itself, or save it and choose the file.";
+  /** Open the first image of some files on the Photo tab. */
+  const take = async (files) => {
+    const file = [...files].find((one) => one.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(one.name));
+    if (!file) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
+    tabs()[0].click();
+    let input;  // Gradio builds a tab when it is first opened
+    for (let i = 0; i < 50 && !(input = document.querySelector("#photo input[type=file]")); i++) await new Promise((done) => setTimeout(done, 100));
     const chosen = new DataTransfer();
     chosen.items.add(file);
     input.files = chosen.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
+    if (files.length > 1) note("Only the first image was opened. The Folder tab analyzes several.");
   };
   document.addEventListener("paste", (event) => {
-    if (!event.target.closest?.("input[type=text], textarea")) take(event, event.clipboardData?.files);
+    if (event.target.closest?.("input[type=text], textarea")) return;
+    const {files} = event.clipboardData;
+    if (files.length) { event.preventDefault(); take(files); }
+    else if (/^https?:/.test(event.clipboardData.getData("text"))) note(LINK);
   });
   // A browser would open a file that is dropped beside a drop zone.
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
-    if (event.defaultPrevented || event.target.closest?.("#photo, #video, #files")) return;
+    const {files} = event.dataTransfer;
+    if (event.target.closest?.("#photo") && files.length > 1) note("Only the first image was opened. The Folder tab analyzes several.");
+    const panel = event.target.closest?.('[role="tabpanel"]');  // those of videos and folders take files themselves
+    if (event.defaultPrevented || event.target.closest?.("#photo") || panel?.querySelector("#video, #files")) return;
     event.preventDefault();
-    take(event, event.dataTransfer?.files);
+    if (files.length) take(files); else if (event.dataTransfer.getData("text")) note(LINK);
   });
-  // Gradio leaves the examples without a name for those who don't see them.
+  document.addEventListener("snapshot", ({detail}) => take([detail]));
+  // Gradio leaves the examples without a name for those who don't see them. Ours are in the names of the files.
   const label = () => {
-    for (const gallery of document.querySelectorAll(".gallery"))
-      [...gallery.querySelectorAll(".gallery-item")].forEach((item, number) => { item.ariaLabel ??= `Example ${number + 1}`; });
+    for (const [number, item] of document.querySelectorAll(".gallery .gallery-item").entries()) {
+      const [, low, high, gender] = /age-(\d+)-(\d+)-(\w+)/.exec(item.querySelector("img")?.src ?? "") ?? [];
+      const who = low < 13 ? "child" : {female: "woman", male: "man"}[gender];
+      item.ariaLabel ??= who ? `Example: ${who}, ${Number(low)} to ${Number(high)} years` : `Example ${number + 1}`;
+    }
   };
   label();
   new MutationObserver(label).observe(document.body, {childList: true, subtree: true});

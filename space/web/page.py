@@ -27,7 +27,9 @@ DESCRIPTION = (
 UPLOADS = (
     "Uploads are analyzed on this server, deleted within an hour or when the server stops, and not sent anywhere else."
 )
-HEAD = f"""<meta name="description" content="{DESCRIPTION}">
+# The page is in English, so Gradio's own words are too, whatever the browser prefers.
+HEAD = f"""<script>Object.defineProperty(navigator, "language", {{get: () => "en"}});</script>
+<meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">
 <meta property="og:type" content="website"><meta name="twitter:card" content="summary">"""
 

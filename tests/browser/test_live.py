@@ -8,7 +8,7 @@ import numpy as np
 
 from space.hub import static
 from tests.support import tracker_cases
-from tests.support.browser import wait_until
+from tests.support.browser import result, wait_until
 
 
 def test_the_tracker_matches_python_on_recorded_streams(modules):
@@ -58,6 +58,12 @@ def test_live_follows_two_people(page):
         seen |= {row.split(",")[0] for row in page.locator(".live-people li").all_inner_texts()}
     assert seen == {"1: female", "2: male"} or seen == {"1: male", "2: female"}
     assert float(page.inner_text(".live-rate").split()[0]) > 1
+    page.click(".live-snapshot")  # is analyzed as a photo
+    page.wait_for_selector('.result[data-photo="snapshot"]:not([aria-busy])', timeout=20_000)
+    assert len(result(page)["faces"]) == 2 and page.get_attribute("#tab-photo", "aria-selected") == "true"
+    page.go_back()
+    assert page.get_attribute("#tab-live", "aria-selected") == "true"
+    page.check(".live-blur")  # faces that are hidden stay so
     with page.expect_download() as download:
         page.click(".live-snapshot")
     assert download.value.suggested_filename == "live-faces.jpg"
@@ -82,5 +88,7 @@ def test_a_blurred_stream_shows_nothing_that_was_not_analyzed(page):
     wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
     assert page.evaluate(covered)
     page.uncheck(".live-blur")
-    assert not page.evaluate(covered)
+    # Above 300 ms of latency, the analyzed frame stays in place of the video.
+    late = "Number(document.querySelector('.live-rate').textContent.match(/([0-9]+) ms/)[1]) > 290"
+    wait_until(page, f"!{covered} || {late}")
     page.click(".live-stop")

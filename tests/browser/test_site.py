@@ -45,7 +45,7 @@ def test_the_browser_refuses_to_contact_another_server(page, where):
         page.problems.clear()  # Chromium reports the refusal
 
 
-@pytest.mark.parametrize("what", ["yunet.onnx", "ort-wasm-simd-threaded.wasm", "model.onnx", "worker.js", "ort.wasm"])
+@pytest.mark.parametrize("what", ["yunet.onnx", "ort-", "model.onnx", "worker.js", "ort.wasm"])
 def test_a_failed_download_is_reported_and_can_be_retried(browser, site, what):
     context = browser.new_context(service_workers="block")
     page = context.new_page()

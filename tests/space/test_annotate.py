@@ -57,9 +57,3 @@ def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():
     assert np.array_equal(blurred[:70], photo[:70]) and np.array_equal(blurred[:, 280:], photo[:, 280:])
     outside = [Face((-50.0, -50.0, 80.0, 80.0), 0.9), Face((5000.0, 5000.0, 10.0, 10.0), 0.9)]
     assert blur(photo, outside).shape == photo.shape
-
-
-def test_a_photo_s_table_holds_no_formula():
-    from space.web.tabs.photo import as_csv
-
-    assert "'=HYPERLINK" in as_csv({"faces": [], "incomplete": False}, "=HYPERLINK(1)")

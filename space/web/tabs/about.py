@@ -6,18 +6,15 @@ import gradio as gr
 
 from ...analyzer import FaceAnalyzer
 from ...face import UNCERTAIN
-from ...hub.card import license_of
+from ...hub.bundle import embedded, open_bundle
 from ...text import printable
-from ..model_card import about
+from .. import model_card
+from ..about import about_html
 
-PRIVACY = """### Privacy
-Photos, videos and folders are analyzed on this server. Uploads and results are deleted within an hour or when
-the server stops, and are not sent anywhere else. Live camera frames stay in memory and are deleted after analysis. The
-app has no user accounts and no analytics, and the page sends no requests to other servers.
-
-### License
-The code is released under the MIT license. {license} The example images are derived from UTKFace and, like UTKFace, are
-for non-commercial research only. FairFace is licensed under CC BY 4.0 and the YuNet face detector under MIT.
+PRIVACY = """<h2>Privacy</h2>
+<p>Photos, videos and folders are analyzed on this server. Uploads and results are deleted within an hour or when the
+server stops, and are not sent anywhere else. Live camera frames stay in memory and are deleted after analysis. The
+app has no user accounts and no analytics, and the page sends no requests to other servers.</p>
 """
 
 
@@ -48,17 +45,18 @@ def tab(analyzer: FaceAnalyzer, selected: gr.Tab) -> None:
     """Build the tab; the model's card is fetched once it is `selected`."""
 
     def show():
-        text, figures = about(analyzer.bundle)
+        text, figures = model_card.about(analyzer.bundle)
         pictures = (f'<img src="{url}" alt="{caption}">' for caption, url in figures)
         return f'<div class="figures">{"".join(pictures)}</div>', text
 
+    own = analyzer.bundle.source != "embedded"
+    bundles = [analyzer.bundle] if own else [open_bundle(name) for name in embedded()]
+    gr.HTML(about_html(bundles, PRIVACY), elem_id="about")
     model = analyzer.bundle.as_dict()
-    text = describe(analyzer)
     if model["revision"]:
         address = f"https://huggingface.co/{model['source']}"
-        text += f" [The model on the Hub]({address}/tree/{model['revision']})."
-    gr.Markdown(text)
-    card = gr.Markdown(elem_id="card")
-    figures = gr.HTML(elem_id="figures")
-    gr.Markdown(PRIVACY.format(license=license_of(analyzer.bundle.card)[1]), elem_id="privacy")
+        gr.Markdown(f"[The model on the Hub]({address}/tree/{model['revision']})")
+    with gr.Accordion(f"Model card of {model['name']}", open=False, elem_id="model-card"):
+        card = gr.Markdown(elem_id="card")
+        figures = gr.HTML(elem_id="figures")
     selected.select(show, None, [figures, card], api_visibility="private")

@@ -183,7 +183,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
             directory = FolderButton("Choose a folder", file_count="directory", size="sm", elem_id="directory")
             with gr.Row():
                 button = gr.Button("Analyze", variant="primary", elem_id="batch-start")
-                cancel = gr.Button("Cancel", elem_id="batch-cancel")
+                cancel = gr.Button("Cancel", elem_id="batch-cancel", elem_classes="idle")
             status = gr.Markdown(elem_id="batch-status", min_height=30)
             with gr.Accordion("Settings", open=False):
                 threshold = threshold_slider()
@@ -195,7 +195,8 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
 
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
-    connect_run(_shower(analyzer, reader), [files, threshold, annotate], outputs, start=button, cancel=cancel)
+    inputs, start = [files, threshold, annotate], [button.click]
+    connect_run(_shower(analyzer, reader), inputs, outputs, start=start, cancel=cancel, report=out)
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 

@@ -21,6 +21,7 @@
   }, true);
   document.addEventListener("analyzing", () => view.wait("Analyzing…"));
   document.addEventListener("analyzed", () => { view.wait(""); if (!props.value) view.clear(); });
+  document.addEventListener("note", ({detail}) => view.note(detail));
   document.addEventListener("blur-faces", ({detail}) => view.blur(detail));
 
   async function show() {

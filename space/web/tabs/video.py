@@ -25,6 +25,7 @@ from ..components import (
     connect_run,
     download_buttons,
     offered,
+    progress_bar,
     threshold_slider,
     thumbnail,
     tiles,
@@ -45,7 +46,8 @@ def report(result: VideoResult, *, blurred: bool) -> str:
     length = f"{result.seconds:.1f} s"
     figures = tiles(
         {
-            "People": f"{len(result.people)}",
+            "Appearances": f"{len(result.people)}",
+            "At once": f"{max((count for _, count in result.counts), default=0)}",
             "Length": length,
             "Frames": f"{result.frames:,}",
             "Analyzed": f"{result.analyzed:,} in {result.elapsed:.0f} s",
@@ -93,12 +95,11 @@ def as_csv(result: dict) -> str:
 
 def _analyze(
     analyzer: FaceAnalyzer, reader: Reader, video: Upload, threshold: float, blurred: bool, folder: str
-) -> Iterator[str | VideoResult]:
-    """Progress as text, then the result; the annotated video is in `folder` then. Raises gr.Error."""
+) -> Iterator[Progress | VideoResult]:
+    """Progress, then the result; the annotated video is in `folder` then. Raises gr.Error."""
     target = Path(folder) / f"{video.stem}-faces.mp4"
     try:
-        for step in reader.video(video, target, analyzer, threshold=threshold, blurred=blurred):
-            yield f"{100 * step.share:.0f}%{time_left(step.seconds_left)}" if isinstance(step, Progress) else step
+        yield from reader.video(video, target, analyzer, threshold=threshold, blurred=blurred)
     except (VideoError, UploadError) as error:
         raise gr.Error(str(error), print_exception=False) from None
 
@@ -114,12 +115,13 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
                     [[str(EXAMPLE)]],
                     inputs=video,
                     cache_examples=False,
-                    label="Example: two people, one of whom leaves and returns",
+                    label="Example: two people",
                 )
             with gr.Row():
                 button = gr.Button("Analyze", variant="primary", elem_id="video-start")
-                cancel = gr.Button("Cancel", elem_id="video-cancel")
+                cancel = gr.Button("Cancel", elem_id="video-cancel", elem_classes="idle")
             status = gr.Markdown(elem_id="video-status", min_height=30)
+            bar = gr.HTML(elem_id="video-progress", apply_default_css=False)
             with gr.Accordion("Settings", open=False):
                 threshold = threshold_slider()
                 blurred = gr.Checkbox(False, label="Blur faces in the result")
@@ -134,17 +136,23 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
             with gr.Accordion("JSON", open=False, visible=False) as details:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video")
 
-    outputs = [status, annotated, out, data, details, *files]
-    connect_run(_shower(analyzer, reader), [video, threshold, blurred], outputs, start=button, cancel=cancel)
+    outputs = [status, bar, annotated, out, data, details, *files]
+    connect_run(
+        _shower(analyzer, reader),
+        [video, threshold, blurred],
+        outputs,
+        start=[video.upload, button.click],
+        cancel=cancel,
+    )
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 
 
 def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
-    """The page's own event: status, video, report, JSON and downloads."""
+    """The page's own event: status, progress bar, video, report, JSON and downloads."""
 
     def show(video, threshold, blur_faces):
-        nothing = (gr.Video(visible=False), "", None, gr.Accordion(visible=False), *[offered()] * 2)
+        nothing = ("", gr.Video(visible=False), "", None, gr.Accordion(visible=False), *[offered()] * 2)
         if not video:
             yield "⚠️ Choose a video first.", *nothing
             return
@@ -152,8 +160,8 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
             yield "Reading the video…", *nothing
             try:
                 for step in _analyze(analyzer, reader, video, threshold, blur_faces, folder):
-                    if isinstance(step, str):
-                        yield step, *nothing
+                    if isinstance(step, Progress):
+                        yield _progress(step), progress_bar(step.share), *nothing[1:]
                         continue
                     result, target = _as_json(analyzer, step), next(Path(folder).iterdir())
                     table, data = (target.with_suffix(suffix) for suffix in (".csv", ".json"))
@@ -161,7 +169,7 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
                     data.write_text(json.dumps(result, indent=1), encoding="utf-8")
                     annotated = gr.Video(str(target), visible=True)
                     page, json_there = report(step, blurred=blur_faces), gr.Accordion(visible=True)
-                    yield _summary(step), annotated, page, result, json_there, offered(table), offered(data)
+                    yield _summary(step), "", annotated, page, result, json_there, offered(table), offered(data)
             except gr.Error as error:  # the page says it in place
                 yield f"⚠️ {error.message}", *nothing
 
@@ -189,8 +197,8 @@ def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
         with tempfile.TemporaryDirectory(prefix="video-") as folder:
             yield None, None, "Reading the video…"
             for step in _analyze(analyzer, reader, video, threshold, blur_faces, folder):
-                if isinstance(step, str):
-                    yield None, None, step
+                if isinstance(step, Progress):
+                    yield None, None, _progress(step)
                 else:
                     yield str(next(Path(folder).iterdir())), _as_json(analyzer, step), _summary(step)
 
@@ -212,8 +220,15 @@ def _as_json(analyzer: FaceAnalyzer, result: VideoResult) -> dict:
     }
 
 
+def _progress(step: Progress) -> str:
+    return f"{100 * step.share:.0f}%{time_left(step.seconds_left)}"
+
+
 def _summary(result: VideoResult) -> str:
+    most = max((count for _, count in result.counts), default=0)
     people = counted(len(result.people), "person", "people") if result.people else "No people"
+    if len(result.people) > most:  # who returns, or somebody else: nobody is recognized
+        people = f"{counted(most, 'person', 'people')} at once, {counted(len(result.people), 'appearance')}"
     text = (
         f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed:,} of {result.frames:,} frames analyzed in "
         f"{counted(round(result.elapsed), 'second')}."

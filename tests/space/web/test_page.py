@@ -61,7 +61,7 @@ def exchange(page, where, path) -> None:
 def downloaded(page, label: str) -> Path:
     """The file behind a visible download button, under the name that it is saved with."""
     with page.expect_download() as download:
-        page.locator(".downloads").get_by_text(label).locator("visible=true").click()
+        page.locator(".downloads").get_by_text(f"⬇ {label}").locator("visible=true").click()
     path = Path(download.value.path())
     return path.rename(path.with_name(download.value.suggested_filename))
 
@@ -198,8 +198,7 @@ def test_a_visitor_analyzes_a_video(page, video, tmp_path):
     page.get_by_role("tab", name="Video").click()
     assert page.locator("#persons").count() == 0 and page.locator("#video-out:visible").count() == 0
     page.set_input_files("#video input[type=file]", str(video))
-    page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=20_000)
-    page.locator("#video-start").click()
+    # It starts by itself.
     page.locator("#video-status").get_by_text(re.compile(r"2 people in 1\.5 seconds")).wait_for(timeout=90_000)
     played = "document.querySelector('#video-out video')"
     page.wait_for_function(f"{played}?.readyState >= 2", timeout=20_000)
@@ -228,8 +227,8 @@ def test_a_visitor_cancels_a_video(app, page, tmp_path):
     page.get_by_role("tab", name="Video").click()
     page.set_input_files("#video input[type=file]", str(long))
     page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=30_000)
-    page.locator("#video-start").click()
     page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
+    page.locator("#video-progress progress").wait_for(timeout=10_000)
     page.locator("#video-cancel").click()
     page.get_by_text("Canceled.").wait_for(timeout=20_000)
     folder = next(p for p in os.scandir(app.temporary) if p.name.startswith("age-gender-"))
@@ -240,14 +239,13 @@ def test_a_visitor_cancels_a_video(app, page, tmp_path):
     # The next video does not wait for the one that was given up.
     short = write_video(tmp_path / "short.mp4", moving(10))
     exchange(page, "#video", str(short))
-    page.locator("#video-start").click()
     page.locator("#video-status").get_by_text(re.compile(r"2 people")).wait_for(timeout=30_000)
     # And of one that can't be read nothing is left from the one before.
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     exchange(page, "#video", str(tmp_path / "bad.mp4"))
-    page.locator("#video-start").click()
     page.locator("#video-status").get_by_text("isn't a readable video").wait_for(timeout=30_000)
     assert page.locator("#persons").count() == 0 and page.locator("#video-out:visible").count() == 0
+    page.locator("#video-cancel").wait_for(state="hidden")
 
 
 # Folder
@@ -322,6 +320,9 @@ def test_the_api_tab_names_this_server(page, app):
 
 def test_the_about_tab_shows_figures_limits_and_privacy(page):
     page.get_by_role("tab", name="About").click()
+    page.locator("#about tbody tr").nth(2).wait_for(timeout=20_000)  # a line for each model that visitors can choose
+    assert page.evaluate("document.querySelector('#about').scrollHeight") < 1500
+    page.get_by_text("Model card of").click()
     page.locator("#figures img").nth(2).wait_for(timeout=20_000)
     page.get_by_text("to make decisions about people (access").first.wait_for(timeout=20_000)
     text = page.locator("body").inner_text()

@@ -1,0 +1,33 @@
+"""The short text about models, limitations and licenses, for both pages."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from ..hub.bundle import Bundle
+from ..hub.card import license_of, model_name
+from ..text import printable
+
+_TEXT = Path(__file__).resolve().parent.parent.parent / "browser" / "about.html"
+
+
+def about_html(bundles: list[Bundle], privacy: str) -> str:
+    """HTML with a row for each model; `privacy`: HTML on what happens to photos, which differs between the pages."""
+    rows = "".join(map(_row, bundles))
+    return _TEXT.read_text(encoding="utf-8").replace("{PRIVACY}", privacy).replace("{ROWS}", rows)
+
+
+def _row(bundle: Bundle) -> str:
+    metrics = bundle.card.get("metrics") or {}
+    keys = ("age_mae", "gender_accuracy", "interval_coverage")
+    age, gender, inside = (metrics.get(key, {}).get("value") for key in keys)
+    faces = printable(metrics.get("collection") or "its own test set")
+    texts = [
+        f"{metrics['n']:,} of {faces}" if metrics.get("n") else "–",
+        f"{age:.2f} years" if age else "–",
+        *(f"{100 * share:.1f}%" if share else "–" for share in (gender, inside)),
+        license_of(bundle.card)[0],
+    ]
+    cells = "".join(f"<td>{escape(text)}</td>" for text in texts)
+    return f'<tr><th scope="row">{escape(model_name(bundle.card))}</th>{cells}</tr>'
