@@ -137,13 +137,8 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video")
 
     outputs = [status, bar, annotated, out, data, details, *files]
-    connect_run(
-        _shower(analyzer, reader),
-        [video, threshold, blurred],
-        outputs,
-        start=[video.upload, button.click],
-        cancel=cancel,
-    )
+    inputs, start = [video, threshold, blurred], [video.upload, button.click]
+    connect_run(_shower(analyzer, reader), inputs, outputs, start=start, cancel=cancel, report=out)
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 
