@@ -2,11 +2,12 @@
 import {asJson, scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
 import {fromJson, resultView} from "./result.js";
+import {photoStrip} from "./strip.js";
 import liveView from "./live-view.js";
 
 const $ = (selector) => document.querySelector(selector);
 const kit = await (await fetch("kit.json")).json();
-let model = kit.models[0].name, current = null;
+let model = kit.models[0].name;
 for (const [name, [r, g, b]] of Object.entries(kit.colors)) {
   kit.colors[name] = `rgb(${r} ${g} ${b})`;
   document.documentElement.style.setProperty(`--${name}`, kit.colors[name]);
@@ -78,55 +79,48 @@ function say(text) {
 
 const LINK = "Links can't be opened. Copy the image itself, or save it and choose the file.";
 
-// Numbers of the newest photo and of the newest analysis: what is older is given up.
-let newestPhoto = 0, newestAnalysis = 0;
-
-/** Open the first of some files, and show what is found in it. */
-async function take(files) {
-  if (!files.length) return;
-  const mine = ++newestPhoto;
-  say(files.length > 1 ? "Only the first file was opened." : "");
-  try {
-    const photo = await openPhoto(files[0]);
-    if (mine !== newestPhoto) return;
-    current = photo;
-    if (innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
-    await show({first: true});
-  } catch (error) {
-    if (mine !== newestPhoto) return;
-    current = null;
-    newestAnalysis++;
-    view.clear();
-    say(error.message);
-  }
+/** Analyze a photo; the answer is what `view.show` takes. */
+async function analyze(file) {
+  const photo = await opened(file), {canvas, factor, name} = photo, chosen = model;
+  if (strip.current.file === file) view.wait($("#loading").hidden ? "Analyzing…" : "Loading the model…", view.shows(name) ? null : canvas);
+  const {data, width, height} = pixels(canvas);
+  const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
+  const answer = {
+    faces: faces.map((face) => asJson(scaled(face, factor), kit.face)),
+    rotation: faces[0]?.rotation ?? 0,
+    incomplete: null,  // browsers don't tell
+    model: kit.models.find((one) => one.name === chosen).about,
+    detector: "yunet",
+    elapsed_ms,
+  };
+  const probabilities = faces.map((face) => face.age_probs && [...face.age_probs]);
+  return {image: canvas, name, answer, factor, probabilities, thumbnails: faces.map(({crop}, i) => thumbnail(crop, i + 1))};
 }
 
-/** Analyze the current photo. `first`: nothing of it is shown yet. */
-async function show({first = false} = {}) {
-  if (!current) return;
-  const mine = ++newestAnalysis, {canvas, factor, name} = current, chosen = model;
-  view.wait($("#loading").hidden ? "Analyzing…" : "Loading the model…", first ? canvas : null);
-  try {
-    const {data, width, height} = pixels(canvas);
-    const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
-    if (mine !== newestAnalysis) return;  // another photo or setting has been chosen meanwhile
-    const answer = {
-      faces: faces.map((face) => asJson(scaled(face, factor), kit.face)),
-      rotation: faces[0]?.rotation ?? 0,
-      incomplete: null,  // browsers don't tell
-      model: kit.models.find((one) => one.name === chosen).about,
-      detector: "yunet",
-      elapsed_ms,
-    };
-    const probabilities = faces.map((face) => face.age_probs && [...face.age_probs]);
-    view.show({image: canvas, name, answer, factor, probabilities, thumbnails: faces.map(({crop}, i) => thumbnail(crop, i + 1))});
-    if (factor > 1) say(`The image was reduced to ${width} × ${height} pixels. JSON and CSV give positions in the original.`);
-  } catch (error) {
-    if (mine === newestAnalysis) say(error.message);
-  } finally {
-    if (mine === newestAnalysis) view.wait("");
-  }
+const photos = new WeakMap();  // file → the photo in it
+async function opened(file) {
+  if (!photos.has(file)) photos.set(file, await openPhoto(file));
+  return photos.get(file);
 }
+
+/** Show a photo's result, or why there is none, or that there is none yet. */
+function choose({shown, error}) {
+  say(error ?? "");
+  if (shown) {
+    view.show(shown);
+    const {width, height} = shown.image;
+    if (shown.factor > 1) view.note(`The image was reduced to ${width} × ${height} pixels. JSON and CSV give positions in the original.`);
+  } else if (error) view.clear();
+  else view.wait("Waiting…");
+}
+const strip = photoStrip($("#strip"), kit, analyze, choose);
+
+function take(files) {
+  touched = true;
+  if (innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
+  strip.take(files);
+}
+let touched = false;  // whether the visitor has chosen a photo
 
 const threshold = () => Number($("#threshold").value);
 
@@ -142,7 +136,7 @@ function thumbnail(crop, number) {
 }
 
 for (const input of ["#file", "#camera"])
-  $(input).addEventListener("change", ({target}) => { take([...target.files]); target.value = ""; });
+  $(input).addEventListener("change", ({target}) => { if (target.files.length) take([...target.files]); target.value = ""; });
 /** Open files that arrive anywhere on the page. */
 function open(files) {
   if (!files.length) return;
@@ -169,22 +163,22 @@ for (const example of document.querySelectorAll("#examples button"))
     take([await exampleFile(src)]);
   });
 $("#threshold").addEventListener("input", () => { $("#threshold-value").textContent = threshold().toFixed(2); });
-$("#threshold").addEventListener("change", () => show());
-$("#blur").addEventListener("change", ({target}) => view.blur(target.checked));
+$("#threshold").addEventListener("change", () => strip.again());
+$("#blur").addEventListener("change", ({target}) => { view.blur(target.checked); strip.blur(target.checked); });
 
 // Models
 
 for (const {name, title} of kit.models) {
   const choice = document.createElement("label"), input = document.createElement("input");
   Object.assign(input, {type: "radio", name: "model", value: name, checked: name === model});
-  input.addEventListener("change", () => choose(name));
+  input.addEventListener("change", () => chooseModel(name));
   choice.append(input, ` ${title}`);
   $("#models").append(choice);
 }
 $("#models").hidden = kit.models.length < 2;
 
 let wanted = model;
-async function choose(name) {
+async function chooseModel(name) {
   wanted = name;
   say("");
   try {
@@ -197,7 +191,7 @@ async function choose(name) {
   }
   if (wanted !== name) return;  // while it was loaded, another one was chosen
   model = name;
-  await show();
+  await strip.again();
 }
 
 // Live
@@ -257,8 +251,9 @@ $("#tab-live").addEventListener("click", () => call("warmUp", [kit.models[0].nam
 // A visitor sees a result before anything is loaded.
 try {
   const example = await fromJson(JSON.parse($("#example").textContent));
-  if (!newestPhoto) view.show(example);
-  current = newestPhoto ? current : {canvas: example.image, factor: example.factor, name: example.name};
+  const file = await exampleFile($("#examples img").src);
+  photos.set(file, {canvas: example.image, factor: example.factor, name: example.name});
+  if (!touched) strip.take([file], [example]);
   document.body.dataset.shown = "yes";
   await call("load", [model]);
 } catch (error) {

@@ -28,7 +28,7 @@ export async function fromJson({name, width, image, answer, probabilities, thumb
  * @param element an empty element.
  * @param kit {colors: by what a label says, csv: column names, most: faces that are returned at most}
  * @param why called with a face's number by the button "Why this age?"; without it there is none.
- * @returns {wait, note, show, clear, blur}
+ * @returns {wait, note, shows, show, clear, blur}
  */
 export function resultView(element, {colors, csv, most}, why) {
   element.classList.add("result");
@@ -183,6 +183,8 @@ export function resultView(element, {colors, csv, most}, why) {
       $("#busy").hidden = !text;
       element.toggleAttribute("aria-busy", Boolean(text));
     },
+    /** Whether the result of the photo with this name is shown. */
+    shows: (name) => shown?.name === name,
     /** Say something about what was tried; the next result replaces it. */
     note(text) {
       $("#busy").textContent = text;

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
-NAMES = ("annotate.js", "cards.js", "downloads.js", "face.js", "live-view.js", "photo.js", "result.js", "zoom.js")
+NAMES = (
+    "annotate.js", "cards.js", "downloads.js", "face.js", "live-view.js", "photo.js", "result.js",
+    "strip.js", "zoom.js",
+)  # fmt: skip
 STYLES = BROWSER / "results.css"
 # All that the app reads of `browser/`.
 FILES = tuple(BROWSER / name for name in (*NAMES, "results.css", "live.html", "live.css", "about.html"))

@@ -20,18 +20,15 @@
   });
   const note = (text) => document.dispatchEvent(new CustomEvent("note", {detail: text}));
   const LINK = "Links can't be opened. Copy the image itself, or save it and choose the file.";
-  /** Open the first image of some files on the Photo tab. */
+  const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name);
+  /** Open the images of some files on the Photo tab. */
   const take = async (files) => {
-    const file = [...files].find((one) => one.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(one.name));
-    if (!file) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
+    const images = [...files].filter(isImage);
+    if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
     tabs()[0].click();
-    let input;  // Gradio builds a tab when it is first opened
-    for (let i = 0; i < 50 && !(input = document.querySelector("#photo input[type=file]")); i++) await new Promise((done) => setTimeout(done, 100));
-    const chosen = new DataTransfer();
-    chosen.items.add(file);
-    input.files = chosen.files;
-    input.dispatchEvent(new Event("change", {bubbles: true}));
-    if (files.length > 1) note("Only the first image was opened. The Folder tab analyzes several.");
+    // Gradio builds a tab when it is first opened.
+    for (let i = 0; i < 50 && !document.querySelector("#photo input[type=file]"); i++) await new Promise((done) => setTimeout(done, 100));
+    document.dispatchEvent(new CustomEvent("photos", {detail: images}));
   };
   document.addEventListener("paste", (event) => {
     if (event.target.closest?.("input[type=text], textarea")) return;
@@ -39,19 +36,19 @@
     if (files.length) { event.preventDefault(); take(files); }
     else if (/^https?:/.test(event.clipboardData.getData("text"))) note(LINK);
   });
-  // A browser would open a file that is dropped beside a drop zone.
+  // A browser would open a file that is dropped beside a drop zone, and Gradio takes one image of several.
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
-    const {files} = event.dataTransfer;
-    if (event.target.closest?.("#photo") && files.length > 1) note("Only the first image was opened. The Folder tab analyzes several.");
-    const panel = event.target.closest?.('[role="tabpanel"]');  // those of videos and folders take files themselves
-    if (event.defaultPrevented || event.target.closest?.("#photo") || panel?.querySelector("#video, #files")) return;
+    const {files} = event.dataTransfer, panel = event.target.closest?.('[role="tabpanel"]');
+    if (panel?.querySelector("#video, #files")) return;  // these take files themselves
     event.preventDefault();
+    event.stopPropagation();
     if (files.length) take(files); else if (event.dataTransfer.getData("text")) note(LINK);
-  });
+  }, true);
   document.addEventListener("snapshot", ({detail}) => take([detail]));
   // Gradio leaves the examples without a name for those who don't see them. Ours are in the names of the files.
   const label = () => {
+    document.querySelector("#photo input[type=file]")?.setAttribute("multiple", "");
     for (const [number, item] of document.querySelectorAll(".gallery .gallery-item").entries()) {
       const [, low, high, gender] = /age-(\d+)-(\d+)-(\w+)/.exec(item.querySelector("img")?.src ?? "") ?? [];
       const who = low < 13 ? "child" : {female: "woman", male: "man"}[gender];

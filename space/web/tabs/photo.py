@@ -125,7 +125,7 @@ def _layout(analyzer: FaceAnalyzer) -> _Page:
                 height=210,
                 elem_id="photo",
                 alt_text="The photo to analyze",
-                placeholder="# Drop a photo here\nor click to choose one, or paste it anywhere on the page",
+                placeholder="# Drop photos here\nor click to choose them, or paste one anywhere on the page",
                 webcam_options=gr.WebcamOptions(mirror=False),
             )
             message = gr.Markdown(visible=False, elem_id="photo-error", elem_classes="error")
@@ -141,9 +141,9 @@ def _layout(analyzer: FaceAnalyzer) -> _Page:
         with gr.Column(scale=3, min_width=320):
             out = gr.HTML(
                 json.dumps(page_result(analyzer, FIRST.stem, open_photo(FIRST), THRESHOLD)),
-                html_template="<div></div>",
+                html_template="<div hidden></div><div></div>",
                 js_on_load=modules.script(
-                    ["result.js", "photo.js"], _SCRIPT, {"csv": COLUMNS, "most": most_faces(analyzer)}
+                    ["result.js", "photo.js", "strip.js"], _SCRIPT, {"csv": COLUMNS, "most": most_faces(analyzer)}
                 ),
                 elem_id="result",
                 apply_default_css=False,
@@ -190,7 +190,7 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
     for event in (part.change for part in inputs):
         running = event(
             show, inputs, [page.out, page.message, page.reason], show_progress="hidden", trigger_mode="always_last",
-            js=f"(...values) => {{ {_tell('analyzing')} return values; }}", **PRIVATE, **PHOTOS,
+            js=f"(...values) => {{ {_tell('analyzing', 'values.slice(1)')} return values; }}", **PRIVATE, **PHOTOS,
         )  # fmt: skip
         running.then(None, None, None, js=f"() => {{ {_tell('analyzed')} }}", **PRIVATE)
     page.blurred.change(None, page.blurred, None, js=f"(detail) => {{ {_tell('blur-faces', 'detail')} }}", **PRIVATE)

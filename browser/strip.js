@@ -1,0 +1,132 @@
+// Several photos at once: a thumbnail each, a result each, two side by side, one table of all.
+import {draw} from "./annotate.js";
+import {asText} from "./cards.js";
+import {asCsv, save} from "./downloads.js";
+
+const SIDE = 96, COMPARED = 900;  // pixels, longer side of a thumbnail and of a photo side by side
+
+/**
+ * Build the strip in an element. It is hidden while there are fewer than two photos.
+ *
+ * @param element an empty element.
+ * @param kit {colors, csv} as for `resultView`.
+ * @param analyze a function: a file → a promise of what `resultView.show` takes. It is called for one file at a time.
+ * @param chosen called with an item {file, shown, error} when it is selected and whenever that one changes.
+ * @returns {take, again, current, replace, blur}
+ */
+export function photoStrip(element, {colors, csv}, analyze, chosen) {
+  element.classList.add("strip");
+  element.innerHTML = `<ul class="strip-photos" aria-label="Photos"></ul>
+    <div class="downloads"><label><input type="checkbox" class="strip-compare"> Side by side with the next photo</label>
+    <button type="button" class="strip-csv">⬇ CSV of all photos</button></div><div class="strip-pair"></div>`;
+  const $ = (name) => element.querySelector(`.strip-${name}`);
+  let items = [], at = 0, run = 0, blurred = false;
+
+  function select(number, {focus = false} = {}) {
+    at = (number + items.length) % items.length;
+    for (const [i, item] of items.entries()) item.button.ariaPressed = String(i === at);
+    if (focus) items[at].button.focus();
+    items[at].button.scrollIntoView({block: "nearest", inline: "nearest"});
+    chosen(items[at]);
+    compare();
+  }
+
+  function compare() {
+    const pair = $("compare").checked && items.length > 1 ? [items[at], items[(at + 1) % items.length]] : [];
+    $("pair").replaceChildren(...pair.map(({shown, file, error}) => {
+      const figure = document.createElement("figure"), caption = document.createElement("figcaption");
+      if (shown) figure.append(annotated(shown, COMPARED));
+      caption.textContent = shown ? asText(shown.answer.faces) || "No face found." : error ?? `Analyzing ${file.name}…`;
+      figure.append(caption);
+      return figure;
+    }));
+  }
+  function annotated({image, answer, factor}, side) {
+    const faces = answer.faces.map((face) => ({...face, box: face.box.map((v) => v / factor)}));
+    return small(draw(image, faces, {colors, blurred}), side);
+  }
+
+  /** Analyze what has no result, one after the other; a later call ends this one. */
+  async function work() {
+    const mine = ++run;
+    for (const item of items.filter(({shown, error}) => !shown && !error)) {
+      item.button.ariaBusy = "true";
+      try {
+        const shown = await analyze(item.file);
+        if (mine !== run) return;
+        item.shown = shown;
+        item.button.querySelector("canvas")?.remove();
+        item.button.prepend(annotated(shown, SIDE));
+      } catch (error) {
+        if (mine !== run) return;
+        item.error = error.message;
+        item.button.title = error.message;
+      }
+      item.button.ariaBusy = "false";
+      item.button.lastChild.textContent = item.error ? `⚠ ${item.file.name}` : item.file.name;
+      if (item === items[at]) chosen(item);
+      compare();
+    }
+  }
+
+  $("compare").addEventListener("change", compare);
+  $("csv").addEventListener("click", () => {
+    const tables = items.filter(({shown}) => shown).map(({shown, file}) => asCsv(shown.answer, file.name, csv));
+    const [head] = (tables[0] ?? "").split("\r\n");
+    const lines = tables.flatMap((table) => table.split("\r\n").slice(1, -1));
+    save(new Blob([[head, ...lines, ""].join("\r\n")], {type: "text/csv"}), "photos-faces.csv");
+  });
+  $("photos").addEventListener("keydown", (event) => {
+    const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+    if (!step) return;
+    event.preventDefault();
+    select(at + step, {focus: true});
+  });
+
+  return {
+    /** Replace the photos with other files. `results`: of those that have been analyzed already. */
+    take(files, results = []) {
+      items = files.map((file, i) => {
+        const button = document.createElement("button"), name = document.createElement("span");
+        Object.assign(button, {type: "button", ariaPressed: "false", ariaBusy: "false"});
+        name.textContent = file.name;
+        button.append(name);
+        button.addEventListener("click", () => select(i));
+        return {file, button, shown: results[i] ?? null, error: null};
+      });
+      $("photos").replaceChildren(...items.map(({button}) => {
+        const place = document.createElement("li");
+        place.append(button);
+        return place;
+      }));
+      element.hidden = items.length < 2;
+      select(0);
+      return work();
+    },
+    /** Analyze all photos again, as after a change of settings. */
+    again() {
+      for (const item of items) Object.assign(item, {shown: null, error: null});
+      return work();
+    },
+    get current() { return items[at]; },
+    /** Another result for the selected photo. */
+    replace(shown) {
+      items[at].shown = shown;
+      chosen(items[at]);
+      compare();
+    },
+    blur(is) {
+      blurred = is;
+      for (const {button, shown} of items.filter((item) => item.shown)) button.firstChild.replaceWith(annotated(shown, SIDE));
+      compare();
+    },
+  };
+}
+
+/** A smaller copy of a canvas. */
+function small(canvas, side) {
+  const scale = Math.min(1, side / Math.max(canvas.width, canvas.height)), out = document.createElement("canvas");
+  [out.width, out.height] = [canvas.width, canvas.height].map((n) => Math.max(1, Math.round(n * scale)));
+  out.getContext("2d").drawImage(canvas, 0, 0, out.width, out.height);
+  return out;
+}
