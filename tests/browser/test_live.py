@@ -83,7 +83,7 @@ def test_a_blurred_stream_shows_nothing_that_was_not_analyzed(page):
     page.click("#tab-live")
     page.check(".live-blur")
     page.click(".live-start")
-    wait_until(page, "!document.querySelector('.live-stop').hidden")
+    wait_until(page, "document.querySelector('.live-video').srcObject !== null")
     assert page.evaluate(covered)
     wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
     assert page.evaluate(covered)
@@ -92,3 +92,54 @@ def test_a_blurred_stream_shows_nothing_that_was_not_analyzed(page):
     late = "Number(document.querySelector('.live-rate').textContent.match(/([0-9]+) ms/)[1]) > 290"
     wait_until(page, f"!{covered} || {late}")
     page.click(".live-stop")
+
+
+def test_a_camera_that_sends_nothing_is_reported(page):
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.evaluate(
+        """() => { const [track] = document.querySelector(".live-video").srcObject.getTracks();
+        Object.defineProperty(track, "muted", {value: true, configurable: true});
+        track.dispatchEvent(new Event("mute")); }"""
+    )
+    page.get_by_text("The camera sends no images").wait_for(timeout=5_000)
+    page.wait_for_timeout(600)
+    assert not page.locator(".live-people li").count() and not page.inner_text(".live-rate")
+    page.evaluate(
+        """() => { const [track] = document.querySelector(".live-video").srcObject.getTracks();
+        delete track.muted; track.dispatchEvent(new Event("unmute")); }"""
+    )
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.click(".live-stop")
+
+
+def test_a_pending_request_for_the_camera_can_be_canceled(page):
+    page.evaluate(
+        """() => { const {mediaDevices} = navigator, real = mediaDevices.getUserMedia.bind(mediaDevices);
+        const allowed = new Promise((done) => { window.allow = done; });
+        mediaDevices.getUserMedia = (wish) => allowed.then(() => real(wish)); }"""
+    )
+    page.click("#tab-live")
+    page.click(".live-start")
+    page.get_by_text("Waiting for the camera").wait_for()
+    page.click(".live-stop")
+    page.get_by_text("Stopped.").wait_for()
+    page.evaluate("window.allow()")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.querySelector('.live-video').srcObject") is None
+    assert page.get_by_text("Stopped.").is_visible()
+
+
+def test_every_box_has_an_age_and_the_list_is_below_the_video_on_a_phone(browser, site):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    context.grant_permissions(["camera"])
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_selector("body[data-shown]")
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2", 60)
+    video, people = (page.locator(where).bounding_box() for where in (".live-stage", ".live-people"))
+    assert people["y"] >= video["y"] + video["height"] and page.locator(".live-people li").first.is_visible()
+    context.close()

@@ -32,12 +32,16 @@ def chromium(*flags: str):
             running.close()
 
 
-def serve(folder: Path) -> ThreadingHTTPServer:
-    """A plain web server with the files of `folder`."""
+def serve(folder: Path, asked: list[str] | None = None) -> ThreadingHTTPServer:
+    """A plain web server with the files of `folder`; `asked` gets the path of each file that is sent."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
+
+        def log_request(self, code="-", size="-"):
+            if asked is not None and code == 200:
+                asked.append(self.path)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

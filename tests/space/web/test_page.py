@@ -186,6 +186,75 @@ def test_a_visitor_takes_a_photo(page):
     page.locator("#result").get_by_text("8 faces").wait_for(state="detached", timeout=30_000)
 
 
+def test_a_clicked_face_stays_highlighted(page):
+    page.locator("#result rect[data-n='7']").click()
+    page.wait_for_timeout(700)  # the list scrolls, and other cards come under the pointer
+    page.mouse.move(1100, 700)
+    page.wait_for_timeout(200)
+    assert [card.get_attribute("data-n") for card in page.locator("#result li.on").all()] == ["7"]
+    assert page.locator("#result .stage").bounding_box()["y"] >= -1
+
+
+def test_on_a_slow_line_the_own_photo_is_shown_at_once(page, tmp_path):
+    with Image.open(EXAMPLES / "group.jpg") as photo:
+        photo.resize((2400, 1265)).save(tmp_path / "mine.jpg", quality=98)
+    size = (tmp_path / "mine.jpg").stat().st_size
+    page.context.new_cdp_session(page).send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 50, "downloadThroughput": 750_000 / 8, "uploadThroughput": 750_000 / 8},
+    )
+    upload(page, tmp_path / "mine.jpg")
+    page.get_by_text("Uploading…").wait_for(timeout=3_000)
+    assert page.locator("#result .person:visible, #result rect").count() == 0  # nothing of the photo before
+    assert page.evaluate("document.querySelector('#picture canvas').width") == 2400
+    page.get_by_text("Analyzing…").wait_for(timeout=60_000)
+    page.locator("#result").get_by_text("8 faces").wait_for(timeout=60_000)
+    print(f"{size / 1e3:.0f} kB")
+    # The annotated image has all pixels of the file, though the server has sent fewer.
+    with Image.open(downloaded(page, "Image")) as image:
+        assert image.size == (2400, 1265)
+
+
+def test_several_photos(page):
+    names = ["age-20-26-female.jpg", "group.jpg"]
+    page.set_input_files("#photo input[type=file]", [str(EXAMPLES / name) for name in names])
+    page.locator(".strip-photos button[aria-busy=false] canvas").nth(1).wait_for(timeout=60_000)
+    assert page.locator("#result .person").count() == 1
+    page.locator(".strip-photos button").nth(1).click()
+    assert page.locator("#result .person").count() == 8
+    # Settings apply to all of them.
+    page.get_by_text("Settings").first.click()
+    page.locator("#threshold input[type=number]").fill("0.95")
+    page.keyboard.press("Enter")
+    page.locator("#result").get_by_text("No face found").wait_for(timeout=30_000)
+    page.locator("#examples .gallery-item").nth(1).click()
+    page.locator(".strip-photos").wait_for(state="hidden", timeout=30_000)
+    assert not page.problems
+
+
+def test_photos_are_dropped_and_links_pasted(page):
+    page.evaluate(
+        """() => { const data = new DataTransfer(); data.setData("text", "https://example.org/a.jpg");
+        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true})); }"""
+    )
+    page.get_by_text("Links can't be opened").wait_for(timeout=5_000)
+    page.get_by_role("tab", name="Live").click()
+    content = base64.b64encode((EXAMPLES / "age-20-26-male.jpg").read_bytes()).decode()
+    page.evaluate(
+        """async (content) => {
+          const blob = await (await fetch("data:image/jpeg;base64," + content)).blob(), data = new DataTransfer();
+          data.items.add(new File([blob], "dropped.jpg", {type: "image/jpeg"}));
+          document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+    page.go_back()
+    page.locator(".live-start").wait_for(timeout=10_000)
+    page.go_back()
+    page.locator("#result .person").first.wait_for(timeout=10_000)
+
+
 # Video
 
 

@@ -1,0 +1,256 @@
+"""A photo's result: faces that are pinned, crowds, several photos, phones, and what is there before the model is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.support import EXAMPLES
+from tests.support.browser import READY, analyze, result, serve
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory) -> Path:
+    """A photo of 72 faces."""
+    path = tmp_path_factory.mktemp("crowd") / "crowd.jpg"
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        width, height = group.size
+        image = Image.new("RGB", (3 * width, 3 * height))
+        for i in range(9):
+            image.paste(group, (i % 3 * width, i // 3 * height))
+        image.save(path, quality=92)
+    return path
+
+
+def is_visible(page, selector: str) -> bool:
+    """Whether the middle of an element is inside of the window, and of what scrolls around it."""
+    return page.evaluate(
+        """(selector) => {
+          const element = document.querySelector(selector);
+          const {left, top, width, height} = element.getBoundingClientRect();
+          const [x, y] = [left + width / 2, top + height / 2], there = document.elementFromPoint(x, y);
+          return Boolean(there) && (element.contains(there) || there.contains(element));
+        }""",
+        selector,
+    )
+
+
+def test_a_clicked_face_stays_highlighted_and_is_in_view_with_its_card(page, crowd):
+    analyze(page, crowd)
+    for number in (40, 3, 72):
+        page.locator(f"#boxes rect[data-n='{number}']").click()
+        page.wait_for_timeout(700)  # the list scrolls
+        page.mouse.move(640, 600)  # over other cards, or none
+        page.wait_for_timeout(200)
+        assert page.evaluate("[...document.querySelectorAll('#people .on')].map((one) => one.dataset.n)") == [
+            str(number)
+        ]
+        assert is_visible(page, f"#people [data-n='{number}']") and is_visible(page, ".stage")
+    page.keyboard.press("Escape")
+    assert not page.locator(".on").count()
+
+
+def test_a_crowd_is_summed_up_and_can_be_sorted(page, crowd):
+    faces = analyze(page, crowd)["faces"]
+    assert len(faces) == 72
+    summary = page.inner_text("#summary")
+    counts = [sum(face["gender_label"] == name for face in faces) for name in ("female", "male", "uncertain")]
+    median = sorted(face["age"] for face in faces)[36]
+    assert re.match(
+        rf"72 people: {counts[0]} female, {counts[1]} male, {counts[2]} uncertain; median age {int(median + 0.5)} ",
+        summary,
+    )
+    assert page.evaluate("document.documentElement.scrollHeight") < 2500
+    page.select_option("#order select", "youngest")
+    numbers = page.evaluate("[...document.querySelectorAll('#people li')].map((one) => Number(one.dataset.n))")
+    ages = [faces[number - 1]["age"] for number in numbers]
+    assert len(ages) == 72 and ages == sorted(ages)
+    page.select_option("#order select", "position")
+    numbers = page.evaluate("[...document.querySelectorAll('#people li')].map((one) => Number(one.dataset.n))")
+    assert sorted(numbers) == list(range(1, 73)) and numbers != sorted(numbers)
+
+
+def test_labels_cover_no_other_face_and_no_other_label(modules):
+    """In a tight row of faces every face has a label. Each covers no face but its own."""
+    drawn = modules.evaluate(
+        """async () => {
+          const {mark} = await import("./annotate.js"), rects = [], texts = [];
+          const pen = {
+            measureText: (text) => ({width: 8 * text.length}), fillRect: (...r) => rects.push(r), strokeRect() {},
+            fillText: (text) => texts.push(text),
+          };
+          const one = (_, i) => ({box: [10 + 52 * i, 60, 50, 60], age: 20 + i, gender_label: "female"});
+          const faces = Array.from({length: 12}, one);
+          mark(pen, faces, {width: 640, height: 200}, {colors: {}, lineOf: () => 2, sizeOf: () => 14});
+          return {rects, texts, boxes: faces.map((face) => face.box)};
+        }"""
+    )
+    assert len(drawn["texts"]) == 12
+
+    def apart(a, b):
+        return a[0] + a[2] <= b[0] or b[0] + b[2] <= a[0] or a[1] + a[3] <= b[1] or b[1] + b[3] <= a[1]
+
+    # Ages stand beside the numbers, where the whole label has no room.
+    assert sum(re.fullmatch(r"\d+  \d+", text) is not None for text in drawn["texts"]) >= 4
+    for i, label in enumerate(drawn["rects"]):
+        assert all(apart(label, other) for other in drawn["rects"][i + 1 :])
+        assert sum(not apart(label, box) for box in drawn["boxes"]) <= 1
+
+
+def test_zooming_keeps_labels_at_their_size(page):
+    def ink() -> int:
+        """Pixels of boxes and labels."""
+        return page.evaluate(
+            """(() => {
+              const canvas = document.querySelector(".labels");
+              const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+              return data.filter((value, i) => i % 4 === 3 && value > 0).length;
+            })()"""
+        )
+
+    before = ink()
+    page.focus(".stage")
+    for _ in range(5):
+        page.keyboard.press("+")
+    scale = float(re.search(r"scale\(([\d.]+)\)", page.locator(".fit").get_attribute("style"))[1])
+    assert scale > 5 and 0 < ink() < before
+    page.keyboard.press("0")
+    assert ink() == before
+
+
+def test_two_photos_side_by_side(page):
+    page.set_input_files("#file", [str(EXAMPLES / name) for name in ("age-20-26-female.jpg", "group.jpg")])
+    page.locator(".strip-photos button[aria-busy=false] canvas").nth(1).wait_for(timeout=30_000)
+    assert len(result(page)["faces"]) == 1
+    page.locator(".strip-photos button").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert len(result(page)["faces"]) == 8
+    page.check(".strip-compare")
+    captions = page.locator(".strip-pair figcaption").all_inner_texts()
+    assert [len(text.split("\n")) for text in captions] == [8, 1] and "1: female, about" in captions[1]
+    with page.expect_download() as download:
+        page.click(".strip-csv")
+    lines = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig"))))
+    assert [line["file"] for line in lines] == ["age-20-26-female.jpg"] + 8 * ["group.jpg"]
+    # Settings apply to all of them, and one photo needs no strip.
+    page.locator(".strip-photos button").first.click()
+    page.click("#settings summary")
+    page.fill("#threshold", "0.95")
+    page.locator("#threshold").dispatch_event("change")
+    page.locator(".strip-pair").get_by_text("No face found.").wait_for(timeout=30_000)
+    analyze(page, EXAMPLES / "age-42-50-male.jpg")
+    assert not page.is_visible("#strip")
+
+
+def test_one_bad_file_of_several_is_marked(page, tmp_path):
+    (tmp_path / "notes.jpg").write_bytes(b"nothing to see")
+    page.set_input_files("#file", [str(EXAMPLES / "group.jpg"), str(tmp_path / "notes.jpg")])
+    page.locator(".strip-photos").get_by_text("⚠ notes.jpg").wait_for(timeout=30_000)
+    assert len(result(page)["faces"]) == 8
+    page.locator(".strip-photos button").nth(1).click()
+    assert "isn't an image" in page.inner_text("#message") and not page.locator("#people li").count()
+
+
+def test_text_is_copied(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write", "camera"])
+    page.click("#copy-text")
+    page.get_by_text("Text copied.").wait_for(timeout=5_000)
+    lines = page.evaluate("navigator.clipboard.readText()").split("\n")
+    assert len(lines) == 8 and re.fullmatch(r"1: (gender uncertain|female|male), about \d+ \(\d+–\d+\)", lines[0])
+    page.click("#copy-image")
+    page.get_by_text("Image copied.").wait_for(timeout=5_000)
+    assert page.evaluate("navigator.clipboard.read().then((items) => items[0].types)") == ["image/png"]
+
+
+def test_a_result_is_there_before_any_model(browser, site):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    context.route("**/*", lambda route: route.abort() if ".onnx" in route.request.url else route.continue_())
+    page.goto(site)
+    page.locator("#people li").nth(7).wait_for(timeout=5_000)
+    assert "8 faces, numbered by size" in page.inner_text("#summary")
+    context.close()
+
+
+def test_each_file_is_sent_once(browser, files, tmp_path):
+    from space.hub import static
+
+    static.write(files, tmp_path / "site")
+    asked: list[str] = []
+    server = serve(tmp_path / "site", asked)
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://localhost:{server.server_port}")
+    page.wait_for_selector(READY, timeout=60_000)
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_timeout(2000)
+    large = [path for path in asked if path.endswith((".wasm.gz", ".onnx"))]
+    assert len(large) == len(set(large)) >= 2, large
+    context.close()
+    server.shutdown()
+
+
+@pytest.mark.parametrize("most", [16_384, 0])
+def test_devices_that_refuse_memory(browser, site, most):
+    """Phones allocate less memory than ONNX Runtime asks for: less is enough, and none is an error to read."""
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    refuse = f"""const All = WebAssembly.Memory;
+      WebAssembly.Memory = function (wish) {{
+        if (wish.maximum > {most}) throw new RangeError("out of memory");
+        return new All(wish);
+      }};
+      WebAssembly.Memory.prototype = All.prototype;"""
+
+    def worker(route):
+        text = route.fetch().text()
+        at = text.index("const Memory = ")
+        route.fulfill(body=f"{text[:at]}{refuse}\n{text[at:]}", content_type="text/javascript")
+
+    context.route("**/worker.js", worker)
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    if most:
+        assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
+    else:
+        assert "too little free memory" in page.inner_text("#message")
+    context.close()
+
+
+def test_on_a_phone_face_and_card_are_in_view_together(browser, site, crowd):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    analyze(page, crowd)
+    page.locator("#boxes rect[data-n='60']").tap()
+    page.wait_for_timeout(1500)
+    assert is_visible(page, "#people [data-n='60']") and is_visible(page, ".stage")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_links_and_files_on_other_tabs(page):
+    page.evaluate(
+        """() => { const data = new DataTransfer(); data.setData("text", "https://example.org/a.jpg");
+        document.body.dispatchEvent(Object.assign(new Event("paste", {bubbles: true}), {clipboardData: data})); }"""
+    )
+    assert "Links can't be opened" in page.inner_text("#message")
+    page.click("#tab-live")
+    page.evaluate(
+        """async () => { const data = new DataTransfer(), blob = await (await fetch("examples/group.jpg")).blob();
+        data.items.add(new File([blob], "dropped.jpg", {type: "image/jpeg"}));
+        const drop = new Event("drop", {bubbles: true, cancelable: true});
+        document.body.dispatchEvent(Object.assign(drop, {dataTransfer: data})); }"""
+    )
+    page.wait_for_selector('.result[data-photo="dropped"]:not([aria-busy])', timeout=20_000)
+    assert page.get_attribute("#tab-photo", "aria-selected") == "true"
+    page.go_back()
+    assert page.get_attribute("#tab-live", "aria-selected") == "true"
+    page.go_back()
+    assert page.get_attribute("#tab-photo", "aria-selected") == "true"
