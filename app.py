@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
         "sites; can be repeated (default: no other site; on Spaces: *)",
     )
     parser.add_argument(
+        "--allow-urls",
+        action="store_true",
+        help="also fetch images that visitors and programs name by URL: up to 20 MB, from public addresses only "
+        "(default: files must be uploaded)",
+    )
+    parser.add_argument(
         "--share",
         action="store_true",
         help="create a public link through Gradio's servers, valid for up to 1 week",
@@ -165,7 +171,7 @@ def serve(options: argparse.Namespace) -> int:
             atexit.register(sandbox.close)
         allowed = options.allow_origin or (["*"] if "SPACE_ID" in os.environ else [])
         analyzer = analyzer.taking_turns()
-        page = build(analyzer, sandbox)
+        page = build(analyzer, sandbox, allow_urls=options.allow_urls)
         page.launch(
             server_name=options.host,
             server_port=options.port,

@@ -22,6 +22,7 @@ import re
 import sys
 import traceback
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio.to_thread
@@ -170,9 +171,11 @@ def _json_object(text: str) -> dict | None:
 class Page(gr.Blocks):
     """`gr.Blocks` whose events get no file object that `uploads.admitted` rejects, whatever component it is for."""
 
+    fetch: Callable[[str], tuple[str, str]] | None = None  # as for `admitted`
+
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
         try:
-            checked = await anyio.to_thread.run_sync(admitted, inputs)
+            checked = await anyio.to_thread.run_sync(admitted, inputs, self.fetch)
             return await super().preprocess_data(block_fn, checked, state, explicit_call)
         except UploadError as error:
             raise gr.Error(str(error), print_exception=False) from None

@@ -19,7 +19,7 @@
     history.pushState(null, "", address);
   });
   const note = (text) => document.dispatchEvent(new CustomEvent("note", {detail: text}));
-  const LINK = "Links can't be opened. Copy the image itself, or save it and choose the file.";
+  const openLink = (detail) => { tabs()[0].click(); document.dispatchEvent(new CustomEvent("link", {detail})); };
   const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name);
   /** Open the images of some files on the Photo tab. */
   const take = async (files) => {
@@ -34,7 +34,7 @@
     if (event.target.closest?.("input[type=text], textarea")) return;
     const {files} = event.clipboardData;
     if (files.length) { event.preventDefault(); take(files); }
-    else if (/^https?:/.test(event.clipboardData.getData("text"))) note(LINK);
+    else if (/^https?:/.test(event.clipboardData.getData("text"))) openLink(event.clipboardData.getData("text"));
   });
   // A browser would open a file that is dropped beside a drop zone, and Gradio takes one image of several.
   document.addEventListener("dragover", (event) => event.preventDefault());
@@ -43,7 +43,8 @@
     if (panel?.querySelector("#video, #files")) return;  // these take files themselves
     event.preventDefault();
     event.stopPropagation();
-    if (files.length) take(files); else if (event.dataTransfer.getData("text")) note(LINK);
+    const link = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text");
+    if (files.length) take(files); else if (link) openLink(link.split("\n")[0]);
   }, true);
   document.addEventListener("snapshot", ({detail}) => take([detail]));
   // Gradio leaves the examples without a name for those who don't see them. Ours are in the names of the files.

@@ -16,7 +16,7 @@ from ..live.server import PATH, LiveServer
 from ..sandbox.client import Sandbox
 from ..text import CAUTION, TITLE
 from ..video.limits import MAX_BYTES
-from . import access, gradio_patches, guard, modules
+from . import access, fetching, gradio_patches, guard, modules
 from .components import MAX_QUEUED
 from .reader import Reader
 from .tabs import about, api, folder, live, photo, video
@@ -75,16 +75,17 @@ CSS = f":root {{{_VARIABLES}}}\n" + "".join(
 SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 
 
-def build(analyzer: FaceAnalyzer, sandbox: Sandbox) -> gr.Blocks:
-    """The whole page; launch it with `launch_options()`."""
+def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False) -> gr.Blocks:
+    """The whole page; launch it with `launch_options()`. `allow_urls`: whether to fetch images that visitors name."""
     gradio_patches.patch_gradio()
     reader = Reader(sandbox)
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
     with gradio_patches.Page(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
+        page.fetch = fetching.fetch if allow_urls else None
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
         with gr.Tabs():
             with gr.Tab("Photo"):
-                photo.tab(analyzer, reader)
+                photo.tab(analyzer, reader, page.fetch)
             with gr.Tab("Live"):
                 live.tab()
             with gr.Tab("Video"):

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,7 @@ from ..batch.pictures import SUFFIXES
 from ..photo import is_image
 
 MAX_DATA_URL = 20_000_000  # bytes of a file that a request holds as a data: URL
+MAX_URLS = 10  # addresses of one request that are fetched
 MAX_DEPTH = 20  # of lists and objects in a request
 NO_FILE = "This file wasn't uploaded to this server, or has been deleted. Upload it and try again."
 NO_URLS = "This server doesn't fetch files from URLs: upload the file itself."
@@ -143,35 +144,59 @@ def _decoded(url: str) -> bytes:
         raise UploadError("The file's data: URL isn't valid base64.") from None
 
 
-def admitted(value, depth: int = 0):
+def admitted(value, fetch: Callable[[str], tuple[str, str]] | None = None):
     """A request's value in which every file object names an upload of this app, or holds a data: URL.
 
     A file object is an object with a `path` or a `url`. It is replaced with one that has nothing but what is checked
     here. So no component gets any other path or address, wherever in the request it was.
 
+    Args:
+        value: of JSON.
+        fetch: makes an upload of an address, and returns its path and name, for at most MAX_URLS of a request; without
+            it, addresses are refused.
+
     Raises:
-        UploadError: a file object names another file or an address.
+        UploadError: a file object names another file, or an address that isn't fetched.
     """
+    return _admitted(value, 0, fetch, [])
+
+
+def _admitted(value, depth: int, fetch: Callable[[str], tuple[str, str]] | None, fetched: list[str]):
     if depth > MAX_DEPTH:
         raise UploadError("The request is nested too deeply.")
     if isinstance(value, list):
-        return [admitted(part, depth + 1) for part in value]
+        return [_admitted(part, depth + 1, fetch, fetched) for part in value]
     if not isinstance(value, dict):
         return value
     if not {"path", "url"} & set(value):
-        return {key: admitted(part, depth + 1) for key, part in value.items()}
+        return {key: _admitted(part, depth + 1, fetch, fetched) for key, part in value.items()}
     path, url, name = value.get("path"), value.get("url"), value.get("orig_name")
     if isinstance(url, str) and url.startswith("data:"):
         return {"path": None, "url": url, "orig_name": _text(name), "meta": _META}
     if path is None and url is None:
         return None
-    path = _own_path(url if path is None else path)
+    address = url if path is None else path
+    if fetch and isinstance(address, str) and _is_foreign(address):
+        if len(fetched) >= MAX_URLS:
+            raise UploadError(f"The request names too many URLs: the limit is {MAX_URLS}.")
+        fetched.append(address)
+        path, name = fetch(address)
+    else:
+        path = _own_path(address)
     os.close(open_upload(path))
     return {"path": path, "url": None, "orig_name": _text(name), "meta": _META}
 
 
 def _text(value) -> str | None:
     return value[:300] if isinstance(value, str) else None
+
+
+def _is_foreign(address: str) -> bool:
+    """Whether a text is the URL of something other than this app's own files."""
+    with contextlib.suppress(ValueError):
+        own = _FILE_ROUTE.search(unquote(urlsplit(address).path))
+        return own is None and re.match(r"https?://", address, re.IGNORECASE) is not None
+    return False
 
 
 def _own_path(value) -> str:

@@ -36,15 +36,16 @@ def free_port() -> int:
 
 
 class App:
-    """A running app.py; `printed` returns its output."""
+    """A running app.py, or a `program` that runs it; `printed` returns its output."""
 
-    def __init__(self, *arguments, env=None, folder=ROOT):
+    def __init__(self, *arguments, env=None, folder=ROOT, program: str | None = None):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.temporary = (env or {}).get("TMPDIR") or tempfile.gettempdir()
         self.log = tempfile.NamedTemporaryFile("w", suffix=".log")  # noqa: SIM115 a pipe would fill up and stop the app
+        what = ["-c", program] if program else ["app.py"]
         self.process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(self.port), *map(str, arguments)],
+            [sys.executable, *what, "--port", str(self.port), *map(str, arguments)],
             cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
             stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             # A shell's background jobs ignore Ctrl-C, and so would the app that they test.

@@ -74,6 +74,11 @@
     waiting = null;
     view.clear();
   });
+  document.addEventListener("link", ({detail}) => {
+    if (!kit.links) return view.note("Links can't be opened. Copy the image itself, or save it and choose the file.");
+    view.note("Fetching the image…");
+    trigger("open_link", {link: detail});
+  });
   document.addEventListener("note", ({detail}) => view.note(detail));
   document.addEventListener("blur-faces", ({detail}) => { view.blur(detail); strip.blur(detail); });
   watch("value", received);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from ..result import answer, data_url, most_faces, page_result
 from ..uploads import Upload, UploadError
 
 FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens
+Fetch = Callable[[str], tuple[str, str]]
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
 _CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && props.value) props.value = ""; });"""
@@ -95,16 +96,19 @@ class _Page:
     reason: gr.HTML
 
 
-def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
-    """Build the tab."""
-    _connect(analyzer, reader, _layout(analyzer))
+def tab(analyzer: FaceAnalyzer, reader: Reader, fetch: Fetch | None) -> None:
+    """Build the tab. `fetch`: makes an upload of a URL that is pasted or dropped, if this server does."""
+    page = _layout(analyzer, links=fetch is not None)
+    _connect(analyzer, reader, page)
+    if fetch:
+        _open_links(page, fetch)
     # The page's own events return more than programs want.
     with gr.Row(visible=False):
         _analyze_endpoint(analyzer, reader)
         _explain_endpoint(analyzer, reader)
 
 
-def _layout(analyzer: FaceAnalyzer) -> _Page:
+def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
     choices = model_choices(analyzer)
     # What is analyzed. The drop zone hands its photo on and is free for the next one.
     current = PagePhoto(str(FIRST), visible="hidden", elem_id="current", label="Photo")
@@ -139,11 +143,14 @@ def _layout(analyzer: FaceAnalyzer) -> _Page:
                     choices, value=value, label="Model for photos", visible=len(choices) > 1, elem_id="model-choice"
                 )
         with gr.Column(scale=3, min_width=320):
+            kit = {"csv": COLUMNS, "most": most_faces(analyzer), "links": links}
             out = gr.HTML(
                 json.dumps(page_result(analyzer, FIRST.stem, open_photo(FIRST), THRESHOLD)),
                 html_template="<div hidden></div><div></div>",
                 js_on_load=modules.script(
-                    ["result.js", "photo.js", "strip.js"], _SCRIPT, {"csv": COLUMNS, "most": most_faces(analyzer)}
+                    ["result.js", "photo.js", "strip.js"],
+                    _SCRIPT,
+                    {"csv": COLUMNS, "most": most_faces(analyzer), "links": links},
                 ),
                 elem_id="result",
                 apply_default_css=False,
@@ -204,6 +211,16 @@ def _tell(event: str, detail: str = "null") -> str:
     return f"document.dispatchEvent(new CustomEvent({json.dumps(event)}, {{detail: {detail}}}));"
 
 
+def _open_links(page: _Page, fetch: Fetch) -> None:
+    def open_link(event: gr.EventData):
+        try:
+            return fetch(str(getattr(event, "link", "")).strip())[0], gr.Markdown(visible=False)
+        except UploadError as error:
+            return None, gr.Markdown(f"⚠️ {error}", visible=True)
+
+    page.out.open_link(open_link, None, [page.current, page.message], show_progress="hidden", **PRIVATE, **PHOTOS)
+
+
 def _chosen(analyzer: FaceAnalyzer, model) -> FaceAnalyzer:
     """The analyzer with the model that the page names; programs may send any value."""
     return analyzer.with_model(model if model in embedded() and analyzer.bundle.source == "embedded" else None)
@@ -222,7 +239,8 @@ def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
         """Find every face in a photo and estimate its apparent age and gender.
 
         Args:
-            photo: the image, as a data: URL, or the URL of a file uploaded to this server. Other URLs aren't fetched.
+            photo: the image, as a data: URL, or the URL of a file uploaded to this server. Servers started with
+                --allow-urls also fetch the URLs of public images.
             threshold: minimum detection score for a face, 0.3 to 0.95.
             blur_faces: blur the faces in the returned image.
             age_probs: include each face's probability for every age from 0 to 101, if the model predicts it.

@@ -1,0 +1,271 @@
+"""Images by URL: what is fetched, and that the server can't be made to look into its own network."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import threading
+import time
+
+import pytest
+
+from space.web import fetching, uploads
+from space.web.fetching import fetch, is_public
+from space.web.uploads import UploadError, admitted
+from tests.support import EXAMPLES
+from tests.support.app import App
+
+GROUP = (EXAMPLES / "group.jpg").read_bytes()
+
+
+@contextlib.contextmanager
+def web(handle):
+    """A server on the loopback interface; `handle(handler)` answers GET requests. Yields its URL and what was asked."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, dict(self.headers)))
+            with contextlib.suppress(OSError):
+                handle(self)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+
+
+def send(handler, content: bytes, status: int = 200, **headers) -> None:
+    handler.send_response(status)
+    for name, value in ({"content-length": len(content)} | headers).items():
+        handler.send_header(name, str(value))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+@pytest.fixture
+def loopback(monkeypatch, tmp_path):
+    """Treats 127.0.0.1 as public, and every port."""
+    real = is_public
+    monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1" or real(address))
+    monkeypatch.setattr(fetching, "PORTS", range(65536))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
+     "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:a00:1",
+     "64:ff9b::7f00:1", "2002:7f00:1::", "2002:a00:1::1", "2001:0:7f00:1::", "198.18.0.1", "192.0.2.1"],
+)  # fmt: skip
+def test_addresses_that_are_not_public(address):
+    assert not is_public(address)
+
+
+def test_public_addresses():
+    assert all(map(is_public, ("8.8.8.8", "1.1.1.1", "2606:4700:4700::1111")))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1/a.jpg", "http://localhost/a.jpg", "http://[::1]/a.jpg", "http://0/a.jpg", "http://2130706433/a.jpg",
+     "http://0x7f.1/a.jpg", "http://127.1/a.jpg", "http://[::ffff:127.0.0.1]/a.jpg", "https://10.0.0.1/", "ftp://8.8.8.8/a.jpg",
+     "file:///etc/passwd", "http://user:pass@8.8.8.8/a.jpg", "http://8.8.8.8:22/a.jpg", "http://8.8.8.8:99999/", "http://",
+     "http:///a.jpg", "gopher://8.8.8.8/", "http://" + "a" * 70 + ".org/", "http://8.8.8.8/" + "a" * 3000, "http://[bad/"],
+)  # fmt: skip
+def test_urls_that_are_never_fetched(url):
+    started = time.monotonic()
+    with pytest.raises(UploadError):
+        fetch(url)
+    assert time.monotonic() - started < 5
+
+
+def test_an_image_is_fetched_and_can_be_opened(loopback):
+    with web(lambda handler: send(handler, GROUP, **{"content-type": "text/plain", "set-cookie": "a=b"})) as (
+        url,
+        asked,
+    ):
+        _, name = fetch(f"{url}/some%20folder/my photo.jpg?x=1")
+        assert name == "my photo.jpg"
+        ((line, headers),) = asked
+        assert line == "/some%20folder/my%20photo.jpg?x=1" and not {"Cookie", "Authorization", "Referer"} & set(headers)
+        value = admitted({"path": f"{url}/a.jpg", "meta": {"_type": "gradio.FileData"}}, fetch)
+        with uploads.Upload.from_payload(value).open() as file, open(file, "rb", closefd=False) as opened:
+            assert opened.read() == GROUP
+        assert value["orig_name"] == "a.jpg"
+
+
+def test_redirects_are_checked_like_the_first_address(loopback, monkeypatch):
+    real = fetching.is_public
+    with web(lambda handler: send(handler, GROUP)) as (inner, asked):
+        inner = inner.replace("127.0.0.1", "127.0.0.2")  # of the same machine, but not public here
+        assert not real("127.0.0.2")
+        secret = f"{inner}/secret.jpg"
+        for target in (secret, "file:///etc/passwd", "http://user@127.0.0.1/", secret.removeprefix("http:"), ""):
+            redirected = web(lambda handler, to=target: send(handler, b"", 302, location=to))
+            with redirected as (url, _), pytest.raises(UploadError, match=r"public|redirects"):
+                fetch(url)
+    assert not asked
+
+    def around(handler):
+        done = handler.path.count("x")
+        send(handler, GROUP if done == 3 else b"", 200 if done == 3 else 307, location=f"/{'x' * (done + 1)}")
+
+    with web(around) as (url, _):
+        assert fetch(url)[1] == "xxx"
+    with web(lambda handler: send(handler, b"", 307, location="/again")) as (url, asked):
+        with pytest.raises(UploadError, match="too many times"):
+            fetch(url)
+        assert len(asked) == fetching.MAX_REDIRECTS + 1
+
+
+def test_a_name_with_a_public_and_a_private_address_is_refused(monkeypatch):
+    entries = [(2, 1, 6, "", (address, 80)) for address in ("93.184.216.34", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("connected"))
+    with pytest.raises(UploadError):
+        fetch("http://rebinding.example/a.jpg")
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(loopback, monkeypatch):
+    """A name server that answers otherwise the second time changes nothing."""
+    looks, real = [], socket.getaddrinfo
+
+    def look_up(host, *arguments, **options):
+        looks.append(host)
+        return real(
+            "127.0.0.1" if host == "changing.example" and looks.count(host) == 1 else host, *arguments, **options
+        )
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with web(lambda handler: send(handler, GROUP)) as (url, asked):
+        fetch(url.replace("127.0.0.1", "changing.example"))
+    assert looks.count("changing.example") == 1 and asked[0][1]["Host"].startswith("changing.example")
+
+
+@pytest.mark.parametrize(
+    ("handle", "words"),
+    [
+        (lambda handler: send(handler, b"<html>not an image</html>" * 10), "no image"),
+        (lambda handler: send(handler, b""), "no image"),
+        (lambda handler: send(handler, b"", 404), "status 404"),
+        (lambda handler: send(handler, GROUP, **{"content-length": 10**9}), "too large"),
+        (lambda handler: send(handler, GROUP[:100], **{"content-length": 5000}), "doesn't answer in time"),
+        (lambda handler: handler.wfile.write(b"nonsense\r\n\r\n"), "doesn't answer in time"),
+    ],
+)
+def test_answers_that_are_no_image(loopback, handle, words):
+    with web(handle) as (url, _), pytest.raises(UploadError, match=words):
+        fetch(url)
+
+
+@pytest.mark.parametrize("where", ["head", "body"])
+def test_slow_and_endless_answers_end_in_time(loopback, monkeypatch, where):
+    monkeypatch.setattr(fetching, "MAX_SECONDS", 1.5)
+
+    def drip(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"" if where == "head" else b"\r\n" + GROUP[:100]))
+        for _ in range(100):
+            handler.wfile.write(b"x: y\r\n")
+            time.sleep(0.1)
+
+    with web(drip) as (url, _):
+        started = time.monotonic()
+        with pytest.raises(UploadError, match="doesn't answer in time"):
+            fetch(url)
+        assert time.monotonic() - started < 3
+
+
+def test_an_image_without_a_length_has_a_limit_too(loopback, monkeypatch):
+    monkeypatch.setattr(fetching, "MAX_BYTES", 100_000)
+
+    def endless(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + GROUP[:1000])
+        for _ in range(1000):
+            handler.wfile.write(bytes(10_000))
+
+    with web(endless) as (url, _), pytest.raises(UploadError, match="too large"):
+        fetch(url)
+
+
+def test_a_request_names_few_urls(folder_of_uploads):
+    count = []
+
+    def pretend(url):
+        count.append(url)
+        return str(folder_of_uploads), "a.jpg"
+
+    with pytest.raises(UploadError, match="limit is 10"):
+        admitted([{"path": f"https://example.org/{i}.jpg"} for i in range(50)], pretend)
+    assert len(count) == 10
+    with pytest.raises(UploadError, match="doesn't fetch"):
+        admitted({"path": "https://example.org/a.jpg"})
+
+
+@pytest.fixture
+def folder_of_uploads(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "image").write_bytes(GROUP)
+    return tmp_path / "a" / "image"
+
+
+_PROGRAM = """import sys
+from space.web import fetching
+fetching.is_public, fetching.PORTS = (lambda address: address == "127.0.0.1"), range(65536)
+sys.argv[0] = "app.py"
+import runpy
+runpy.run_path("app.py", run_name="__main__")"""
+
+
+@pytest.mark.slow
+def test_programs_name_images_by_url(tmp_path):
+    """The Python client and the page get a result for the URL of an image, and a sentence for that of none."""
+    from gradio_client import handle_file
+
+    with web(lambda handler: send(handler, GROUP if "group" in handler.path else b"no image" * 10)) as (url, _):
+        app = App("--allow-urls", program=_PROGRAM)
+        try:
+            client = app.client(tmp_path)
+            photo = {"path": f"{url}/group.jpg", "meta": {"_type": "gradio.FileData"}, "orig_name": "group.jpg"}
+            _, result = client.predict(photo, api_name="/analyze_photo")
+            assert len(result["faces"]) == 8
+            with pytest.raises(Exception, match="no image at this URL"):
+                client.predict(photo | {"path": f"{url}/other"}, api_name="/analyze_photo")
+            with pytest.raises(Exception, match="isn't public"):
+                client.predict(photo | {"path": "http://127.0.0.2/a.jpg"}, api_name="/analyze_photo")
+            assert handle_file(str(EXAMPLES / "group.jpg"))["path"]
+        finally:
+            printed = app.stop()
+    assert "Traceback" not in printed, printed
+
+
+@pytest.mark.browser
+def test_a_pasted_link_is_opened():
+    from tests.support.browser import chromium
+
+    with web(lambda handler: send(handler, GROUP if "mine" in handler.path else b"no image" * 10)) as (url, _):
+        app = App("--allow-urls", program=_PROGRAM)
+        try:
+            with chromium() as browser:
+                page = browser.new_page()
+                page.goto(app.url)
+                page.locator("#result .person").first.wait_for(timeout=60_000)
+                page.wait_for_timeout(500)
+                for name, words in (("mine.jpg", "8 faces in"), ("other", "no image at this URL")):
+                    page.evaluate(
+                        """(url) => { const clipboardData = new DataTransfer();
+                        clipboardData.setData("text", url);
+                        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true})); }""",
+                        f"{url}/{name}",
+                    )
+                    page.get_by_text(words).first.wait_for(timeout=30_000)
+                    page.locator('.result[data-photo="mine"]').wait_for(timeout=10_000, state="attached")
+        finally:
+            app.stop()
