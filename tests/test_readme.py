@@ -19,7 +19,7 @@ EXPECTED = {"space.analyzer": 8, "snapshot_download": 8}  # what tells a block f
 )
 def test_the_python_of_the_readme_runs(block, hub, reader):
     hub.add("opencv/face_detection_yunet", {FILE: yunet_file().read_bytes()})
-    program = (ROOT / "training" / "bundle" / "predict.py").read_bytes()
+    program = (ROOT / "training" / "programs" / "predict.py").read_bytes()
     hub.add("you/age-gender-compact", files_of(EMBEDDED) | {"predict.py": program})
     result = python("-c", block, env=reader)
     assert result.returncode == 0, result.stderr

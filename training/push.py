@@ -23,9 +23,8 @@ from space.hub.card import CARD, model_name
 from space.hub.download import ModelError
 from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
 from space.text import tolerate_console
+from training import programs
 from training.atomic import write_beside
-
-PREDICT = Path(__file__).with_name("bundle") / "predict.py"  # part of every published bundle
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,12 @@ def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
     provenance = {key: value for key, value in card["provenance"].items() if key != "pushed"}
     files = dict(card["files"])
     contents: dict[str, str | bytes] = {name: str(folder / name) for name in files}
-    if PREDICT.name not in files:  # embedded bundles are served by this repository, which needs no copy
-        program = PREDICT.read_bytes()
-        entry = {"sha256": hashlib.sha256(program).hexdigest(), "bytes": len(program), "role": "document"}
-        files[PREDICT.name], contents[PREDICT.name] = entry, program
+    # Embedded bundles are served by this repository, which needs no copy of these.
+    own = folder / programs.CONFIG
+    for name, content in programs.files(card, own.read_bytes() if own.is_file() else None).items():
+        entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        files[name] = entry | {"role": "keras-config" if name == programs.CONFIG else "document"}
+        contents[name] = content
     readme = _named((folder / "README.md").read_text(encoding="utf-8"), repo_id).encode()
     files["README.md"] = {**files["README.md"], "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme)}
     published = {**card, "provenance": provenance, "files": files}

@@ -118,7 +118,7 @@ def test_shared_is_not_needed_and_not_in_the_repository():
 @pytest.mark.parametrize("name", embedded())
 def test_the_bundle_s_own_predict_answers_as_the_app(name):
     """`predict.py` stands alone: its answers are those of FaceAnalyzer."""
-    specification = importlib.util.spec_from_file_location("predict", ROOT / "training" / "bundle" / "predict.py")
+    specification = importlib.util.spec_from_file_location("predict", ROOT / "training" / "programs" / "predict.py")
     alone = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(alone)
     predictor, analyzer = alone.Predictor(MODELS / name, yunet_file()), FaceAnalyzer.load(name)

@@ -23,6 +23,7 @@ from space.hub.download import sha256_of
 from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
 from tests.support.training import SHORT
+from training import programs
 
 pytestmark = pytest.mark.slow
 
@@ -54,9 +55,10 @@ def test_a_push_is_one_commit_with_everything(hub, bundle, writer):
     assert head in result.stdout and f"{hub.url}/{NAME}" in result.stdout
     assert len(repo.commits) == 2 and not repo.private  # the empty one that makes a repository, and ours
     local = files_of(bundle)
-    assert set(files) == set(local) | {"predict.py"}  # which an embedded bundle lacks
-    assert all(files[n] == local[n] for n in local if n not in ("README.md", CARD))
-    assert sha256(files["predict.py"]).hexdigest() == json.loads(files[CARD])["files"]["predict.py"]["sha256"]
+    assert set(files) == set(local) | set(programs.ADDED)  # which an embedded bundle lacks
+    assert all(files[n] == local[n] for n in local if n not in ("README.md", "config.json", CARD))
+    listed = json.loads(files[CARD])["files"]
+    assert all(sha256(content).hexdigest() == listed[n]["sha256"] for n, content in files.items() if n != CARD)
     card = ModelCard(files["README.md"].decode())
     assert card.data.model_name == "age-gender-compact" and card.data.license == "other"
     recorded = json.loads(local[CARD])["metrics"]

@@ -25,6 +25,7 @@ from space.face import EXAMPLES
 from space.hub.bundle import verify
 from space.hub.card import CARD, FORMAT, read_card
 from space.hub.download import sha256_of
+from training import programs
 from training.atomic import new_folder
 from training.bundle import licenses, model_card
 from training.model.files import load_keras, save_keras
@@ -40,9 +41,6 @@ _ROLES = {
     "recipe.toml": "recipe",
 }
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "datasets", "tf2onnx", "onnx", "onnxruntime")
-
-
-PREDICT = Path(__file__).with_name("predict.py")  # copied into each bundle, and into embedded ones when they are pushed
 
 
 class ExportError(RuntimeError):
@@ -149,7 +147,8 @@ def write_card(
         "serve": served["serve"],
         "quantization": {name: value for name, value in served.items() if name != "serve"},
     }
-    shutil.copy(PREDICT, folder / PREDICT.name)
+    for filename, content in programs.files(card, (folder / programs.CONFIG).read_bytes()).items():
+        (folder / filename).write_bytes(content)
     if license == licenses.UTKFACE:  # as the image is
         shutil.copy(EXAMPLES / "age-20-26-female.jpg", folder / model_card.EXAMPLE)
     _list_files(folder, card)
@@ -185,7 +184,7 @@ def embed(bundle: Path, target: Path) -> None:
     with new_folder(target) as folder:
         for name, entry in card["files"].items():
             keras, onnx = (entry["role"].startswith(kind) for kind in ("keras", "onnx"))
-            unused = (keras and large) or (onnx and name != card["serve"]) or name == PREDICT.name
+            unused = (keras and large) or (onnx and name != card["serve"]) or name in programs.ADDED
             if not unused:
                 (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copy(bundle / name, folder / name)

@@ -147,11 +147,7 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
             out = gr.HTML(
                 json.dumps(page_result(analyzer, FIRST.stem, open_photo(FIRST), THRESHOLD)),
                 html_template="<div hidden></div><div></div>",
-                js_on_load=modules.script(
-                    ["result.js", "photo.js", "strip.js"],
-                    _SCRIPT,
-                    {"csv": COLUMNS, "most": most_faces(analyzer), "links": links},
-                ),
+                js_on_load=modules.script(["result.js", "photo.js", "strip.js"], _SCRIPT, kit),
                 elem_id="result",
                 apply_default_css=False,
             )

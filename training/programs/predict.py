@@ -15,56 +15,92 @@ import numpy as np
 import onnxruntime
 
 FOLDER = Path(__file__).absolute().parent  # not resolved: in the Hub's cache, this file is a link to another folder
+_YEARS = ("age", "age_low", "age_high")
 OLDEST = 116  # years, oldest age that an interval can name
 
 
 class Predictor:
-    """Detector, crop, network and calibration of the bundle in `folder`."""
+    """Detector, crop, network and calibration of a bundle."""
 
     def __init__(self, folder=FOLDER, detector=None):
         """`detector`: the path of face_detection_yunet_2023mar.onnx; None downloads it."""
-        if detector is None:
-            from huggingface_hub import hf_hub_download
+        card = json.loads((Path(folder) / "age_gender.json").read_text(encoding="utf-8"))
+        self.template, self.tables = card["crop"], card["calibration"]
+        self.network = onnxruntime.InferenceSession(str(Path(folder) / card["serve"]))
+        self.yunet = detector
 
-            detector = hf_hub_download("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")
-        self.card = json.loads((Path(folder) / "age_gender.json").read_text(encoding="utf-8"))
-        self.network = onnxruntime.InferenceSession(str(Path(folder) / self.card["serve"]))
-        self.detector = cv2.FaceDetectorYN.create(str(detector), "", (320, 320), 0.7, 0.3, 5000)
+    @classmethod
+    def of(cls, template, detector=None):
+        """One that finds and crops faces, without a network; `template`: `crop` of age_gender.json."""
+        self = cls.__new__(cls)
+        self.template, self.tables, self.network, self.yunet = template, None, None, detector
+        return self
+
+    @classmethod
+    def of_files(cls, card, network):
+        """One that estimates crops, from the paths of age_gender.json and of the ONNX file."""
+        values = json.loads(Path(card).read_text(encoding="utf-8"))
+        self = cls.of(values["crop"])
+        self.tables, self.network = values["calibration"], onnxruntime.InferenceSession(str(network))
+        return self
 
     def predict(self, rgb: np.ndarray) -> list[dict]:
         """Every face of an upright photo, uint8 [H, W, 3] RGB: box (x, y, width, height in pixels), score, age, age_low
         and age_high in years, gender, gender_probability; largest first."""
+        found = self.faces(rgb)
+        if not found:
+            return []
+        answers = self.estimate(np.stack([crop for _, crop in found]))
+        p_female, people = answers["p_female"], []
+        for i, (row, _) in enumerate(found):
+            years = {name: None if answers[name][i] is None else float(answers[name][i]) for name in _YEARS}
+            people.append(
+                {
+                    "box": [float(v) for v in row[:4]],
+                    "score": float(row[4]),
+                    **years,
+                    "gender": "female" if p_female[i] >= 0.5 else "male",
+                    "gender_probability": max(p_female[i], 1 - p_female[i]),
+                }
+            )
+        return people
+
+    def faces(self, rgb: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """x, y, width, height and score of each face, and its crop, uint8 [size, size, 3]; largest first."""
         factor = max(1.0, max(rgb.shape[:2]) / 1024)
         small = cv2.resize(rgb, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA) if factor > 1 else rgb
-        self.detector.setInputSize((small.shape[1], small.shape[0]))
-        rows = self.detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        rows = self._detector((small.shape[1], small.shape[0])).detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
         rows = np.zeros((0, 15)) if rows is None else sorted(rows, key=lambda row: -row[2] * row[3])
-        if not len(rows):
-            return []
-        crops = np.stack([self._crop(rgb, row[4:14].reshape(5, 2) * factor) for row in rows])
+        return [
+            (np.append(row[:4] * factor, row[14]), self._crop(rgb, row[4:14].reshape(5, 2) * factor)) for row in rows
+        ]
+
+    def estimate(self, crops: np.ndarray) -> dict:
+        """Of uint8 [N, size, size, 3]: age, age_low, age_high (None without calibration), p_female and age_probs (None
+        if the network has none), each for N faces."""
         names = [output.name for output in self.network.get_outputs()]
         outputs = dict(zip(names, self.network.run(names, {"face": crops}), strict=True))
-        age, p_female = outputs["age"].astype(float), outputs["p_female"].astype(float)
-        tables, low, high = self.card["calibration"], [None] * len(age), [None] * len(age)
-        if tables:
-            p_female = _temperature(p_female, tables["gender"]["temperature"])
-            low, high = _interval(age, outputs.get("age_probs"), tables["age"])
-        return [
-            {
-                "box": [float(v) * factor for v in row[:4]],
-                "score": float(row[14]),
-                "age": age[i],
-                "age_low": low[i],
-                "age_high": high[i],
-                "gender": "female" if p_female[i] >= 0.5 else "male",
-                "gender_probability": max(p_female[i], 1 - p_female[i]),
-            }
-            for i, row in enumerate(rows)
-        ]
+        age, p_female, probs = outputs["age"].astype(float), outputs["p_female"].astype(float), outputs.get("age_probs")
+        low, high = [None] * len(age), [None] * len(age)
+        if self.tables:
+            p_female = _temperature(p_female, self.tables["gender"]["temperature"])
+            low, high = _interval(age, probs, self.tables["age"])
+        return {"age": age, "age_low": low, "age_high": high, "p_female": p_female, "age_probs": probs}
+
+    def _detector(self, size: tuple[int, int]):
+        if not isinstance(self.yunet, cv2.FaceDetectorYN):
+            path = self.yunet
+            if path is None:
+                from huggingface_hub import hf_hub_download
+
+                path = hf_hub_download("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")
+            self.yunet = cv2.FaceDetectorYN.create(str(path), "", size, 0.7, 0.3, 5000)
+        self.yunet.setInputSize(size)
+        return self.yunet
 
     def _crop(self, rgb: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """The face in UTKFace's framing: the similarity transform that brings its landmarks closest to the template."""
-        size, target = self.card["crop"]["size"], np.array(self.card["crop"]["landmarks"]) @ [1, 1j]
+        size, target = self.template["size"], np.array(self.template["landmarks"]) @ [1, 1j]
         source = landmarks @ [1, 1j]
         s, t = source - source.mean(), target - target.mean()
         a = np.sum(t * np.conj(s)) / np.sum(np.abs(s) ** 2)
