@@ -17,7 +17,7 @@ from space.hub.download import ModelError
 from tests.support import EMBEDDED, EXAMPLES
 from tests.support.app import python
 from training.atomic import new_folder
-from training.bundle import quantize
+from training.bundle import export, quantize
 from training.data.decode import decode
 from training.data.load import load_samples
 from training.model import files, networks
@@ -151,3 +151,35 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkey
     with pytest.raises(PermissionError), new_folder(target) as folder:
         (folder / "new").touch()
     assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "old"]
+
+
+@pytest.mark.slow
+def test_other_runtimes_give_equal_answers(tmp_path):
+    """The commands of training/README.md, with the embedded compact network."""
+    faces = np.stack([np.asarray(Image.open(path).resize((200, 200))) for path in sorted(EXAMPLES.glob("age-*.jpg"))])
+    done = python("-m", "training.bundle.export", EMBEDDED, tmp_path / "compact.tflite")
+    assert done.returncode == 0, done.stderr
+    program = f"""
+import numpy as np, tensorflow as tf
+interpreter = tf.lite.Interpreter({str(tmp_path / "compact.tflite")!r})
+faces = np.load({str(tmp_path / "faces.npy")!r})
+run = interpreter.get_signature_runner()
+ages = [run(face=face[None])["age"][0] for face in faces]
+np.save({str(tmp_path / "ages.npy")!r}, ages)"""
+    np.save(tmp_path / "faces.npy", faces)
+    ran = python("-c", program)
+    assert ran.returncode == 0, ran.stderr
+    expected = files.load_keras(EMBEDDED).predict_on_batch(faces)["age"]
+    np.testing.assert_allclose(np.load(tmp_path / "ages.npy"), np.asarray(expected), atol=0.01)
+    wrong = python("-m", "training.bundle.export", EMBEDDED, tmp_path / "compact.mlmodel")
+    assert wrong.returncode == 1 and "unknown suffix" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+@pytest.mark.slow
+def test_openvino_gives_the_served_network_s_answers(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    faces = np.stack([np.asarray(Image.open(path).resize((200, 200))) for path in sorted(EXAMPLES.glob("age-*.jpg"))])
+    export.export(EMBEDDED, tmp_path / "compact.xml")
+    compiled = openvino.compile_model(tmp_path / "compact.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = Estimator(EMBEDDED / "model.int8.onnx").predict(faces)["age"]
+    np.testing.assert_allclose(compiled({"face": faces})["age"], expected, atol=0.5)

@@ -24,7 +24,7 @@ from space.estimator import Estimator
 from space.face import EXAMPLES
 from space.hub.bundle import verify
 from space.hub.card import CARD, FORMAT, read_card
-from space.hub.download import sha256_of
+from space.hub.download import ModelError, sha256_of
 from training import programs
 from training.atomic import new_folder
 from training.bundle import licenses, model_card
@@ -99,6 +99,32 @@ def convert(network, path: Path) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def export(bundle: Path, target: Path) -> None:
+    """Write a bundle's network for another runtime, by the suffix of `target`; inputs and outputs stay the same.
+
+    Args:
+        bundle: a folder; `.onnx` and `.tflite` need its Keras files.
+        target: `.onnx` (float32), `.tflite` (LiteRT, float32, by Keras on TensorFlow) or `.xml` (OpenVINO, from the
+            served ONNX network, int8 where that is).
+
+    Raises:
+        ExportError: an unknown suffix, or a package is missing.
+        ModelError: `bundle` isn't a complete bundle, or has no Keras files.
+    """
+    if target.suffix == ".xml":
+        try:
+            import openvino
+        except ImportError:
+            raise ExportError("OpenVINO files need the package openvino: run `pip install openvino`.") from None
+        openvino.save_model(openvino.convert_model(bundle / verify(bundle)["serve"]), target, compress_to_fp16=False)
+    elif target.suffix == ".onnx":
+        convert(load_keras(bundle), target)
+    elif target.suffix == ".tflite":
+        load_keras(bundle).export(str(target), format="litert", verbose=False)
+    else:
+        raise ExportError(f"{target} has an unknown suffix: use .onnx, .tflite (LiteRT) or .xml (OpenVINO).")
 
 
 def write_card(
@@ -226,16 +252,19 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(
-        description="Convert a bundle's Keras files to ONNX, or copy the files needed for serving to another folder."
+        description="Convert a bundle's network for another runtime, or copy the files needed for serving to a folder."
     )
     parser.add_argument(
         "source", type=Path, help="a bundle folder, or vgg16 or compact for a network with random weights"
     )
-    parser.add_argument("target", type=Path, help="output .onnx file or folder")
+    parser.add_argument("target", type=Path, help=".onnx, .tflite (LiteRT) or .xml (OpenVINO) file, or a folder")
     options = parser.parse_args()
-    if str(options.source) in ("compact", "vgg16"):
-        untrained(str(options.source), options.target)
-    elif options.target.suffix == ".onnx":
-        convert(load_keras(options.source), options.target)
-    else:
-        embed(options.source, options.target)
+    try:
+        if str(options.source) in ("compact", "vgg16"):
+            untrained(str(options.source), options.target)
+        elif options.target.suffix:
+            export(options.source, options.target)
+        else:
+            embed(options.source, options.target)
+    except (ExportError, ModelError, OSError) as error:
+        sys.exit(f"error: {error}")
