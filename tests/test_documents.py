@@ -46,6 +46,7 @@ KNOWN = {
     "pip install -r requirements.txt\npython training/train.py": "not run: takes hours; tests/training/test_train.py",
     "python training/train.py --recipe compact --init": "not run: minutes of training; tests/training/test_train.py",
     "python training/evaluate.py --model": "not run: needs a trained bundle; tests/training/test_evaluation.py",
+    "python -m training.bundle.export runs/": "tests/training/test_export.py, with an embedded bundle",
     "hf jobs uv run": "not run: a paid GPU; its files and options: tests/training/test_jobs.py",
     # the Space's card and the API tab
     'from gradio_client import Client, handle_file\n\nclient = Client("USER/NAME")': "tests/space/test_deploy.py",
