@@ -80,8 +80,10 @@ def space_files(
         # Baked into the image: the Space then starts without the network's help.
         card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}"]
     card.text = card.text.replace("USER/NAME", space)
+    card.data.thumbnail = static.thumbnail(space)
     files: Files = {
         "README.md": str(card).encode(),
+        static.THUMBNAIL: ROOT / ".github" / "photo.jpg",
         "requirements.txt": _requirements(mcp),
         "app.py": ROOT / "app.py",
         "LICENSE": ROOT / "LICENSE",

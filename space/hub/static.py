@@ -35,6 +35,7 @@ BROWSER = ROOT / "browser"
 RUNTIME = BROWSER / "node_modules" / "onnxruntime-web"
 _RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
 _SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest", "yunet.LICENSE.txt")  # of browser/, as they are
+THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
 Files = dict[str, Path | bytes]
 
 
@@ -76,7 +77,13 @@ def site_files(space: str, model: str | None = None) -> Files:
     files["index.html"] = _page(bundles, _example(names[0]))
     files["service-worker.js"] = _service_worker(files, folders)
     files["README.md"] = _space_card(space, bundles)
+    files[THUMBNAIL] = ROOT / ".github" / "static.jpg"
     return files
+
+
+def thumbnail(space: str) -> str:
+    """The address of a Space's preview image, which is one of its files."""
+    return f"https://huggingface.co/spaces/{space}/resolve/main/{THUMBNAIL}"
 
 
 def write(files: Files, folder: Path) -> None:
@@ -255,7 +262,10 @@ def _page(bundles: list[Bundle], example: str) -> bytes:
 def _service_worker(files: Files, folders: list[str]) -> bytes:
     """Kept for offline use from the first visit: all but the models that nobody has chosen yet."""
     later = tuple(f"{folder}/" for folder in folders[1:])
-    kept = ["./", *(name for name in files if not name.startswith(later) and name not in ("LICENSE", "index.html"))]
+    kept = [
+        "./",
+        *(name for name in files if not name.startswith(later) and name not in ("LICENSE", "index.html", THUMBNAIL)),
+    ]
     digest = hashlib.sha256((BROWSER / "service-worker.js").read_bytes())
     for name, content in sorted(files.items()):
         digest.update(name.encode() + (content if isinstance(content, bytes) else content.read_bytes()))
@@ -268,4 +278,5 @@ def _space_card(space: str, bundles: list[Bundle]) -> bytes:
     card = SpaceCard.load(BROWSER / "README.md")
     card.data.models = [*(bundle.source for bundle in bundles if bundle.revision), *card.data.models]
     card.text = card.text.replace("USER/NAME", space)
+    card.data.thumbnail = thumbnail(space)
     return str(card).encode()

@@ -17,7 +17,7 @@ from space.hub.download import ModelError
 from tests.support import EMBEDDED, EXAMPLES
 from tests.support.app import python
 from training.atomic import new_folder
-from training.bundle import export, quantize
+from training.bundle import export, model_card, quantize
 from training.data.decode import decode
 from training.data.load import load_samples
 from training.model import files, networks
@@ -183,3 +183,29 @@ def test_openvino_gives_the_served_network_s_answers(tmp_path):
     compiled = openvino.compile_model(tmp_path / "compact.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = Estimator(EMBEDDED / "model.int8.onnx").predict(faces)["age"]
     np.testing.assert_allclose(compiled({"face": faces})["age"], expected, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/you/age-gender.git", "https://github.com/you/age-gender"),
+        ("https://you:secret-token@github.com/you/age-gender", "https://github.com/you/age-gender"),
+        ("git@github.com:you/age-gender.git", "https://github.com/you/age-gender"),
+        ("ssh://git@gitlab.com/a/b/c.git", "https://gitlab.com/a/b/c"),
+        ("/home/you/age-gender", None),
+        ("../other", None),
+        ("file:///srv/git/age-gender.git", None),
+        ("http://localhost:3000/you/age-gender", None),
+        ("", None),
+    ],
+)
+def test_the_card_links_the_public_repository_without_passwords(remote, address, monkeypatch, trained):
+    class Done:
+        stdout = f"{remote}\n"
+
+    monkeypatch.setattr(export.subprocess, "run", lambda *_, **__: Done)
+    assert export.repository() == address
+    card = open_bundle(str(trained / "bundle")).card
+    card["provenance"] |= {"repository": export.repository(), "commit": "0" * 40}
+    text = model_card.render(card)
+    assert (f"pip install git+{address}@{'0' * 40}" in text) == (address is not None) and "secret-token" not in text

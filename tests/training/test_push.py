@@ -275,9 +275,10 @@ def check_code_of_card(hub, card: str, env: dict, folder: Path) -> None:
     shutil.copy(EXAMPLES / "group.jpg", folder / "photo.jpg")
     hub.add("opencv/face_detection_yunet", {FILE: yunet_file().read_bytes()})
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(blocks) == 2 and "from predict import Predictor" in blocks[0] and "hf://tester/faces" in blocks[1]
+    known = ("from predict import Predictor", "from transformers import pipeline", "hf://tester/faces")
+    assert len(blocks) == 3 and all(words in block for words, block in zip(known, blocks, strict=True))
     environment = os.environ | {"KERAS_BACKEND": "jax"} | env | {"PYTHONPATH": ""}
-    for block in blocks:
+    for block in (blocks[0], blocks[2]):  # that of transformers: test_transformers.py
         result = subprocess.run(
             [sys.executable, "-c", block], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
         )

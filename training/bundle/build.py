@@ -77,6 +77,7 @@ def build_bundle(
             "sharpness": sharpness,
             "parents": [parent.as_dict() for parent in parents],
             "commit": export.current_commit(),
+            "repository": export.repository(),
         }
         metrics, outputs, main = _measure(recipe, faces["test"], estimator, tables, provenance)
         _draw(folder, out, bool(history), main, outputs)

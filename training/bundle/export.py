@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -238,6 +239,19 @@ def current_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None
+
+
+def repository() -> str | None:
+    """The public address of this checkout, for readers of a card; None without one."""
+    root = Path(__file__).resolve().parent.parent.parent
+    try:
+        command = ["git", "remote", "get-url", "origin"]
+        address = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # Of https://user:token@host/path.git and git@host:path.git, host and path.
+    found = re.fullmatch(r"(?:https?://(?:[^@/]*@)?|(?:ssh://)?git@)([\w.-]+\.\w+)[:/]([\w./-]+?)(?:\.git)?/?", address)
+    return f"https://{found[1]}/{found[2]}" if found else None
 
 
 def _versions() -> dict[str, str]:

@@ -149,12 +149,31 @@ def _body(card: dict, name: str) -> str:
         mirror=" and averaging over a face and its mirror image" if card["mirror"] else "",
         served=_served(card),
         training=_training(card),
-        commit=provenance["commit"] or "unknown",
+        code=_code(provenance, name),
+        commit=_commit(provenance),
         date=provenance["date"],
         python=provenance["python"],
         packages=", ".join(f"{package} {version}" for package, version in provenance["packages"].items()),
         sources=_sources(provenance),
     )
+
+
+def _code(provenance: dict, name: str) -> str:
+    """How a reader, who may have nothing but the card, gets the code."""
+    address = provenance.get("repository")
+    if not address:
+        return (
+            f"In a checkout of the code that built this model, `python app.py --model {name}` starts the app with it."
+        )
+    at = f"@{provenance['commit']}" if provenance["commit"] else ""
+    return f"""The code is at {_commit(provenance)}. `pip install git+{address}{at}` installs the command `age-gender`
+(`age-gender photo.jpg --model {name}`) and the package `age_gender` (`FaceAnalyzer.load("{name}")`). In a checkout,
+`python app.py --model {name}` starts the app, and the commands below evaluate the model."""
+
+
+def _commit(provenance: dict) -> str:
+    commit, address = provenance["commit"] or "an unknown commit", provenance.get("repository")
+    return f"[{commit}]({address}/tree/{commit})" if address and provenance["commit"] else commit
 
 
 def _title(metrics: dict) -> str:

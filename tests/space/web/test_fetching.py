@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
+import json
+import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import pytest
 
 from space.web import fetching, uploads
 from space.web.fetching import fetch, is_public
 from space.web.uploads import UploadError, admitted
-from tests.support import EXAMPLES
+from tests.support import EXAMPLES, ROOT
 from tests.support.app import App
 
 GROUP = (EXAMPLES / "group.jpg").read_bytes()
@@ -224,26 +231,90 @@ import runpy
 runpy.run_path("app.py", run_name="__main__")"""
 
 
-@pytest.mark.slow
-def test_programs_name_images_by_url(tmp_path):
-    """The Python client and the page get a result for the URL of an image, and a sentence for that of none."""
-    from gradio_client import handle_file
-
+@pytest.fixture(scope="module")
+def fetching_app():
+    """An app that fetches from 127.0.0.1, and a server there: /group.jpg is an image, other paths are none."""
     with web(lambda handler: send(handler, GROUP if "group" in handler.path else b"no image" * 10)) as (url, _):
-        app = App("--allow-urls", program=_PROGRAM)
-        try:
-            client = app.client(tmp_path)
-            photo = {"path": f"{url}/group.jpg", "meta": {"_type": "gradio.FileData"}, "orig_name": "group.jpg"}
-            _, result = client.predict(photo, api_name="/analyze_photo")
-            assert len(result["faces"]) == 8
-            with pytest.raises(Exception, match="no image at this URL"):
-                client.predict(photo | {"path": f"{url}/other"}, api_name="/analyze_photo")
-            with pytest.raises(Exception, match="isn't public"):
-                client.predict(photo | {"path": "http://127.0.0.2/a.jpg"}, api_name="/analyze_photo")
-            assert handle_file(str(EXAMPLES / "group.jpg"))["path"]
-        finally:
-            printed = app.stop()
+        app = App("--allow-urls", *(["--mcp"] if find_spec("mcp") else []), program=_PROGRAM)
+        yield app, url
+        printed = app.stop()
     assert "Traceback" not in printed, printed
+
+
+@pytest.mark.slow
+def test_the_python_client_names_images_by_url(fetching_app, tmp_path):
+    app, url = fetching_app
+    client = app.client(tmp_path)
+    photo = {"path": f"{url}/group.jpg", "meta": {"_type": "gradio.FileData"}, "orig_name": "group.jpg"}
+    image, result = client.predict(photo, api_name="/analyze_photo")
+    assert len(result["faces"]) == 8 and image
+    with pytest.raises(Exception, match="no image at this URL"):
+        client.predict(photo | {"path": f"{url}/other"}, api_name="/analyze_photo")
+    with pytest.raises(Exception, match="isn't public"):
+        client.predict(photo | {"path": "http://127.0.0.2/a.jpg"}, api_name="/analyze_photo")
+
+
+@pytest.mark.slow
+def test_curl_names_images_by_url(fetching_app):
+    app, url = fetching_app
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+
+    def call(address):
+        photo = {"path": address, "meta": {"_type": "gradio.FileData"}}
+        data = json.dumps({"data": [photo, 0.7, False, False]})
+        base = f"{app.url}/gradio_api/call/analyze_photo"
+        command = ["curl", "-s", "-H", "Content-Type: application/json", base, "-d", data]
+        event = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60).stdout)["event_id"]
+        return subprocess.run(
+            ["curl", "-s", "-N", f"{base}/{event}"], capture_output=True, text=True, timeout=60
+        ).stdout
+
+    image, result = json.loads(call(f"{url}/group.jpg").split("event: complete\ndata: ")[1])
+    assert len(result["faces"]) == 8 and image["path"].endswith((".jpg", ".jpeg"))
+    assert "no image at this URL" in call(f"{url}/other")
+
+
+@pytest.mark.slow
+def test_javascript_names_images_by_url(fetching_app):
+    """The code of the API tab in Node.js, with a URL in place of the uploaded path."""
+    app, url = fetching_app
+    if not shutil.which("node"):
+        pytest.skip("needs Node.js")
+    text = (ROOT / "space" / "web" / "tabs" / "api.md").read_text(encoding="utf-8")
+    code = re.search(r"```javascript\n(.*?)```", text, re.DOTALL)[1].replace("http://127.0.0.1:7860", app.url)
+    by_url = re.sub(r"const form.*?\.json\(\);\n", "const path = file;\n", code, flags=re.DOTALL)
+    program = f"""{by_url}
+for (const name of ["group.jpg", "other"])
+  console.log(await analyze(`{url}/${{name}}`).then((faces) => faces.length, (error) => error.message));"""
+    command = ["node", "--input-type=module", "-e", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    count, refusal = done.stdout.splitlines()
+    assert count == "8" and "no image at this URL" in refusal
+
+
+@pytest.mark.slow
+def test_language_models_name_images_by_url(fetching_app):
+    mcp = pytest.importorskip("mcp", reason='needs pip install "gradio[mcp]"')
+    from mcp.client.streamable_http import streamablehttp_client
+
+    app, url = fetching_app
+
+    async def talk():
+        async with (
+            streamablehttp_client(f"{app.url}/gradio_api/mcp/") as (receive, send_, _),
+            mcp.ClientSession(receive, send_) as session,
+        ):
+            await session.initialize()
+            return [
+                await session.call_tool("analyze_photo", {"photo": f"{url}/{name}"}) for name in ("group.jpg", "other")
+            ]
+
+    with ThreadPoolExecutor(1) as pool:
+        found, refused = pool.submit(lambda: asyncio.run(talk())).result(timeout=120)
+    assert found.content[0].type == "image" and len(found.structuredContent["faces"]) == 8
+    assert refused.isError and "no image at this URL" in refused.content[0].text
 
 
 @pytest.mark.browser
