@@ -77,7 +77,7 @@ def site_files(space: str, model: str | None = None) -> Files:
     files["index.html"] = _page(bundles, _example(names[0]))
     files["service-worker.js"] = _service_worker(files, folders)
     files["README.md"] = _space_card(space, bundles)
-    files[THUMBNAIL] = ROOT / ".github" / "static.jpg"
+    files[THUMBNAIL] = ROOT / ".github" / "photo.jpg"
     return files
 
 
