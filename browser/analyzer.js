@@ -1,6 +1,6 @@
 // Detector, crop and estimator in one, as space/analyzer.py.
 import {crop} from "./crop.js";
-import {area, turnedBack} from "./face.js";
+import {area, cutOff, turnedBack} from "./face.js";
 import {turned} from "./pixels.js";
 
 export class FaceAnalyzer {
@@ -31,7 +31,8 @@ export class FaceAnalyzer {
   async estimate(image, faces, options) {
     const crops = faces.map((face) => crop(image, face, this.estimator.card.crop));
     const answers = await this.estimator.estimate(crops, options);
-    return faces.map((face, i) => ({...face, ...answers[i], crop: crops[i]}));
+    const cut = ({box}) => cutOff(box, image.width, image.height);
+    return faces.map((face, i) => ({...face, ...answers[i], cut_off: cut(face), crop: crops[i]}));
   }
 }
 

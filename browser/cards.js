@@ -3,6 +3,7 @@ import {confidence, wholeYears} from "./face.js";
 
 export const MOST = 100;  // people shown one by one; JSON and CSV have all
 export const CROWD = 12;  // more people than these are shown in rows
+const SEEN = new Set(["blurred", "turned", "small", "cut off"]);  // what is said of faces that can't be seen well
 const WIDE = 18;  // years from which an interval says more than the age in it
 
 /** One line above the photo. `most`: how many faces are returned at most. */
@@ -64,12 +65,12 @@ export function card(face, number, {thumbnail, row, why}) {
   // Numbers and words of this module alone: nothing of a visitor's becomes HTML.
   item.innerHTML = `<div class="about-face"><span class="number" aria-label="Face ${number}">${number}</span>
     <strong class="age">${first}</strong><span class="likely">${second}</span>
-    <span class="gender ${face.gender_label}">${sure[0].toUpperCase()}${sure.slice(1)}</span></div>`;
+    <span class="gender ${face.gender_label}">${sure[0].toUpperCase()}${sure.slice(1)}${SEEN.has(face.quality) ? ` · ${face.quality}` : ""}</span></div>`;
   if (!row) {
     item.innerHTML += `${chart(face)}<div class="card-foot">
       ${why ? `<button type="button" class="why" data-number="${number}">Why this age?</button>` : ""}
       <details><summary>Details</summary>${width.toFixed(0)} × ${height.toFixed(0)} pixels at (${x.toFixed(0)}, ${y.toFixed(0)}),
-      detection score ${face.score.toFixed(2)}, ${face.gender} ${(100 * face.gender_probability).toFixed(1)}%</details></div>`;
+      detection score ${face.score.toFixed(2)}, sharpness ${face.sharpness?.toFixed(2)}, ${face.gender} ${(100 * face.gender_probability).toFixed(1)}%</details></div>`;
   }
   if (thumbnail) item.prepend(thumbnail);
   return item;

@@ -1,15 +1,17 @@
 // Crops → age and gender, as space/estimator.py and space/calibration.py. `card` is the bundle's age_gender.json.
+import {sharpness} from "./sharpness.js";
+
 const BATCH = 4;  // faces a run: WASM gains nothing from more
 
 export class Estimator {
-  /** `oldest`: years, the last age that an interval can name. */
-  constructor(session, Tensor, card, oldest) {
-    Object.assign(this, {session, Tensor, card, size: card.crop.size});
-    this.calibration = card.calibration && new Calibration(card.calibration, oldest);
+  /** `limits`: of kit.json, {oldest: years, the last age that an interval can name; soft, wider: as in space/quality.py} */
+  constructor(session, Tensor, card, limits) {
+    Object.assign(this, {session, Tensor, card, limits, size: card.crop.size});
+    this.calibration = card.calibration && new Calibration(card.calibration, limits.oldest);
   }
 
   /**
-   * For each crop (RGB bytes [size, size, 3]): {age, age_low, age_high, p_female, age_probs}. `mirror`: the mean over the
+   * For each crop (RGB bytes [size, size, 3]): {age, age_low, age_high, p_female, age_probs, sharpness}. `mirror`: the mean over the
    * face and its mirror image, where the network was exported so; else half the work. `stopped`: whether to give up.
    */
   async estimate(crops, {mirror = true, stopped = async () => false} = {}) {
@@ -22,7 +24,7 @@ export class Estimator {
     return crops.map((_, i) => {
       const [first, second = first] = rows.slice(i * per, (i + 1) * per), mean = (key) => (first[key] + second[key]) / 2;
       const probs = first.age_probs && first.age_probs.map((p, years) => (p + second.age_probs[years]) / 2);
-      return this.calibrated(Math.max(mean("age"), 0), mean("p_female"), probs);
+      return this.calibrated(Math.max(mean("age"), 0), mean("p_female"), probs, sharpness(crops[i]));
     });
   }
 
@@ -44,10 +46,11 @@ export class Estimator {
     return out;
   }
 
-  calibrated(age, p, age_probs) {
-    if (!this.calibration) return {age, age_low: null, age_high: null, p_female: p, age_probs};
-    const [age_low, age_high] = this.calibration.interval(age, age_probs);
-    return {age, age_low, age_high, p_female: this.calibration.pFemale(p), age_probs};
+  calibrated(age, p, age_probs, sharpness) {
+    if (!this.calibration) return {age, age_low: null, age_high: null, p_female: p, age_probs, sharpness};
+    const {soft, wider} = this.limits, factor = Math.max(1, soft / Math.max(sharpness, 0.02)) ** wider;
+    const [age_low, age_high] = this.calibration.interval(age, age_probs, factor);
+    return {age, age_low, age_high, p_female: this.calibration.pFemale(p), age_probs, sharpness};
   }
 }
 
@@ -56,9 +59,9 @@ export class Calibration {
     Object.assign(this, {...age, oldest, temperature: gender.temperature});
   }
 
-  /** From the youngest to the oldest age whose usual errors include the one it would mean; the prediction is inside. */
-  interval(age, probs) {
-    const spread = spreadOf(age, probs);
+  /** From the youngest to the oldest age whose usual errors include the one it would mean; the prediction is inside. `wider`: how much larger errors are. */
+  interval(age, probs, wider = 1) {
+    const spread = wider * spreadOf(age, probs);
     let low = age, high = age, band = 0, first = true;
     for (let years = 0; years <= this.oldest; years++) {
       while (band + 1 < this.from.length && this.from[band + 1] <= years) band++;

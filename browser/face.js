@@ -42,6 +42,11 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
     gender: gender(face),
     gender_probability: rounded(genderProbability(face), 4),
     gender_label: apparentGender(face, limits),
+    sharpness: rounded(face.sharpness, 3),
+    yaw: rounded(yaw(face), 3),
+    roll: rounded(roll(face), 1),
+    cut_off: rounded(face.cut_off, 3),
+    quality: quality(face, limits),
     ...(ageProbs && face.age_probs ? {age_probs: Array.from(face.age_probs, (p) => rounded(p, 4))} : {}),
   };
 }
@@ -49,11 +54,38 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
 /** An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal. */
 export const wholeYears = (age) => String(Math.floor(Number(age.toFixed(1)) + 0.5));
 export const intervalYears = (face) => (face.age_low == null ? "–" : `${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
-/** "female", "male", or "uncertain" where neither is likely enough at this estimated age. */
-export const apparentGender = (face, {uncertain}) => {
+/** "female", "male", or "uncertain" where neither is likely enough at this estimated age and sharpness. */
+export const apparentGender = (face, {uncertain, soft, blurred_gender}) => {
   const [, limit] = uncertain.find(([below]) => face.age < below) ?? uncertain.at(-1);
-  return genderProbability(face) >= limit ? gender(face) : "uncertain";
+  return genderProbability(face) >= (face.sharpness < soft ? Math.max(limit, blurred_gender) : limit) ? gender(face) : "uncertain";
 };
+
+// How well a face can be seen, as space/quality.py.
+
+const along = ([[rx, ry], [lx, ly]]) => [lx - rx, ly - ry];
+export function yaw({landmarks}) {
+  if (!landmarks.length) return null;
+  const [dx, dy] = along(landmarks), [[rx, ry], , [nx, ny]] = landmarks;
+  return ((nx - rx) * dx + (ny - ry) * dy) / Math.max(dx * dx + dy * dy, 1e-6) - 0.5;
+}
+export function roll({landmarks}) {
+  if (!landmarks.length) return null;
+  const [dx, dy] = along(landmarks);
+  return Math.atan2(dy, dx) * 180 / Math.PI;
+}
+/** The share of a box beyond the edges of an image. */
+export function cutOff([x, y, w, h], width, height) {
+  const inside = Math.max(0, Math.min(x + w, width) - Math.max(x, 0)) * Math.max(0, Math.min(y + h, height) - Math.max(y, 0));
+  return 1 - inside / Math.max(w * h, 1e-6);
+}
+/** "good", "blurred", "turned", "small" or "cut off". */
+export function quality(face, {soft, turned, small, cut_off}) {
+  if (face.sharpness === undefined) return null;
+  if (face.box[2] < small) return "small";
+  if (face.cut_off > cut_off) return "cut off";
+  if (face.sharpness < soft) return "blurred";
+  return Math.abs(yaw(face) ?? 0) > turned ? "turned" : "good";
+}
 /** Of the API's JSON, as people are shown it: `female · 97%`, or `uncertain (62% female)`. */
 export const confidence = ({gender_label: shown, gender: likelier, gender_probability: p}) => {
   const percent = `${Math.round(100 * p)}%`;

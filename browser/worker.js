@@ -93,7 +93,7 @@ const analyzer = (name) => once(`model ${name}`, async () => {
   const {models, bytes, analyzer: limits, calibration} = await kit(), {folder} = models.find((model) => model.name === name);
   const path = `${folder}/model.onnx`;
   const [card, network, eyes] = await Promise.all([json(`${folder}/age_gender.json`), download(path, bytes[path]), detector()]);
-  return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration.oldest), limits);
+  return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration), limits);
 });
 
 // A session runs one call at a time; downloads don't wait for it.

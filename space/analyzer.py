@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
+from . import quality
 from .calibration import Calibration
 from .crop import Template, crops
 from .detector import THRESHOLD, YuNet
@@ -145,6 +146,8 @@ class FaceAnalyzer:
 
     def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
         """The same faces with age and gender filled in, predicted in batches."""
+        height, width = rgb.shape[:2]
+        faces = [replace(face, cut_off=quality.cut_off(face.box, width, height)) for face in faces]
         parts = [faces[i : i + BATCH] for i in range(0, len(faces), BATCH)]
         return [face for part in parts for face in self.estimate_crops(crops(rgb, part, self.template), part)]
 
@@ -153,9 +156,11 @@ class FaceAnalyzer:
         answers = self.estimator.predict(chips)
         ages = np.maximum(answers["age"].astype(np.float64), 0.0)
         p_female, bounds = answers["p_female"], [(None, None)] * len(faces)
+        sharp = quality.sharpness(chips)
         if self.calibration:
             p_female = self.calibration.p_female(p_female)
-            bounds = list(zip(*self.calibration.interval(ages, answers.get("age_probs")), strict=True))
+            intervals = self.calibration.interval(ages, answers.get("age_probs"), quality.wider(sharp))
+            bounds = list(zip(*intervals, strict=True))
         return [
             replace(
                 face,
@@ -164,9 +169,10 @@ class FaceAnalyzer:
                 age_high=None if high is None else float(high),
                 p_female=float(p),
                 age_probs=probs,
+                sharpness=float(seen),
             )
-            for face, age, p, (low, high), probs in zip(
-                faces, ages, p_female, bounds, answers.get("age_probs", [None] * len(faces)), strict=True
+            for face, age, p, (low, high), seen, probs in zip(
+                faces, ages, p_female, bounds, sharp, answers.get("age_probs", [None] * len(faces)), strict=True
             )
         ]
 

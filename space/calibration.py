@@ -33,14 +33,18 @@ class Calibration:
         band = np.searchsorted(start, np.arange(OLDEST + 1), side="right") - 1
         return cls(float(age["coverage"]), low[band], high[band], float(values["gender"]["temperature"]))
 
-    def interval(self, age: np.ndarray, age_probs: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def interval(
+        self, age: np.ndarray, age_probs: np.ndarray | None, wider: np.ndarray | float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, float64 [N] years, for predicted ages [N] and their distributions [N, A] or None.
+
+        `wider`: by what factor errors are larger than on the faces of the tables, [N] or for all.
 
         An age is in the interval if the error that it implies is usual for faces of that age. The prediction is always
         in the interval.
         """
         years = np.arange(OLDEST + 1)
-        error = (years - age[:, None]) / age_std(age, age_probs)[:, None]
+        error = (years - age[:, None]) / (wider * age_std(age, age_probs))[:, None]
         usual = (self.low <= error) & (error <= self.high)
         some = usual.any(axis=1)
         low = np.where(some, usual.argmax(axis=1), age)

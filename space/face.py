@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from . import quality
+
 EXAMPLES = Path(__file__).resolve().parent / "examples"  # averaged faces, made by the project
 # The probability of the likelier gender below which people are shown "uncertain", by estimated age: (below this age,
 # probability). Children's gender is hard to see: with these limits, what is shown is right for about 95% in each band,
@@ -31,6 +33,8 @@ class Face:
     rotation: int = 0  # degrees counterclockwise by which the image was turned to find the face: 0, 90, 180 or 270
     track_id: int | None = None  # of a person in a stream
     age_probs: np.ndarray | None = None  # float32 [102], probability of each age, from networks that have it
+    sharpness: float | None = None  # of the crop, 0 to 1, see `quality.sharpness`
+    cut_off: float | None = None  # share of the box beyond the picture's edge, 0 to 1
 
     @property
     def center(self) -> np.ndarray:
@@ -50,7 +54,24 @@ class Face:
     @property
     def gender_label(self) -> str:
         """What people are shown: "female", "male" or "uncertain"."""
-        return apparent_gender(self.gender, self.gender_probability, self.age)
+        return apparent_gender(self.gender, self.gender_probability, self.age, self.sharpness)
+
+    @property
+    def yaw(self) -> float | None:
+        """How far the face is turned to a side, see `quality.yaw`; None without landmarks."""
+        return None if self.landmarks is None else quality.yaw(self.landmarks)
+
+    @property
+    def roll(self) -> float | None:
+        """Degrees by which the face is tilted, see `quality.roll`; None without landmarks."""
+        return None if self.landmarks is None else quality.roll(self.landmarks)
+
+    @property
+    def quality(self) -> str | None:
+        """How the face can be seen: "good", "blurred", "turned", "small" or "cut off"; None without an estimate."""
+        if self.sharpness is None:
+            return None
+        return quality.word(width=self.box[2], sharp=self.sharpness, turned=self.yaw or 0.0, cut=self.cut_off or 0.0)
 
     @property
     def area(self) -> float:
@@ -90,7 +111,7 @@ class Face:
     def from_dict(cls, values: dict) -> Face:
         """The face that `as_dict` returned, as far as it is there."""
         p = values["gender_probability"]
-        named = {key: values[key] for key in ("score", "age", "age_low", "age_high")}
+        named = {key: values[key] for key in ("score", "age", "age_low", "age_high", "sharpness", "cut_off")}
         return cls(tuple(values["box"]), **named, p_female=p if values["gender"] == "female" else 1 - p)
 
     def as_dict(self, *, age_probs: bool = False) -> dict:
@@ -109,6 +130,13 @@ class Face:
             "gender_probability": rounded(self.gender_probability, 4),
             "gender_label": None if self.age is None else self.gender_label,
         }
+        values |= {
+            "sharpness": rounded(self.sharpness, 3),
+            "yaw": rounded(self.yaw, 3),
+            "roll": rounded(self.roll, 1),
+            "cut_off": rounded(self.cut_off, 3),
+            "quality": self.quality,
+        }
         if age_probs and self.age_probs is not None:
             values["age_probs"] = [round(float(p), 4) for p in self.age_probs]
         return values
@@ -124,9 +152,12 @@ def interval_years(low: float | None, high: float | None) -> str:
     return "–" if low is None else f"{whole_years(low)} to {whole_years(high)}"
 
 
-def apparent_gender(gender: str, probability: float, age: float) -> str:
-    """What a person is shown: "female", "male", or "uncertain" where neither is likely enough at this estimated age."""
+def apparent_gender(gender: str, probability: float, age: float, sharpness: float | None = None) -> str:
+    """What a person is shown: "female", "male", or "uncertain" where neither is likely enough at this estimated age and
+    sharpness."""
     limit = next(limit for below, limit in UNCERTAIN if age < below or below == UNCERTAIN[-1][0])
+    if sharpness is not None and sharpness < quality.SOFT:
+        limit = max(limit, quality.BLURRED_GENDER)
     return gender if probability >= limit else "uncertain"
 
 

@@ -36,6 +36,7 @@ def test_the_api_answers_the_group_example(client):
     assert list(result) == ["faces", "rotation", "incomplete", "model", "detector", "elapsed_ms"]
     assert len(result["faces"]) == 8
     keys = ["box", "score", "age", "age_low", "age_high", "gender", "gender_probability", "gender_label"]
+    keys += ["sharpness", "yaw", "roll", "cut_off", "quality"]
     assert all(list(face) == keys for face in result["faces"])
     areas = [face["box"][2] * face["box"][3] for face in result["faces"]]
     assert areas == sorted(areas, reverse=True)

@@ -30,7 +30,7 @@ def run_with_ray(options: argparse.Namespace) -> str:
     if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
         raise BatchError(f"There are no images in {', '.join(options.paths)}.")
     FaceAnalyzer.load(options.model)  # what is wrong is said here, not by an actor
-    types = dict.fromkeys(("file", "gender", "gender_label", "error"), pyarrow.string())
+    types = dict.fromkeys(("file", "gender", "gender_label", "quality", "error"), pyarrow.string())
     types |= {"face": pyarrow.int32(), "incomplete": pyarrow.bool_()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in COLUMNS])
     model, threshold = options.model, options.threshold

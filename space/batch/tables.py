@@ -13,7 +13,7 @@ from .pictures import BatchError
 
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
-    "gender_label", "incomplete", "error",
+    "gender_label", "sharpness", "yaw", "roll", "cut_off", "quality", "incomplete", "error",
 )  # fmt: skip
 
 

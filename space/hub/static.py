@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from huggingface_hub import SpaceCard
 
-from .. import analyzer, calibration, detector, tracker
+from .. import analyzer, calibration, detector, quality, tracker
 from ..annotate import COLORS
 from ..batch.tables import COLUMNS
 from ..face import EXAMPLES, UNCERTAIN
@@ -208,8 +208,8 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
             "SMALL", "OVERLAP", "CANDIDATES",
         ),
         "analyzer": of(analyzer, "SURE", "TURNED", "MARGIN"),
-        "calibration": of(calibration, "OLDEST"),
-        "face": {"uncertain": UNCERTAIN},
+        "calibration": of(calibration, "OLDEST") | of(quality, "SOFT", "WIDER"),
+        "face": {"uncertain": UNCERTAIN} | of(quality, "SOFT", "BLURRED_GENDER", "TURNED", "SMALL", "CUT_OFF"),
         "tracker": of(
             tracker, "MEMORY", "SEARCH_GROWTH", "HOLD_SECONDS", "CONFIRM", "WINDOW", "SWAP_SECONDS", "SWAP_ANSWERS",
             "OTHER_AGE", "OTHER_GENDER", "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",

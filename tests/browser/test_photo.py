@@ -30,6 +30,8 @@ def compare(page, analyzer: FaceAnalyzer, paths: list[Path]) -> dict:
             ages.append(abs(a["age"] - b["age"]))
             intervals += [abs(a["age_low"] - b["age_low"]), abs(a["age_high"] - b["age_high"])]
             boxes.append(np.abs(np.subtract(a["box"], b["box"])).max())
+            assert abs(a["sharpness"] - b["sharpness"]) < 0.03 and abs(a["yaw"] - b["yaw"]) < 0.03, (path, a, b)
+            assert abs(a["roll"] - b["roll"]) < 1 and abs(a["cut_off"] - b["cut_off"]) < 0.01, (path, a, b)
             if max(a["gender_probability"], b["gender_probability"]) > 0.6:
                 assert a["gender"] == b["gender"], (path, a, b)
     print(f"{len(ages)} faces: age {np.mean(ages):.2f} years apart on average, {max(ages):.2f} at most; ", end="")

@@ -244,8 +244,8 @@ def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
         Returns:
             The annotated image, and a JSON object: faces (box [x, y, width, height] in pixels of the upright image,
             possibly extending beyond its edges, score, age, age_low, age_high, gender, gender_probability,
-            gender_label; largest first), rotation (degrees counterclockwise by which the image was rotated to find
-            them), incomplete, model, detector, elapsed_ms.
+            gender_label, sharpness, yaw, roll, cut_off, quality; largest first), rotation (degrees counterclockwise by
+            which the image was rotated to find them), incomplete, model, detector, elapsed_ms.
         """
         with _read(reader, photo, request) as opened:
             faces, result = answer(analyzer, opened, threshold, age_probs=age_probs)
