@@ -21,6 +21,13 @@
 #     "tqdm>=4.66,<5",
 #     "tyro>=1.0,<2",
 # ]
+#
+# [tool.hf-jobs]
+# flavor = "a10g-large"
+# timeout = "8h"
+# secrets = ["HF_TOKEN"]
+# env = {PYTHONPATH = "/kit", KERAS_BACKEND = "jax"}
+# volumes = ["./space:/kit/space", "./training:/kit/training"]
 # ///
 """Train an age and gender network by a recipe and write a model bundle.
 
