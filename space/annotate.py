@@ -23,7 +23,8 @@ def label(face: Face) -> str:
 def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
     """A copy of uint8 [H, W, 3] with each face boxed, labeled, and numbered by its `track_id` or from 1 in order.
 
-    A label covers no other face and no other label: where there is no room for it, only the number is drawn.
+    A label covers no other face and no other label: where there is no room for it, it is the number and the age, or the
+    number alone.
     """
     image = Image.fromarray(rgb)
     canvas = ImageDraw.Draw(image)
@@ -41,7 +42,8 @@ def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
         number = str(face.track_id or i + 1)
         taken = np.concatenate([np.delete(boxes, i, axis=0), labels])
         place = None
-        for text in dict.fromkeys((f"{number}  {label(face)}".strip(), number)):
+        short = "" if face.age is None else whole_years(face.age)
+        for text in dict.fromkeys((f"{number}  {label(face)}".strip(), f"{number}  {short}".strip(), number)):
             left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
             pad = max(2, (bottom - top) // 4)
             size = (right - left + 2 * pad, bottom - top + 2 * pad)

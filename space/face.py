@@ -111,7 +111,7 @@ class Face:
     def from_dict(cls, values: dict) -> Face:
         """The face that `as_dict` returned, as far as it is there."""
         p = values["gender_probability"]
-        named = {key: values[key] for key in ("score", "age", "age_low", "age_high", "sharpness", "cut_off")}
+        named = {key: values.get(key) for key in ("score", "age", "age_low", "age_high", "sharpness", "cut_off")}
         return cls(tuple(values["box"]), **named, p_female=p if values["gender"] == "female" else 1 - p)
 
     def as_dict(self, *, age_probs: bool = False) -> dict:
