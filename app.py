@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-urls",
         action="store_true",
-        help="also fetch images that visitors and programs name by URL: up to 20 MB, from public addresses only "
+        help="let visitors and programs pass images by URL: up to 20 MB each, from public addresses only "
         "(default: files must be uploaded)",
     )
     parser.add_argument(

@@ -109,7 +109,7 @@ function choose({shown, error}) {
   if (shown) {
     view.show(shown);
     const {width, height} = shown.image;
-    if (shown.factor > 1) view.note(`The image was reduced to ${width} × ${height} pixels. JSON and CSV give positions in the original.`);
+    if (shown.factor > 1) view.note(`The image was reduced to ${width} × ${height} pixels. Positions in JSON and CSV refer to the original image.`);
   } else if (error) view.clear();
   else view.wait("Waiting…");
 }

@@ -1,4 +1,4 @@
-// What is said of the people in a photo, from the API's JSON: a line above the photo, a card or a row each, a text to share.
+// Describes the people in a photo, from the API's JSON: a summary line, a card or row for each person, and text to share.
 import {confidence, wholeYears} from "./face.js";
 
 export const MOST = 100;  // people shown one by one; JSON and CSV have all
@@ -16,7 +16,7 @@ export function summary({faces, elapsed_ms, rotation, incomplete}, most) {
   text += elapsed_ms == null ? ", numbered by size." : ` in ${Math.round(elapsed_ms)} ms, numbered by size.`;
   if (rotation) text += ` The image was rotated by ${rotation}° to detect faces.`;
   text += missing;
-  if (faces.length >= most) text += ` There may be more: at most ${number(most)} are returned.`;
+  if (faces.length >= most) text += ` There may be more faces: the limit is ${number(most)}.`;
   return faces.length > MOST ? `${text} The ${MOST} largest are shown below.` : text;
 }
 
@@ -62,7 +62,7 @@ export function card(face, number, {thumbnail, row, why}) {
   item.dataset.n = number;
   item.tabIndex = 0;
   item.ariaLabel = `Face ${number}: ${inWords(face)}`;
-  // Numbers and words of this module alone: nothing of a visitor's becomes HTML.
+  // Contains only numbers and this module's own words: no visitor input becomes HTML.
   item.innerHTML = `<div class="about-face"><span class="number" aria-label="Face ${number}">${number}</span>
     <strong class="age">${first}</strong><span class="likely">${second}</span>
     <span class="gender ${face.gender_label}">${sure[0].toUpperCase()}${sure.slice(1)}${SEEN.has(face.quality) ? ` · ${face.quality}` : ""}</span></div>`;

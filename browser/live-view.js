@@ -44,7 +44,7 @@ export default function liveView(element, openChannel = openSocket) {
         // In another site's frame, the page may not even ask.
         elsewhere.hidden = window.top === window;
         return elsewhere.hidden ? "The browser blocked camera access. Allow it with the camera icon in the address bar, then start again."
-          : "This page is part of another page, which may not use the camera. Open it in a new tab.";
+          : "This page is embedded in a page that doesn't allow camera access. Open it in a new tab.";
       case "NotFoundError": case "OverconstrainedError": case "DevicesNotFoundError":
         return "No camera found. Connect one, or use the Photo tab.";
       case "NotReadableError": case "AbortError": case "TrackStartError":
@@ -93,7 +93,7 @@ export default function liveView(element, openChannel = openSocket) {
     people.replaceChildren();
     rate.textContent = "";
     draw();
-    say("The camera sends no images: it is covered, or another application is using it.", true);
+    say("The camera sends no images: it may be covered, or another application may be using it.", true);
   }
 
   function connect() {

@@ -36,7 +36,7 @@ export function resultView(element, {colors, csv, most}, why) {
     <p id="summary" class="summary" role="status"></p>
     <div class="result-parts">
       <div class="result-photo">
-        <div class="stage" tabindex="0" role="group" aria-label="Photo. Zoom with + and -, undo with 0."><div class="fit">
+        <div class="stage" tabindex="0" role="group" aria-label="Photo. Press + or - to zoom, and 0 to reset the zoom."><div class="fit">
           <div id="picture"></div><svg id="boxes" preserveAspectRatio="none" aria-hidden="true"></svg></div>
           <canvas class="labels" aria-hidden="true"></canvas></div>
       </div>
@@ -138,7 +138,7 @@ export function resultView(element, {colors, csv, most}, why) {
       await action();
       $("#shared").textContent = text;
     } catch (error) {
-      if (error.name !== "AbortError") $("#shared").textContent = `This browser refused: ${error.message}`;
+      if (error.name !== "AbortError") $("#shared").textContent = `The browser didn't allow this: ${error.message}`;
     }
     setTimeout(() => { $("#shared").textContent = ""; }, 4000);
   }
@@ -169,7 +169,7 @@ export function resultView(element, {colors, csv, most}, why) {
 
   return {
     clear,
-    /** Say what the page waits for; with a canvas, in place of the result that is there. No text: nothing any more. */
+    /** Show what the page is waiting for. A canvas replaces the current result. An empty text hides the message. */
     wait(text, image = null) {
       if (image) {
         clear();

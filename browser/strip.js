@@ -17,7 +17,7 @@ const SIDE = 96, COMPARED = 900;  // pixels, longer side of a thumbnail and of a
 export function photoStrip(element, {colors, csv}, analyze, chosen) {
   element.classList.add("strip");
   element.innerHTML = `<ul class="strip-photos" aria-label="Photos"></ul>
-    <div class="downloads"><label><input type="checkbox" class="strip-compare"> Side by side with the next photo</label>
+    <div class="downloads"><label><input type="checkbox" class="strip-compare"> Show side by side with the next photo</label>
     <button type="button" class="strip-csv">⬇ CSV of all photos</button></div><div class="strip-pair"></div>`;
   const $ = (name) => element.querySelector(`.strip-${name}`);
   let items = [], at = 0, run = 0, blurred = false;

@@ -34,7 +34,7 @@ class Face:
     track_id: int | None = None  # of a person in a stream
     age_probs: np.ndarray | None = None  # float32 [102], probability of each age, from networks that have it
     sharpness: float | None = None  # of the crop, 0 to 1, see `quality.sharpness`
-    cut_off: float | None = None  # share of the box beyond the picture's edge, 0 to 1
+    cut_off: float | None = None  # share of the box beyond the image's edge, 0 to 1
 
     @property
     def center(self) -> np.ndarray:

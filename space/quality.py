@@ -1,4 +1,4 @@
-"""How well a face can be seen. What the crop doesn't show, no network can know: `BLURRED` faces get wider intervals.
+"""How well a face is visible. A network can't recover missing detail, so blurred faces get wider intervals.
 
 Limits are measured: `python -m tests.tools.blurred_faces`.
 """
@@ -72,7 +72,7 @@ def cut_off(box: tuple[float, float, float, float], width: int, height: int) -> 
 
 
 def word(*, width: float, sharp: float, turned: float, cut: float) -> str:
-    """What is wrong with how a face can be seen, in a word for people; "good" if nothing is."""
+    """The main reason why a face is hard to see, as one word for users; "good" if there is none."""
     if width < SMALL:
         return "small"
     if cut > CUT_OFF:

@@ -1,6 +1,6 @@
 """Every code block of the documents runs in a test, or is listed here with the reason why it can't.
 
-Besides, each option that a document names for one of the kit's commands is one that this command has.
+The tests also check that each command has the options that the documents name for it.
 """
 
 from __future__ import annotations

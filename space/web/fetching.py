@@ -29,8 +29,8 @@ MAX_REDIRECTS = 3
 MAX_URL = 2000  # characters
 PORTS = (80, 443)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # stands for IPv4 addresses, which may be private
-_WRONG = "The URL must be that of a public image, starting with https:// or http://."
-_NO_ANSWER = "The server of this URL doesn't answer in time, or isn't public."
+_WRONG = "The URL must point to a public image and start with https:// or http://."
+_NO_ANSWER = "The server at this URL doesn't answer in time, or isn't public."
 _TOO_LARGE = f"The image at this URL is too large: the limit is {MAX_BYTES // 1_000_000} MB."
 
 
@@ -60,7 +60,7 @@ def fetch(url: str) -> tuple[str, str]:
                     url = urljoin(url, response.headers.get("location", ""))
                     continue
                 if response.status != 200:
-                    raise UploadError(f"The server of this URL answers with status {response.status}.")
+                    raise UploadError(f"The server at this URL returned status {response.status}.")
                 content = _read(response)
             if time.monotonic() > end:
                 raise TimeoutError("cut off")

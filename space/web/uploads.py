@@ -178,7 +178,7 @@ def _admitted(value, depth: int, fetch: Callable[[str], tuple[str, str]] | None,
     address = url if path is None else path
     if fetch and isinstance(address, str) and _is_foreign(address):
         if len(fetched) >= MAX_URLS:
-            raise UploadError(f"The request names too many URLs: the limit is {MAX_URLS}.")
+            raise UploadError(f"The request contains too many URLs: the limit is {MAX_URLS}.")
         fetched.append(address)
         path, name = fetch(address)
     else:

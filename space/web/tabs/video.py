@@ -47,7 +47,7 @@ def report(result: VideoResult, *, blurred: bool) -> str:
     figures = tiles(
         {
             "Appearances": f"{len(result.people)}",
-            "At once": f"{max((count for _, count in result.counts), default=0)}",
+            "Most people at once": f"{max((count for _, count in result.counts), default=0)}",
             "Length": length,
             "Frames": f"{result.frames:,}",
             "Analyzed": f"{result.analyzed:,} in {result.elapsed:.0f} s",
@@ -223,7 +223,7 @@ def _summary(result: VideoResult) -> str:
     most = max((count for _, count in result.counts), default=0)
     people = counted(len(result.people), "person", "people") if result.people else "No people"
     if len(result.people) > most:  # who returns, or somebody else: nobody is recognized
-        people = f"{counted(most, 'person', 'people')} at once, {counted(len(result.people), 'appearance')}"
+        people = f"Up to {counted(most, 'person', 'people')} at once, {counted(len(result.people), 'appearance')}"
     text = (
         f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed:,} of {result.frames:,} frames analyzed in "
         f"{counted(round(result.elapsed), 'second')}."

@@ -195,7 +195,7 @@ def test_a_clicked_face_stays_highlighted(page):
     assert page.locator("#result .stage").bounding_box()["y"] >= -1
 
 
-def test_on_a_slow_line_the_own_photo_is_shown_at_once(page, tmp_path):
+def test_on_a_slow_connection_the_chosen_photo_is_shown_at_once(page, tmp_path):
     with Image.open(EXAMPLES / "group.jpg") as photo:
         photo.resize((2400, 1265)).save(tmp_path / "mine.jpg", quality=98)
     size = (tmp_path / "mine.jpg").stat().st_size
