@@ -7,6 +7,7 @@ COPY space/requirements.txt space/requirements.txt
 RUN pip install --no-cache-dir -r space/requirements.txt
 COPY app.py LICENSE ./
 COPY space space
+COPY browser browser
 USER app
 EXPOSE 7860
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:7860/', timeout=5)"]

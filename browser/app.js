@@ -1,4 +1,5 @@
 // The page: photo, live and about. Analysis runs in worker.js; nothing that a visitor chooses leaves this browser.
+import {MOST} from "./cards.js";
 import {asJson, scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
 import {fromJson, resultView} from "./result.js";
@@ -82,7 +83,10 @@ const LINK = "Links can't be opened. Copy the image itself, or save it and choos
 /** Analyze a photo; the answer is what `view.show` takes. */
 async function analyze(file) {
   const photo = await opened(file), {canvas, factor, name} = photo, chosen = model;
-  if (strip.current.file === file) view.wait($("#loading").hidden ? "Analyzing…" : "Loading the model…", view.shows(name) ? null : canvas);
+  if (strip.current.file === file) {
+    if (!view.shows(name)) view.preview(canvas);
+    view.wait($("#loading").hidden ? "Analyzing…" : "Loading the model…");
+  }
   const {data, width, height} = pixels(canvas);
   const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
   const answer = {
@@ -94,14 +98,11 @@ async function analyze(file) {
     elapsed_ms,
   };
   const probabilities = faces.map((face) => face.age_probs && [...face.age_probs]);
-  return {image: canvas, name, answer, factor, probabilities, thumbnails: faces.map(({crop}, i) => thumbnail(crop, i + 1))};
+  return {image: canvas, name, answer, factor, probabilities, thumbnails: faces.slice(0, MOST).map(({crop}, i) => thumbnail(crop, i + 1))};
 }
 
-const photos = new WeakMap();  // file → the photo in it
-async function opened(file) {
-  if (!photos.has(file)) photos.set(file, await openPhoto(file));
-  return photos.get(file);
-}
+const photos = new WeakMap();  // the example's file → the photo in it
+const opened = async (file) => photos.get(file) ?? openPhoto(file);
 
 /** Show a photo's result, or why there is none, or that there is none yet. */
 function choose({shown, error}) {
@@ -113,7 +114,7 @@ function choose({shown, error}) {
   } else if (error) view.clear();
   else view.wait("Waiting…");
 }
-const strip = photoStrip($("#strip"), kit, analyze, choose);
+const strip = photoStrip($("#strip"), kit, {analyze, open: opened}, choose);
 
 function take(files) {
   touched = true;

@@ -1,6 +1,6 @@
 // What visitors take away: made here, from what is on the page.
-/** The table of `python -m space.batch --csv` for one photo. `columns`: its names. */
-export function asCsv(result, name, columns) {
+/** The table of `python -m space.batch --csv` for one photo. `columns`: its names; `error`: why there is no result. */
+export function asCsv(result, name, columns, error = null) {
   // A text that no spreadsheet takes for a formula, quoted where it must be.
   const cell = (value) => {
     const text = String(value ?? "").replace(/^[=+\-@\t\r\n]/, (first) => (typeof value === "string" ? `'${first}` : first));
@@ -10,7 +10,7 @@ export function asCsv(result, name, columns) {
     const [x, y, width, height] = face.box;
     return {...face, file: name, face: i + 1, x, y, width, height};
   });
-  const lines = [columns, ...(rows.length ? rows : [{file: name}]).map((row) => columns.map((column) => row[column]))];
+  const lines = [columns, ...(rows.length ? rows : [{file: name, error}]).map((row) => columns.map((column) => row[column]))];
   // A byte order mark, without which spreadsheets misread letters beyond ASCII.
   return `\ufeff${lines.map((line) => line.map(cell).join(",")).join("\r\n")}\r\n`;
 }

@@ -77,14 +77,15 @@ export default function liveView(element, openChannel = openSocket) {
     const [track] = stream.getVideoTracks();
     track.addEventListener("ended", () => stream === given && end("The camera was disconnected.", true));
     track.addEventListener("mute", () => stream === given && pause());
-    track.addEventListener("unmute", () => stream === given && say("Live"));
+    track.addEventListener("unmute", () => stream === given && say(timer ? "Live" : "Starting the analysis…"));
     video.srcObject = stream;
     intro.hidden = true;
     say("Starting the analysis…");
     draw();
-    try { await video.play(); } catch (error) { /* it plays once it is on screen */ }
+    video.play().catch(() => {});  // it plays once it is on screen
     list();
     connect();
+    if (track.muted) pause();
   }
 
   /** The camera delivers nothing: another application uses it, or its shutter is closed. */
@@ -104,7 +105,8 @@ export default function liveView(element, openChannel = openSocket) {
         start.disabled = false; camera.disabled = false; snapshot.hidden = false;
         full.hidden = !element.requestFullscreen;
         if (threshold.value !== threshold.defaultValue) tune();
-        say("Looking for faces…");
+        if (!stream.getVideoTracks()[0].muted) say("Looking for faces…");
+        clearInterval(timer);
         timer = setInterval(send, 8);
       },
       answer(answer) {
@@ -220,6 +222,7 @@ export default function liveView(element, openChannel = openSocket) {
   function end(text, alarm = false) {
     attempt++;
     clearInterval(timer);
+    timer = null;
     const old = channel;
     channel = null; latest = null; marks = [];
     if (old) old.close();

@@ -28,7 +28,7 @@ export async function fromJson({name, width, image, answer, probabilities, thumb
  * @param element an empty element.
  * @param kit {colors: by what a label says, csv: column names, most: faces that are returned at most}
  * @param why called with a face's number by the button "Why this age?"; without it there is none.
- * @returns {wait, note, shows, show, clear, blur}
+ * @returns {wait, preview, note, shows, show, clear, blur}
  */
 export function resultView(element, {colors, csv, most}, why) {
   element.classList.add("result");
@@ -169,19 +169,22 @@ export function resultView(element, {colors, csv, most}, why) {
 
   return {
     clear,
-    /** Show what the page is waiting for. A canvas replaces the current result. An empty text hides the message. */
-    wait(text, image = null) {
-      if (image) {
-        clear();
-        $("#picture").replaceChildren(image);
-        labels.width = 0;
-        for (const part of [".downloads", "#order"]) $(part).hidden = true;
-        $(".result-parts").hidden = false;
-        reset();
-      }
+    /** Show what the page is waiting for. An empty text hides the message. */
+    wait(text) {
       $("#busy").textContent = text;
       $("#busy").hidden = !text;
       element.toggleAttribute("aria-busy", Boolean(text));
+    },
+    /** Show a photo, a canvas, that has no result yet. */
+    preview(image) {
+      const text = $("#busy").textContent;
+      clear();
+      $("#picture").replaceChildren(image);
+      for (const part of [".downloads", "#order"]) $(part).hidden = true;
+      $(".result-parts").hidden = false;
+      labels.width = 0;
+      reset();
+      this.wait(text);
     },
     /** Whether the result of the photo with this name is shown. */
     shows: (name) => shown?.name === name,

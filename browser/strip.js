@@ -4,6 +4,8 @@ import {asText} from "./cards.js";
 import {asCsv, save} from "./downloads.js";
 
 const SIDE = 96, COMPARED = 900;  // pixels, longer side of a thumbnail and of a photo side by side
+const KEPT = 1200;  // pixels, longer side of the photos that aren't selected: full ones take 50 MB and more each
+const MOST = 50;    // photos
 
 /**
  * Build the strip in an element. It is hidden while there are fewer than two photos.
@@ -11,10 +13,11 @@ const SIDE = 96, COMPARED = 900;  // pixels, longer side of a thumbnail and of a
  * @param element an empty element.
  * @param kit {colors, csv} as for `resultView`.
  * @param analyze a function: a file → a promise of what `resultView.show` takes. It is called for one file at a time.
+ * @param open a function: a file → a promise of its photo, as `openPhoto`.
  * @param chosen called with an item {file, shown, error} when it is selected and whenever that one changes.
- * @returns {take, again, current, replace, blur}
+ * @returns {take, again, current, blur}
  */
-export function photoStrip(element, {colors, csv}, analyze, chosen) {
+export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   element.classList.add("strip");
   element.innerHTML = `<ul class="strip-photos" aria-label="Photos"></ul>
     <div class="downloads"><label><input type="checkbox" class="strip-compare"> Show side by side with the next photo</label>
@@ -23,12 +26,31 @@ export function photoStrip(element, {colors, csv}, analyze, chosen) {
   let items = [], at = 0, run = 0, blurred = false;
 
   function select(number, {focus = false} = {}) {
+    const before = items[at];
     at = (number + items.length) % items.length;
+    if (before !== items[at]) reduce(before);
+    restore(items[at]);
     for (const [i, item] of items.entries()) item.button.ariaPressed = String(i === at);
     if (focus) items[at].button.focus();
     items[at].button.scrollIntoView({block: "nearest", inline: "nearest"});
     chosen(items[at]);
     compare();
+  }
+
+  /** Keep a smaller copy of a photo that isn't selected. */
+  function reduce({file, shown}) {
+    if (!shown || !file.size || Math.max(shown.image.width, shown.image.height) <= KEPT) return;
+    const image = small(shown.image, KEPT);
+    Object.assign(shown, {factor: shown.factor * shown.image.width / image.width, image, reduced: true});
+  }
+  /** Read a selected photo again, with all its pixels. */
+  async function restore(item) {
+    if (!item.shown?.reduced) return;
+    const {canvas, factor} = await open(item.file).catch(() => ({}));
+    // What only a server reads stays as it is.
+    if (!canvas || Math.abs(canvas.width * factor - item.shown.image.width * item.shown.factor) > 2) return;
+    Object.assign(item.shown, {image: canvas, factor, reduced: false});
+    if (item === items[at]) chosen(item); else reduce(item);
   }
 
   function compare() {
@@ -49,12 +71,14 @@ export function photoStrip(element, {colors, csv}, analyze, chosen) {
   /** Analyze what has no result, one after the other; a later call ends this one. */
   async function work() {
     const mine = ++run;
+    $("csv").disabled = true;
     for (const item of items.filter(({shown, error}) => !shown && !error)) {
       item.button.ariaBusy = "true";
       try {
         const shown = await analyze(item.file);
         if (mine !== run) return;
         item.shown = shown;
+        if (item !== items[at]) reduce(item);
         item.button.querySelector("canvas")?.remove();
         item.button.prepend(annotated(shown, SIDE));
       } catch (error) {
@@ -67,11 +91,12 @@ export function photoStrip(element, {colors, csv}, analyze, chosen) {
       if (item === items[at]) chosen(item);
       compare();
     }
+    $("csv").disabled = false;
   }
 
   $("compare").addEventListener("change", compare);
   $("csv").addEventListener("click", () => {
-    const tables = items.filter(({shown}) => shown).map(({shown, file}) => asCsv(shown.answer, file.name, csv));
+    const tables = items.map(({shown, file, error}) => asCsv(shown?.answer ?? {faces: []}, file.name, csv, error));
     const [head] = (tables[0] ?? "").split("\r\n");
     const lines = tables.flatMap((table) => table.split("\r\n").slice(1, -1));
     save(new Blob([[head, ...lines, ""].join("\r\n")], {type: "text/csv"}), "photos-faces.csv");
@@ -86,6 +111,8 @@ export function photoStrip(element, {colors, csv}, analyze, chosen) {
   return {
     /** Replace the photos with other files. `results`: of those that have been analyzed already. */
     take(files, results = []) {
+      files = files.slice(0, MOST);
+      at = 0;
       items = files.map((file, i) => {
         const button = document.createElement("button"), name = document.createElement("span");
         Object.assign(button, {type: "button", ariaPressed: "false", ariaBusy: "false"});
@@ -109,12 +136,6 @@ export function photoStrip(element, {colors, csv}, analyze, chosen) {
       return work();
     },
     get current() { return items[at]; },
-    /** Another result for the selected photo. */
-    replace(shown) {
-      items[at].shown = shown;
-      chosen(items[at]);
-      compare();
-    },
     blur(is) {
       blurred = is;
       for (const {button, shown} of items.filter((item) => item.shown)) button.firstChild.replaceWith(annotated(shown, SIDE));

@@ -60,6 +60,7 @@ class Track {
 
   /** Take one more answer into account: the weighted median, which no single bad frame can move. */
   learn(face) {
+    this.seenAs = {sharpness: face.sharpness, cut_off: face.cut_off};
     const [low, high] = [face.age_low ?? face.age, face.age_high ?? face.age], {window, calm_age, calm_gender} = this.limits;
     // A year beside the interval, so that a network without intervals weighs all alike.
     this.answers.push([face.score / (1 + high - low) ** 2, face.age, low, high, face.p_female]);
@@ -91,7 +92,7 @@ class Track {
   /** The person as shown. */
   asFace() {
     const [x, y, width, height] = this.box;
-    return {...this.face, ...this.shown, box: [x - width / 2, y - height / 2, width, height], id: this.id};
+    return {...this.face, ...this.seenAs, ...this.shown, box: [x - width / 2, y - height / 2, width, height], id: this.id};
   }
 }
 

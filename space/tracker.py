@@ -43,6 +43,7 @@ class Track:
     answers: deque = field(default_factory=deque)  # rows: weight, age, age_low, age_high, p_female
     answered: float = -math.inf  # seconds
     shown: tuple | None = None  # age, age_low, age_high, p_female
+    seen_as: tuple = (None, None)  # sharpness and cut_off at the last answer
     doubts: list = field(default_factory=list)  # seconds and faces of the last answers, if they all contradict `shown`
 
     def follow(self, face: Face, seconds: float) -> None:
@@ -57,6 +58,7 @@ class Track:
 
     def learn(self, face: Face) -> None:
         """Take one more answer into account: the weighted median, which no single bad frame can move."""
+        self.seen_as = face.sharpness, face.cut_off
         low, high = (face.age if bound is None else bound for bound in (face.age_low, face.age_high))
         # A year beside the interval, so that a network without intervals weighs all alike.
         self.answers.append((face.score / (1 + high - low) ** 2, face.age, low, high, face.p_female))
@@ -90,7 +92,8 @@ class Track:
         middle, sides = self.box[:2], self.box[2:]
         face = replace(self.face, box=tuple(float(v) for v in (*(middle - sides / 2), *sides)), track_id=self.id)
         age, low, high, p = self.shown
-        return replace(face, age=age, age_low=low, age_high=high, p_female=p)
+        seen = {"sharpness": self.seen_as[0], "cut_off": self.seen_as[1]}
+        return replace(face, age=age, age_low=low, age_high=high, p_female=p, **seen)
 
 
 class Tracker:

@@ -11,6 +11,7 @@ from ..analyzer import FaceAnalyzer
 from ..hub.card import model_name
 from .pictures import BatchError
 
+METHOD = 2  # of intervals and labels; raised when rows of before would not fit beside new ones
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
     "gender_label", "sharpness", "yaw", "roll", "cut_off", "quality", "incomplete", "error",
@@ -66,6 +67,7 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
         "model": f"{model_name(card)}-{card['files'][card['serve']]['sha256'][:12]}",
         "detector": analyzer.detector.name,
         "threshold": threshold,
+        "method": METHOD,
     }
 
 

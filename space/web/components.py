@@ -142,27 +142,42 @@ def scroll_to(selector: str) -> str:
 
 
 def connect_run(
-    show: Callable, inputs: list, outputs: list, *, start: list, cancel: gr.Button, report: gr.HTML
+    show: Callable,
+    inputs: list,
+    outputs: list,
+    *,
+    start: list,
+    cancel: gr.Button,
+    report: gr.HTML,
+    bar: gr.HTML | None = None,
 ) -> None:
     """Connect a long run: each event of `start` runs `show`, and `cancel`, which is there meanwhile, stops it.
 
-    The first of `outputs` is the status. On a phone, the page scrolls to it, and to the report when it is complete.
+    The first of `outputs` is the status; `bar` shows the progress. On a phone, the page scrolls to the status, and to
+    the report when it is complete.
     """
     status = outputs[0]
-    # In the browser, at once: the server may be busy.
-    shown, hidden = (
-        f"document.querySelector('#{cancel.elem_id}')?.classList.{verb}('idle')" for verb in ("remove", "add")
-    )
+    # In the browser, at once: the server may be busy. A run may wait for another one.
+    button = f"document.querySelector('#{cancel.elem_id}')"
+
+    def count(change: str) -> str:
+        return (
+            f"{{ const button = {button}; if (button) {{ button.dataset.runs = Math.max(0, {change}); "
+            "button.classList.toggle('idle', button.dataset.runs === '0'); } }"
+        )
+
+    begin, end, none = (count(change) for change in ("(+button.dataset.runs || 0) + 1", "button.dataset.runs - 1", "0"))
     runs = []
     for event in start:
-        begin = f"(...values) => {{ {shown}; return values; }}"
-        running = event(show, inputs, outputs, js=begin, show_progress="hidden", **PRIVATE, **LONG)
+        js = f"(...values) => {{ {begin} return values; }}"
+        running = event(show, inputs, outputs, js=js, show_progress="hidden", **PRIVATE, **LONG)
         event(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
-        running.then(None, None, None, js=f"() => {{ {hidden}; }}", **PRIVATE)
+        running.then(None, None, None, js=f"() => {end}", **PRIVATE)
         running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
         runs.append(running)
-    canceled = cancel.click(lambda: "Canceled.", None, status, cancels=runs, queue=False, **PRIVATE)
-    canceled.then(None, None, None, js=f"() => {{ {hidden}; }}", **PRIVATE)
+    cleared, texts = ([status, bar], ["Canceled.", ""]) if bar else ([status], "Canceled.")
+    canceled = cancel.click(lambda: texts, None, cleared, cancels=runs, queue=False, **PRIVATE)
+    canceled.then(None, None, None, js=f"() => {none}", **PRIVATE)
 
 
 def progress_bar(share: float | None) -> str:

@@ -11,6 +11,7 @@ import http.client
 import ipaddress
 import os
 import re
+import shutil
 import socket
 import ssl
 import tempfile
@@ -24,7 +25,8 @@ from ..photo import is_image
 from .uploads import UploadError, folder
 
 MAX_BYTES = 20_000_000  # of an image
-MAX_SECONDS = 15.0  # from the first look-up to the last byte
+MAX_SECONDS = 15.0  # from the first connection to the last byte; the system decides how long it looks a host up
+MIN_FREE_BYTES = 500_000_000  # that must be free where images go
 MAX_REDIRECTS = 3
 MAX_URL = 2000  # characters
 PORTS = (80, 443)
@@ -57,7 +59,7 @@ def fetch(url: str) -> tuple[str, str]:
             with _connected(url, end) as connection:
                 response = connection.getresponse()
                 if response.status in (301, 302, 303, 307, 308):
-                    url = urljoin(url, response.headers.get("location", ""))
+                    url = _redirected(url, response.headers.get("location", ""))
                     continue
                 if response.status != 200:
                     raise UploadError(f"The server at this URL returned status {response.status}.")
@@ -111,6 +113,13 @@ def _connected(url: str, end: float) -> Iterator[http.client.HTTPConnection]:
         yield connection
 
 
+def _redirected(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise UploadError(_WRONG) from None
+
+
 def _read(response: http.client.HTTPResponse) -> bytes:
     if (response.length or 0) > MAX_BYTES:
         raise UploadError(_TOO_LARGE)
@@ -149,6 +158,8 @@ def _name(url: str) -> str:
 
 def _save(content: bytes, name: str) -> str:
     """Beside the uploads, with which it is deleted."""
+    if shutil.disk_usage(folder()).free < MIN_FREE_BYTES:
+        raise UploadError("The server has no room for this image. Try again later.")
     path = os.path.join(tempfile.mkdtemp(dir=folder()), name)
     with open(path, "xb") as file:
         file.write(content)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.util
 import json
 import logging
@@ -25,15 +26,18 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import gradio as gr
 from gradio import processing_utils, queueing, route_utils, routes
 from gradio_client.utils import is_file_obj_with_meta
 from starlette.exceptions import HTTPException
 
+from .components import UploadInput
 from .uploads import NO_URLS, UploadError, admitted
 
 WRONG_FORM = "A value in this request doesn't have the form that the endpoint expects. See the API tab."
+MAX_FETCHES = 8  # images that are fetched by URL at the same time
 MAX_ERROR = 300  # characters of an error of an MCP tool
 _NO_ENDPOINT = "There is no such endpoint."
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -168,14 +172,35 @@ def _json_object(text: str) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
+@functools.cache
+def _fetching() -> anyio.CapacityLimiter:
+    return anyio.CapacityLimiter(MAX_FETCHES)
+
+
 class Page(gr.Blocks):
     """`gr.Blocks` whose events get no file object that `uploads.admitted` rejects, whatever component it is for."""
 
     fetch: Callable[[str], tuple[str, str]] | None = None  # as for `admitted`
 
+    async def _admitted(self, block_fn, inputs):
+        try:
+            return await anyio.to_thread.run_sync(admitted, inputs)
+        except UploadError as error:
+            takes_files = any(isinstance(part, UploadInput) for part in block_fn.inputs)
+            if self.fetch is None or str(error) != NO_URLS or not takes_files:
+                raise
+
+        def fetch(url):
+            path, name = self.fetch(url)
+            self.upload_file_set.add(path)  # which Gradio deletes within the hour
+            return path, name
+
+        # In threads of their own: slow servers don't delay other requests.
+        return await anyio.to_thread.run_sync(admitted, inputs, fetch, limiter=_fetching())
+
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
         try:
-            checked = await anyio.to_thread.run_sync(admitted, inputs, self.fetch)
+            checked = await self._admitted(block_fn, inputs)
             return await super().preprocess_data(block_fn, checked, state, explicit_call)
         except UploadError as error:
             raise gr.Error(str(error), print_exception=False) from None

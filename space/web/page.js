@@ -40,9 +40,10 @@
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     const {files} = event.dataTransfer, panel = event.target.closest?.('[role="tabpanel"]');
-    if (panel?.querySelector("#video, #files")) return;  // these take files themselves
+    if (event.target.closest?.("#video, #files")) return;  // these take files themselves
     event.preventDefault();
     event.stopPropagation();
+    if (panel?.querySelector("#video, #files")) return;  // beside them, nothing happens
     const link = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text");
     if (files.length) take(files); else if (link) openLink(link.split("\n")[0]);
   }, true);

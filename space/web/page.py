@@ -85,7 +85,7 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False)
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
         with gr.Tabs():
             with gr.Tab("Photo"):
-                photo.tab(analyzer, reader, page.fetch)
+                photo.tab(analyzer, reader, links=allow_urls)
             with gr.Tab("Live"):
                 live.tab()
             with gr.Tab("Video"):

@@ -22,7 +22,7 @@ from ..batch.pictures import SUFFIXES
 from ..photo import is_image
 
 MAX_DATA_URL = 20_000_000  # bytes of a file that a request holds as a data: URL
-MAX_URLS = 10  # addresses of one request that are fetched
+MAX_URLS = 1  # addresses of one request that are fetched
 MAX_DEPTH = 20  # of lists and objects in a request
 NO_FILE = "This file wasn't uploaded to this server, or has been deleted. Upload it and try again."
 NO_URLS = "This server doesn't fetch files from URLs: upload the file itself."
@@ -195,7 +195,11 @@ def _is_foreign(address: str) -> bool:
     """Whether a text is the URL of something other than this app's own files."""
     with contextlib.suppress(ValueError):
         own = _FILE_ROUTE.search(unquote(urlsplit(address).path))
-        return own is None and re.match(r"https?://", address, re.IGNORECASE) is not None
+        if own:  # another Gradio app has such paths too
+            with contextlib.suppress(UploadError):
+                os.close(open_upload(own[1]))
+                return False
+        return re.match(r"https?://", address, re.IGNORECASE) is not None
     return False
 
 

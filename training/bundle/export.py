@@ -32,6 +32,7 @@ from training.bundle import licenses, model_card
 from training.model.files import load_keras, save_keras
 
 MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
+RUNTIMES = (".onnx", ".tflite", ".xml")  # suffixes of what `export` writes
 TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
 _ROLES = {
     "model.onnx": "onnx-float32",
@@ -111,7 +112,7 @@ def export(bundle: Path, target: Path) -> None:
             served ONNX network, int8 where that is).
 
     Raises:
-        ExportError: an unknown suffix, or a package is missing.
+        ExportError: an unknown suffix, or OpenVINO is missing.
         ModelError: `bundle` isn't a complete bundle, or has no Keras files.
     """
     if target.suffix == ".xml":
@@ -125,7 +126,7 @@ def export(bundle: Path, target: Path) -> None:
     elif target.suffix == ".tflite":
         load_keras(bundle).export(str(target), format="litert", verbose=False)
     else:
-        raise ExportError(f"{target} has an unknown suffix: use .onnx, .tflite (LiteRT) or .xml (OpenVINO).")
+        raise ExportError(f"{target} has an unknown suffix: use {', '.join(RUNTIMES)}.")
 
 
 def write_card(
@@ -276,9 +277,9 @@ if __name__ == "__main__":
     try:
         if str(options.source) in ("compact", "vgg16"):
             untrained(str(options.source), options.target)
-        elif options.target.suffix:
+        elif options.target.suffix in RUNTIMES:
             export(options.source, options.target)
         else:
             embed(options.source, options.target)
-    except (ExportError, ModelError, OSError) as error:
+    except (ExportError, ModelError, ImportError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -53,8 +53,12 @@ class AgeGenderImageProcessor(BaseImageProcessor):
         return found[0][1] if found else cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA)
 
     def to_dict(self):
-        """Without what can't be saved."""
-        return {key: value for key, value in super().to_dict().items() if key != "_predictor"}
+        """Without the detector, which can't be copied or saved."""
+        kept, self._predictor = self._predictor, None
+        try:
+            return {key: value for key, value in super().to_dict().items() if key != "_predictor"}
+        finally:
+            self._predictor = kept
 
 
 @dataclass

@@ -1,86 +1,110 @@
-// The Photo tab of the app: shows the server's JSON with the browser page's modules. A function of these modules and of
-// what a gr.HTML gives to `js_on_load`.
-([{fromJson, resultView}, {openPhoto}, {photoStrip}], {element, props, trigger, watch}, kit) => {
+// The Photo tab of the app: sends photos to the server and shows its JSON with the browser page's modules. A function of these
+// modules and of what a gr.HTML gives to `js_on_load`. Each request is a promise of its own: an answer can't reach another photo.
+([{fromJson, resultView}, {openPhoto}, {photoStrip}], {element, props, trigger}, kit) => {
   const styles = getComputedStyle(document.documentElement);
   const colors = Object.fromEntries(["female", "male", "uncertain"].map((name) => [name, styles.getPropertyValue(`--${name}`)]));
   const [stripPlace, resultPlace] = element.children;
-  const view = resultView(resultPlace, {...kit, colors}, (number) => trigger("why", {number}));
-  const strip = photoStrip(stripPlace, {...kit, colors}, analyze, choose);
-  let sent = null;      // the file that Gradio uploads by itself, because the visitor chose it
-  let waiting = null;   // {file, done, failed}: whose answer comes next
-  let own = null;       // {file, photo}: the file that was sent last, as this browser reads it
-  let last, settings;   // the last answer and the settings that it had
+  const root = new URL("gradio_api/", (window.gradio_config?.root || location.origin + location.pathname).replace(/[/]*$/, "/"));
+  const view = resultView(resultPlace, {...kit, colors}, (number) => trigger("why", {number, photo: places.get(strip.current.file) ?? null}));
+  const strip = photoStrip(stripPlace, {...kit, colors}, {analyze, open: openPhoto}, choose);
+  const places = new WeakMap();  // file → where it is on the server, as a file object of Gradio
+  let settings = kit.settings;   // [threshold, model]
 
   /** Have the server analyze a file; the answer is what `view.show` takes. */
-  function analyze(file) {
-    const answer = new Promise((done, failed) => { waiting = {file, done, failed}; });
-    if (sent !== file) send([file]);
-    sent = null;
-    // Shown at once, from the file, before it has been uploaded. There are files that only the server reads.
-    own = null;
-    if (strip.current.file === file) view.wait("Uploading…");
-    openPhoto(file).then((photo) => {
-      if (waiting?.file !== file) return;
-      own = {file, photo};
-      if (strip.current.file === file && !view.shows(photo.name)) view.wait("Uploading…", photo.canvas);
-    }, () => {});
-    return answer;
+  async function analyze(file) {
+    const tell = (text) => strip.current.file === file && view.wait(text);
+    let own = null;
+    if (file.size) {
+      // Shown at once, from the file, before it has been uploaded. There are files that only the server reads.
+      own = openPhoto(file).catch(() => null);
+      own.then((photo) => photo && strip.current.file === file && !view.shows(photo.name) && view.preview(photo.canvas));
+    }
+    if (!places.has(file)) places.set(file, await upload(file, tell));
+    tell(places.get(file).path?.startsWith("http") ? "Fetching and analyzing the image…" : "Analyzing…");
+    const result = await ask([places.get(file), ...settings]), shown = await fromJson(result), photo = await own;
+    // The visitor's own file has all pixels, if what the browser reads is what the server has analyzed.
+    const fits = (side) => Math.abs(photo.canvas[side] * photo.factor - result[side]) < 2;
+    return photo && fits("width") && fits("height") ? {...shown, image: photo.canvas, factor: photo.factor} : shown;
   }
-  function send(files) {
-    const input = document.querySelector("#photo input[type=file]"), chosen = new DataTransfer();
-    for (const file of files) chosen.items.add(file);
-    input.files = chosen.files;
-    input.dispatchEvent(new CustomEvent("change", {bubbles: true, detail: "sent"}));
+
+  function upload(file, tell) {
+    return new Promise((done, failed) => {
+      const request = new XMLHttpRequest(), form = new FormData();
+      form.append("files", file, file.name);
+      request.open("POST", new URL("upload", root));
+      tell("Uploading…");
+      request.upload.onprogress = ({loaded, total}) => tell(loaded < total ? `Uploading ${Math.round(100 * loaded / total)}%` : "Analyzing…");
+      request.onload = () => {
+        const answer = parsed(request.responseText);
+        if (request.status !== 200) return failed(new Error(reason(answer) ?? `The upload failed (status ${request.status}). Try again later.`));
+        done({path: answer[0], orig_name: file.name, meta: {_type: "gradio.FileData"}});
+      };
+      request.onerror = () => failed(new Error("The upload failed. Check the network, then try again."));
+      request.send(form);
+    });
   }
+
+  /** Call the page's own endpoint; its answer. Throws an Error for people to read. */
+  async function ask(data) {
+    const lost = "The server can't be reached. Check the network, then try again.";
+    let answer;
+    try {
+      const address = new URL("call/page_photo", root), headers = {"Content-Type": "application/json"};
+      const joined = await fetch(address, {method: "POST", headers, body: JSON.stringify({data})});
+      if (!joined.ok) throw new Error(reason(parsed(await joined.text())) ?? `The server refused the request (status ${joined.status}). Try again later.`);
+      answer = await (await fetch(`${address}/${(await joined.json()).event_id}`)).text();
+    } catch (error) {
+      throw error instanceof TypeError ? new Error(lost) : error;
+    }
+    const [, event, text] = answer.match(/event: (complete|error)\ndata: (.*)/) ?? [];
+    if (event === "complete") return JSON.parse(text)[0];
+    throw new Error(reason(parsed(text)) ?? lost);
+  }
+  const parsed = (text) => { try { return JSON.parse(text); } catch { return null; } };
+  const reason = (answer) => [answer?.error, answer?.detail].find((text) => typeof text === "string");
+
   function choose({shown, error}) {
+    document.querySelector("#reason .close")?.click();
+    const message = document.querySelector("#photo-error p");
+    message.hidden = !error;
+    message.textContent = error ? `⚠️ ${error}` : "";
     if (shown) view.show(shown); else if (error) view.clear(); else view.wait("Waiting…");
   }
-
-  async function received() {
-    const text = props.value;
-    if (text === last) return;
-    last = text;
-    if (!text) return;
-    const result = JSON.parse(text), shown = await fromJson(result), asked = waiting;
-    // The visitor's own file has all pixels, if what the browser reads is what the server has analyzed.
-    const fits = (side) => Math.abs(own.photo.canvas[side] * own.photo.factor - result[side]) < 2;
-    if (own?.photo.name === result.name && fits("width") && fits("height")) Object.assign(shown, {image: own.photo.canvas, factor: own.photo.factor});
-    waiting = null;
-    if (asked) asked.done(shown);
-    else if (strip.current?.shown?.name === result.name) strip.replace(shown);  // with other settings
-    else strip.take([new File([], result.name)], [shown]);  // an example, or from the camera
+  /** Show photos that are on the server already, or that it fetches. */
+  function takePlace(place, name) {
+    const file = new File([], name);
+    places.set(file, {path: place.path, orig_name: place.orig_name ?? null, meta: {_type: "gradio.FileData"}});
+    strip.take([file]);
   }
 
-  document.addEventListener("photos", ({detail}) => strip.take(detail));
-  document.addEventListener("change", (event) => {
-    const {target, detail} = event;
-    if (detail === "sent" || !target.matches?.("#photo input[type=file]") || !target.files.length) return;
-    const files = [...target.files];
-    if (files.length > 1) event.stopImmediatePropagation(); else [sent] = files;
+  function take(files) {
     strip.take(files);
+    if (innerWidth < 800) setTimeout(() => element.scrollIntoView({behavior: "smooth"}), 300);
+  }
+  document.addEventListener("photos", ({detail}) => take(detail));
+  // In place of Gradio, which would upload one file by itself.
+  document.addEventListener("change", (event) => {
+    const {target} = event;
+    if (!target.matches?.("#photo input[type=file]") || !target.files.length) return;
+    event.stopImmediatePropagation();
+    const files = [...target.files];
+    target.value = "";
+    take(files);
   }, true);
-  document.addEventListener("analyzing", ({detail}) => {
-    view.wait("Analyzing…");
-    const before = settings;
-    settings = JSON.stringify(detail);
-    // The server analyzes the last photo again; the others are sent again.
-    if (before !== undefined && before !== settings && !stripPlace.hidden) strip.again();
-  });
-  document.addEventListener("analyzed", async () => {
-    await received();
-    view.wait("");
-    if (props.value) return;
-    waiting?.failed(new Error("This file can't be analyzed."));
-    waiting = null;
-    view.clear();
-  });
+  document.addEventListener("chosen", ({detail}) => detail?.path && takePlace(detail, detail.orig_name ?? "photo"));
   document.addEventListener("link", ({detail}) => {
     if (!kit.links) return view.note("Links can't be opened. Copy the image itself, or save it and choose the file.");
-    view.note("Fetching the image…");
-    trigger("open_link", {link: detail});
+    takePlace({path: detail}, detail.split(/[?#]/)[0].split("/").at(-1) || "image");
+  });
+  document.addEventListener("settings", ({detail}) => {
+    if (JSON.stringify(detail) === JSON.stringify(settings)) return;
+    settings = detail;
+    view.wait("Analyzing…");
+    strip.again();
   });
   document.addEventListener("note", ({detail}) => view.note(detail));
   document.addEventListener("blur-faces", ({detail}) => { view.blur(detail); strip.blur(detail); });
-  watch("value", received);
-  received();
+  const first = JSON.parse(props.value);
+  Promise.all([fromJson(first), fetch(first.image).then((image) => image.blob())])
+    .then(([shown, image]) => strip.current ?? strip.take([new File([image], `${first.name}.jpg`)], [shown]));
 }

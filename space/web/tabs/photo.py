@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ...explain import occlusion_map, overlay
 from ...face import EXAMPLES, Face, whole_years
 from ...hub.bundle import MODELS, embedded
 from ...hub.card import license_of, model_name, read_card
-from ...photo import Photo, PhotoError, open_photo
+from ...photo import Photo, open_photo
 from .. import modules
 from ..components import (
     PHOTOS,
@@ -35,7 +35,6 @@ from ..result import answer, data_url, most_faces, page_result
 from ..uploads import Upload, UploadError
 
 FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens
-Fetch = Callable[[str], tuple[str, str]]
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
 _CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && props.value) props.value = ""; });"""
@@ -88,7 +87,6 @@ class _Page:
 
     current: PagePhoto
     drop: PhotoInput
-    message: gr.Markdown
     threshold: gr.Slider
     blurred: gr.Checkbox
     model: gr.Radio
@@ -96,14 +94,11 @@ class _Page:
     reason: gr.HTML
 
 
-def tab(analyzer: FaceAnalyzer, reader: Reader, fetch: Fetch | None) -> None:
-    """Build the tab. `fetch`: makes an upload of a URL that is pasted or dropped, if this server does."""
-    page = _layout(analyzer, links=fetch is not None)
-    _connect(analyzer, reader, page)
-    if fetch:
-        _open_links(page, fetch)
-    # The page's own events return more than programs want.
+def tab(analyzer: FaceAnalyzer, reader: Reader, *, links: bool) -> None:
+    """Build the tab. `links`: whether this server fetches images whose URL is pasted or dropped."""
+    _connect(analyzer, reader, _layout(analyzer, links=links))
     with gr.Row(visible=False):
+        _page_endpoint(analyzer, reader)
         _analyze_endpoint(analyzer, reader)
         _explain_endpoint(analyzer, reader)
 
@@ -132,7 +127,8 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
                 placeholder="# Drop photos here\nor click to choose them, or paste one anywhere on the page",
                 webcam_options=gr.WebcamOptions(mirror=False),
             )
-            message = gr.Markdown(visible=False, elem_id="photo-error", elem_classes="error")
+            message = '<p role="alert" hidden></p>'  # which photo.js fills in
+            gr.HTML(message, elem_id="photo-error", elem_classes="error", apply_default_css=False)
             with gr.Accordion("Settings", open=False, elem_id="settings"):
                 threshold = threshold_slider(elem_id="threshold")
                 blurred = gr.Checkbox(
@@ -143,7 +139,7 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
                     choices, value=value, label="Model for photos", visible=len(choices) > 1, elem_id="model-choice"
                 )
         with gr.Column(scale=3, min_width=320):
-            kit = {"csv": COLUMNS, "most": most_faces(analyzer), "links": links}
+            kit = {"csv": COLUMNS, "most": most_faces(analyzer), "links": links, "settings": [THRESHOLD, value]}
             out = gr.HTML(
                 json.dumps(page_result(analyzer, FIRST.stem, open_photo(FIRST), THRESHOLD)),
                 html_template="<div hidden></div><div></div>",
@@ -152,25 +148,15 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
                 apply_default_css=False,
             )
             reason = gr.HTML(elem_id="reason", apply_default_css=False, js_on_load=_CLOSE)
-    return _Page(current, drop, message, threshold, blurred, model, out, reason)
+    return _Page(current, drop, threshold, blurred, model, out, reason)
 
 
 def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
-    def show(upload, threshold, model, request: gr.Request):
-        text = ""
+    def why(current, threshold, model, request: gr.Request, event: gr.EventData):
         try:
-            if isinstance(upload, UploadError):
-                raise upload
-            if upload is not None:
-                with reader.photo(upload, request) as photo:
-                    result = page_result(_chosen(analyzer, model), upload.stem, photo, threshold)
-                return json.dumps(result), gr.Markdown(visible=False), ""
-        except (PhotoError, UploadError) as error:
-            text = f"⚠️ {error}"
-        return "", gr.Markdown(text, visible=bool(text)), ""
-
-    def why(upload, threshold, model, request: gr.Request, event: gr.EventData):
-        try:
+            # The page opens with an example, which it didn't send.
+            sent = getattr(event, "photo", None)
+            upload = Upload.from_payload(sent) if isinstance(sent, dict) else current
             if upload is None or isinstance(upload, UploadError):
                 raise ValueError("Choose a photo first.")
             with reader.photo(upload, request) as photo:
@@ -189,32 +175,19 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
         js="(photo, before) => [photo ?? before, null]",
         **PRIVATE,
     )
-    inputs = [page.current, page.threshold, page.model]
-    for event in (part.change for part in inputs):
-        running = event(
-            show, inputs, [page.out, page.message, page.reason], show_progress="hidden", trigger_mode="always_last",
-            js=f"(...values) => {{ {_tell('analyzing', 'values.slice(1)')} return values; }}", **PRIVATE, **PHOTOS,
-        )  # fmt: skip
-        running.then(None, None, None, js=f"() => {{ {_tell('analyzed')} }}", **PRIVATE)
+    settings = [page.threshold, page.model]
+    for part in settings:
+        part.change(None, settings, None, js=f"(...detail) => {{ {_tell('settings', 'detail')} }}", **PRIVATE)
+    page.current.change(None, page.current, None, js=f"(detail) => {{ {_tell('chosen', 'detail')} }}", **PRIVATE)
     page.blurred.change(None, page.blurred, None, js=f"(detail) => {{ {_tell('blur-faces', 'detail')} }}", **PRIVATE)
     page.current.change(None, None, None, js=scroll_to("#result"), **PRIVATE)
     asked = [page.current, page.threshold, page.model]
     page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **PHOTOS)
 
 
-def _tell(event: str, detail: str = "null") -> str:
+def _tell(event: str, detail: str) -> str:
     """JavaScript that tells `photo.js` of an event."""
     return f"document.dispatchEvent(new CustomEvent({json.dumps(event)}, {{detail: {detail}}}));"
-
-
-def _open_links(page: _Page, fetch: Fetch) -> None:
-    def open_link(event: gr.EventData):
-        try:
-            return fetch(str(getattr(event, "link", "")).strip())[0], gr.Markdown(visible=False)
-        except UploadError as error:
-            return None, gr.Markdown(f"⚠️ {error}", visible=True)
-
-    page.out.open_link(open_link, None, [page.current, page.message], show_progress="hidden", **PRIVATE, **PHOTOS)
 
 
 def _chosen(analyzer: FaceAnalyzer, model) -> FaceAnalyzer:
@@ -228,6 +201,17 @@ def _number(event: gr.EventData) -> int:
         return int(event.number)
     except (AttributeError, TypeError, ValueError, OverflowError):
         raise ValueError("Specify a face by its number.") from None
+
+
+def _page_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
+    """What `photo.js` calls: more than programs want, and the model that the visitor has chosen."""
+
+    def page_photo(photo, threshold, model, request: gr.Request):
+        with _read(reader, photo, request) as opened:
+            return page_result(_chosen(analyzer, model), photo.stem, opened, threshold)
+
+    inputs = [PhotoInput(label="photo"), threshold_slider(), gr.Textbox(label="model")]
+    gr.Button().click(page_photo, inputs, gr.JSON(), api_name="page_photo", api_visibility="undocumented", **PHOTOS)
 
 
 def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:

@@ -138,7 +138,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
 
     outputs = [status, bar, annotated, out, data, details, *files]
     inputs, start = [video, threshold, blurred], [video.upload, button.click]
-    connect_run(_shower(analyzer, reader), inputs, outputs, start=start, cancel=cancel, report=out)
+    connect_run(_shower(analyzer, reader), inputs, outputs, start=start, cancel=cancel, report=out, bar=bar)
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 
