@@ -16,7 +16,7 @@ from tests.support.browser import FAKE_CAMERA, READY, chromium, serve
 from tests.support.videos import moving, write_camera, write_video
 
 JPEG = {"type": "jpeg", "quality": 80}
-VIEWS = (("", "light", 1200), ("-phone", "dark", 390))  # name, color scheme, width in pixels
+VIEWS = (("", "light", 1440), ("-phone", "dark", 390))  # name, color scheme, width in pixels
 
 
 def main(folder: Path) -> None:

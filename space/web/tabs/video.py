@@ -49,8 +49,7 @@ def report(result: VideoResult, *, blurred: bool) -> str:
             "Appearances": f"{len(result.people)}",
             "Most people at once": f"{max((count for _, count in result.counts), default=0)}",
             "Length": length,
-            "Frames": f"{result.frames:,}",
-            "Analyzed": f"{result.analyzed:,} in {result.elapsed:.0f} s",
+            "Analyzed": f"{result.analyzed:,} of {result.frames:,} frames",
         }
     )
     note = "<p>The video is damaged: parts of it could not be read.</p>" if result.damaged else ""
