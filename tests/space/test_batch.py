@@ -75,6 +75,7 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
         "model",
         "detector",
         "threshold",
+        "method",
     ]
     assert "readable image" in found[0]["error"] and found[0]["faces"] == []
     assert found[2]["file"].endswith("album/more.zip/inside/old.jpg")

@@ -21,7 +21,7 @@ def test_each_field_is_used_by_a_preset(name):
 def test_each_kind_of_augmentation_changes_faces_by_itself(name):
     """With one field above 0 pictures differ from those of a plain flip; with none they don't."""
     fields = dict.fromkeys(FIELDS, 0.0)
-    sizes = {"rotation": 20.0, "grain": 20.0, "gray": 1.0, "blur": 1.0, "jpeg": 1.0, "erase": 1.0}
+    sizes = {"rotation": 20.0, "grain": 20.0, "gray": 1.0, "blur": 1.0, "defocus": 1.0, "jpeg": 1.0, "erase": 1.0}
     generator = np.random.default_rng(0)
     face = generator.integers(0, 256, (1, 25, 25, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8).repeat(4, 0)
     flips = {face[0].tobytes(), face[0, :, ::-1].tobytes()}
