@@ -8,7 +8,7 @@ test:
 	$(python) -m pytest
 
 slow:
-	$(python) -m pytest -m slow
+	$(python) -m pytest -m "slow and not browser"
 
 browser:
 	$(python) -m pytest -m browser -n 0

@@ -48,10 +48,10 @@ def test_examples_and_group_photos_match_the_analyzer(page):
 
 @pytest.mark.slow
 def test_held_out_photos_match_the_analyzer(page, tmp_path):
-    paths = [path for path, *_ in held_out(200, tmp_path)]
-    assert len(paths) == 200
+    paths = [path for path, *_ in held_out(100, tmp_path)]
+    assert len(paths) == 100
     apart = compare(page, FaceAnalyzer.load("compact"), paths)
-    assert apart["faces"] >= 190 and apart["boxes"] < 1
+    assert apart["faces"] >= 95 and apart["boxes"] < 1
     assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
 
 
