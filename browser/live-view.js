@@ -246,6 +246,7 @@ export default function liveView(element, openChannel = openSocket) {
 
   elsewhere.href = location.href;
   start.addEventListener("click", begin);
+  start.disabled = false;  // until now, a click would have been lost
   stop.addEventListener("click", () => { if (document.fullscreenElement) document.exitFullscreen(); end("Stopped."); });
   snapshot.addEventListener("click", save);
   full.addEventListener("click", () => document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen());
