@@ -117,11 +117,9 @@ function choose({shown, error}) {
 const strip = photoStrip($("#strip"), kit, {analyze, open: opened}, choose);
 
 function take(files) {
-  touched = true;
   if (innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
   strip.take(files);
 }
-let touched = false;  // whether the visitor has chosen a photo
 
 const threshold = () => Number($("#threshold").value);
 
@@ -254,7 +252,7 @@ try {
   const example = await fromJson(JSON.parse($("#example").textContent));
   const file = await exampleFile($("#examples img").src);
   photos.set(file, {canvas: example.image, factor: example.factor, name: example.name});
-  if (!touched) strip.take([file], [example]);
+  if (!strip.current) strip.take([file], [example]);
   document.body.dataset.shown = "yes";
   await call("load", [model]);
 } catch (error) {

@@ -68,6 +68,11 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     return small(draw(image, faces, {colors, blurred}), side);
   }
 
+  function thumb({button, shown}) {
+    button.querySelector("canvas")?.remove();
+    button.prepend(annotated(shown, SIDE));
+  }
+
   /** Analyze what has no result, one after the other; a later call ends this one. */
   async function work() {
     const mine = ++run;
@@ -79,8 +84,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
         if (mine !== run) return;
         item.shown = shown;
         if (item !== items[at]) reduce(item);
-        item.button.querySelector("canvas")?.remove();
-        item.button.prepend(annotated(shown, SIDE));
+        thumb(item);
       } catch (error) {
         if (mine !== run) return;
         item.error = error.message;
@@ -138,7 +142,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     get current() { return items[at]; },
     blur(is) {
       blurred = is;
-      for (const {button, shown} of items.filter((item) => item.shown)) button.firstChild.replaceWith(annotated(shown, SIDE));
+      items.filter(({shown}) => shown).forEach(thumb);
       compare();
     },
   };
