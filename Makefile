@@ -2,7 +2,8 @@
 python = .venv/bin/python
 
 style:
-	$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy
+	$(python) -m ruff check . && $(python) -m ruff format --check . && $(python) -m mypy && $(python) -m codespell_lib
+	npm run --silent --prefix browser check
 
 test:
 	$(python) -m pytest

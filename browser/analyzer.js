@@ -17,10 +17,12 @@ export class FaceAnalyzer {
   async detect(image, threshold, {side = null, upright = false} = {}) {
     let found = await this.detector.detect(image, threshold, side);
     if (!upright && surest(found) < this.limits.sure) {
-      let best = found, most = total(found) + this.limits.margin;
+      let best = found,
+        most = total(found) + this.limits.margin;
       for (const quarters of [1, 2, 3]) {
         const faces = await this.detector.detect(turned(image, quarters), threshold, side);
-        if (surest(faces) >= this.limits.turned && total(faces) > most) [best, most] = [faces.map((face) => turnedBack(face, quarters, image.width, image.height)), total(faces)];
+        if (surest(faces) >= this.limits.turned && total(faces) > most)
+          [best, most] = [faces.map((face) => turnedBack(face, quarters, image.width, image.height)), total(faces)];
       }
       found = best;
     }

@@ -3,7 +3,8 @@ import {area, label} from "./face.js";
 
 /** A copy of a canvas with each face boxed, labeled and numbered; `colors` by what the label says. */
 export function draw(canvas, faces, {colors, blurred}) {
-  const out = blurred ? blur(canvas, faces) : copy(canvas), shorter = Math.min(out.width, out.height);
+  const out = blurred ? blur(canvas, faces) : copy(canvas),
+    shorter = Math.min(out.width, out.height);
   mark(out.getContext("2d"), faces, out, {
     colors,
     lineOf: ([, , width]) => Math.max(2, Math.round(Math.min(shorter / 250, width / 20))),
@@ -28,14 +29,20 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
   pen.textBaseline = "middle";
   // Larger faces choose their places first; smaller ones are drawn later, on top.
   for (const face of [...faces].sort((a, b) => area(b) - area(a))) {
-    const {box} = face, number = String(face.id ?? faces.indexOf(face) + 1), text = label(face), size = sizeOf(box), high = 1.4 * size;
+    const {box} = face,
+      number = String(face.id ?? faces.indexOf(face) + 1),
+      text = label(face),
+      size = sizeOf(box),
+      high = 1.4 * size;
     pen.strokeStyle = pen.fillStyle = colors[face.gender_label];
     pen.lineWidth = lineOf(box);
     pen.strokeRect(...box);
     pen.font = `600 ${size}px system-ui, sans-serif`;
     const others = [...faces.filter((other) => other !== face).map((other) => other.box), ...taken];
     const texts = [`${number}  ${text}`, `${number}  ${text.split(", ")[1]}`, number];
-    const places = texts.map((shown) => freePlace(box, pen.measureText(shown).width + size / 2, high, {width, height}, others));
+    const places = texts.map((shown) =>
+      freePlace(box, pen.measureText(shown).width + size / 2, high, {width, height}, others),
+    );
     let chosen = places.findIndex(Boolean);
     if (chosen < 0) {
       chosen = texts.length - 1;
@@ -51,14 +58,21 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
 /** Where a label covers no other face and no other label: above, below or inside the box; else undefined. */
 function freePlace([x, y, , height], wide, high, {width: right, height: bottom}, others) {
   const left = Math.min(Math.max(x, 0), Math.max(0, right - wide));
-  return [y - high, y + height, Math.max(0, y)].filter((top) => top >= 0 && top + high <= bottom).map((top) => [left, top, wide, high])
-    .find(([a, b]) => others.every((o) => o[0] >= a + wide || o[0] + o[2] <= a || o[1] >= b + high || o[1] + o[3] <= b));
+  return [y - high, y + height, Math.max(0, y)]
+    .filter((top) => top >= 0 && top + high <= bottom)
+    .map((top) => [left, top, wide, high])
+    .find(([a, b]) =>
+      others.every((o) => o[0] >= a + wide || o[0] + o[2] <= a || o[1] >= b + high || o[1] + o[3] <= b),
+    );
 }
 
 /** A copy of a canvas in which nobody can be recognized: each face is an oval of a few soft patches. */
 export function blur(source, faces) {
-  const out = copy(source), pen = out.getContext("2d");
-  for (const {box: [x, y, width, height]} of faces) {
+  const out = copy(source),
+    pen = out.getContext("2d");
+  for (const {
+    box: [x, y, width, height],
+  } of faces) {
     // A margin for hair and chin, which detectors leave out.
     const [left, top, wide, high] = [x - 0.15 * width, y - 0.2 * height, 1.3 * width, 1.35 * height];
     // The part inside of the image: beyond it there is nothing to average.

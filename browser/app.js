@@ -17,7 +17,8 @@ const view = resultView($("#result"), {...kit, most: kit.detector.max_faces});
 
 // Worker
 
-let worker = null, number = 0;
+let worker = null,
+  number = 0;
 const waiting = new Map();
 
 function startWorker() {
@@ -29,10 +30,12 @@ function startWorker() {
     const {done, failed} = waiting.get(id);
     waiting.delete(id);
     if (broken === "updated") await newVersion();
-    if (error === undefined) done(answer); else failed(new Error(error));
+    if (error === undefined) done(answer);
+    else failed(new Error(error));
     if (broken === true) stopWorker(error);
   };
-  worker.onerror = () => stopWorker("The analysis can't start: part of the page is missing, or this browser lacks WebAssembly. Try again.");
+  worker.onerror = () =>
+    stopWorker("The analysis can't start: part of the page is missing, or this browser lacks WebAssembly. Try again.");
 }
 
 /** End the worker with all that waits for it; the next call starts a new one. */
@@ -58,7 +61,9 @@ async function newVersion() {
   await registration?.update().catch(() => {});
   const coming = registration?.installing ?? registration?.waiting;
   if (!coming) return;
-  const activated = new Promise((done) => coming.addEventListener("statechange", () => coming.state === "activated" && done()));
+  const activated = new Promise((done) =>
+    coming.addEventListener("statechange", () => coming.state === "activated" && done()),
+  );
   await Promise.race([activated, new Promise((done) => setTimeout(done, 10_000))]);
 }
 
@@ -82,7 +87,9 @@ const LINK = "Links can't be opened. Copy the image itself, or save it and choos
 
 /** Analyze a photo; the answer is what `view.show` takes. */
 async function analyze(file) {
-  const photo = await opened(file), {canvas, factor, name} = photo, chosen = model;
+  const photo = await opened(file),
+    {canvas, factor, name} = photo,
+    chosen = model;
   if (strip.current.file === file) {
     if (!view.shows(name)) view.preview(canvas);
     view.wait($("#loading").hidden ? "Analyzing…" : "Loading the model…");
@@ -92,16 +99,23 @@ async function analyze(file) {
   const answer = {
     faces: faces.map((face) => asJson(scaled(face, factor), kit.face)),
     rotation: faces[0]?.rotation ?? 0,
-    incomplete: null,  // browsers don't tell
+    incomplete: null, // browsers don't tell
     model: kit.models.find((one) => one.name === chosen).about,
     detector: "yunet",
     elapsed_ms,
   };
   const probabilities = faces.map((face) => face.age_probs && [...face.age_probs]);
-  return {image: canvas, name, answer, factor, probabilities, thumbnails: faces.slice(0, MOST).map(({crop}, i) => thumbnail(crop, i + 1))};
+  return {
+    image: canvas,
+    name,
+    answer,
+    factor,
+    probabilities,
+    thumbnails: faces.slice(0, MOST).map(({crop}, i) => thumbnail(crop, i + 1)),
+  };
 }
 
-const photos = new WeakMap();  // the example's file → the photo in it
+const photos = new WeakMap(); // the example's file → the photo in it
 const opened = async (file) => photos.get(file) ?? openPhoto(file);
 
 /** Show a photo's result, or why there is none, or that there is none yet. */
@@ -110,7 +124,10 @@ function choose({shown, error}) {
   if (shown) {
     view.show(shown);
     const {width, height} = shown.image;
-    if (shown.factor > 1) view.note(`The image was reduced to ${width} × ${height} pixels. Positions in JSON and CSV refer to the original image.`);
+    if (shown.factor > 1)
+      view.note(
+        `The image was reduced to ${width} × ${height} pixels. Positions in JSON and CSV refer to the original image.`,
+      );
   } else if (error) view.clear();
   else view.wait("Waiting…");
 }
@@ -125,17 +142,23 @@ const threshold = () => Number($("#threshold").value);
 
 /** A canvas with a face's crop, RGB bytes. */
 function thumbnail(crop, number) {
-  const side = Math.sqrt(crop.length / 3), canvas = document.createElement("canvas"), image = new ImageData(side, side);
+  const side = Math.sqrt(crop.length / 3),
+    canvas = document.createElement("canvas"),
+    image = new ImageData(side, side);
   canvas.width = canvas.height = side;
   canvas.role = "img";
   canvas.ariaLabel = `Face ${number}`;
-  for (let i = 0, at = 0; i < crop.length; i += 3, at += 4) image.data.set([crop[i], crop[i + 1], crop[i + 2], 255], at);
+  for (let i = 0, at = 0; i < crop.length; i += 3, at += 4)
+    image.data.set([crop[i], crop[i + 1], crop[i + 2], 255], at);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
 
 for (const input of ["#file", "#camera"])
-  $(input).addEventListener("change", ({target}) => { if (target.files.length) take([...target.files]); target.value = ""; });
+  $(input).addEventListener("change", ({target}) => {
+    if (target.files.length) take([...target.files]);
+    target.value = "";
+  });
 /** Open files that arrive anywhere on the page. */
 function open(files) {
   if (!files.length) return;
@@ -146,7 +169,10 @@ document.addEventListener("paste", ({clipboardData}) => {
   if (clipboardData.files.length) open(clipboardData.files);
   else if (/^https?:/.test(clipboardData.getData("text"))) say(LINK);
 });
-document.addEventListener("dragover", (event) => { event.preventDefault(); $("#drop").classList.add("over"); });
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("#drop").classList.add("over");
+});
 document.addEventListener("dragleave", () => $("#drop").classList.remove("over"));
 document.addEventListener("drop", (event) => {
   event.preventDefault();
@@ -161,14 +187,20 @@ for (const example of document.querySelectorAll("#examples button"))
     const {src} = example.querySelector("img");
     take([await exampleFile(src)]);
   });
-$("#threshold").addEventListener("input", () => { $("#threshold-value").textContent = threshold().toFixed(2); });
+$("#threshold").addEventListener("input", () => {
+  $("#threshold-value").textContent = threshold().toFixed(2);
+});
 $("#threshold").addEventListener("change", () => strip.again());
-$("#blur").addEventListener("change", ({target}) => { view.blur(target.checked); strip.blur(target.checked); });
+$("#blur").addEventListener("change", ({target}) => {
+  view.blur(target.checked);
+  strip.blur(target.checked);
+});
 
 // Models
 
 for (const {name, title} of kit.models) {
-  const choice = document.createElement("label"), input = document.createElement("input");
+  const choice = document.createElement("label"),
+    input = document.createElement("input");
   Object.assign(input, {type: "radio", name: "model", value: name, checked: name === model});
   input.addEventListener("change", () => chooseModel(name));
   choice.append(input, ` ${title}`);
@@ -188,7 +220,7 @@ async function chooseModel(name) {
     $(`#models input[value="${model}"]`).checked = true;
     return say(error.message);
   }
-  if (wanted !== name) return;  // while it was loaded, another one was chosen
+  if (wanted !== name) return; // while it was loaded, another one was chosen
   model = name;
   await strip.again();
 }
@@ -198,18 +230,26 @@ async function chooseModel(name) {
 // The first model, which is the quickest: Live needs many answers a second.
 function openChannel(told) {
   const [{name: model}] = kit.models;
-  let score = kit.detector.threshold, open = true;
+  let score = kit.detector.threshold,
+    open = true;
   call("load", [model]).then(told.open, (error) => told.close(error.message));
   return {
     busy: false,
     async send(frame, canvas) {
       const {data, width, height} = pixels(canvas);
-      call("live", [{data, width, height}, model, score, performance.now() / 1000], [data.buffer])
-        .then((answer) => open && told.answer({frame, ...answer}), (error) => open && told.close(error.message));
+      call("live", [{data, width, height}, model, score, performance.now() / 1000], [data.buffer]).then(
+        (answer) => open && told.answer({frame, ...answer}),
+        (error) => open && told.close(error.message),
+      );
       return true;
     },
-    tune(value) { score = value; },
-    close() { open = false; call("stop"); },
+    tune(value) {
+      score = value;
+    },
+    close() {
+      open = false;
+      call("stop");
+    },
   };
 }
 liveView($("#live-tab"), openChannel);
@@ -239,7 +279,9 @@ for (const [i, tab] of tabs.entries()) {
   });
 }
 function openNamed() {
-  openTab(tabs.find((tab) => tab.dataset.tab === new URLSearchParams(location.search).get("tab")) ?? tabs[0], {remember: false});
+  openTab(tabs.find((tab) => tab.dataset.tab === new URLSearchParams(location.search).get("tab")) ?? tabs[0], {
+    remember: false,
+  });
 }
 addEventListener("popstate", openNamed);
 openNamed();
@@ -262,4 +304,5 @@ try {
   document.body.dataset.ready = "yes";
 }
 // After that: it fetches the files once more, for visits without a network.
-if ("serviceWorker" in navigator && isSecureContext) navigator.serviceWorker.register("service-worker.js").catch(() => {});
+if ("serviceWorker" in navigator && isSecureContext)
+  navigator.serviceWorker.register("service-worker.js").catch(() => {});

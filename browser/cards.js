@@ -1,10 +1,10 @@
 // Describes the people in a photo, from the API's JSON: a summary line, a card or row for each person, and text to share.
 import {confidence, wholeYears} from "./face.js";
 
-export const MOST = 100;  // people shown one by one; JSON and CSV have all
-export const CROWD = 12;  // more people than these are shown in rows
-const SEEN = new Set(["blurred", "turned", "small", "cut off"]);  // what is said of faces that can't be seen well
-const WIDE = 18;  // years from which an interval says more than the age in it
+export const MOST = 100; // people shown one by one; JSON and CSV have all
+export const CROWD = 12; // more people than these are shown in rows
+const SEEN = new Set(["blurred", "turned", "small", "cut off"]); // what is said of faces that can't be seen well
+const WIDE = 18; // years from which an interval says more than the age in it
 
 /** One line above the photo. `most`: how many faces are returned at most. */
 export function summary({faces, elapsed_ms, rotation, incomplete}, most) {
@@ -12,7 +12,10 @@ export function summary({faces, elapsed_ms, rotation, incomplete}, most) {
   if (!faces.length)
     return `<strong>No face found.</strong> Try a photo with larger or sharper faces, or lower the detection threshold in Settings.${missing}`;
   const number = (n) => n.toLocaleString("en");
-  let text = faces.length > CROWD ? `<strong>${crowd(faces)}</strong>` : `<strong>${faces.length} face${faces.length > 1 ? "s" : ""}</strong>`;
+  let text =
+    faces.length > CROWD
+      ? `<strong>${crowd(faces)}</strong>`
+      : `<strong>${faces.length} face${faces.length > 1 ? "s" : ""}</strong>`;
   text += elapsed_ms == null ? ", numbered by size." : ` in ${Math.round(elapsed_ms)} ms, numbered by size.`;
   if (rotation) text += ` The image was rotated by ${rotation}° to detect faces.`;
   text += missing;
@@ -22,9 +25,15 @@ export function summary({faces, elapsed_ms, rotation, incomplete}, most) {
 
 /** `66 people: 40 female, 20 male, 6 uncertain; median age 28` */
 function crowd(faces) {
-  const counts = ["female", "male", "uncertain"].map((name) => [faces.filter((face) => face.gender_label === name).length, name]);
+  const counts = ["female", "male", "uncertain"].map((name) => [
+    faces.filter((face) => face.gender_label === name).length,
+    name,
+  ]);
   const ages = faces.map((face) => face.age).sort((a, b) => a - b);
-  const genders = counts.filter(([count]) => count).map((pair) => pair.join(" ")).join(", ");
+  const genders = counts
+    .filter(([count]) => count)
+    .map((pair) => pair.join(" "))
+    .join(", ");
   return `${faces.length.toLocaleString("en")} people: ${genders}; median age ${wholeYears(ages[ages.length >> 1])}`;
 }
 
@@ -57,7 +66,10 @@ export const asText = (faces) => faces.map((face, i) => `${i + 1}: ${inWords(fac
  * @param why whether to offer the explanation of the age.
  */
 export function card(face, number, {thumbnail, row, why}) {
-  const [first, second] = age(face), sure = confidence(face), [x, y, width, height] = face.box, item = document.createElement("li");
+  const [first, second] = age(face),
+    sure = confidence(face),
+    [x, y, width, height] = face.box,
+    item = document.createElement("li");
   item.className = row ? "person row" : "person";
   item.dataset.n = number;
   item.tabIndex = 0;
@@ -81,8 +93,9 @@ function chart(face) {
   const [low, high] = [face.age_low ?? face.age, face.age_high ?? face.age];
   let curve = "";
   if (face.age_probs) {
-    const probs = face.age_probs.slice(0, 101), most = Math.max(...probs, 1e-6);
-    curve = `<polyline points="${probs.map((p, years) => `${years},${(26 - 24 * p / most).toFixed(1)}`).join(" ")}"/>`;
+    const probs = face.age_probs.slice(0, 101),
+      most = Math.max(...probs, 1e-6);
+    curve = `<polyline points="${probs.map((p, years) => `${years},${(26 - (24 * p) / most).toFixed(1)}`).join(" ")}"/>`;
   }
   const ticks = [0, 25, 50, 75, 100].map((years) => `<text x="${years}" y="36">${years}</text>`).join("");
   const likely = hasRange(face) ? `, likely ${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}` : "";

@@ -11,7 +11,8 @@ export class YuNet {
   /** Find faces; boxes in pixels of the image. `side`: search at that longer side alone; null: also larger or smaller. */
   async detect(image, threshold, side = null) {
     const {max_side, min_side, panorama, close_up, small} = this.limits;
-    const longer = Math.max(image.width, image.height), shorter = Math.min(image.width, image.height);
+    const longer = Math.max(image.width, image.height),
+      shorter = Math.min(image.width, image.height);
     const thorough = side == null;
     side ??= max_side;
     if (shorter < min_side) return [];
@@ -20,21 +21,29 @@ export class YuNet {
     const sides = faces.map((face) => Math.max(face.box[2], face.box[3]));
     const [largest, least] = sides.length ? [Math.max(...sides), Math.min(...sides)] : [longer, 0];
     // YuNet learned faces up to about 300 pixels: larger ones are found in a smaller image.
-    if (Math.min(longer, side) > close_up && largest > 0.25 * longer) faces.push(...await this.detectAt(image, close_up, threshold));
+    if (Math.min(longer, side) > close_up && largest > 0.25 * longer)
+      faces.push(...(await this.detectAt(image, close_up, threshold)));
     // And from about 12: where there are small faces, there may be smaller ones.
-    if (thorough && longer > side && least * side < small * longer) faces.push(...await this.detectAt(image, 2 * side, threshold));
+    if (thorough && longer > side && least * side < small * longer)
+      faces.push(...(await this.detectAt(image, 2 * side, threshold)));
     return suppress(faces, this.limits);
   }
 
   /** Faces of a panorama, from overlapping tiles along its longer side. */
   async inTiles(image, threshold) {
-    const {width, height} = image, across = width > height, {max_side} = this.limits;
-    const tile = Math.max(Math.round(1.5 * Math.min(width, height)), Math.floor(max_side / 2)), step = Math.floor(tile / 2);
-    const faces = [], longer = Math.max(width, height);
+    const {width, height} = image,
+      across = width > height,
+      {max_side} = this.limits;
+    const tile = Math.max(Math.round(1.5 * Math.min(width, height)), Math.floor(max_side / 2)),
+      step = Math.floor(tile / 2);
+    const faces = [],
+      longer = Math.max(width, height);
     for (let start = 0; start < longer - tile + step; start += step) {
       const length = Math.min(tile, longer - start);
       const [x, y, w, h] = across ? [start, 0, length, height] : [0, start, width, length];
-      faces.push(...(await this.detectAt(part(image, x, y, w, h), max_side, threshold)).map((face) => moved(face, x, y)));
+      faces.push(
+        ...(await this.detectAt(part(image, x, y, w, h), max_side, threshold)).map((face) => moved(face, x, y)),
+      );
     }
     return suppress(faces, this.limits);
   }
@@ -43,14 +52,19 @@ export class YuNet {
     const [small, factor] = shrink(image, side);
     const found = decode(await this.run(small), small, threshold, this.limits.strides);
     return nms(found, this.limits.overlap, this.limits.candidates)
-      .filter((face) => Math.min(face.box[2], face.box[3]) >= 1).map((face) => scaled(face, factor));
+      .filter((face) => Math.min(face.box[2], face.box[3]) >= 1)
+      .map((face) => scaled(face, factor));
   }
 
   async run({data, width, height}) {
-    const [w, h] = [width, height].map((n) => 32 * Math.ceil(n / 32)), plane = w * h, blob = new Float32Array(3 * plane);
+    const [w, h] = [width, height].map((n) => 32 * Math.ceil(n / 32)),
+      plane = w * h,
+      blob = new Float32Array(3 * plane);
     for (let y = 0, at = 0; y < height; y++)
       for (let x = 0, to = y * w; x < width; x++, at += 4, to++) {
-        blob[to] = data[at + 2]; blob[to + plane] = data[at + 1]; blob[to + 2 * plane] = data[at];  // BGR
+        blob[to] = data[at + 2];
+        blob[to + plane] = data[at + 1];
+        blob[to + 2 * plane] = data[at]; // BGR
       }
     return this.session.run({[this.session.inputNames[0]]: new this.Tensor("float32", blob, [1, 3, h, w])});
   }
@@ -61,14 +75,18 @@ function decode(outputs, {width}, threshold, strides) {
   const faces = [];
   for (const stride of strides) {
     const [cls, obj, bbox, kps] = ["cls", "obj", "bbox", "kps"].map((kind) => outputs[`${kind}_${stride}`].data);
-    const columns = 32 * Math.ceil(width / 32) / stride, unit = (v) => Math.min(Math.max(v, 0), 1);
+    const columns = (32 * Math.ceil(width / 32)) / stride,
+      unit = (v) => Math.min(Math.max(v, 0), 1);
     for (let i = 0; i < cls.length; i++) {
       const score = Math.sqrt(unit(cls[i]) * unit(obj[i]));
       if (!(score >= threshold)) continue;
       const [column, row] = [i % columns, Math.floor(i / columns)];
       const [x, y] = [(column + bbox[4 * i]) * stride, (row + bbox[4 * i + 1]) * stride];
       const [w, h] = [Math.exp(bbox[4 * i + 2]) * stride, Math.exp(bbox[4 * i + 3]) * stride];
-      const landmarks = [0, 1, 2, 3, 4].map((p) => [(kps[10 * i + 2 * p] + column) * stride, (kps[10 * i + 2 * p + 1] + row) * stride]);
+      const landmarks = [0, 1, 2, 3, 4].map((p) => [
+        (kps[10 * i + 2 * p] + column) * stride,
+        (kps[10 * i + 2 * p + 1] + row) * stride,
+      ]);
       const box = [x - w / 2, y - h / 2, w, h];
       if ([...box, ...landmarks.flat()].every(Number.isFinite)) faces.push({box, score, landmarks, rotation: 0});
     }
@@ -81,7 +99,8 @@ function nms(faces, overlap, candidates = Infinity) {
   const kept = [];
   for (const face of [...faces].sort((a, b) => b.score - a.score).slice(0, candidates)) {
     const box = face.box.map(Math.trunc);
-    if (kept.every((other) => shared(box, other.whole) <= overlap * (union(box, other.whole) || 1))) kept.push({face, whole: box});
+    if (kept.every((other) => shared(box, other.whole) <= overlap * (union(box, other.whole) || 1)))
+      kept.push({face, whole: box});
   }
   return kept.map(({face}) => face);
 }
@@ -90,7 +109,12 @@ function nms(faces, overlap, candidates = Infinity) {
 function suppress(faces, {overlap, nested, max_faces, candidates}) {
   const kept = [];
   for (const face of nms(faces, overlap, candidates)) {
-    if (kept.every((other) => shared(face.box, other.box) <= nested * Math.max(Math.min(size(face.box), size(other.box)), 1e-6))) kept.push(face);
+    if (
+      kept.every(
+        (other) => shared(face.box, other.box) <= nested * Math.max(Math.min(size(face.box), size(other.box)), 1e-6),
+      )
+    )
+      kept.push(face);
     if (kept.length === max_faces) break;
   }
   return kept;

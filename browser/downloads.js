@@ -3,14 +3,19 @@
 export function asCsv(result, name, columns, error = null) {
   // A text that no spreadsheet takes for a formula, quoted where it must be.
   const cell = (value) => {
-    const text = String(value ?? "").replace(/^[=+\-@\t\r\n]/, (first) => (typeof value === "string" ? `'${first}` : first));
+    const text = String(value ?? "").replace(/^[=+\-@\t\r\n]/, (first) =>
+      typeof value === "string" ? `'${first}` : first,
+    );
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const rows = result.faces.map((face, i) => {
     const [x, y, width, height] = face.box;
     return {...face, file: name, face: i + 1, x, y, width, height};
   });
-  const lines = [columns, ...(rows.length ? rows : [{file: name, error}]).map((row) => columns.map((column) => row[column]))];
+  const lines = [
+    columns,
+    ...(rows.length ? rows : [{file: name, error}]).map((row) => columns.map((column) => row[column])),
+  ];
   // A byte order mark, without which spreadsheets misread letters beyond ASCII.
   return `\ufeff${lines.map((line) => line.map(cell).join(",")).join("\r\n")}\r\n`;
 }

@@ -1,7 +1,7 @@
 // Crops → age and gender, as space/estimator.py and space/calibration.py. `card` is the bundle's age_gender.json.
 import {sharpness} from "./sharpness.js";
 
-const BATCH = 4;  // faces a run: WASM gains nothing from more
+const BATCH = 4; // faces a run: WASM gains nothing from more
 
 export class Estimator {
   /** `limits`: of kit.json, {oldest: years, the last age that an interval can name; soft, wider: as in space/quality.py} */
@@ -16,14 +16,16 @@ export class Estimator {
    */
   async estimate(crops, {mirror = true, stopped = async () => false} = {}) {
     const looks = mirror && this.card.mirror ? crops.flatMap((crop) => [crop, this.flipped(crop)]) : crops;
-    const rows = [], per = looks.length / crops.length;
+    const rows = [],
+      per = looks.length / crops.length;
     for (let start = 0; start < looks.length; start += BATCH) {
-      if (start && await stopped()) throw new Error("The analysis was stopped.");
-      rows.push(...await this.run(looks.slice(start, start + BATCH)));
+      if (start && (await stopped())) throw new Error("The analysis was stopped.");
+      rows.push(...(await this.run(looks.slice(start, start + BATCH))));
     }
     return crops.map((_, i) => {
-      const [first, second = first] = rows.slice(i * per, (i + 1) * per), mean = (key) => (first[key] + second[key]) / 2;
-      const probs = first.age_probs && first.age_probs.map((p, years) => (p + second.age_probs[years]) / 2);
+      const [first, second = first] = rows.slice(i * per, (i + 1) * per),
+        mean = (key) => (first[key] + second[key]) / 2;
+      const probs = first.age_probs?.map((p, years) => (p + second.age_probs[years]) / 2);
       return this.calibrated(Math.max(mean("age"), 0), mean("p_female"), probs, sharpness(crops[i]));
     });
   }
@@ -31,24 +33,33 @@ export class Estimator {
   /** The network's own outputs. */
   async run(crops) {
     const data = new Uint8Array(crops.length * crops[0].length);
-    crops.forEach((crop, i) => data.set(crop, i * crop.length));
+    for (const [i, crop] of crops.entries()) data.set(crop, i * crop.length);
     const face = new this.Tensor("uint8", data, [crops.length, this.size, this.size, 3]);
-    const {age, p_female, age_probs} = await this.session.run({[this.session.inputNames[0]]: face}), ages = age_probs?.dims[1];
-    return crops.map((_, i) => ({age: age.data[i], p_female: p_female.data[i], age_probs: age_probs?.data.slice(i * ages, (i + 1) * ages)}));
+    const {age, p_female, age_probs} = await this.session.run({[this.session.inputNames[0]]: face}),
+      ages = age_probs?.dims[1];
+    return crops.map((_, i) => ({
+      age: age.data[i],
+      p_female: p_female.data[i],
+      age_probs: age_probs?.data.slice(i * ages, (i + 1) * ages),
+    }));
   }
 
   flipped(crop) {
-    const out = new Uint8Array(crop.length), width = 3 * this.size;
+    const out = new Uint8Array(crop.length),
+      width = 3 * this.size;
     for (let at = 0; at < crop.length; at += 3) {
       const to = at - (at % width) + width - 3 - (at % width);
-      out[to] = crop[at]; out[to + 1] = crop[at + 1]; out[to + 2] = crop[at + 2];
+      out[to] = crop[at];
+      out[to + 1] = crop[at + 1];
+      out[to + 2] = crop[at + 2];
     }
     return out;
   }
 
   calibrated(age, p, age_probs, sharpness) {
     if (!this.calibration) return {age, age_low: null, age_high: null, p_female: p, age_probs, sharpness};
-    const {soft, wider} = this.limits, factor = Math.max(1, soft / Math.max(sharpness, 0.02)) ** wider;
+    const {soft, wider} = this.limits,
+      factor = Math.max(1, soft / Math.max(sharpness, 0.02)) ** wider;
     const [age_low, age_high] = this.calibration.interval(age, age_probs, factor);
     return {age, age_low, age_high, p_female: this.calibration.pFemale(p), age_probs, sharpness};
   }
@@ -62,7 +73,10 @@ export class Calibration {
   /** From the youngest to the oldest age whose usual errors include the one it would mean; the prediction is inside. `wider`: how much larger errors are. */
   interval(age, probs, wider = 1) {
     const spread = wider * spreadOf(age, probs);
-    let low = age, high = age, band = 0, first = true;
+    let low = age,
+      high = age,
+      band = 0,
+      first = true;
     for (let years = 0; years <= this.oldest; years++) {
       while (band + 1 < this.from.length && this.from[band + 1] <= years) band++;
       const error = (years - age) / spread;

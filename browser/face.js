@@ -14,7 +14,11 @@ export function moved(face, x, y) {
 
 /** The face in pixels of an image that is `factor` times as large. */
 export function scaled(face, factor) {
-  return {...face, box: face.box.map((v) => v * factor), landmarks: face.landmarks.map((p) => p.map((v) => v * factor))};
+  return {
+    ...face,
+    box: face.box.map((v) => v * factor),
+    landmarks: face.landmarks.map((p) => p.map((v) => v * factor)),
+  };
 }
 
 /** The face of an image that was turned by `quarters` of 90° counterclockwise, in pixels of the image before that. */
@@ -23,7 +27,9 @@ export function turnedBack(face, quarters, width, height) {
   const back = ([x, y], w, h) => [null, [w - y, x], [w - x, h - y], [y, h - x]][quarters];
   const [x, y, w, h] = face.box;
   const corners = [back([x, y], width, height), back([x + w, y + h], width, height)];
-  const [low, high] = [Math.min, Math.max].map((pick) => [0, 1].map((axis) => pick(corners[0][axis], corners[1][axis])));
+  const [low, high] = [Math.min, Math.max].map((pick) =>
+    [0, 1].map((axis) => pick(corners[0][axis], corners[1][axis])),
+  );
   // A landmark is the center of a pixel, a corner of a box is not.
   const landmarks = face.landmarks.map((point) => back(point, width - 1, height - 1));
   return {...face, box: [...low, high[0] - low[0], high[1] - low[1]], landmarks, rotation: 90 * quarters};
@@ -53,11 +59,14 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
 
 /** An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal. */
 export const wholeYears = (age) => String(Math.floor(Number(age.toFixed(1)) + 0.5));
-export const intervalYears = (face) => (face.age_low == null ? "–" : `${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
+export const intervalYears = (face) =>
+  face.age_low == null ? "–" : `${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`;
 /** "female", "male", or "uncertain" where neither is likely enough at this estimated age and sharpness. */
 export const apparentGender = (face, {uncertain, soft, blurred_gender}) => {
   const [, limit] = uncertain.find(([below]) => face.age < below) ?? uncertain.at(-1);
-  return genderProbability(face) >= (face.sharpness < soft ? Math.max(limit, blurred_gender) : limit) ? gender(face) : "uncertain";
+  return genderProbability(face) >= (face.sharpness < soft ? Math.max(limit, blurred_gender) : limit)
+    ? gender(face)
+    : "uncertain";
 };
 
 // How well a face can be seen, as space/quality.py.
@@ -65,17 +74,19 @@ export const apparentGender = (face, {uncertain, soft, blurred_gender}) => {
 const along = ([[rx, ry], [lx, ly]]) => [lx - rx, ly - ry];
 export function yaw({landmarks}) {
   if (!landmarks.length) return null;
-  const [dx, dy] = along(landmarks), [[rx, ry], , [nx, ny]] = landmarks;
+  const [dx, dy] = along(landmarks),
+    [[rx, ry], , [nx, ny]] = landmarks;
   return ((nx - rx) * dx + (ny - ry) * dy) / Math.max(dx * dx + dy * dy, 1e-6) - 0.5;
 }
 export function roll({landmarks}) {
   if (!landmarks.length) return null;
   const [dx, dy] = along(landmarks);
-  return Math.atan2(dy, dx) * 180 / Math.PI;
+  return (Math.atan2(dy, dx) * 180) / Math.PI;
 }
 /** The share of a box beyond the edges of an image. */
 export function cutOff([x, y, w, h], width, height) {
-  const inside = Math.max(0, Math.min(x + w, width) - Math.max(x, 0)) * Math.max(0, Math.min(y + h, height) - Math.max(y, 0));
+  const inside =
+    Math.max(0, Math.min(x + w, width) - Math.max(x, 0)) * Math.max(0, Math.min(y + h, height) - Math.max(y, 0));
   return 1 - inside / Math.max(w * h, 1e-6);
 }
 /** "good", "blurred", "turned", "small" or "cut off". */

@@ -1,57 +1,57 @@
 // The page's side of the live stream (space/live/stream.py): camera → frames through a channel → boxes drawn over the video.
 import {blur, mark} from "./annotate.js";
+import {explain, isBlockedByFrame, listCameras, openCamera} from "./camera.js";
 import {save as saveFile} from "./downloads.js";
 
-const EVERY = 1000 / 30;   // ms between two frames at least
-const IN_FLIGHT = 2;       // frames sent and not answered: one on the way while another is analyzed
-const SIDE = 640;          // pixels, longer side of a frame
-const LATE = 300;          // ms of latency from which the analyzed frame is shown in place of the video, which has moved on
+const EVERY = 1000 / 30; // ms between two frames at least
+const IN_FLIGHT = 2; // frames sent and not answered: one on the way while another is analyzed
+const SIDE = 640; // pixels, longer side of a frame
+const LATE = 300; // ms of latency from which the analyzed frame is shown in place of the video, which has moved on
 
 /**
  * Run the Live tab in an element that has the content of live.html.
  *
- * @param openChannel what frames go through, as `openSocket` below, which is the default.
+ * @param openChannel what frames go through, as in live-socket.js.
  */
-export default function liveView(element, openChannel = openSocket) {
-  const $ = (name) => element.querySelector("." + name);
-  const video = $("live-video"), overlay = $("live-overlay"), status = $("live-status"), people = $("live-people");
-  const rate = $("live-rate"), start = $("live-start"), mirror = $("live-mirror"), camera = $("live-camera");
-  const intro = $("live-intro"), stop = $("live-stop"), snapshot = $("live-snapshot");
-  const full = $("live-full"), hide = $("live-blur"), elsewhere = $("live-elsewhere"), threshold = $("live-threshold");
+export default function liveView(element, openChannel) {
+  const $ = (name) => element.querySelector(`.${name}`);
+  const video = $("live-video"),
+    overlay = $("live-overlay"),
+    status = $("live-status"),
+    people = $("live-people");
+  const rate = $("live-rate"),
+    start = $("live-start"),
+    mirror = $("live-mirror"),
+    camera = $("live-camera");
+  const intro = $("live-intro"),
+    stop = $("live-stop"),
+    snapshot = $("live-snapshot");
+  const full = $("live-full"),
+    hide = $("live-blur"),
+    elsewhere = $("live-elsewhere"),
+    threshold = $("live-threshold");
   const styles = getComputedStyle(document.documentElement);
-  const COLORS = Object.fromEntries(["female", "male", "uncertain"].map((name) => [name, styles.getPropertyValue(`--${name}`)]));
+  const COLORS = Object.fromEntries(
+    ["female", "male", "uncertain"].map((name) => [name, styles.getPropertyValue(`--${name}`)]),
+  );
 
-  let stream = null, channel = null, timer = null;
-  let attempt = 0;                        // number of the last start
-  let sent = 0, answered = 0, lastSent = 0, encoding = false;
-  let latest = null;                      // the last answer
+  let stream = null,
+    channel = null,
+    timer = null;
+  let attempt = 0; // number of the last start
+  let sent = 0,
+    answered = 0,
+    lastSent = 0,
+    encoding = false;
+  let latest = null; // the last answer
   // Frames on their way, by number; the one of the last answer stays for the blurred view.
   const frames = Array.from({length: IN_FLIGHT + 2}, () => document.createElement("canvas"));
-  const taken = new Map();                // number of a frame → when it was taken
-  let marks = [];                         // [when answered, latency] of the last two seconds
+  const taken = new Map(); // number of a frame → when it was taken
+  let marks = []; // [when answered, latency] of the last two seconds
 
   function say(text, alarm = false) {
     status.textContent = text;
     status.classList.toggle("live-alarm", alarm);
-  }
-
-  function explain(error) {
-    if (!window.isSecureContext)
-      return "Browsers allow camera access only over HTTPS or on localhost. " +
-        "This page uses HTTP. Open it over HTTPS, or on the machine that runs the app.";
-    switch (error?.name) {
-      case "NotAllowedError": case "SecurityError":
-        // In another site's frame, the page may not even ask.
-        elsewhere.hidden = window.top === window;
-        return elsewhere.hidden ? "The browser blocked camera access. Allow it with the camera icon in the address bar, then start again."
-          : "This page is embedded in a page that doesn't allow camera access. Open it in a new tab.";
-      case "NotFoundError": case "OverconstrainedError": case "DevicesNotFoundError":
-        return "No camera found. Connect one, or use the Photo tab.";
-      case "NotReadableError": case "AbortError": case "TrackStartError":
-        return "The camera can't be opened: another application may be using it.";
-    }
-    return navigator.mediaDevices ? "The camera can't be opened: " + (error?.message || error)
-      : "This browser doesn't support camera access. Use the Photo tab.";
   }
 
   async function begin() {
@@ -61,15 +61,15 @@ export default function liveView(element, openChannel = openSocket) {
     say("Waiting for the camera…");
     let given;
     try {
-      if (!window.isSecureContext || !navigator.mediaDevices) throw new Error("no camera");
-      const wish = {width: {ideal: 640}, height: {ideal: 480}, frameRate: {ideal: 30}};
-      if (camera.value) wish.deviceId = {exact: camera.value}; else wish.facingMode = "user";
-      given = await navigator.mediaDevices.getUserMedia({video: wish, audio: false});
+      given = await openCamera(camera.value);
     } catch (error) {
-      if (mine === attempt) end(explain(error), true);
+      if (mine !== attempt) return;
+      elsewhere.hidden = !isBlockedByFrame(error);
+      end(explain(error), true);
       return;
     }
-    if (mine !== attempt) {  // stopped while the browser asked
+    if (mine !== attempt) {
+      // stopped while the browser asked
       for (const track of given.getTracks()) track.stop();
       return;
     }
@@ -82,8 +82,8 @@ export default function liveView(element, openChannel = openSocket) {
     intro.hidden = true;
     say("Starting the analysis…");
     draw();
-    video.play().catch(() => {});  // it plays once it is on screen
-    list();
+    video.play().catch(() => {}); // it plays once it is on screen
+    listCameras(camera, stream);
     connect();
     if (track.muted) pause();
   }
@@ -98,11 +98,17 @@ export default function liveView(element, openChannel = openSocket) {
   }
 
   function connect() {
-    sent = answered = 0; taken.clear(); marks = []; latest = null; encoding = false;
-    const mine = channel = openChannel({
+    sent = answered = 0;
+    taken.clear();
+    marks = [];
+    latest = null;
+    encoding = false;
+    channel = openChannel({
       open() {
         if (mine !== channel) return;
-        start.disabled = false; camera.disabled = false; snapshot.hidden = false;
+        start.disabled = false;
+        camera.disabled = false;
+        snapshot.hidden = false;
         full.hidden = !element.requestFullscreen;
         if (threshold.value !== threshold.defaultValue) tune();
         if (!stream.getVideoTracks()[0].muted) say("Looking for faces…");
@@ -116,10 +122,17 @@ export default function liveView(element, openChannel = openSocket) {
         marks.push([now, now - (taken.get(answer.frame) ?? now)]);
         for (const number of taken.keys()) if (number <= answered) taken.delete(number);
         if (answer.error) say(answer.error, true);
-        else if (!stream.getVideoTracks()[0].muted) { if (!latest || status.classList.contains("live-alarm")) say("Live"); latest = answer; draw(); }
+        else if (!stream.getVideoTracks()[0].muted) {
+          if (!latest || status.classList.contains("live-alarm")) say("Live");
+          latest = answer;
+          draw();
+        }
       },
-      close(reason) { if (mine === channel) end(reason, true); },
+      close(reason) {
+        if (mine === channel) end(reason, true);
+      },
     });
+    const mine = channel;
   }
 
   function send() {
@@ -129,15 +142,21 @@ export default function liveView(element, openChannel = openSocket) {
     if (stream.getVideoTracks()[0].muted) return;
     if (sent - answered >= IN_FLIGHT || now - lastSent < EVERY) return;
     const scale = Math.min(1, SIDE / Math.max(video.videoWidth, video.videoHeight));
-    const mine = channel, number = sent + 1, canvas = frames[number % frames.length];
+    const mine = channel,
+      number = sent + 1,
+      canvas = frames[number % frames.length];
     canvas.width = Math.round(video.videoWidth * scale);
     canvas.height = Math.round(video.videoHeight * scale);
     canvas.getContext("2d", {willReadFrequently: true}).drawImage(video, 0, 0, canvas.width, canvas.height);
-    encoding = true; lastSent = now;
+    encoding = true;
+    lastSent = now;
     mine.send(number, canvas).then((left) => {
       if (mine !== channel) return;
       encoding = false;
-      if (left) { sent = number; taken.set(number, now); }
+      if (left) {
+        sent = number;
+        taken.set(number, now);
+      }
     });
   }
 
@@ -156,33 +175,55 @@ export default function liveView(element, openChannel = openSocket) {
       [picture.width, picture.height] = [video.videoWidth, video.videoHeight];
       picture.getContext("2d").drawImage(video, 0, 0);
     }
-    picture.toBlob((blob) => {
-      if (hide.checked) return saveFile(blob, "live-faces.jpg");
-      document.dispatchEvent(new CustomEvent("snapshot", {detail: new File([blob], "snapshot.jpg", {type: "image/jpeg"})}));
-    }, "image/jpeg", 0.92);
+    picture.toBlob(
+      (blob) => {
+        if (hide.checked) return saveFile(blob, "live-faces.jpg");
+        document.dispatchEvent(
+          new CustomEvent("snapshot", {detail: new File([blob], "snapshot.jpg", {type: "image/jpeg"})}),
+        );
+      },
+      "image/jpeg",
+      0.92,
+    );
   }
 
   // Boxes are mirrored with the video; text never is.
   function draw() {
-    const ratio = window.devicePixelRatio || 1, width = overlay.clientWidth, height = overlay.clientHeight;
+    const ratio = window.devicePixelRatio || 1,
+      width = overlay.clientWidth,
+      height = overlay.clientHeight;
     if (overlay.width !== Math.round(width * ratio) || overlay.height !== Math.round(height * ratio)) {
-      overlay.width = Math.round(width * ratio); overlay.height = Math.round(height * ratio);
+      overlay.width = Math.round(width * ratio);
+      overlay.height = Math.round(height * ratio);
     }
     const pen = overlay.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    if (hide.checked && stream) { pen.fillStyle = "#111"; pen.fillRect(0, 0, width, height); }  // nobody is shown before the first answer
+    if (hide.checked && stream) {
+      pen.fillStyle = "#111";
+      pen.fillRect(0, 0, width, height);
+    } // nobody is shown before the first answer
     if (!latest) return;
     // The video keeps its shape inside of the stage (object-fit: contain).
     const scale = Math.min(width / latest.width, height / latest.height);
-    const left = (width - latest.width * scale) / 2, top = (height - latest.height * scale) / 2;
+    const left = (width - latest.width * scale) / 2,
+      top = (height - latest.height * scale) / 2;
     // The video has moved on since the analyzed frame: blurred, or late, that one is shown.
     if (hide.checked || latency() > LATE) {
       const frame = frames[latest.frame % frames.length];
       pen.save();
       pen.translate(left, top);
-      if (mirror.checked) { pen.translate(latest.width * scale, 0); pen.scale(-1, 1); }
-      pen.drawImage(hide.checked ? blur(frame, latest.faces) : frame, 0, 0, latest.width * scale, latest.height * scale);
+      if (mirror.checked) {
+        pen.translate(latest.width * scale, 0);
+        pen.scale(-1, 1);
+      }
+      pen.drawImage(
+        hide.checked ? blur(frame, latest.faces) : frame,
+        0,
+        0,
+        latest.width * scale,
+        latest.height * scale,
+      );
       pen.restore();
     }
     const placed = latest.faces.map((face) => {
@@ -200,13 +241,17 @@ export default function liveView(element, openChannel = openSocket) {
 
   // Twice a second, so that it can be read: the rate, the latency and who is there.
   function report() {
-    if (!document.contains(element)) { end(""); clearInterval(reporter); return; }
+    if (!document.contains(element)) {
+      end("");
+      clearInterval(reporter);
+      return;
+    }
     if (!channel || !latest) return;
     const now = performance.now();
     marks = marks.filter(([when]) => now - when < 2000);
     if (!marks.length) return;
     const span = Math.max(500, now - marks[0][0]);
-    rate.textContent = `${(1000 * marks.length / span).toFixed(1)} frames per second, ${Math.round(latency())} ms latency`;
+    rate.textContent = `${((1000 * marks.length) / span).toFixed(1)} frames per second, ${Math.round(latency())} ms latency`;
     const rows = latest.faces.map((face) => {
       const row = document.createElement("li");
       const interval = face.age_low === null ? "" : ` (${face.interval} years)`;
@@ -224,76 +269,54 @@ export default function liveView(element, openChannel = openSocket) {
     clearInterval(timer);
     timer = null;
     const old = channel;
-    channel = null; latest = null; marks = [];
+    channel = null;
+    latest = null;
+    marks = [];
     if (old) old.close();
     if (stream) for (const track of stream.getTracks()) track.stop();
-    stream = null; video.srcObject = null;
+    stream = null;
+    video.srcObject = null;
     people.replaceChildren();
     rate.textContent = "";
     draw();
-    start.disabled = false; camera.disabled = false; intro.hidden = false;
+    start.disabled = false;
+    camera.disabled = false;
+    intro.hidden = false;
     for (const button of [stop, snapshot, full]) button.hidden = true;
     say(text, alarm);
   }
 
-  async function list() {
-    const found = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
-    if (found.length < 2) return;
-    const current = stream?.getVideoTracks()[0]?.getSettings().deviceId;
-    camera.replaceChildren(...found.map((device, number) => new Option(device.label || `Camera ${number + 1}`, device.deviceId, false, device.deviceId === current)));
-    camera.hidden = false;
-  }
-
   elsewhere.href = location.href;
   start.addEventListener("click", begin);
-  start.disabled = false;  // until now, a click would have been lost
-  stop.addEventListener("click", () => { if (document.fullscreenElement) document.exitFullscreen(); end("Stopped."); });
+  start.disabled = false; // until now, a click would have been lost
+  stop.addEventListener("click", () => {
+    if (document.fullscreenElement) document.exitFullscreen();
+    end("Stopped.");
+  });
   snapshot.addEventListener("click", save);
-  full.addEventListener("click", () => document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen());
-  document.addEventListener("fullscreenchange", () => { full.textContent = document.fullscreenElement ? "Exit full screen" : "Full screen"; });
+  full.addEventListener("click", () =>
+    document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen(),
+  );
+  document.addEventListener("fullscreenchange", () => {
+    full.textContent = document.fullscreenElement ? "Exit full screen" : "Full screen";
+  });
   threshold.addEventListener("change", tune);
-  threshold.addEventListener("input", () => { $("live-value").textContent = Number(threshold.value).toFixed(2); });
+  threshold.addEventListener("input", () => {
+    $("live-value").textContent = Number(threshold.value).toFixed(2);
+  });
   hide.addEventListener("change", draw);
-  mirror.addEventListener("change", () => { video.classList.toggle("live-mirrored", mirror.checked); draw(); });
-  camera.addEventListener("change", () => { if (stream) { end(""); begin(); } });
+  mirror.addEventListener("change", () => {
+    video.classList.toggle("live-mirrored", mirror.checked);
+    draw();
+  });
+  camera.addEventListener("change", () => {
+    if (stream) {
+      end("");
+      begin();
+    }
+  });
   new ResizeObserver(draw).observe(overlay);
   window.addEventListener("pagehide", () => end(""));
   const reporter = setInterval(report, 500);
   if (!window.isSecureContext) say(explain(), true);
-}
-
-function address() {
-  const root = new URL((window.gradio_config?.root || location.origin + location.pathname).replace(/\/?$/, "/"));
-  root.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  root.search = root.hash = "";
-  return new URL("live", root).href;
-}
-
-// The server's channel: numbered JPEG frames over a WebSocket. `told`: open(), answer(object), close(reason).
-function openSocket(told) {
-  const socket = new WebSocket(address());
-  let refused = "";
-  socket.binaryType = "arraybuffer";
-  socket.onopen = told.open;
-  socket.onmessage = (event) => {
-    const answer = JSON.parse(event.data);
-    if (answer.frame === undefined) refused = answer.error; else told.answer(answer);
-  };
-  socket.onclose = () => told.close(refused || "The connection to the server was lost. Start again.");
-  return {
-    get busy() { return socket.readyState !== 1 || socket.bufferedAmount > 300000; },
-    // Resolves once the frame has left, with whether it has.
-    async send(number, frame) {
-      const blob = await new Promise((done) => frame.toBlob(done, "image/jpeg", 0.85));
-      const bytes = blob && await blob.arrayBuffer();
-      if (!bytes || socket.readyState !== 1) return false;
-      const message = new Uint8Array(4 + bytes.byteLength);
-      new DataView(message.buffer).setUint32(0, number, true);
-      message.set(new Uint8Array(bytes), 4);
-      socket.send(message);
-      return true;
-    },
-    tune(threshold) { if (socket.readyState === 1) socket.send(JSON.stringify({threshold})); },
-    close() { socket.close(); },
-  };
 }

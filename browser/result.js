@@ -6,14 +6,15 @@ import {center} from "./face.js";
 import {openPhoto} from "./photo.js";
 import {zoomable} from "./zoom.js";
 
-const ORDERS = {  // key → name, and how two of {face, line} compare
-  size: ["size", () => 0],  // as they are
+const ORDERS = {
+  // key → name, and how two of {face, line} compare
+  size: ["size", () => 0], // as they are
   position: ["position", (a, b) => a.line - b.line || center(a.face)[0] - center(b.face)[0]],
   youngest: ["age, youngest first", (a, b) => a.face.age - b.face.age],
   oldest: ["age, oldest first", (a, b) => b.face.age - a.face.age],
 };
-const LABEL = 14;  // pixels, height of a label's text
-const BESIDE = 760;  // pixels of width from which the list is beside the photo, instead of under it
+const LABEL = 14; // pixels, height of a label's text
+const BESIDE = 760; // pixels of width from which the list is beside the photo, instead of under it
 
 /** What `show` takes, from a result of space/web/result.py. */
 export async function fromJson({name, width, image, answer, probabilities, thumbnails}) {
@@ -47,40 +48,56 @@ export function resultView(element, {colors, csv, most}, why) {
           <button type="button" id="copy-text">Copy text</button><button type="button" id="share">Share</button></div>
         <p id="shared" role="status"></p></div>
       <div class="result-people">
-        <label id="order">Sort by <select>${Object.entries(ORDERS).map(([key, [name]]) => `<option value="${key}">${name}</option>`).join("")}
+        <label id="order">Sort by <select>${Object.entries(ORDERS)
+          .map(([key, [name]]) => `<option value="${key}">${name}</option>`)
+          .join("")}
         </select></label>
         <ol id="people" class="people" aria-label="Faces"></ol></div>
     </div>
     <details id="data"><summary>JSON</summary><pre id="json" tabindex="0"></pre></details>`;
   const $ = (selector) => element.querySelector(selector);
-  const stage = $(".stage"), boxes = $("#boxes"), labels = $(".labels"), people = $("#people"), order = $("#order select");
-  let shown = null, blurred = false, pinned = null, view = {scale: 1, x: 0, y: 0};
+  const stage = $(".stage"),
+    boxes = $("#boxes"),
+    labels = $(".labels"),
+    people = $("#people"),
+    order = $("#order select");
+  let shown = null,
+    blurred = false,
+    pinned = null,
+    view = {scale: 1, x: 0, y: 0};
 
   /** Faces with boxes in pixels of the canvas. */
   const onCanvas = () => shown.answer.faces.map((face) => ({...face, box: face.box.map((v) => v / shown.factor)}));
 
   function render() {
-    const {image, answer} = shown, {width, height} = image, faces = onCanvas();
+    const {image, answer} = shown,
+      {width, height} = image,
+      faces = onCanvas();
     const picture = blurred ? blur(image, faces) : image;
     picture.role = "img";
     picture.ariaLabel = "The photo with a box and a label for every face";
     $("#picture").replaceChildren(picture);
     boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    boxes.replaceChildren(...faces.slice(0, MOST).map(({box}, i) => {
-      const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      Object.entries({"data-n": i + 1, x: box[0], y: box[1], width: box[2], height: box[3]}).forEach((pair) => rect.setAttribute(...pair));
-      return rect;
-    }));
+    boxes.replaceChildren(
+      ...faces.slice(0, MOST).map(({box}, i) => {
+        const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+        const attributes = {"data-n": i + 1, x: box[0], y: box[1], width: box[2], height: box[3]};
+        for (const pair of Object.entries(attributes)) rect.setAttribute(...pair);
+        return rect;
+      }),
+    );
     const row = answer.faces.length > CROWD;
     $("#order").hidden = answer.faces.length < 3;
     people.classList.toggle("rows", row);
-    const tall = Math.max(...answer.faces.map((face) => face.box[3]), 1);  // faces side by side are in one line
+    const tall = Math.max(...answer.faces.map((face) => face.box[3]), 1); // faces side by side are in one line
     const sorted = answer.faces.slice(0, MOST).map((face, i) => ({face, i, line: Math.round(center(face)[1] / tall)}));
     sorted.sort((a, b) => ORDERS[order.value][1](a, b) || a.i - b.i);
-    people.replaceChildren(...sorted.map(({face, i}) => {
-      const thumbnail = blurred ? undefined : shown.thumbnails[i];
-      return card({...face, age_probs: shown.probabilities?.[i]}, i + 1, {thumbnail, row, why: why && !blurred});
-    }));
+    people.replaceChildren(
+      ...sorted.map(({face, i}) => {
+        const thumbnail = blurred ? undefined : shown.thumbnails[i];
+        return card({...face, age_probs: shown.probabilities?.[i]}, i + 1, {thumbnail, row, why: why && !blurred});
+      }),
+    );
     pin(null);
     drawLabels();
   }
@@ -88,9 +105,12 @@ export function resultView(element, {colors, csv, most}, why) {
   /** Boxes and labels on screen have the same size at every zoom; those of the downloads grow with the photo. */
   function drawLabels() {
     if (!shown) return;
-    const fit = $(".fit"), ratio = devicePixelRatio || 1, {clientWidth: width, clientHeight: height} = fit;
+    const fit = $(".fit"),
+      ratio = devicePixelRatio || 1,
+      {clientWidth: width, clientHeight: height} = fit;
     Object.assign(labels, {width: Math.round(width * ratio), height: Math.round(height * ratio)});
-    const pen = labels.getContext("2d"), scale = view.scale * width / shown.image.width;
+    const pen = labels.getContext("2d"),
+      scale = (view.scale * width) / shown.image.width;
     pen.scale(ratio, ratio);
     const faces = onCanvas().map((face) => {
       const [x, y, w, h] = face.box.map((v) => v * scale);
@@ -100,7 +120,8 @@ export function resultView(element, {colors, csv, most}, why) {
   }
 
   function light(number) {
-    for (const one of element.querySelectorAll("[data-n]")) one.classList.toggle("on", number != null && one.dataset.n === String(number));
+    for (const one of element.querySelectorAll("[data-n]"))
+      one.classList.toggle("on", number != null && one.dataset.n === String(number));
   }
   /** Keep a face highlighted, until another one is, and bring its card into view. The photo stays where it is. */
   function pin(number) {
@@ -112,7 +133,9 @@ export function resultView(element, {colors, csv, most}, why) {
 
   element.addEventListener("pointerover", (event) => event.pointerType === "mouse" && light(numberOf(event) ?? pinned));
   element.addEventListener("pointerleave", () => light(pinned));
-  element.addEventListener("focusin", (event) => { if (event.target.closest("li")) light(numberOf(event)); });
+  element.addEventListener("focusin", (event) => {
+    if (event.target.closest("li")) light(numberOf(event));
+  });
   element.addEventListener("click", (event) => {
     const asked = event.target.closest(".why");
     if (asked) return why(Number(asked.dataset.number));
@@ -121,12 +144,28 @@ export function resultView(element, {colors, csv, most}, why) {
     else if (event.target.closest(".stage")) pin(null);
   });
   // While a pinned card scrolls into view, other cards pass under the pointer: they don't light up.
-  people.addEventListener("pointerover", (event) => { if (pinned) { event.stopPropagation(); light(pinned); } });
-  element.addEventListener("keydown", ({key}) => { if (key === "Escape") pin(null); });
+  people.addEventListener("pointerover", (event) => {
+    if (pinned) {
+      event.stopPropagation();
+      light(pinned);
+    }
+  });
+  element.addEventListener("keydown", ({key}) => {
+    if (key === "Escape") pin(null);
+  });
   order.addEventListener("change", render);
-  const reset = zoomable(stage, $(".fit"), (changed) => { view = {...changed}; drawLabels(); });
+  const reset = zoomable(stage, $(".fit"), (changed) => {
+    view = {...changed};
+    drawLabels();
+  });
   new ResizeObserver(() => reset()).observe(stage);
-  new ResizeObserver(([{contentRect: {width}}]) => element.classList.toggle("wide", width >= BESIDE)).observe(element);
+  new ResizeObserver(
+    ([
+      {
+        contentRect: {width},
+      },
+    ]) => element.classList.toggle("wide", width >= BESIDE),
+  ).observe(element);
 
   // Downloads and sharing: made here, from what is on the page.
 
@@ -140,16 +179,25 @@ export function resultView(element, {colors, csv, most}, why) {
     } catch (error) {
       if (error.name !== "AbortError") $("#shared").textContent = `The browser didn't allow this: ${error.message}`;
     }
-    setTimeout(() => { $("#shared").textContent = ""; }, 4000);
+    setTimeout(() => {
+      $("#shared").textContent = "";
+    }, 4000);
   }
-  const shareable = async () => new File([await asBlob(annotated(), "image/jpeg")], `${shown.name}-faces.jpg`, {type: "image/jpeg"});
+  const shareable = async () =>
+    new File([await asBlob(annotated(), "image/jpeg")], `${shown.name}-faces.jpg`, {type: "image/jpeg"});
   const actions = {
     "#download-image": async () => save(await asBlob(annotated(), "image/jpeg"), `${shown.name}-faces.jpg`),
-    "#download-csv": () => save(new Blob([asCsv(shown.answer, shown.name, csv)], {type: "text/csv"}), `${shown.name}-faces.csv`),
+    "#download-csv": () =>
+      save(new Blob([asCsv(shown.answer, shown.name, csv)], {type: "text/csv"}), `${shown.name}-faces.csv`),
     "#download-json": () => save(new Blob([json()], {type: "application/json"}), `${shown.name}-faces.json`),
-    "#copy-image": () => say(() => navigator.clipboard.write([new ClipboardItem({"image/png": asBlob(annotated(), "image/png")})]), "Image copied."),
+    "#copy-image": () =>
+      say(
+        () => navigator.clipboard.write([new ClipboardItem({"image/png": asBlob(annotated(), "image/png")})]),
+        "Image copied.",
+      ),
     "#copy-text": () => say(() => navigator.clipboard.writeText(asText(shown.answer.faces)), "Text copied."),
-    "#share": () => say(async () => navigator.share({files: [await shareable()], text: asText(shown.answer.faces)}), ""),
+    "#share": () =>
+      say(async () => navigator.share({files: [await shareable()], text: asText(shown.answer.faces)}), ""),
   };
   for (const [selector, action] of Object.entries(actions)) $(selector).addEventListener("click", action);
   $("#copy-image").hidden = !navigator.clipboard?.write;

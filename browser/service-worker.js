@@ -1,7 +1,8 @@
 // Keeps the site for visits without a network. `VERSION`, `FILES` and `MODELS` stand before this, written by space/hub/static.py.
 // Caches are shared by all pages of a server: ours begin with our own address, and no other is read or deleted.
 const OURS = `age-gender ${registration.scope} `;
-const SITE = `${OURS}site ${VERSION}`, LATER = `${OURS}models`;  // the files of one version; chosen models, under names with their hash
+const SITE = `${OURS}site ${VERSION}`,
+  LATER = `${OURS}models`; // the files of one version; chosen models, under names with their hash
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();
@@ -21,7 +22,8 @@ async function clear() {
 }
 
 self.addEventListener("fetch", (event) => {
-  const {origin, pathname} = new URL(event.request.url), scope = new URL(registration.scope).pathname;
+  const {origin, pathname} = new URL(event.request.url),
+    scope = new URL(registration.scope).pathname;
   if (origin !== location.origin || event.request.method !== "GET") return;
   // Other pages of this server are none of its business.
   if (event.request.mode === "navigate" && ![scope, `${scope}index.html`].includes(pathname)) return;
@@ -29,7 +31,7 @@ self.addEventListener("fetch", (event) => {
 });
 
 async function answer(request) {
-  const page = request.mode === "navigate";  // a tab's link is the same page
+  const page = request.mode === "navigate"; // a tab's link is the same page
   for (const name of [SITE, LATER]) {
     const found = await caches.match(page ? "./" : request, {ignoreSearch: page, cacheName: name});
     if (found) return isolated(found);
@@ -37,7 +39,10 @@ async function answer(request) {
   const response = await fetch(request);
   if (response.ok && MODELS.some((folder) => request.url.includes(`/${folder}/`))) {
     const copy = response.clone();
-    caches.open(LATER).then((cache) => cache.put(request, copy)).catch(() => {});  // the disk may be full
+    caches
+      .open(LATER)
+      .then((cache) => cache.put(request, copy))
+      .catch(() => {}); // the disk may be full
   }
   return isolated(response);
 }

@@ -3,9 +3,10 @@ import {draw} from "./annotate.js";
 import {asText} from "./cards.js";
 import {asCsv, save} from "./downloads.js";
 
-const SIDE = 96, COMPARED = 900;  // pixels, longer side of a thumbnail and of a photo side by side
-const KEPT = 1200;  // pixels, longer side of the photos that aren't selected: full ones take 50 MB and more each
-const MOST = 50;    // photos
+const SIDE = 96,
+  COMPARED = 900; // pixels, longer side of a thumbnail and of a photo side by side
+const KEPT = 1200; // pixels, longer side of the photos that aren't selected: full ones take 50 MB and more each
+const MOST = 50; // photos
 
 /**
  * Build the strip in an element. It is hidden while there are fewer than two photos.
@@ -23,7 +24,10 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     <div class="downloads"><label><input type="checkbox" class="strip-compare"> Show side by side with the next photo</label>
     <button type="button" class="strip-csv">⬇ CSV of all photos</button></div><div class="strip-pair"></div>`;
   const $ = (name) => element.querySelector(`.strip-${name}`);
-  let items = [], at = 0, run = 0, blurred = false;
+  let items = [],
+    at = 0,
+    run = 0,
+    blurred = false;
 
   function select(number, {focus = false} = {}) {
     const before = items[at];
@@ -41,7 +45,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   function reduce({file, shown}) {
     if (!shown || !file.size || Math.max(shown.image.width, shown.image.height) <= KEPT) return;
     const image = small(shown.image, KEPT);
-    Object.assign(shown, {factor: shown.factor * shown.image.width / image.width, image, reduced: true});
+    Object.assign(shown, {factor: (shown.factor * shown.image.width) / image.width, image, reduced: true});
   }
   /** Read a selected photo again, with all its pixels. */
   async function restore(item) {
@@ -50,18 +54,24 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     // What only a server reads stays as it is.
     if (!canvas || Math.abs(canvas.width * factor - item.shown.image.width * item.shown.factor) > 2) return;
     Object.assign(item.shown, {image: canvas, factor, reduced: false});
-    if (item === items[at]) chosen(item); else reduce(item);
+    if (item === items[at]) chosen(item);
+    else reduce(item);
   }
 
   function compare() {
     const pair = $("compare").checked && items.length > 1 ? [items[at], items[(at + 1) % items.length]] : [];
-    $("pair").replaceChildren(...pair.map(({shown, file, error}) => {
-      const figure = document.createElement("figure"), caption = document.createElement("figcaption");
-      if (shown) figure.append(annotated(shown, COMPARED));
-      caption.textContent = shown ? asText(shown.answer.faces) || "No face found." : error ?? `Analyzing ${file.name}…`;
-      figure.append(caption);
-      return figure;
-    }));
+    $("pair").replaceChildren(
+      ...pair.map(({shown, file, error}) => {
+        const figure = document.createElement("figure"),
+          caption = document.createElement("figcaption");
+        if (shown) figure.append(annotated(shown, COMPARED));
+        caption.textContent = shown
+          ? asText(shown.answer.faces) || "No face found."
+          : (error ?? `Analyzing ${file.name}…`);
+        figure.append(caption);
+        return figure;
+      }),
+    );
   }
   function annotated({image, answer, factor}, side) {
     const faces = answer.faces.map((face) => ({...face, box: face.box.map((v) => v / factor)}));
@@ -118,18 +128,21 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
       files = files.slice(0, MOST);
       at = 0;
       items = files.map((file, i) => {
-        const button = document.createElement("button"), name = document.createElement("span");
+        const button = document.createElement("button"),
+          name = document.createElement("span");
         Object.assign(button, {type: "button", ariaPressed: "false", ariaBusy: "false"});
         name.textContent = file.name;
         button.append(name);
         button.addEventListener("click", () => select(i));
         return {file, button, shown: results[i] ?? null, error: null};
       });
-      $("photos").replaceChildren(...items.map(({button}) => {
-        const place = document.createElement("li");
-        place.append(button);
-        return place;
-      }));
+      $("photos").replaceChildren(
+        ...items.map(({button}) => {
+          const place = document.createElement("li");
+          place.append(button);
+          return place;
+        }),
+      );
       element.hidden = items.length < 2;
       select(0);
       return work();
@@ -139,7 +152,9 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
       for (const item of items) Object.assign(item, {shown: null, error: null});
       return work();
     },
-    get current() { return items[at]; },
+    get current() {
+      return items[at];
+    },
     blur(is) {
       blurred = is;
       items.filter(({shown}) => shown).forEach(thumb);
@@ -150,7 +165,8 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
 
 /** A smaller copy of a canvas. */
 function small(canvas, side) {
-  const scale = Math.min(1, side / Math.max(canvas.width, canvas.height)), out = document.createElement("canvas");
+  const scale = Math.min(1, side / Math.max(canvas.width, canvas.height)),
+    out = document.createElement("canvas");
   [out.width, out.height] = [canvas.width, canvas.height].map((n) => Math.max(1, Math.round(n * scale)));
   out.getContext("2d").drawImage(canvas, 0, 0, out.width, out.height);
   return out;

@@ -29,10 +29,15 @@ export class Tracker {
         const other = this.begin(track.face, seconds);
         other.seen = track.doubts.length;
         track.last = track.doubts[0][0];
-        for (const [when, answer] of track.doubts) { other.learn(answer); other.answered = when; }
-      } else if (!track.doubts.length) track.learn(answers[i]);  // a contradicting answer waits until its person is known
+        for (const [when, answer] of track.doubts) {
+          other.learn(answer);
+          other.answered = when;
+        }
+      } else if (!track.doubts.length) track.learn(answers[i]); // a contradicting answer waits until its person is known
     });
-    const shown = this.tracks.filter((track) => track.shown && track.seen >= confirm && seconds - track.last <= hold_seconds);
+    const shown = this.tracks.filter(
+      (track) => track.shown && track.seen >= confirm && seconds - track.last <= hold_seconds,
+    );
     return shown.map((track) => track.asFace());
   }
 
@@ -51,7 +56,9 @@ class Track {
 
   /** Move on to where the face is now. One Euro filter (Casiez, Roussel & Vogel 2012). */
   follow(face, seconds) {
-    const {cutoff, cutoff_speed} = this.limits, step = Math.max(seconds - this.last, 1e-3), now = placed(face);
+    const {cutoff, cutoff_speed} = this.limits,
+      step = Math.max(seconds - this.last, 1e-3),
+      now = placed(face);
     this.speed = this.speed.map((speed, i) => speed + share(step, cutoff) * ((now[i] - this.box[i]) / step - speed));
     const widths = Math.hypot(...this.speed) / Math.max(face.box[2], 1);
     this.box = this.box.map((v, i) => v + share(step, cutoff + cutoff_speed * widths) * (now[i] - v));
@@ -61,13 +68,23 @@ class Track {
   /** Take one more answer into account: the weighted median, which no single bad frame can move. */
   learn(face) {
     this.seenAs = {sharpness: face.sharpness, cut_off: face.cut_off};
-    const [low, high] = [face.age_low ?? face.age, face.age_high ?? face.age], {window, calm_age, calm_gender} = this.limits;
+    const [low, high] = [face.age_low ?? face.age, face.age_high ?? face.age],
+      {window, calm_age, calm_gender} = this.limits;
     // A year beside the interval, so that a network without intervals weighs all alike.
     this.answers.push([face.score / (1 + high - low) ** 2, face.age, low, high, face.p_female]);
     if (this.answers.length > window) this.answers.shift();
     const weights = this.answers.map((row) => row[0]);
-    const [age, age_low, age_high, p_female] = [1, 2, 3, 4].map((column) => weightedMedian(this.answers.map((row) => row[column]), weights));
-    if (!this.shown || Math.abs(age - this.shown.age) >= calm_age || Math.abs(p_female - this.shown.p_female) >= calm_gender) {
+    const [age, age_low, age_high, p_female] = [1, 2, 3, 4].map((column) =>
+      weightedMedian(
+        this.answers.map((row) => row[column]),
+        weights,
+      ),
+    );
+    if (
+      !this.shown ||
+      Math.abs(age - this.shown.age) >= calm_age ||
+      Math.abs(p_female - this.shown.p_female) >= calm_gender
+    ) {
       const bounds = face.age_low == null ? {age_low: null, age_high: null} : {age_low, age_high};
       this.shown = {age, ...bounds, p_female};
     }
@@ -77,8 +94,10 @@ class Track {
   isSomebodyElse(face, seconds) {
     const {swap_seconds, swap_answers, other_age, other_gender} = this.limits;
     this.answered = seconds;
-    if (this.answers.length > swap_answers) {  // before that nothing is sure enough to be contradicted
-      const {age, p_female: p} = this.shown, now = face.p_female;
+    if (this.answers.length > swap_answers) {
+      // before that nothing is sure enough to be contradicted
+      const {age, p_female: p} = this.shown,
+        now = face.p_female;
       const flipped = Math.min(now, 1 - p) >= other_gender || Math.min(1 - now, p) >= other_gender;
       if (flipped || Math.abs(face.age - age) > other_age) {
         this.doubts.push([seconds, face]);
@@ -92,7 +111,13 @@ class Track {
   /** The person as shown. */
   asFace() {
     const [x, y, width, height] = this.box;
-    return {...this.face, ...this.seenAs, ...this.shown, box: [x - width / 2, y - height / 2, width, height], id: this.id};
+    return {
+      ...this.face,
+      ...this.seenAs,
+      ...this.shown,
+      box: [x - width / 2, y - height / 2, width, height],
+      id: this.id,
+    };
   }
 }
 
@@ -100,37 +125,52 @@ class Track {
 function assign(tracks, faces, seconds, {search_growth}) {
   const pairs = new Map();
   if (!tracks.length || !faces.length) return pairs;
-  const FAR = 1e6, near = [];
-  const costs = tracks.map((track, row) => faces.map((face, column) => {
-    const gap = seconds - track.last, ahead = Math.min(gap, 0.3), then = [...track.box], now = placed(face);
-    then[0] += track.speed[0] * ahead;
-    then[1] += track.speed[1] * ahead;
-    const [before, after] = [then, now].map((box) => (box[2] + box[3]) / 2);
-    const distance = Math.hypot(then[0] - now[0], then[1] - now[1]) / ((before + after) / 2);
-    const growth = Math.abs(Math.log(before / after));
-    if (distance > 1 + search_growth * gap || growth > 0.6 + gap) return FAR;
-    near.push([row, column].join());
-    return distance + growth + (1 - overlap(then, now));
-  }));
-  leastCost(costs).forEach((column, row) => { if (near.includes([row, column].join())) pairs.set(column, tracks[row]); });
+  const FAR = 1e6,
+    near = [];
+  const costs = tracks.map((track, row) =>
+    faces.map((face, column) => {
+      const gap = seconds - track.last,
+        ahead = Math.min(gap, 0.3),
+        then = [...track.box],
+        now = placed(face);
+      then[0] += track.speed[0] * ahead;
+      then[1] += track.speed[1] * ahead;
+      const [before, after] = [then, now].map((box) => (box[2] + box[3]) / 2);
+      const distance = Math.hypot(then[0] - now[0], then[1] - now[1]) / ((before + after) / 2);
+      const growth = Math.abs(Math.log(before / after));
+      if (distance > 1 + search_growth * gap || growth > 0.6 + gap) return FAR;
+      near.push([row, column].join());
+      return distance + growth + (1 - overlap(then, now));
+    }),
+  );
+  leastCost(costs).forEach((column, row) => {
+    if (near.includes([row, column].join())) pairs.set(column, tracks[row]);
+  });
   return pairs;
 }
 
 /** For each row the column of the assignment of least total cost, or -1 (Kuhn 1955; with potentials, Jonker & Volgenant 1987). */
 export function leastCost(costs) {
-  const rows = costs.length, columns = costs[0].length;
-  if (rows > columns) {  // each row must find a column
+  const rows = costs.length,
+    columns = costs[0].length;
+  if (rows > columns) {
+    // each row must find a column
     const turned = leastCost(costs[0].map((_, column) => costs.map((row) => row[column])));
     return costs.map((_, row) => turned.indexOf(row));
   }
-  const u = new Float64Array(rows + 1), v = new Float64Array(columns + 1), owner = new Int32Array(columns + 1), way = new Int32Array(columns + 1);
+  const u = new Float64Array(rows + 1),
+    v = new Float64Array(columns + 1),
+    owner = new Int32Array(columns + 1),
+    way = new Int32Array(columns + 1);
   for (let row = 1; row <= rows; row++) {
-    const least = new Float64Array(columns + 1).fill(Infinity), used = new Uint8Array(columns + 1);
+    const least = new Float64Array(columns + 1).fill(Infinity),
+      used = new Uint8Array(columns + 1);
     let column = 0;
     owner[0] = row;
     do {
       used[column] = 1;
-      let delta = Infinity, next = 0;
+      let delta = Infinity,
+        next = 0;
       for (let j = 1; j <= columns; j++) {
         if (used[j]) continue;
         const cost = costs[owner[column] - 1][j - 1] - u[owner[column]] - v[j];
@@ -138,7 +178,10 @@ export function leastCost(costs) {
         if (least[j] < delta) [delta, next] = [least[j], j];
       }
       for (let j = 0; j <= columns; j++)
-        if (used[j]) { u[owner[j]] += delta; v[j] -= delta; } else least[j] -= delta;
+        if (used[j]) {
+          u[owner[j]] += delta;
+          v[j] -= delta;
+        } else least[j] -= delta;
       column = next;
     } while (owner[column]);
     for (; column; column = way[column]) owner[column] = owner[way[column]];
@@ -159,13 +202,21 @@ function weightedMedian(values, weights) {
   const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);
   const half = weights.reduce((sum, weight) => sum + weight, 0) / 2;
   let sum = 0;
-  for (const i of order) if ((sum += weights[i]) >= half) return values[i];
+  for (const i of order) {
+    sum += weights[i];
+    if (sum >= half) return values[i];
+  }
   return values[order.at(-1)];
 }
 
 /** Intersection over union of two boxes (middle and sides). */
 function overlap(a, b) {
-  const [width, height] = [0, 1].map((axis) => Math.max(0, Math.min(a[axis] + a[axis + 2] / 2, b[axis] + b[axis + 2] / 2) -
-    Math.max(a[axis] - a[axis + 2] / 2, b[axis] - b[axis + 2] / 2)));
+  const [width, height] = [0, 1].map((axis) =>
+    Math.max(
+      0,
+      Math.min(a[axis] + a[axis + 2] / 2, b[axis] + b[axis + 2] / 2) -
+        Math.max(a[axis] - a[axis + 2] / 2, b[axis] - b[axis + 2] / 2),
+    ),
+  );
   return (width * height) / (a[2] * a[3] + b[2] * b[3] - width * height);
 }

@@ -10,17 +10,24 @@ const here = new URL(".", import.meta.url);
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
 // ONNX Runtime asks for memory that may grow to 4 GiB. Phones refuse that much; what the networks need is below 256 MiB.
-const Memory = WebAssembly.Memory, PAGE = 65_536, LEAST = 268_435_456 / PAGE;
-WebAssembly.Memory = function (wish) {
+const Memory = WebAssembly.Memory,
+  PAGE = 65_536,
+  LEAST = 268_435_456 / PAGE;
+function SmallerMemory(wish) {
   for (let {maximum} = wish; ; maximum = Math.floor(maximum / 2)) {
     try {
       return new Memory({...wish, maximum});
     } catch (error) {
-      if (!(maximum / 2 >= LEAST)) throw new Error("This device has too little free memory for the analysis. Close other tabs, then reload the page.", {cause: error});
+      if (!(maximum / 2 >= LEAST))
+        throw new Error(
+          "This device has too little free memory for the analysis. Close other tabs, then reload the page.",
+          {cause: error},
+        );
     }
   }
-};
-WebAssembly.Memory.prototype = Memory.prototype;
+}
+SmallerMemory.prototype = Memory.prototype;
+WebAssembly.Memory = SmallerMemory;
 
 /** A file that didn't arrive; the next try may find the network again. `updated`: the site has no such file any more. */
 class DownloadError extends Error {
@@ -30,7 +37,7 @@ class DownloadError extends Error {
   }
 }
 
-const loading = {};  // what is loaded once: name → promise
+const loading = {}; // what is loaded once: name → promise
 function once(name, load) {
   loading[name] ??= load().catch((error) => {
     delete loading[name];
@@ -39,7 +46,8 @@ function once(name, load) {
   return loading[name];
 }
 
-const received = {}, expected = {};  // bytes of the files on their way
+const received = {},
+  expected = {}; // bytes of the files on their way
 function progress() {
   const sum = (sizes) => Object.values(sizes).reduce((a, b) => a + b, 0);
   postMessage({progress: sum(expected) ? {received: sum(received), expected: sum(expected)} : null});
@@ -51,10 +59,11 @@ async function download(path, size = 0) {
   try {
     const response = await fetch(new URL(path, here));
     if (response.status === 404) throw new DownloadError("This page has been updated. Reload it to continue.", true);
-    if (!response.ok) throw new DownloadError(`${path} can't be downloaded (status ${response.status}). Try again later.`);
+    if (!response.ok)
+      throw new DownloadError(`${path} can't be downloaded (status ${response.status}). Try again later.`);
     const parts = [];
     received[path] = 0;
-    for (const reader = response.body.getReader(); ;) {
+    for (const reader = response.body.getReader(); ; ) {
       const {done, value} = await reader.read();
       if (done) return new Uint8Array(await new Blob(parts).arrayBuffer());
       parts.push(value);
@@ -82,19 +91,26 @@ const json = async (path) => JSON.parse(new TextDecoder().decode(await download(
 const open = (file) => ort.InferenceSession.create(file, {executionProviders: ["wasm"], logSeverityLevel: 3});
 const kit = () => once("kit", () => json("kit.json"));
 
-const detector = () => once("detector", async () => {
-  const {bytes, runtime, detector: limits} = await kit();
-  const [packed, network] = await Promise.all([runtime, "yunet.onnx"].map((path) => download(path, bytes[path])));
-  ort.env.wasm.wasmBinary = await unpacked(packed);
-  return new YuNet(await open(network), ort.Tensor, limits);
-});
+const detector = () =>
+  once("detector", async () => {
+    const {bytes, runtime, detector: limits} = await kit();
+    const [packed, network] = await Promise.all([runtime, "yunet.onnx"].map((path) => download(path, bytes[path])));
+    ort.env.wasm.wasmBinary = await unpacked(packed);
+    return new YuNet(await open(network), ort.Tensor, limits);
+  });
 
-const analyzer = (name) => once(`model ${name}`, async () => {
-  const {models, bytes, analyzer: limits, calibration} = await kit(), {folder} = models.find((model) => model.name === name);
-  const path = `${folder}/model.onnx`;
-  const [card, network, eyes] = await Promise.all([json(`${folder}/age_gender.json`), download(path, bytes[path]), detector()]);
-  return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration), limits);
-});
+const analyzer = (name) =>
+  once(`model ${name}`, async () => {
+    const {models, bytes, analyzer: limits, calibration} = await kit(),
+      {folder} = models.find((model) => model.name === name);
+    const path = `${folder}/model.onnx`;
+    const [card, network, eyes] = await Promise.all([
+      json(`${folder}/age_gender.json`),
+      download(path, bytes[path]),
+      detector(),
+    ]);
+    return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration), limits);
+  });
 
 // A session runs one call at a time; downloads don't wait for it.
 let before = Promise.resolve();
@@ -104,23 +120,38 @@ function inTurn(work) {
   return mine;
 }
 
-let live = null, newest = 0;
+let live = null,
+  newest = 0;
 const calls = {
-  async load(model) { await analyzer(model); },
+  async load(model) {
+    await analyzer(model);
+  },
   /** The first runs take longer: before the camera starts, on gray. */
   async warmUp(model) {
-    const chosen = await analyzer(model), gray = {data: new Uint8ClampedArray(4 * 640 * 480).fill(128), width: 640, height: 480};
-    const {side} = (await kit()).live, face = {box: [200, 120, 200, 240], landmarks: [[260, 200], [340, 200], [300, 250], [270, 300], [330, 300]]};
+    const chosen = await analyzer(model),
+      gray = {data: new Uint8ClampedArray(4 * 640 * 480).fill(128), width: 640, height: 480};
+    const {side} = (await kit()).live,
+      face = {
+        box: [200, 120, 200, 240],
+        landmarks: [
+          [260, 200],
+          [340, 200],
+          [300, 250],
+          [270, 300],
+          [330, 300],
+        ],
+      };
     await inTurn(async () => {
       await chosen.detect(gray, 0.9, {side, upright: true});
       await chosen.estimate(gray, [face], {mirror: false});
     });
   },
   async analyze(image, model, threshold) {
-    const number = ++newest, chosen = await analyzer(model);
+    const number = ++newest,
+      chosen = await analyzer(model);
     // Nobody waits for a photo that another one has replaced.
     const stopped = async () => {
-      await new Promise((done) => setTimeout(done));  // newer messages come between tasks only
+      await new Promise((done) => setTimeout(done)); // newer messages come between tasks only
       return number !== newest;
     };
     return inTurn(async () => {
@@ -138,10 +169,12 @@ const calls = {
       return live.answer(frame, seconds);
     });
   },
-  async stop() { live = null; },
+  async stop() {
+    live = null;
+  },
 };
 
-onmessage = async ({data: {id, call, values}}) => {
+self.onmessage = async ({data: {id, call, values}}) => {
   try {
     postMessage({id, answer: await calls[call](...values)});
   } catch (error) {

@@ -9,7 +9,9 @@
  * @returns a function that undoes the zoom.
  */
 export function zoomable(stage, content, changed) {
-  const MOST = 8, view = {scale: 1, x: 0, y: 0}, pointers = new Map();
+  const MOST = 8,
+    view = {scale: 1, x: 0, y: 0},
+    pointers = new Map();
   let last = null;
 
   function apply() {
@@ -23,24 +25,38 @@ export function zoomable(stage, content, changed) {
   }
   /** Zoom by a factor; the point at client coordinates stays where it is. */
   function zoom(factor, clientX, clientY) {
-    const {left, top} = stage.getBoundingClientRect(), [x, y] = [clientX - left, clientY - top];
-    const scale = Math.min(MOST, Math.max(1, view.scale * factor)), change = scale / view.scale;
+    const {left, top} = stage.getBoundingClientRect(),
+      [x, y] = [clientX - left, clientY - top];
+    const scale = Math.min(MOST, Math.max(1, view.scale * factor)),
+      change = scale / view.scale;
     Object.assign(view, {scale, x: x - (x - view.x) * change, y: y - (y - view.y) * change});
     apply();
   }
   const middle = () => {
-    const points = [...pointers.values()], mean = (key) => points.reduce((sum, one) => sum + one[key], 0) / points.length;
+    const points = [...pointers.values()],
+      mean = (key) => points.reduce((sum, one) => sum + one[key], 0) / points.length;
     const [a, b] = points;
-    return {x: mean("clientX"), y: mean("clientY"), apart: b ? Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) : 0};
+    return {
+      x: mean("clientX"),
+      y: mean("clientY"),
+      apart: b ? Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) : 0,
+    };
   };
 
-  stage.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.metaKey && view.scale === 1) return;  // the page scrolls
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.002)), event.clientX, event.clientY);
-  }, {passive: false});
+  stage.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey && !event.metaKey && view.scale === 1) return; // the page scrolls
+      event.preventDefault();
+      zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.002)), event.clientX, event.clientY);
+    },
+    {passive: false},
+  );
   stage.addEventListener("dblclick", (event) => zoom(view.scale > 1 ? 0 : 2.5, event.clientX, event.clientY));
-  stage.addEventListener("pointerdown", (event) => { pointers.set(event.pointerId, event); last = middle(); });
+  stage.addEventListener("pointerdown", (event) => {
+    pointers.set(event.pointerId, event);
+    last = middle();
+  });
   stage.addEventListener("pointermove", (event) => {
     if (!pointers.has(event.pointerId)) return;
     pointers.set(event.pointerId, event);
@@ -53,10 +69,17 @@ export function zoomable(stage, content, changed) {
     last = now;
   });
   for (const kind of ["pointerup", "pointercancel", "pointerleave"])
-    stage.addEventListener(kind, (event) => { pointers.delete(event.pointerId); last = pointers.size ? middle() : null; });
+    stage.addEventListener(kind, (event) => {
+      pointers.delete(event.pointerId);
+      last = pointers.size ? middle() : null;
+    });
   stage.addEventListener("keydown", (event) => {
-    const factor = {"+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0}[event.key], {left, top, width, height} = stage.getBoundingClientRect();
+    const factor = {"+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0}[event.key],
+      {left, top, width, height} = stage.getBoundingClientRect();
     if (factor !== undefined && !event.ctrlKey && !event.metaKey) zoom(factor, left + width / 2, top + height / 2);
   });
-  return () => { Object.assign(view, {scale: 1, x: 0, y: 0}); apply(); };
+  return () => {
+    Object.assign(view, {scale: 1, x: 0, y: 0});
+    apply();
+  };
 }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
 NAMES = (
-    "annotate.js", "cards.js", "downloads.js", "face.js", "live-view.js", "photo.js", "result.js",
-    "strip.js", "zoom.js",
+    "annotate.js", "camera.js", "cards.js", "downloads.js", "face.js", "live-socket.js", "live-view.js", "photo.js",
+    "result.js", "strip.js", "zoom.js",
 )  # fmt: skip
 STYLES = BROWSER / "results.css"
 # All that the app reads of `browser/`.

@@ -1,0 +1,56 @@
+// The visitor's cameras, and why one can't be opened.
+
+/** A stream of one camera, by its id; without an id, of the one that faces the visitor. */
+export function openCamera(id) {
+  if (!window.isSecureContext || !navigator.mediaDevices) throw new Error("no camera");
+  const wish = {width: {ideal: 640}, height: {ideal: 480}, frameRate: {ideal: 30}};
+  if (id) wish.deviceId = {exact: id};
+  else wish.facingMode = "user";
+  return navigator.mediaDevices.getUserMedia({video: wish, audio: false});
+}
+
+/** Fill a menu with the cameras, and show it if there is a choice. */
+export async function listCameras(menu, stream) {
+  const found = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
+  if (found.length < 2) return;
+  const current = stream.getVideoTracks()[0]?.getSettings().deviceId;
+  menu.replaceChildren(
+    ...found.map(
+      (device, number) =>
+        new Option(device.label || `Camera ${number + 1}`, device.deviceId, false, device.deviceId === current),
+    ),
+  );
+  menu.hidden = false;
+}
+
+/** Whether the page is in another site's frame that may not even ask for the camera. */
+export function isBlockedByFrame(error) {
+  return window.top !== window && ["NotAllowedError", "SecurityError"].includes(error?.name);
+}
+
+/** A message for `openCamera`'s error; without one, for a page that may not use cameras. */
+export function explain(error) {
+  if (!window.isSecureContext)
+    return (
+      "Browsers allow camera access only over HTTPS or on localhost. " +
+      "This page uses HTTP. Open it over HTTPS, or on the machine that runs the app."
+    );
+  switch (error?.name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return isBlockedByFrame(error)
+        ? "This page is embedded in a page that doesn't allow camera access. Open it in a new tab."
+        : "The browser blocked camera access. Allow it with the camera icon in the address bar, then start again.";
+    case "NotFoundError":
+    case "OverconstrainedError":
+    case "DevicesNotFoundError":
+      return "No camera found. Connect one, or use the Photo tab.";
+    case "NotReadableError":
+    case "AbortError":
+    case "TrackStartError":
+      return "The camera can't be opened: another application may be using it.";
+  }
+  return navigator.mediaDevices
+    ? `The camera can't be opened: ${error?.message || error}`
+    : "This browser doesn't support camera access. Use the Photo tab.";
+}
