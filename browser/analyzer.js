@@ -1,11 +1,14 @@
 // Detector, crop and estimator in one, as space/analyzer.py.
 import {crop} from "./crop.js";
+import {surest} from "./detector.js";
 import {area, cutOff, turnedBack} from "./face.js";
 import {turned} from "./pixels.js";
+import {upright} from "./tilt.js";
 
 export class FaceAnalyzer {
-  constructor(detector, estimator, limits) {
-    Object.assign(this, {detector, estimator, limits});
+  /** `limits`: the constants of space/analyzer.py and space/tilt.py, from kit.json. */
+  constructor(detector, estimator, limits, tilt) {
+    Object.assign(this, {detector, estimator, limits, tilt});
   }
 
   /** Every face of an image with apparent age and gender, largest first. `stopped`: asked between batches. */
@@ -13,19 +16,24 @@ export class FaceAnalyzer {
     return this.estimate(image, await this.detect(image, threshold), {stopped});
   }
 
-  /** Faces without age and gender, largest first. `upright`: don't turn the image when YuNet is sure of no face. */
-  async detect(image, threshold, {side = null, upright = false} = {}) {
-    let found = await this.detector.detect(image, threshold, side);
-    if (!upright && surest(found) < this.limits.sure) {
-      let best = found,
-        most = total(found) + this.limits.margin;
+  /**
+   * Faces without age and gender, largest first. `side`: as for `YuNet.detect`; null also finds tilted faces. `turning`:
+   * turn the image if YuNet is sure of no face.
+   */
+  async detect(image, threshold, {side = null, turning = true} = {}) {
+    const thorough = side == null,
+      least = thorough ? Math.min(threshold, this.tilt.proposed) : threshold;
+    let found = await this.detector.detect(image, threshold, side, least);
+    if (turning && surest(found) < this.detector.limits.sure) {
+      let most = total(found, threshold) + this.limits.margin;
       for (const quarters of [1, 2, 3]) {
-        const faces = await this.detector.detect(turned(image, quarters), threshold, side);
-        if (surest(faces) >= this.limits.turned && total(faces) > most)
-          [best, most] = [faces.map((face) => turnedBack(face, quarters, image.width, image.height)), total(faces)];
+        const faces = await this.detector.detect(turned(image, quarters), threshold, side, least);
+        if (surest(faces) < this.tilt.turned || total(faces, threshold) <= most) continue;
+        found = faces.map((face) => turnedBack(face, quarters, image.width, image.height));
+        most = total(faces, threshold);
       }
-      found = best;
     }
+    if (thorough) found = await upright(this.detector, image, found, threshold, this.tilt);
     return [...found].sort((a, b) => area(b) - area(a));
   }
 
@@ -38,5 +46,4 @@ export class FaceAnalyzer {
   }
 }
 
-const surest = (faces) => Math.max(0, ...faces.map((face) => face.score));
-const total = (faces) => faces.reduce((sum, face) => sum + face.score, 0);
+const total = (faces, threshold) => faces.reduce((sum, {score}) => (score >= threshold ? sum + score : sum), 0);

@@ -3,7 +3,7 @@ import {confidence, wholeYears} from "./face.js";
 
 export const MOST = 100; // people shown one by one; JSON and CSV have all
 export const CROWD = 12; // more people than these are shown in rows
-const SEEN = new Set(["blurred", "turned", "small", "cut off"]); // what is said of faces that can't be seen well
+const SEEN = new Set(["maybe not a face", "small", "cut off", "blurred", "turned"]); // what is said of faces that can't be seen well
 const WIDE = 18; // years from which an interval says more than the age in it
 
 /** One line above the photo. `most`: how many faces are returned at most. */

@@ -3,8 +3,11 @@ import {resizeArea} from "./pixels.js";
 
 /** Crop a face: RGB bytes [size, size, 3]. `template` is the bundle card's `crop`. */
 export function crop(image, face, template) {
-  const size = template.size;
-  const [a, b, shiftX, shiftY] = similarity(face.landmarks, template.landmarks); // x' = a x - b y + shiftX, y' = b x + a y + shiftY
+  return warp(image, similarity(face.landmarks, template.landmarks), template.size);
+}
+
+/** A square of an image, RGB bytes [size, size, 3]: x' = a x - b y + shiftX, y' = b x + a y + shiftY. */
+export function warp(image, [a, b, shiftX, shiftY], size) {
   const scale = Math.hypot(a, b);
   const origin = (x, y) => {
     const [u, v] = [x - shiftX, y - shiftY];
@@ -34,11 +37,11 @@ export function crop(image, face, template) {
       };
     }
   }
-  return warp(source, place, size);
+  return sample(source, place, size);
 }
 
 /** Bilinear samples at place(x, y) for each pixel of the crop; beyond the image its border repeats. */
-function warp({data, width, height}, place, size) {
+function sample({data, width, height}, place, size) {
   const out = new Uint8ClampedArray(3 * size * size);
   // The map is affine: its value at the origin and its two steps are enough. In steps of 1/32 pixel, rounded as OpenCV does,
   // whose answers these are to the last bit.

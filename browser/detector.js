@@ -8,24 +8,27 @@ export class YuNet {
     Object.assign(this, {session, Tensor, limits});
   }
 
-  /** Find faces; boxes in pixels of the image. `side`: search at that longer side alone; null: also larger or smaller. */
-  async detect(image, threshold, side = null) {
-    const {max_side, min_side, panorama, close_up, small} = this.limits;
+  /**
+   * Find faces; boxes in pixels of the image. `side`: search at that longer side alone; null: also larger or smaller.
+   * `least`: also return what may be a face, with scores from here to the threshold.
+   */
+  async detect(image, threshold, side = null, least = threshold) {
+    const {max_side, min_side, panorama, close_up, small, large, sure} = this.limits;
     const longer = Math.max(image.width, image.height),
       shorter = Math.min(image.width, image.height);
     const thorough = side == null;
     side ??= max_side;
     if (shorter < min_side) return [];
-    if (thorough && longer > panorama * shorter && longer > 2 * side) return this.inTiles(image, threshold);
-    const faces = await this.detectAt(image, side, threshold);
-    const sides = faces.map((face) => Math.max(face.box[2], face.box[3]));
-    const [largest, least] = sides.length ? [Math.max(...sides), Math.min(...sides)] : [longer, 0];
-    // YuNet learned faces up to about 300 pixels: larger ones are found in a smaller image.
-    if (Math.min(longer, side) > close_up && largest > 0.25 * longer)
-      faces.push(...(await this.detectAt(image, close_up, threshold)));
-    // And from about 12: where there are small faces, there may be smaller ones.
-    if (thorough && longer > side && least * side < small * longer)
-      faces.push(...(await this.detectAt(image, 2 * side, threshold)));
+    if (thorough && longer > panorama * shorter && longer > 2 * side) return this.inTiles(image, least);
+    const faces = await this.detectAt(image, side, least);
+    const found = faces.filter((face) => face.score >= threshold);
+    const sides = found.map(({box}) => (Math.max(box[2], box[3]) * Math.min(longer, side)) / longer); // where it was searched
+    // In a smaller image, faces are found that are too large for YuNet.
+    if (Math.min(longer, side) > close_up && (!found.length || Math.max(...sides) > large || surest(found) < sure))
+      faces.push(...(await this.detectAt(image, close_up, least)));
+    // Where there are small faces, there may be smaller ones.
+    if (thorough && longer > side && (sides.length ? Math.min(...sides) : 0) < small)
+      faces.push(...(await this.detectAt(image, 2 * side, least)));
     return suppress(faces, this.limits);
   }
 
@@ -105,8 +108,11 @@ function nms(faces, overlap, candidates = Infinity) {
   return kept.map(({face}) => face);
 }
 
+/** The highest score, 0 without a face. */
+export const surest = (faces) => Math.max(0, ...faces.map((face) => face.score));
+
 /** Keep the best of faces that overlap, or of which one is inside another. */
-function suppress(faces, {overlap, nested, max_faces, candidates}) {
+export function suppress(faces, {overlap, nested, max_faces, candidates}) {
   const kept = [];
   for (const face of nms(faces, overlap, candidates)) {
     if (

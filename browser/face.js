@@ -89,9 +89,10 @@ export function cutOff([x, y, w, h], width, height) {
     Math.max(0, Math.min(x + w, width) - Math.max(x, 0)) * Math.max(0, Math.min(y + h, height) - Math.max(y, 0));
   return 1 - inside / Math.max(w * h, 1e-6);
 }
-/** "good", "blurred", "turned", "small" or "cut off". */
-export function quality(face, {soft, turned, small, cut_off}) {
+/** "good", "maybe not a face", "small", "cut off", "blurred" or "turned". */
+export function quality(face, {doubtful, soft, turned, small, cut_off}) {
   if (face.sharpness === undefined) return null;
+  if (face.score < doubtful) return "maybe not a face";
   if (face.box[2] < small) return "small";
   if (face.cut_off > cut_off) return "cut off";
   if (face.sharpness < soft) return "blurred";

@@ -10,7 +10,7 @@ export class LiveStream {
   /** The people in a frame: {width, height, faces}, each with id, box, label, interval and the API's values. */
   async answer(frame, seconds) {
     const {side, most_estimates} = this.kit.live;
-    const found = await this.analyzer.detect(frame, this.threshold, {side, upright: true});
+    const found = await this.analyzer.detect(frame, this.threshold, {side, turning: false});
     // One look a face: the tracker averages over frames anyway.
     const estimate = (some) => this.analyzer.estimate(frame, some, {mirror: false});
     const faces = await this.tracker.update(found, seconds, estimate, most_estimates);

@@ -101,7 +101,7 @@ const detector = () =>
 
 const analyzer = (name) =>
   once(`model ${name}`, async () => {
-    const {models, bytes, analyzer: limits, calibration} = await kit(),
+    const {models, bytes, analyzer: limits, tilt, calibration} = await kit(),
       {folder} = models.find((model) => model.name === name);
     const path = `${folder}/model.onnx`;
     const [card, network, eyes] = await Promise.all([
@@ -109,7 +109,7 @@ const analyzer = (name) =>
       download(path, bytes[path]),
       detector(),
     ]);
-    return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration), limits);
+    return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration), limits, tilt);
   });
 
 // A session runs one call at a time; downloads don't wait for it.
@@ -142,7 +142,7 @@ const calls = {
         ],
       };
     await inTurn(async () => {
-      await chosen.detect(gray, 0.9, {side, upright: true});
+      await chosen.detect(gray, 0.9, {side, turning: false});
       await chosen.estimate(gray, [face], {mirror: false});
     });
   },

@@ -16,19 +16,18 @@ from PIL import Image
 from . import quality
 from .calibration import Calibration
 from .crop import Template, crops
-from .detector import THRESHOLD, YuNet
+from .detector import SURE, THRESHOLD, YuNet, surest
 from .estimator import BATCH, Estimator
 from .face import Face
 from .hub.bundle import Bundle, open_bundle
 from .hub.card import model_name
 from .hub.download import ModelError
 from .photo import open_photo, to_pixels
+from .tilt import PROPOSED, TURNED, upright
 from .turns import FairLock
 
-# Score of YuNet's best face from which an image counts as upright: 93% of 700 FairFace photos reach it, turned by 90°
-# or 270° none does, upside down 9%.
-SURE = 0.9
-TURNED = 0.88  # score of the best face that a turned image needs: animals and things turned by 90° score up to 0.88
+# An image counts as upright if its best face has the score SURE: turned by 90° or 270°, none of 700 FairFace photos
+# does, upside down 9%.
 MARGIN = 0.02  # by which a turned image's sum of scores must be larger: fewer upright photos are turned by mistake
 
 
@@ -122,7 +121,7 @@ class FaceAnalyzer:
 
         Args:
             rgb, threshold: as for `analyze`.
-            side: as for `YuNet.detect`.
+            side: as for `YuNet.detect`; None also finds tilted faces, see `tilt.upright`.
             quarters: by how many quarters to turn the image, as `np.rot90`. None: as it is, and if YuNet is sure of no
                 face, turned by 90°, 180° and 270° too, see `Face.rotation`.
         """
@@ -133,15 +132,23 @@ class FaceAnalyzer:
             raise ValueError(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
         if quarters not in (None, 0, 1, 2, 3):
             raise ValueError(f"quarters must be 0 to 3 or None, not {quarters!r}.")
-        found = self._detect_turned(rgb, threshold, side, quarters or 0)
+        thorough = side is None
+        least = min(threshold, PROPOSED) if thorough else None
+        found = self._detect_turned(rgb, threshold, side, least, quarters or 0)
         if quarters is None and surest(found) < SURE:
-            turned = [self._detect_turned(rgb, threshold, side, number) for number in (1, 2, 3)]
-            best = max((faces for faces in turned if surest(faces) >= TURNED), key=_total, default=[])
-            found = best if _total(best) > _total(found) + MARGIN else found
+            best = _total(found, threshold) + MARGIN
+            for number in (1, 2, 3):
+                turned = self._detect_turned(rgb, threshold, side, least, number)
+                if surest(turned) >= TURNED and _total(turned, threshold) > best:
+                    found, best = turned, _total(turned, threshold)
+        if thorough:
+            found = upright(self.detector, rgb, found, threshold)
         return [face.scaled(reduction) for face in sorted(found, key=lambda face: -face.area)]
 
-    def _detect_turned(self, rgb: np.ndarray, threshold: float, side: int | None, quarters: int) -> list[Face]:
-        faces = self.detector.detect(np.ascontiguousarray(np.rot90(rgb, quarters)), threshold, side)
+    def _detect_turned(
+        self, rgb: np.ndarray, threshold: float, side: int | None, least: float | None, quarters: int
+    ) -> list[Face]:
+        faces = self.detector.detect(np.ascontiguousarray(np.rot90(rgb, quarters)), threshold, side, least)
         return [face.turned_back(quarters, rgb.shape[1], rgb.shape[0]) for face in faces] if quarters else faces
 
     def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
@@ -177,13 +184,8 @@ class FaceAnalyzer:
         ]
 
 
-def surest(faces: list[Face]) -> float:
-    """The detector's highest score, 0 without a face."""
-    return max((face.score for face in faces), default=0.0)
-
-
-def _total(faces: list[Face]) -> float:
-    return sum(face.score for face in faces)
+def _total(faces: list[Face], threshold: float) -> float:
+    return sum(face.score for face in faces if face.score >= threshold)
 
 
 def _pixels(source) -> tuple[np.ndarray, int]:

@@ -56,11 +56,24 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     Returns:
         uint8 [size, size, 3] RGB.
     """
-    matrix = similarity(face.landmarks, template.landmarks)
+    return warp(rgb, similarity(face.landmarks, template.landmarks), template.size)
+
+
+def warp(rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Sample a square where `matrix` places it; pixels beyond the image repeat its border.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        matrix: float64 [2, 3], a similarity transform from pixels of the image to pixels of the square.
+        size: pixels, the square's side.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         # Bilinear sampling skips pixels when it shrinks by more than two: average first.
-        x0, y0, x1, y1 = _reach(matrix, template.size, rgb.shape)
+        x0, y0, x1, y1 = _reach(matrix, size, rgb.shape)
         if x1 > x0 and y1 > y0:
             region = rgb[y0:y1, x0:x1]
             width, height = (max(1, round(2 * scale * side)) for side in (x1 - x0, y1 - y0))
@@ -69,9 +82,7 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
             # Pixel centers: resized u is original x0 + (u + 0.5) * fx - 0.5.
             back = np.array([[fx, 0, x0 + 0.5 * fx - 0.5], [0, fy, y0 + 0.5 * fy - 0.5], [0, 0, 1]])
             matrix = matrix @ back
-    return cv2.warpAffine(
-        rgb, matrix, (template.size, template.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    return cv2.warpAffine(rgb, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def crops(rgb: np.ndarray, faces: list[Face], template: Template) -> np.ndarray:

@@ -68,10 +68,16 @@ class Face:
 
     @property
     def quality(self) -> str | None:
-        """How the face can be seen: "good", "blurred", "turned", "small" or "cut off"; None without an estimate."""
+        """How well the face is visible, see `quality.word`; None without an estimate."""
         if self.sharpness is None:
             return None
-        return quality.word(width=self.box[2], sharp=self.sharpness, turned=self.yaw or 0.0, cut=self.cut_off or 0.0)
+        return quality.word(
+            score=self.score,
+            width=self.box[2],
+            sharp=self.sharpness,
+            turned=self.yaw or 0.0,
+            cut=self.cut_off or 0.0,
+        )
 
     @property
     def area(self) -> float:

@@ -18,8 +18,8 @@ if __package__ in (None, ""):  # run as a script
 import cv2
 import numpy as np
 
+from space.analyzer import FaceAnalyzer
 from space.crop import crop, load_template
-from space.detector import YuNet
 from space.hub.download import ModelError
 from training.data.decode import decode
 from training.data.load import load_chips
@@ -51,6 +51,9 @@ CONDITIONS = {
     "64 pixels": Condition(64),
     "turned by 15°": Condition(degrees=15),
     "turned by 30°": Condition(degrees=30),
+    "turned by 45°": Condition(degrees=45),
+    "turned by 60°": Condition(degrees=60),
+    "turned by 90°": Condition(degrees=90),
     "blur, sigma 2": Condition(blur=2),
     "blur, sigma 4": Condition(blur=4),
     "JPEG quality 30": Condition(jpeg=30),
@@ -98,14 +101,14 @@ def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator
     return rgb, middle
 
 
-def crops_from_scenes(detector, chips: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+def crops_from_scenes(analyzer, chips: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
     """The crops that the app makes of chips in their scenes, uint8 [M, 200, 200, 3], and which were found, bool [N]."""
     generator, template = np.random.default_rng(0), load_template()
     cut, found = [], np.zeros(len(chips), bool)
     for i, chip in enumerate(chips):
         rgb, middle = scene(chip, condition, generator)
         # A face is the chip's if the chip's middle lies within it.
-        faces = [f for f in detector.detect(rgb) if (np.abs(f.center - middle) < np.array(f.box[2:]) / 2).all()]
+        faces = [f for f in analyzer.detect(rgb) if (np.abs(f.center - middle) < np.array(f.box[2:]) / 2).all()]
         if faces:
             cut.append(crop(rgb, max(faces, key=lambda face: face.area), template))
             found[i] = True
@@ -121,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=positive_int, default=500, help="use at most this many faces (default: 500)")
     options = parser.parse_args(arguments)
     try:
-        detector = YuNet()
+        analyzer = FaceAnalyzer.load(options.model)
         samples, images = decode(load_chips(options.dataset, options.split).limit(options.limit))
         chips = np.asarray(images)
         age, right = _answers(options.model, chips, samples)
@@ -135,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
             sep="\n",
         )
         for name, condition in CONDITIONS.items():
-            cut, found = crops_from_scenes(detector, chips, condition)
+            cut, found = crops_from_scenes(analyzer, chips, condition)
             cells = [f"{100 * found.mean():.1f}", "–", "–"]
             if found.any():
                 here_age, here_right = _answers(options.model, cut, samples.take(found))

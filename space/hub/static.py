@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from huggingface_hub import SpaceCard
 
-from .. import analyzer, calibration, detector, quality, tracker
+from .. import analyzer, calibration, detector, quality, tilt, tracker
 from ..annotate import COLORS
 from ..batch.tables import COLUMNS
 from ..face import EXAMPLES, UNCERTAIN
@@ -205,11 +205,14 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
         ],
         "detector": of(
             detector, "STRIDES", "THRESHOLD", "MAX_SIDE", "CLOSE_UP", "MIN_SIDE", "MAX_FACES", "PANORAMA", "NESTED",
-            "SMALL", "OVERLAP", "CANDIDATES",
+            "SMALL", "LARGE", "SURE", "OVERLAP", "CANDIDATES",
         ),
-        "analyzer": of(analyzer, "SURE", "TURNED", "MARGIN"),
+        "analyzer": of(analyzer, "MARGIN"),
+        "tilt": of(tilt, "PROPOSED", "UPRIGHT", "NEARLY", "TURNED", "MARGIN", "SIZE", "WIDTH", "MOST"),
         "calibration": of(calibration, "OLDEST") | of(quality, "SOFT", "WIDER"),
-        "face": {"uncertain": UNCERTAIN} | of(quality, "SOFT", "BLURRED_GENDER", "TURNED", "SMALL", "CUT_OFF"),
+        "face": {"uncertain": UNCERTAIN} | of(
+            quality, "DOUBTFUL", "SOFT", "BLURRED_GENDER", "TURNED", "SMALL", "CUT_OFF",
+        ),
         "tracker": of(
             tracker, "MEMORY", "SEARCH_GROWTH", "HOLD_SECONDS", "CONFIRM", "WINDOW", "SWAP_SECONDS", "SWAP_ANSWERS",
             "OTHER_AGE", "OTHER_GENDER", "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",

@@ -17,9 +17,9 @@ import av
 import cv2
 import numpy as np
 
-from ..analyzer import SURE, FaceAnalyzer, surest
+from ..analyzer import FaceAnalyzer
 from ..crop import crop
-from ..detector import MAX_SIDE, THRESHOLD
+from ..detector import MAX_SIDE, SURE, THRESHOLD, surest
 from ..face import Face
 from ..tracker import MEMORY, Track, Tracker
 from . import limits

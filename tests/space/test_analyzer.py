@@ -179,7 +179,7 @@ def test_a_pillow_image_and_a_path_are_analyzed_like_an_array(analyzer):
 def test_faces_of_a_turned_image_count_only_if_one_of_them_is_sure(analyzer, monkeypatch, score, found):
     """Animals and things that are searched in four orientations look like a face in one of them."""
 
-    def detect(self, rgb, threshold, side):
+    def detect(self, rgb, threshold, side, least=None):
         return [Face((1.0, 2.0, 30.0, 40.0), score)] if rgb.shape[0] > rgb.shape[1] else []  # only turned by a quarter
 
     monkeypatch.setattr(type(analyzer.detector), "detect", detect)

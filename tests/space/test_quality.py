@@ -61,9 +61,10 @@ def test_what_is_cut_off(box, share):
 
 
 def test_one_word():
-    good = {"width": 100, "sharp": 0.5, "turned": 0.0, "cut": 0.0}
+    good = {"score": 0.9, "width": 100, "sharp": 0.5, "turned": 0.0, "cut": 0.0}
     assert quality.word(**good) == "good"
     for change, word in (
+        ({"score": 0.8, "width": 20}, "maybe not a face"),
         ({"width": 20, "sharp": 0.1, "cut": 0.5}, "small"), ({"cut": 0.3, "sharp": 0.1}, "cut off"),
         ({"sharp": 0.1, "turned": 0.4}, "blurred"), ({"turned": -0.3}, "turned"),
     ):  # fmt: skip

@@ -99,13 +99,12 @@ def test_no_constant_is_missing(files):
     """What the modules read of `limits` is what the kit has, to the name."""
     kit = json.loads(files["kit.json"])
     elsewhere = {"detector": {"threshold"}}  # read by the page
-    for part, module in (("detector", "detector.js"), ("tracker", "tracker.js"), ("analyzer", "analyzer.js")):
-        script = (ROOT / "browser" / module).read_text()
-        groups = re.findall(r"\{([a-z_, ]+)\}(?: = this\.limits|\) \{\n  const (?:kept|pairs))", script)
+    for part in ("detector", "tracker", "analyzer", "tilt"):
+        script = (ROOT / "browser" / f"{part}.js").read_text()
+        groups = re.findall(r"\{([a-z_, ]+)\}(?: = this\.limits|\) \{\n  const (?:kept|pairs|side)\b)", script)
         names = {name for group in groups for name in group.split(", ")}
-        assert names | set(re.findall(r"limits\.([a-z_]+)", script)) == set(kit[part]) - elsewhere.get(part, set()), (
-            part
-        )
+        names |= set(re.findall(r"(?<!detector\.)limits\.([a-z_]+)", script))
+        assert names == set(kit[part]) - elsewhere.get(part, set()), part
     page = files["index.html"].decode()
     assert not re.search(r"\{[A-Z]+\}|PRIVACY", page)
     lowest, highest = THRESHOLD_RANGE
