@@ -2,15 +2,22 @@
 import {area, label} from "./face.js";
 
 /** A copy of a canvas with each face boxed, labeled and numbered; `colors` by what the label says. */
-export function draw(canvas, faces, {colors, blurred}) {
-  const out = blurred ? blur(canvas, faces) : copy(canvas),
-    shorter = Math.min(out.width, out.height);
-  mark(out.getContext("2d"), faces, out, {
+export function draw(canvas, faces, options) {
+  const out = copy(canvas);
+  annotate(out.getContext("2d"), faces, options);
+  return out;
+}
+
+/** The same on the canvas itself. */
+export function annotate(pen, faces, {colors, blurred}) {
+  const {canvas} = pen,
+    shorter = Math.min(canvas.width, canvas.height);
+  if (blurred) blurFaces(pen, faces);
+  mark(pen, faces, canvas, {
     colors,
     lineOf: ([, , width]) => Math.max(2, Math.round(Math.min(shorter / 250, width / 20))),
     sizeOf: ([, , width]) => Math.max(12, Math.round(Math.min(shorter / 22, Math.max(width / 6, shorter / 40)))),
   });
-  return out;
 }
 
 /**
@@ -66,10 +73,16 @@ function freePlace([x, y, , height], wide, high, {width: right, height: bottom},
     );
 }
 
-/** A copy of a canvas in which nobody can be recognized: each face is an oval of a few soft patches. */
+/** A copy of a canvas in which nobody can be recognized. */
 export function blur(source, faces) {
-  const out = copy(source),
-    pen = out.getContext("2d");
+  const out = copy(source);
+  blurFaces(out.getContext("2d"), faces);
+  return out;
+}
+
+/** Make each face an oval of a few soft patches. */
+function blurFaces(pen, faces) {
+  const source = pen.canvas;
   for (const {
     box: [x, y, width, height],
   } of faces) {
@@ -80,8 +93,7 @@ export function blur(source, faces) {
     const [w, h] = [Math.min(source.width, left + wide) - x0, Math.min(source.height, top + high) - y0];
     if (w < 1 || h < 1) continue;
     // What a blur alone spreads can be sharpened again.
-    const patch = document.createElement("canvas");
-    patch.width = patch.height = 6;
+    const patch = new OffscreenCanvas(6, 6);
     patch.getContext("2d").imageSmoothingQuality = "high";
     patch.getContext("2d").drawImage(source, x0, y0, w, h, 0, 0, 6, 6);
     pen.save();
@@ -91,7 +103,6 @@ export function blur(source, faces) {
     pen.drawImage(patch, x0, y0, w, h);
     pen.restore();
   }
-  return out;
 }
 
 function copy(canvas) {

@@ -1,10 +1,11 @@
-// The page: photo, live and about. Analysis runs in worker.js; nothing that a visitor chooses leaves this browser.
+// The page: photo, live, video and about. Analysis runs in worker.js; nothing that a visitor chooses leaves this browser.
 import {MOST} from "./cards.js";
 import {asJson, scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
 import {fromJson, resultView} from "./result.js";
 import {photoStrip} from "./strip.js";
 import liveView from "./live-view.js";
+import {videoTab} from "./video.js";
 
 const $ = (selector) => document.querySelector(selector);
 const kit = await (await fetch("kit.json")).json();
@@ -25,8 +26,9 @@ function startWorker() {
   // Through a blob: such a worker is under the page's Content-Security-Policy, one from a file isn't.
   const script = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
   worker = new Worker(URL.createObjectURL(new Blob([script], {type: "text/javascript"})), {type: "module"});
-  worker.onmessage = async ({data: {id, answer, error, broken, progress: bytes}}) => {
+  worker.onmessage = async ({data: {id, answer, error, broken, progress: bytes, video: frame}}) => {
     if (bytes !== undefined) return progress(bytes);
+    if (frame) return video.show(frame);
     const {done, failed} = waiting.get(id);
     waiting.delete(id);
     if (broken === "updated") await newVersion();
@@ -141,13 +143,13 @@ function take(files) {
 const threshold = () => Number($("#threshold").value);
 
 /** A canvas with a face's crop, RGB bytes. */
-function thumbnail(crop, number) {
+function thumbnail(crop, number, who = "Face") {
   const side = Math.sqrt(crop.length / 3),
     canvas = document.createElement("canvas"),
     image = new ImageData(side, side);
   canvas.width = canvas.height = side;
   canvas.role = "img";
-  canvas.ariaLabel = `Face ${number}`;
+  canvas.ariaLabel = `${who} ${number}`;
   for (let i = 0, at = 0; i < crop.length; i += 3, at += 4)
     image.data.set([crop[i], crop[i + 1], crop[i + 2], 255], at);
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -162,8 +164,10 @@ for (const input of ["#file", "#camera"])
 /** Open files that arrive anywhere on the page. */
 function open(files) {
   if (!files.length) return;
-  openTab(tabs[0]);
-  take([...files]);
+  const videos = [...files].filter((file) => file.type.startsWith("video/"));
+  openTab(tabs.find(({dataset}) => dataset.tab === (videos.length ? "video" : "photo")));
+  if (videos.length) video.take(videos[0]);
+  else take([...files]);
 }
 document.addEventListener("paste", ({clipboardData}) => {
   if (clipboardData.files.length) open(clipboardData.files);
@@ -171,12 +175,15 @@ document.addEventListener("paste", ({clipboardData}) => {
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  $("#drop").classList.add("over");
+  for (const zone of document.querySelectorAll(".drop")) zone.classList.add("over");
 });
-document.addEventListener("dragleave", () => $("#drop").classList.remove("over"));
+const leave = () => {
+  for (const zone of document.querySelectorAll(".drop")) zone.classList.remove("over");
+};
+document.addEventListener("dragleave", leave);
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  $("#drop").classList.remove("over");
+  leave();
   if (event.dataTransfer.files.length) open(event.dataTransfer.files);
   else if (event.dataTransfer.getData("text")) say(LINK);
 });
@@ -253,6 +260,10 @@ function openChannel(told) {
   };
 }
 liveView($("#live-tab"), openChannel);
+
+// Video, with the same model
+
+const video = videoTab($("#video"), {call, model: kit.models[0].name, about: kit.models[0].about, thumbnail});
 
 // Tabs, with a link for each
 

@@ -1,6 +1,15 @@
 // What visitors take away: made here, from what is on the page.
 /** The table of `python -m space.batch --csv` for one photo. `columns`: its names; `error`: why there is no result. */
 export function asCsv(result, name, columns, error = null) {
+  const rows = result.faces.map((face, i) => {
+    const [x, y, width, height] = face.box;
+    return {...face, file: name, face: i + 1, x, y, width, height};
+  });
+  return table(columns, rows.length ? rows : [{file: name, error}]);
+}
+
+/** Objects as CSV, with the columns of these names. */
+export function table(columns, rows) {
   // A text that no spreadsheet takes for a formula, quoted where it must be.
   const cell = (value) => {
     const text = String(value ?? "").replace(/^[=+\-@\t\r\n]/, (first) =>
@@ -8,14 +17,7 @@ export function asCsv(result, name, columns, error = null) {
     );
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const rows = result.faces.map((face, i) => {
-    const [x, y, width, height] = face.box;
-    return {...face, file: name, face: i + 1, x, y, width, height};
-  });
-  const lines = [
-    columns,
-    ...(rows.length ? rows : [{file: name, error}]).map((row) => columns.map((column) => row[column])),
-  ];
+  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))];
   // A byte order mark, without which spreadsheets misread letters beyond ASCII.
   return `\ufeff${lines.map((line) => line.map(cell).join(",")).join("\r\n")}\r\n`;
 }

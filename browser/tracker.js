@@ -41,6 +41,11 @@ export class Tracker {
     return shown.map((track) => track.asFace());
   }
 
+  /** Forget everyone: after a cut in a video, the next face at the same place is another person's. */
+  cut() {
+    this.tracks = [];
+  }
+
   begin(face, seconds) {
     this.tracks.push(new Track(++this.count, face, seconds, this.limits));
     return this.tracks.at(-1);

@@ -1,9 +1,14 @@
 // The analysis, off the page's thread. Messages: {id, call, values} → {id, answer | error, broken}; {progress} meanwhile.
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
 import {FaceAnalyzer} from "./analyzer.js";
+import {annotate} from "./annotate.js";
 import {YuNet} from "./detector.js";
 import {Estimator} from "./estimator.js";
 import {LiveStream} from "./live.js";
+import {People} from "./people.js";
+import {SceneCuts} from "./scenes.js";
+
+const PREVIEW_EVERY = 150; // ms between two frames of a video that are shown while it is analyzed
 
 const here = new URL(".", import.meta.url);
 // Threads share memory, which browsers allow only to pages that no other site can look into.
@@ -121,7 +126,8 @@ function inTurn(work) {
 }
 
 let live = null,
-  newest = 0;
+  newest = 0,
+  video = new AbortController();
 const calls = {
   async load(model) {
     await analyzer(model);
@@ -171,6 +177,48 @@ const calls = {
   },
   async stop() {
     live = null;
+  },
+  /** A video file → {blob, people, …}; meanwhile {video: {share, picture}}, where the picture is an annotated frame. */
+  async video(file, model, threshold, blurred) {
+    const started = performance.now(),
+      [chosen, values, {annotateFrames}] = [await analyzer(model), await kit(), await import("./video-file.js")];
+    video.abort();
+    video = new AbortController();
+    const {signal} = video,
+      people = new People(chosen, values, threshold),
+      scenes = new SceneCuts(values.video),
+      colors = Object.fromEntries(Object.entries(values.colors).map(([name, rgb]) => [name, `rgb(${rgb.join(" ")})`]));
+    let share = 0,
+      shown = 0;
+    const written = await annotateFrames(file, {
+      signal,
+      progress(value) {
+        share = value;
+      },
+      async annotate(pen, seconds) {
+        const cut = scenes.isCut(pen.canvas);
+        if (cut) people.cut(scenes.isBack());
+        // Blurred, no face may be seen for a moment: each frame is analyzed.
+        const look = cut || blurred || people.isDue(seconds);
+        const faces = look ? await inTurn(() => people.look(pen.canvas, seconds)) : people.at(seconds);
+        annotate(pen, faces, {colors, blurred});
+        if (!look || performance.now() - shown < PREVIEW_EVERY) return;
+        shown = performance.now();
+        const picture = await createImageBitmap(pen.canvas);
+        postMessage({video: {share, picture}}, [picture]);
+      },
+    });
+    const found = people.table(written.seconds);
+    return {
+      ...written,
+      people: found,
+      faces_over_time: people.counts,
+      analyzed: people.counts.length,
+      elapsed_ms: Math.round(performance.now() - started),
+    };
+  },
+  async stopVideo() {
+    video.abort(new Error("The analysis was canceled."));
   },
 };
 

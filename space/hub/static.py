@@ -25,6 +25,7 @@ from ..face import EXAMPLES, UNCERTAIN
 from ..live import stream
 from ..photo import open_photo
 from ..text import CAUTION, TITLE
+from ..video import annotator, scenes
 from ..web.about import about_html
 from ..web.result import page_result
 from .bundle import Bundle, embedded, open_bundle
@@ -32,10 +33,13 @@ from .card import CARD, model_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER = ROOT / "browser"
-RUNTIME = BROWSER / "node_modules" / "onnxruntime-web"
-_RUNTIME_FILES = ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm")
+# Of npm, with the licenses that their packages don't already hold in the files.
+_SCRIPT = "onnxruntime-web/dist/ort.wasm.bundle.min.mjs"
+_BINARY = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
+_VIDEO = ("mediabunny/dist/bundles/mediabunny.min.mjs", "mediabunny/LICENSE")
 _SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest", "yunet.LICENSE.txt")  # of browser/, as they are
 THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
+VIDEO = "video/"  # the folder of what only the Video tab loads
 Files = dict[str, Path | bytes]
 
 
@@ -58,10 +62,10 @@ def site_files(space: str, model: str | None = None) -> Files:
     bundles = [open_bundle(name) for name in names]
     files: Files = {path.name: path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()}
     files["LICENSE"] = ROOT / "LICENSE"
-    script, binary = _runtime()
-    files["ort/ort.wasm.bundle.min.mjs"] = script
+    modules = _node_modules()
+    files["ort/ort.wasm.bundle.min.mjs"] = modules / _SCRIPT
     # Most static servers send such files as they are: 14 MB instead of 4.
-    packed = gzip.compress(binary.read_bytes(), 9, mtime=0)
+    packed = gzip.compress((modules / _BINARY).read_bytes(), 9, mtime=0)
     runtime = f"ort/ort-{hashlib.sha256(packed).hexdigest()[:12]}.wasm.gz"
     files[runtime] = packed
     files["yunet.onnx"] = detector.resizable(detector.yunet_file().read_bytes())
@@ -73,6 +77,8 @@ def site_files(space: str, model: str | None = None) -> Files:
         folders.append(f"models/{model_name(bundle.card)}-{hashlib.sha256(network + card).hexdigest()[:12]}")
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
     files |= {f"examples/{path.name}": path for path in _examples()}
+    files |= {f"{VIDEO}{Path(name).name}": modules / name for name in _VIDEO}
+    files[f"{VIDEO}two-people.mp4"] = EXAMPLES / "two-people.mp4"
     files["kit.json"] = json.dumps(_kit(bundles, folders, files) | {"runtime": runtime}, indent=1).encode()
     files["index.html"] = _page(bundles, _example(names[0]))
     files["service-worker.js"] = _service_worker(files, folders)
@@ -144,23 +150,27 @@ def _bypass(graph, both, face: str) -> None:
         graph.initializer.remove(value)
 
 
-def _runtime() -> list[Path]:
-    """onnxruntime-web's script and WebAssembly, at the version of package-lock.json, which npm checks by hash."""
-    wanted = json.loads((BROWSER / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
-    installed = RUNTIME / "package.json"
-    if not installed.is_file() or json.loads(installed.read_text(encoding="utf-8"))["version"] != wanted:
+def _node_modules() -> Path:
+    """The folder of npm's packages, at the versions of package-lock.json, which npm checks by hash."""
+    modules = BROWSER / "node_modules"
+    wanted = json.loads((BROWSER / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    if any(_version(modules / name / "package.json") != version for name, version in wanted.items()):
         npm = shutil.which("npm")
         if npm is None:
             raise SiteError(
-                "Building the static Space needs npm once, for onnxruntime-web: install Node.js (nodejs.org) and try "
-                "again."
+                f"Building the static Space needs npm once, for {' and '.join(wanted)}: install Node.js (nodejs.org) "
+                "and try again."
             )
         done = subprocess.run(
             [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=BROWSER, capture_output=True, text=True
         )
         if done.returncode:
-            raise SiteError(f"npm could not install onnxruntime-web {wanted}:\n{done.stderr.strip()[-500:]}")
-    return [RUNTIME / name for name in _RUNTIME_FILES]
+            raise SiteError(f"npm could not install {' and '.join(wanted)}:\n{done.stderr.strip()[-500:]}")
+    return modules
+
+
+def _version(package: Path) -> str | None:
+    return json.loads(package.read_text(encoding="utf-8"))["version"] if package.is_file() else None
 
 
 def _examples() -> list[Path]:
@@ -217,6 +227,7 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
             tracker, "MEMORY", "SEARCH_GROWTH", "HOLD_SECONDS", "CONFIRM", "WINDOW", "SWAP_SECONDS", "SWAP_ANSWERS",
             "OTHER_AGE", "OTHER_GENDER", "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",
         ),
+        "video": of(annotator, "RATE", "MIN_DETECTIONS") | of(scenes, "CUT", "FLASH_FRAMES"),
         "live": {"side": stream.SIDE, "most_estimates": stream.MAX_ESTIMATES_PER_FRAME},
         "colors": COLORS,
         "csv": COLUMNS,
@@ -247,7 +258,7 @@ def _page(bundles: list[Bundle], example: str) -> bytes:
     )
     values = {
         "TITLE": escape(TITLE),
-        "DESCRIPTION": "Estimate the apparent age and gender of every face in a photo or a live camera stream.",
+        "DESCRIPTION": "Estimate the apparent age and gender of every face in photos, videos or a live camera stream.",
         "ICON": "data:image/svg+xml," + quote((BROWSER / "icon.svg").read_text(encoding="utf-8").strip()),
         "EXAMPLES": examples,
         "RESULT": example.replace("<", "\\u003c"),  # nothing in it ends the script element
@@ -263,8 +274,8 @@ def _page(bundles: list[Bundle], example: str) -> bytes:
 
 
 def _service_worker(files: Files, folders: list[str]) -> bytes:
-    """Kept for offline use from the first visit: all but the models that nobody has chosen yet."""
-    later = tuple(f"{folder}/" for folder in folders[1:])
+    """Kept for offline use from the first visit: all but models and videos, which few visitors choose."""
+    later = (VIDEO, *(f"{folder}/" for folder in folders[1:]))
     kept = [
         "./",
         *(name for name in files if not name.startswith(later) and name not in ("LICENSE", "index.html", THUMBNAIL)),

@@ -72,7 +72,7 @@ def test_the_command_writes_a_folder_once_and_refuses_what_does_not_fit(tmp_path
     for arguments in map(str.split, refused):
         with pytest.raises(SystemExit):
             deploy.main(arguments)
-    monkeypatch.setattr(static, "RUNTIME", tmp_path / "none")
+    monkeypatch.setattr(static, "_version", lambda package: None)  # nothing is installed
     monkeypatch.setenv("PATH", "")
     assert deploy.main(["--static", "--out", str(tmp_path / "other")]) == 1
     assert "Node.js" in capsys.readouterr().err and not (tmp_path / "other").exists()

@@ -1,0 +1,123 @@
+// Who is in a video, as space/video/annotator.py.
+import {crop} from "./crop.js";
+import {area, asJson, scaled} from "./face.js";
+import {Tracker} from "./tracker.js";
+
+const SIDE = 640; // pixels, longer side at which frames are searched: the app's 1,024 take too long here
+const LARGE = 96 ** 2; // square pixels from which a larger face makes no better thumbnail
+
+export class People {
+  constructor(analyzer, kit, threshold) {
+    const limits = {...kit.tracker, window: Number.POSITIVE_INFINITY, confirm: 1};
+    Object.assign(this, {analyzer, kit, threshold, tracker: new Tracker(limits), before: [], persons: new Map()});
+    Object.assign(this, {counts: [], last: {seconds: 0, faces: []}, speeds: new Map()});
+  }
+
+  /** Whether a frame is to be analyzed: some are in each second. */
+  isDue(seconds) {
+    return !this.counts.length || seconds - this.last.seconds >= 0.9 / this.kit.video.rate;
+  }
+
+  /** After a cut everyone is a new person, except where it was a flash and the old scene is back. */
+  cut(isBack) {
+    if (isBack) this.tracker.tracks = this.before;
+    else {
+      this.before = this.tracker.tracks;
+      this.tracker.cut();
+    }
+    this.speeds.clear();
+  }
+
+  /** Analyze a frame; returns the faces to show, as the API's JSON, with the `id` of each person. */
+  async look(canvas, seconds) {
+    const {memory} = this.kit.tracker;
+    // Videos with few frames per second must not forget between two of them.
+    this.tracker.limits.memory = this.counts.length ? Math.max(memory, 1.5 * (seconds - this.last.seconds)) : memory;
+    const [small, factor] = reduced(canvas, SIDE),
+      image = pixels(canvas);
+    const found = await this.analyzer.detect(small, this.threshold, {side: SIDE, turning: false});
+    const estimate = (faces) => this.analyzer.estimate(image, faces, {mirror: false}); // the tracker averages anyway
+    const faces = await this.tracker.update(
+      found.map((face) => scaled(face, factor)),
+      seconds,
+      estimate,
+      this.kit.live.most_estimates,
+    );
+    this.addScreenTime(seconds);
+    this.measureSpeeds(faces, seconds);
+    for (const face of faces) this.note(face, image, seconds);
+    this.counts.push([round(seconds, 3), faces.length]);
+    this.last = {seconds, faces};
+    return this.shown(faces);
+  }
+
+  /** The faces of a frame that isn't analyzed: each moves on as it did before. */
+  at(seconds) {
+    const passed = seconds - this.last.seconds;
+    return this.shown(
+      this.last.faces.map((face) => {
+        const speed = this.speeds.get(face.id) ?? [0, 0, 0, 0];
+        return {...face, box: face.box.map((v, i) => v + speed[i] * passed)};
+      }),
+    );
+  }
+
+  shown(faces) {
+    return faces.map((face) => ({...asJson(face, this.kit.face), id: face.id}));
+  }
+
+  measureSpeeds(faces, seconds) {
+    const then = new Map(this.last.faces.map(({id, box}) => [id, box])),
+      passed = seconds - this.last.seconds;
+    this.speeds.clear();
+    for (const {id, box} of faces)
+      if (then.has(id) && passed > 0)
+        this.speeds.set(
+          id,
+          box.map((v, i) => (v - then.get(id)[i]) / passed),
+        );
+  }
+
+  /** Who was shown in the last analyzed frame was on screen until now. */
+  addScreenTime(seconds) {
+    for (const {id} of this.last.faces) this.persons.get(id).on_screen += seconds - this.last.seconds;
+  }
+
+  note(face, image, seconds) {
+    const person = this.persons.get(face.id) ?? {first: seconds, on_screen: 0, seen: 0, quality: 0},
+      quality = face.score * Math.min(area(face), LARGE);
+    Object.assign(person, {face, last: seconds, seen: person.seen + 1});
+    if (quality > 1.1 * person.quality)
+      Object.assign(person, {quality, crop: crop(image, face, this.analyzer.estimator.card.crop)});
+    this.persons.set(face.id, person);
+  }
+
+  /** Everyone detected often enough, longest on screen first; the video ends at `seconds`. */
+  table(seconds) {
+    this.addScreenTime(seconds);
+    this.last = {seconds, faces: []};
+    const least = Math.min(this.kit.video.min_detections, this.counts.length);
+    return [...this.persons]
+      .filter(([, person]) => person.seen >= least)
+      .map(([id, {face, first, last, on_screen, crop}]) => {
+        const {age, age_low, age_high, gender, gender_probability, gender_label} = asJson(face, this.kit.face);
+        const times = {first: round(first, 3), last: round(last, 3), on_screen: round(on_screen, 3)};
+        return {id, ...times, age, age_low, age_high, gender, gender_probability, gender_label, crop};
+      })
+      .sort((a, b) => b.on_screen - a.on_screen);
+  }
+}
+
+const round = (value, digits) => Number(value.toFixed(digits));
+const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+
+/** The pixels of a canvas whose longer side is at most `side`, and the factor back. */
+function reduced(canvas, side) {
+  const factor = Math.max(1, Math.max(canvas.width, canvas.height) / side);
+  if (factor === 1) return [pixels(canvas), 1];
+  const [width, height] = [canvas.width, canvas.height].map((n) => Math.max(1, Math.round(n / factor)));
+  const pen = new OffscreenCanvas(width, height).getContext("2d", {willReadFrequently: true});
+  pen.imageSmoothingQuality = "medium";
+  pen.drawImage(canvas, 0, 0, width, height);
+  return [pen.getImageData(0, 0, width, height), factor];
+}

@@ -1,0 +1,124 @@
+// A video file → the same video, annotated. Mediabunny reads and writes files, WebCodecs decodes and encodes.
+import {
+  ALL_FORMATS,
+  BlobSource,
+  BufferTarget,
+  canEncodeVideo,
+  Conversion,
+  Input,
+  Mp4OutputFormat,
+  Output,
+  Quality,
+  WebMOutputFormat,
+} from "./video/mediabunny.min.mjs";
+
+const MOST_MINUTES = 10; // the annotated video is held in memory: about 25 MB a minute
+const BITS = 4.3; // per second and pixel, of WebM
+
+/**
+ * Draw on each frame of a video.
+ *
+ * @param file a Blob.
+ * @param annotate called with the context of a canvas that shows a frame, upright, and the frame's time in seconds from
+ *   the first one; it draws on the canvas and may be asynchronous.
+ * @param progress called with the share that is done, 0 to 1.
+ * @param signal an AbortSignal that ends the work.
+ * @returns {blob, extension, frames, seconds, silent}; silent: the audio is left out.
+ * @throws an Error for people to read, or the signal's reason.
+ */
+export async function annotateFrames(file, {annotate, progress, signal}) {
+  const input = new Input({source: new BlobSource(file), formats: ALL_FORMATS});
+  let conversion,
+    failure,
+    frames = 0;
+  const stop = () => conversion?.cancel().catch(() => {});
+  try {
+    const {track, start, end} = await readable(input);
+    const [width, height] = [await track.getDisplayWidth(), await track.getDisplayHeight()].map(even);
+    const {format, codec, quality} = await encoding(width, height);
+    const pen = new OffscreenCanvas(width, height).getContext("2d", {alpha: false, willReadFrequently: true});
+    const output = new Output({format, target: new BufferTarget()});
+    const process = async (sample) => {
+      signal.throwIfAborted();
+      try {
+        sample.draw(pen, 0, 0, width, height);
+        await annotate(pen, sample.timestamp - start);
+        frames++;
+        return pen.canvas;
+      } catch (error) {
+        failure = error;
+        throw error;
+      }
+    };
+    const video = {
+      codec,
+      quality,
+      width,
+      height,
+      fit: "fill",
+      forceTranscode: true,
+      allowTransformationMetadata: false,
+    };
+    conversion = await Conversion.init({
+      input,
+      output,
+      tracks: "primary",
+      tags: {}, // no place and no device of the original
+      showWarnings: false,
+      video: {...video, process},
+    });
+    if (!conversion.utilizedTracks.includes(track)) throw new TypeError("the video track can't be encoded");
+    conversion.onProgress = progress;
+    signal.addEventListener("abort", stop);
+    signal.throwIfAborted();
+    await conversion.execute();
+    return {
+      blob: new Blob([output.target.buffer], {type: format.mimeType}),
+      extension: format.fileExtension,
+      frames,
+      seconds: end - start,
+      silent: conversion.discardedTracks.some((discarded) => discarded.track.isAudioTrack()),
+    };
+  } catch (error) {
+    if (conversion?.state !== "canceled") await stop();
+    signal.throwIfAborted();
+    if (failure || error instanceof VideoError) throw failure ?? error;
+    console.warn(error);
+    throw new VideoError("The video is damaged, or this browser can't convert it. Convert it to MP4 and try again.");
+  } finally {
+    signal.removeEventListener("abort", stop);
+    input.dispose();
+  }
+}
+
+class VideoError extends Error {}
+
+/** The video track, with when its first frame starts and its last one ends, in seconds. */
+async function readable(input) {
+  if (!(await input.canRead())) throw new VideoError("This file isn't a readable video. Use MP4, MOV or WebM.");
+  const track = await input.getPrimaryVideoTrack();
+  if (!track) throw new VideoError("This file has no readable video track. It may be cut off.");
+  if (!(await track.canDecode())) {
+    const codec = (await track.getCodec()) ?? (await track.getInternalCodecId()) ?? "its codec";
+    throw new VideoError(`This browser can't decode the video (${codec}). Convert it to H.264 and try again.`);
+  }
+  const [start, end] = [await track.getFirstTimestamp(), await track.computeDuration()];
+  if (end - start > 60 * MOST_MINUTES)
+    throw new VideoError(`The video is too long: the limit is ${MOST_MINUTES} minutes. Cut it and try again.`);
+  return {track, start, end};
+}
+
+/** How to encode: H.264 where the browser can, as every player reads it. */
+async function encoding(width, height) {
+  const bitrate = Math.round(BITS * width * height);
+  const ways = [
+    ["avc", new Quality("high"), () => new Mp4OutputFormat({fastStart: "in-memory"})],
+    ["vp9", new Quality({bitrate}), () => new WebMOutputFormat()],
+    ["vp8", new Quality({bitrate}), () => new WebMOutputFormat()],
+  ];
+  for (const [codec, quality, format] of ways)
+    if (await canEncodeVideo(codec, {width, height, quality})) return {codec, quality, format: format()};
+  throw new VideoError("This browser can't encode videos of this size. Use a smaller video.");
+}
+
+const even = (n) => Math.max(2, n - (n % 2)); // H.264 has no odd sizes

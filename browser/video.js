@@ -1,0 +1,168 @@
+// The Video tab: a file → the annotated video and a table of the people in it. worker.js does the work.
+import {save, table} from "./downloads.js";
+import {wholeYears} from "./face.js";
+
+const COLUMNS = ["id", "first", "last", "on_screen", "age", "age_low", "age_high"];
+COLUMNS.push("gender", "gender_probability", "gender_label"); // of the CSV, as the app's
+const HEADS = ["", "Person", "Age", "Interval", "Gender", "Confidence", "On screen", "From", "To"];
+
+/**
+ * Build the tab in an element that has the content of index.html's Video section.
+ *
+ * @param call the worker's calls.
+ * @param model a name.
+ * @param about what the JSON says of the model.
+ * @param thumbnail a function: a face's crop → a canvas.
+ * @returns {take, show}: take(file) analyzes a video; show({share, picture}) takes the worker's progress.
+ */
+export function videoTab(element, {call, model, about, thumbnail}) {
+  const $ = (name) => element.querySelector(`.video-${name}`);
+  const pen = $("picture").getContext("2d");
+  let run = 0, // number of the last start
+    working = false,
+    started = 0,
+    last = null, // the last file
+    name = "video",
+    address = null,
+    result = null;
+
+  async function take(file) {
+    last = file;
+    name = (file.name ?? "video").replace(/\.[^.]*$/, "") || "video";
+    const mine = ++run,
+      threshold = Number($("threshold").value),
+      blurred = $("blur").checked;
+    clear();
+    working = true;
+    started = performance.now();
+    $("cancel").hidden = $("progress").hidden = false;
+    $("progress").value = 0;
+    if (innerWidth < 800) $("status").scrollIntoView({behavior: "smooth"});
+    say("Reading the video…");
+    try {
+      if (typeof VideoDecoder === "undefined" || typeof VideoEncoder === "undefined")
+        throw new Error(
+          "This browser can't analyze videos: it lacks WebCodecs. Use a current version of Chrome, Edge, Firefox or Safari.",
+        );
+      const answer = await call("video", [file, model, threshold, blurred]);
+      if (mine === run) done(answer, blurred);
+    } catch (error) {
+      if (mine === run) end(error.message, true);
+    }
+  }
+
+  function end(text, alarm = false) {
+    working = false;
+    $("cancel").hidden = $("progress").hidden = $("picture").hidden = true;
+    say(text, alarm);
+  }
+
+  function say(text, alarm = false) {
+    $("status").textContent = text;
+    $("status").classList.toggle("alarm", alarm);
+  }
+
+  function clear() {
+    result = null;
+    $("result").hidden = $("picture").hidden = true;
+    $("out").removeAttribute("src");
+    if (address) URL.revokeObjectURL(address);
+    address = null;
+  }
+
+  /** The annotated frames as they come, and how long it will take. */
+  function show({share, picture}) {
+    if (!working) return picture.close();
+    $("picture").hidden = false;
+    [pen.canvas.width, pen.canvas.height] = [picture.width, picture.height];
+    pen.drawImage(picture, 0, 0);
+    picture.close();
+    $("progress").value = share;
+    const passed = (performance.now() - started) / 1000,
+      left = (passed * (1 - share)) / share;
+    say(`${Math.round(100 * share)}%${share > 0.02 && passed > 2 ? `, about ${span(left)} left` : ""}`);
+  }
+
+  function done(answer, blurred) {
+    const {blob, extension, silent, people, frames, analyzed, seconds, elapsed_ms} = answer;
+    const most = Math.max(0, ...answer.faces_over_time.map(([, count]) => count));
+    result = {...answer, extension, most};
+    end(
+      `${summary(people.length, most)} in ${seconds.toFixed(1)} seconds; ${analyzed.toLocaleString("en")} of ` +
+        `${frames.toLocaleString("en")} frames analyzed in ${span(elapsed_ms / 1000)}.` +
+        (silent ? " The audio could not be kept." : ""),
+    );
+    address = URL.createObjectURL(blob);
+    $("out").src = address;
+    $("people").replaceChildren(...(people.length ? [tableOf(people, blurred)] : []));
+    $("none").hidden = people.length > 0;
+    $("json").textContent = JSON.stringify(asJson(), null, 1);
+    $("result").hidden = false;
+  }
+
+  function tableOf(people, blurred) {
+    const rows = document.createElement("table");
+    const head = rows.createTHead().insertRow();
+    for (const text of HEADS)
+      head.append(Object.assign(document.createElement("th"), {scope: "col", textContent: text}));
+    const body = rows.createTBody();
+    for (const person of people) {
+      const row = body.insertRow(),
+        picture = row.insertCell();
+      if (!blurred) picture.append(thumbnail(person.crop, person.id, "Person"));
+      const times = [person.on_screen, person.first, person.last].map((value) => `${value.toFixed(1)} s`);
+      const interval = person.age_low == null ? "–" : `${wholeYears(person.age_low)} to ${wholeYears(person.age_high)}`;
+      const percent = `${Math.round(100 * person.gender_probability)}%`;
+      for (const text of [person.id, wholeYears(person.age), interval, person.gender_label, percent, ...times])
+        row.insertCell().textContent = text;
+    }
+    return rows;
+  }
+
+  /** As the app's endpoint /analyze_video. */
+  function asJson() {
+    const {people, faces_over_time, frames, analyzed, seconds, elapsed_ms} = result;
+    const listed = people.map(({crop, ...values}) => values);
+    return {people: listed, faces_over_time, frames, analyzed, seconds, model: about, detector: "yunet", elapsed_ms};
+  }
+
+  $("file").addEventListener("change", ({target}) => {
+    if (target.files.length) take(target.files[0]);
+    target.value = "";
+  });
+  $("example").addEventListener("click", async ({currentTarget: {dataset}}) => {
+    const content = await (await fetch(dataset.file)).blob();
+    take(new File([content], dataset.file.split("/").at(-1), {type: "video/mp4"}));
+  });
+  $("cancel").addEventListener("click", () => {
+    run++;
+    call("stopVideo");
+    end("Canceled.");
+  });
+  for (const setting of ["threshold", "blur"])
+    $(setting).addEventListener("change", () => {
+      if (last) take(last);
+    });
+  $("threshold").addEventListener("input", () => {
+    $("threshold-value").textContent = Number($("threshold").value).toFixed(2);
+  });
+  $("save").addEventListener("click", () => save(result.blob, `${name}-faces${result.extension}`));
+  $("csv").addEventListener("click", () => save(new Blob([table(COLUMNS, result.people)]), `${name}-faces.csv`));
+  $("save-json").addEventListener("click", () => save(new Blob([$("json").textContent]), `${name}-faces.json`));
+  return {take, show};
+}
+
+/** `2 people`, or who returns counted once more: `Up to 2 people at once, 3 appearances`. */
+function summary(people, most) {
+  const counted = (n, one, many) => `${n} ${n === 1 ? one : many}`;
+  if (!people) return "No people";
+  return people > most
+    ? `Up to ${counted(most, "person", "people")} at once, ${counted(people, "appearance", "appearances")}`
+    : counted(people, "person", "people");
+}
+
+/** `45 seconds` or `2 minutes`. */
+function span(seconds) {
+  const [n, unit] = seconds < 90 ? [Math.max(1, Math.round(seconds)), "second"] : [Math.round(seconds / 60), "minute"];
+  return `${n} ${unit}${n === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,134 @@
+"""The Video tab analyzes a file in the browser, as the app does on its server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import av
+import numpy as np
+import pytest
+
+from space.analyzer import FaceAnalyzer
+from space.video.annotator import annotate_video
+from tests.support import EXAMPLES
+from tests.support.browser import wait_until
+from tests.support.videos import moving, write_video
+
+DONE = "!document.querySelector('.video-result').hidden"
+
+
+@pytest.fixture
+def video_tab(page):
+    page.click("#tab-video")
+    return page
+
+
+def result(page) -> dict:
+    wait_until(page, DONE, 90)
+    return json.loads(page.text_content(".video-json"))
+
+
+def status(page) -> str:
+    return page.inner_text(".video-status")
+
+
+def frames_of(path) -> list[np.ndarray]:
+    with av.open(str(path)) as video:
+        return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+
+
+def test_the_example_gives_what_the_app_gives(video_tab, tmp_path):
+    page = video_tab
+    page.click(".video-example")
+    here = result(page)
+    *_, there = annotate_video(FaceAnalyzer.load("compact"), EXAMPLES / "two-people.mp4", tmp_path / "out.mp4")
+    assert here["frames"] == there.frames and abs(here["seconds"] - there.seconds) < 0.1
+    assert abs(len(here["people"]) - len(there.people)) <= 1
+    assert max(count for _, count in here["faces_over_time"]) == max(count for _, count in there.counts) == 2
+    for person in there.people[:2]:
+        near = min(
+            here["people"], key=lambda other: abs(other["first"] - person.first) + abs(other["age"] - person.age)
+        )
+        assert abs(near["age"] - person.age) < 3 and near["gender"] == person.gender
+    assert "Up to 2 people at once" in status(page)
+    rows = page.locator(".video-people tbody tr")
+    assert rows.count() == len(here["people"]) and rows.first.locator("canvas").count() == 1
+    with page.expect_download() as download:
+        page.click(".video-save")
+    assert download.value.suggested_filename == "two-people-faces.mp4"
+    annotated, original = frames_of(download.value.path()), frames_of(EXAMPLES / "two-people.mp4")
+    assert len(annotated) == len(original) and annotated[0].shape == original[0].shape
+    assert np.abs(annotated[5].astype(int) - original[5]).max() > 100  # boxes and labels
+    with page.expect_download() as download:
+        page.click(".video-csv")
+    table = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8-sig"))))
+    assert [float(row["age"]) for row in table] == [person["age"] for person in here["people"]]
+    assert page.evaluate("document.querySelector('.video-out').videoWidth") == original[0].shape[1]
+
+
+def test_frames_are_shown_while_a_video_is_analyzed_and_it_can_be_canceled(video_tab, tmp_path):
+    page = video_tab
+    write_video(tmp_path / "long.mp4", moving(600), rate=25)
+    page.set_input_files(".video-file", str(tmp_path / "long.mp4"))
+    wait_until(page, "!document.querySelector('.video-picture').hidden")
+    wait_until(page, "document.querySelector('.video-progress').value > 0")
+    assert "%" in status(page)
+    page.click(".video-cancel")
+    assert status(page) == "Canceled." and page.is_hidden(".video-picture") and page.is_hidden(".video-cancel")
+    page.click(".video-example")  # the worker is free again
+    assert result(page)["frames"] < 600
+
+
+def test_files_that_are_no_videos(video_tab, tmp_path):
+    page = video_tab
+    (tmp_path / "text.mp4").write_bytes(b"hello" * 99)
+    whole = (EXAMPLES / "two-people.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    for name, message in (("text.mp4", "isn't a readable video"), ("cut.mp4", "video")):
+        page.set_input_files(".video-file", str(tmp_path / name))
+        wait_until(page, "document.querySelector('.video-status').classList.contains('alarm')")
+        assert message in status(page) and page.is_hidden(".video-result") and page.is_hidden(".video-cancel")
+    page.problems.clear()
+
+
+def test_faces_are_blurred_in_every_frame(video_tab, tmp_path):
+    page = video_tab
+    page.locator("#video details summary").first.click()
+    page.check(".video-blur")
+    page.click(".video-example")
+    data = result(page)
+    assert data["analyzed"] == data["frames"]
+    assert page.locator(".video-people canvas").count() == 0  # no thumbnails either
+    with page.expect_download() as download:
+        page.click(".video-save")
+    analyzer = FaceAnalyzer.load("compact")
+    original = frames_of(EXAMPLES / "two-people.mp4")
+    for blurred, frame in list(zip(frames_of(download.value.path()), original, strict=True))[::10]:
+        for face in analyzer.detect(frame, side=640):
+            x, y, width, height = (int(v) for v in face.box)
+            inside = (slice(y + height // 4, y + 3 * height // 4), slice(x + width // 4, x + 3 * width // 4))
+            assert np.abs(np.diff(blurred[inside].astype(int), axis=1)).mean() < (
+                0.6 * np.abs(np.diff(frame[inside].astype(int), axis=1)).mean()
+            )
+
+
+def test_a_video_dropped_on_another_tab_opens_here(page):
+    page.evaluate(
+        """async () => {
+          const content = await (await fetch("video/two-people.mp4")).blob(), files = new DataTransfer();
+          files.items.add(new File([content], "two.mp4", {type: "video/mp4"}));
+          document.dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
+        }"""
+    )
+    assert page.get_attribute("#tab-video", "aria-selected") == "true"
+    assert len(result(page)["people"]) >= 2
+
+
+def test_browsers_without_webcodecs_get_a_sentence(page):
+    page.evaluate("delete window.VideoDecoder")
+    page.click("#tab-video")
+    page.click(".video-example")
+    wait_until(page, "document.querySelector('.video-status').textContent.includes('WebCodecs')")
+    assert page.is_hidden(".video-cancel")
