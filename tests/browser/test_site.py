@@ -13,7 +13,7 @@ from tests.support import EXAMPLES, ROOT
 from tests.support.browser import READY, analyze, serve, wait_until
 
 
-def test_nothing_is_requested_for_a_photo_or_the_camera(page, tmp_path):
+def test_nothing_is_requested_for_a_photo_the_camera_or_a_video(page, tmp_path):
     requests = []
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")  # it has all files for offline use
     page.wait_for_timeout(1000)
@@ -23,7 +23,17 @@ def test_nothing_is_requested_for_a_photo_or_the_camera(page, tmp_path):
     page.click("#tab-live")
     page.click(".live-start")
     wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    sent = [url for url in requests if not url.startswith(("blob:", "data:"))]
+    assert sent == []
     page.click(".live-stop")
+    page.click("#tab-video")
+    page.click(".video-example")  # its own files are loaded once
+    wait_until(page, "!document.querySelector('.video-result').hidden")
+    requests.clear()
+    shutil.copy(EXAMPLES / "two-people.mp4", tmp_path / "private.mp4")
+    page.set_input_files(".video-file", str(tmp_path / "private.mp4"))
+    wait_until(page, "document.querySelector('.video-result').hidden")
+    wait_until(page, "!document.querySelector('.video-result').hidden")
     # The page's own blob: and data: URLs never leave the browser.
     assert [url for url in requests if not url.startswith(("blob:", "data:"))] == []
 
@@ -128,8 +138,11 @@ def test_the_page_is_accessible_and_fits_a_phone(browser, site, tmp_path):
         page = context.new_page()
         page.goto(site)
         page.wait_for_selector(READY, timeout=60_000)
-        for tab in ("photo", "live", "about"):
+        for tab in ("photo", "live", "video", "about"):
             page.click(f"#tab-{tab}")
+            if tab == "video":
+                page.click(".video-example")
+                wait_until(page, "!document.querySelector('.video-result').hidden")
             serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
             assert not serious, (tab, scheme, json.dumps(serious)[:2000])
             assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -108,7 +108,7 @@ def test_no_constant_is_missing(files):
     page = files["index.html"].decode()
     assert not re.search(r"\{[A-Z]+\}|PRIVACY", page)
     lowest, highest = THRESHOLD_RANGE
-    assert page.count('type="range"') == page.count(f'min="{lowest}" max="{highest}"') == 2
+    assert page.count('type="range"') == page.count(f'min="{lowest}" max="{highest}"') == 3
 
 
 def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, monkeypatch):
