@@ -149,7 +149,7 @@ class Sandbox:
             try:
                 reply, fds = worker.ask(message, fd, timeout=OPENING)
                 while "share" in reply:
-                    yield Progress(float(reply["share"]), reply["seconds_left"])
+                    yield _progress(reply, fds)
                     reply, fds = worker.ask(None, timeout=ANSWER)
                 if "error" in reply:
                     raise VideoError(str(reply["error"]))
@@ -252,6 +252,21 @@ class Frames:
         self._worker = None
 
 
+def _pixels(shape: list, fds: list[int]) -> np.ndarray:
+    """uint8 [H, W, 3] that a worker sends. Raises ValueError, TypeError and IndexError."""
+    height, width, _ = shape = tuple(map(int, shape))
+    return np.frombuffer(content_of(fds[0], height * width * 3), np.uint8).reshape(shape)
+
+
+def _progress(reply: dict, fds: list[int]) -> Progress:
+    try:
+        picture = _pixels(reply["shape"], fds) if "shape" in reply else None
+        left = reply["seconds_left"]
+        return Progress(float(reply["share"]), None if left is None else float(left), picture)
+    except (ValueError, KeyError, TypeError, IndexError) as error:  # a file has taken the worker over
+        raise WorkerEnded from error
+
+
 def _json(fds: list[int]):
     """The JSON in the one memory file that a worker sent. Raises WorkerEnded."""
     try:
@@ -286,9 +301,7 @@ class _Worker:
         if "error" in reply:
             raise (PhotoMemoryError if reply.get("memory") else PhotoError)(str(reply["error"]))
         try:
-            height, width, _ = shape = tuple(map(int, reply["shape"]))
-            rgb = np.frombuffer(content_of(fds[0], height * width * 3), np.uint8).reshape(shape)
-            return Photo(rgb, tuple(map(int, reply["size"])), bool(reply["incomplete"]))
+            return Photo(_pixels(reply["shape"], fds), tuple(map(int, reply["size"])), bool(reply["incomplete"]))
         except (ValueError, KeyError, TypeError, IndexError) as error:  # a file has taken the worker over
             raise WorkerEnded from error
 

@@ -158,7 +158,13 @@ def _video(connection: socket.socket, message: dict, fds: list[int]) -> None:
             if isinstance(step, VideoResult):
                 send(connection, {"result": True}, memory_file(json.dumps(step.to_json()).encode()))
             else:
-                send(connection, {"share": step.share, "seconds_left": step.seconds_left})
+                reply, picture = {"share": step.share, "seconds_left": step.seconds_left}, step.picture
+                if picture is None:
+                    send(connection, reply)
+                else:
+                    pixels = memory_file(picture.tobytes())
+                    send(connection, reply | {"shape": picture.shape}, pixels)
+                    os.close(pixels)
     except (VideoError, ModelError) as error:
         send(connection, {"error": str(error)[:500]})
 

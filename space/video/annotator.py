@@ -109,7 +109,8 @@ def _annotate(
         if time.monotonic() - reported > 0.5:
             reported = time.monotonic()
             share = min(clock.seconds / length, 0.99) if length else 0.0
-            yield Progress(share, (reported - started) * (1 - share) / share if share > 0.02 else None)
+            left = (reported - started) * (1 - share) / share if share > 0.02 else None
+            yield Progress(share, left, writer.preview())
         if packet.stream.type == "audio":
             early.append(packet)  # muxing writes the file's header, which must know all streams
         else:

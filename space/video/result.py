@@ -50,6 +50,9 @@ class Progress:
 
     share: float  # 0 to 1
     seconds_left: float | None  # None: not known yet
+    picture: np.ndarray | None = field(
+        default=None, repr=False, compare=False
+    )  # uint8 [H, W, 3], the last written frame
 
 
 @dataclass(frozen=True)

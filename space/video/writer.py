@@ -10,7 +10,10 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from ..annotate import blur, draw
+from ..detector import shrink
 from ..face import Face
+
+PREVIEW = 640  # pixels, longer side of the frames that are shown meanwhile
 
 
 class VideoWriter:
@@ -20,6 +23,7 @@ class VideoWriter:
         """`rate`: frames per second; `offset`: seconds to subtract from times; `blurred`: blur faces too."""
         self._out, self._rate, self._offset, self._blurred = out, rate, offset, blurred
         self._stream = None
+        self._drawn: np.ndarray | None = None  # the last frame
 
     @property
     def is_open(self) -> bool:
@@ -48,11 +52,16 @@ class VideoWriter:
         """Draw faces on a fitted frame and write it."""
         if self._blurred:
             rgb = blur(rgb, faces)
-        frame = av.VideoFrame.from_ndarray(draw(rgb, faces), format="rgb24")
+        self._drawn = draw(rgb, faces)
+        frame = av.VideoFrame.from_ndarray(self._drawn, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         base = self._stream.codec_context.time_base
         frame.pts, frame.time_base = max(0, pts - round(self._offset / base)), base
         self._out.mux(self._stream.encode(frame))
+
+    def preview(self) -> np.ndarray | None:
+        """The last written frame, uint8 [H, W, 3], at most PREVIEW pixels a side; None before the first one."""
+        return None if self._drawn is None else shrink(self._drawn, PREVIEW)[0]
 
     def finish(self) -> None:
         """Write what is left."""

@@ -175,7 +175,8 @@ def connect_run(
         running.then(None, None, None, js=f"() => {end}", **PRIVATE)
         running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
         runs.append(running)
-    cleared, texts = ([status, bar], ["Canceled.", ""]) if bar else ([status], "Canceled.")
+    cleared = [status, report, *([bar] if bar else [])]
+    texts = ["Canceled.", *[""] * (len(cleared) - 1)]
     canceled = cancel.click(lambda: texts, None, cleared, cancels=runs, queue=False, **PRIVATE)
     canceled.then(None, None, None, js=f"() => {none}", **PRIVATE)
 

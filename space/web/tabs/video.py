@@ -31,6 +31,7 @@ from ..components import (
     tiles,
 )
 from ..reader import Reader
+from ..result import data_url
 from ..uploads import Upload, UploadError
 
 LIMITS = (
@@ -126,7 +127,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
                 blurred = gr.Checkbox(False, label="Blur faces in the result")
         with gr.Column(scale=2, min_width=320):
             annotated = gr.Video(
-                label="Annotated video", interactive=False, height=420, elem_id="video-out", buttons=["download"],
+                label="Annotated video", interactive=False, elem_id="video-out", buttons=["download"],
                 visible=False,
             )  # fmt: skip
             out = gr.HTML(elem_id="video-report", apply_default_css=False)
@@ -155,7 +156,8 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
             try:
                 for step in _analyze(analyzer, reader, video, threshold, blur_faces, folder):
                     if isinstance(step, Progress):
-                        yield _progress(step), progress_bar(step.share), *nothing[1:]
+                        shown = nothing[1], _preview(step), *nothing[3:]
+                        yield _progress(step), progress_bar(step.share), *shown
                         continue
                     result, target = _as_json(analyzer, step), next(Path(folder).iterdir())
                     table, data = (target.with_suffix(suffix) for suffix in (".csv", ".json"))
@@ -212,6 +214,13 @@ def _as_json(analyzer: FaceAnalyzer, result: VideoResult) -> dict:
         "detector": analyzer.detector.name,
         "elapsed_ms": round(1000 * result.elapsed, 1),
     }
+
+
+def _preview(step: Progress) -> str:
+    """The last annotated frame, as HTML."""
+    if step.picture is None:
+        return ""
+    return f'<img class="preview" src="{data_url(step.picture)}" alt="The last annotated frame">'
 
 
 def _progress(step: Progress) -> str:

@@ -343,8 +343,10 @@ def test_a_visitor_cancels_a_video(app, page, tmp_path):
     page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=30_000)
     page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
     page.locator("#video-progress progress").wait_for(timeout=10_000)
+    page.wait_for_function("document.querySelector('#video-report .preview')?.naturalWidth === 320", timeout=20_000)
     page.locator("#video-cancel").click()
     page.get_by_text("Canceled.").wait_for(timeout=20_000)
+    page.locator("#video-report .preview").wait_for(state="detached")
     folder = next(p for p in os.scandir(app.temporary) if p.name.startswith("age-gender-"))
     end = time.monotonic() + 5
     while (left := [name for name in os.listdir(folder) if name.startswith("video-")]) and time.monotonic() < end:
