@@ -1,4 +1,7 @@
-"""Screenshots of both pages with the example images, for the README.
+"""Screenshots of both pages with the example images, and an animation of the Live tab.
+
+The README shows photo.jpg and live.webp: copy them to .github/.
+
 
 python -m tests.tools.screenshots [--out FOLDER]
 """
@@ -6,8 +9,13 @@ python -m tests.tools.screenshots [--out FOLDER]
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import tempfile
+import time
 from pathlib import Path
+
+from PIL import Image
 
 from space.hub import static
 from tests.support import ROOT
@@ -51,6 +59,8 @@ def gradio_page(page, url: str, folder: Path, name: str, video: Path) -> None:
     page.locator(".live-start").click()
     page.wait_for_timeout(10_000)
     page.screenshot(path=folder / f"live{name}.jpg", **JPEG)
+    if not name:
+        animate(page.locator(".live-stage"), folder / "live.webp")
     page.locator(".live-stop").click()
     if not name:
         page.get_by_role("tab", name="Video").click()
@@ -62,9 +72,30 @@ def gradio_page(page, url: str, folder: Path, name: str, video: Path) -> None:
         page.screenshot(path=folder / "video.jpg", full_page=True, **JPEG)
 
 
+def animate(element, path: Path, frames: int = 40) -> None:
+    """An element as an animated WebP, with the times at which its frames were taken."""
+    pictures, times = [], []
+    for _ in range(frames):
+        content = element.screenshot(type="jpeg", quality=90, animations="allow")
+        times.append(time.monotonic())
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.thumbnail((640, 640))
+            pictures.append(picture.copy())
+    durations = [round(1000 * (after - before)) for before, after in itertools.pairwise(times)]
+    pictures[0].save(
+        path,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[*durations, durations[-1]],
+        loop=0,
+        quality=60,
+        method=4,
+    )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / ".github")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "screenshots")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     main(options.out)
