@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from training.atomic import write_beside
+from training.model.files import quiet_loading
 from training.recipe import STATE
 
 SPARE = 20_000_000  # bytes beside the weights: state.json, log.csv, and what others write meanwhile
@@ -100,7 +101,8 @@ def save(model: keras.Model, path: Path) -> None:
 def load(model: keras.Model, path: Path, what: str) -> None:
     """Load a run's own weights; FitError if they cannot be read."""
     try:
-        model.load_weights(path)
+        with quiet_loading():
+            model.load_weights(path)
     except Exception as error:  # h5py and Keras raise a dozen kinds for a damaged file
         raise FitError(
             f"The {what} {path} can't be loaded ({str(error).splitlines()[0][:200]}). It is damaged or from "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
+import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,14 @@ import numpy as np
 from space.hub.download import ModelError
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without Keras's warnings of containers that a file doesn't name: their layers are in it under other names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
+        yield
 
 
 def save_keras(network, folder: Path) -> None:
@@ -53,7 +64,8 @@ def load_keras(folder: Path):
             with zipfile.ZipFile(archive, "w") as members:
                 for name in KERAS_FILES:
                     members.write(folder / name, name)
-            return keras.saving.load_model(archive, compile=False)
+            with quiet_loading():
+                return keras.saving.load_model(archive, compile=False)
         except FileNotFoundError as error:
             raise ModelError(f"{folder} has no Keras weights ({Path(error.filename).name} is missing).") from error
 

@@ -18,6 +18,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from training.model.files import quiet_loading
+
 INPUT_SIZE = 200  # pixels, height and width of a UTKFace chip
 AGES = 102  # the distribution head's support: 0, 1, ..., 101 years
 NETWORKS = ("compact", "vgg16")
@@ -87,14 +89,16 @@ def load_weights(model: keras.Model, path: str | Path) -> bool:
     if not path.is_file():
         raise ValueError(f"No weights at {path}: give 'imagenet', 'none', or a .weights.h5, .h5 or .keras file.")
     try:
-        model.load_weights(str(path))
+        with quiet_loading():
+            model.load_weights(str(path))
         return True
     except Exception as error:  # h5py, zipfile and Keras raise a dozen kinds for a damaged or foreign file
         reason = str(error).splitlines()[0][:200]
     if model.name == "vgg16":
         base = keras.applications.VGG16(include_top=False, weights=None)
         try:
-            base.load_weights(str(path))
+            with quiet_loading():
+                base.load_weights(str(path))
         except Exception:
             pass  # the first reason says more
         else:
