@@ -164,7 +164,9 @@ for (const input of ["#file", "#camera"])
 /** Open files that arrive anywhere on the page. */
 function open(files) {
   if (!files.length) return;
-  const videos = [...files].filter((file) => file.type.startsWith("video/"));
+  const videos = [...files].filter(
+    (file) => file.type.startsWith("video/") || /\.(mkv|mov|mp4|m4v|webm)$/i.test(file.name),
+  );
   openTab(tabs.find(({dataset}) => dataset.tab === (videos.length ? "video" : "photo")));
   if (videos.length) video.take(videos[0]);
   else take([...files]);

@@ -40,8 +40,7 @@ export class People {
     const faces = await this.tracker.update(
       found.map((face) => scaled(face, factor)),
       seconds,
-      estimate,
-      this.kit.live.most_estimates,
+      estimate, // all of them: without an estimate, a face would be neither blurred nor counted
     );
     this.addScreenTime(seconds);
     this.measureSpeeds(faces, seconds);

@@ -43,7 +43,7 @@ async function turnedBy(turns, detector, image, face, {size, width, proposed}) {
       const place = back(center(seen).map((v) => v - 0.5));
       if (Math.hypot(place[0] - middle[0], place[1] - middle[1]) >= 0.4 * side) continue;
       let [w, h] = [seen.box[2] / scale, seen.box[3] / scale];
-      if (Math.abs(degrees) === 90) [w, h] = [h, w];
+      if (Math.abs((degrees + face.rotation) % 180) === 90) [w, h] = [h, w];
       const box = [place[0] + 0.5 - w / 2, place[1] + 0.5 - h / 2, w, h];
       faces.push({...face, box, score: seen.score, landmarks: seen.landmarks.map(back)});
     }

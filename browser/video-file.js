@@ -19,8 +19,8 @@ const BITS = 4.3; // per second and pixel, of WebM
  * Draw on each frame of a video.
  *
  * @param file a Blob.
- * @param annotate called with the context of a canvas that shows a frame, upright, and the frame's time in seconds from
- *   the first one; it draws on the canvas and may be asynchronous.
+ * @param annotate called with the context of a canvas that shows a frame, upright, and the frame's time in seconds;
+ *   it draws on the canvas and may be asynchronous.
  * @param progress called with the share that is done, 0 to 1.
  * @param signal an AbortSignal that ends the work.
  * @returns {blob, extension, frames, seconds, silent}; silent: the audio is left out.
@@ -33,7 +33,7 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
     frames = 0;
   const stop = () => conversion?.cancel().catch(() => {});
   try {
-    const {track, start, end} = await readable(input);
+    const {track, end} = await readable(input);
     const [width, height] = [await track.getDisplayWidth(), await track.getDisplayHeight()].map(even);
     const {format, codec, quality} = await encoding(width, height);
     const pen = new OffscreenCanvas(width, height).getContext("2d", {alpha: false, willReadFrequently: true});
@@ -42,7 +42,7 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
       signal.throwIfAborted();
       try {
         sample.draw(pen, 0, 0, width, height);
-        await annotate(pen, sample.timestamp - start);
+        await annotate(pen, Math.max(0, sample.timestamp)); // as players count: audio may begin first
         frames++;
         return pen.canvas;
       } catch (error) {
@@ -76,7 +76,7 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
       blob: new Blob([output.target.buffer], {type: format.mimeType}),
       extension: format.fileExtension,
       frames,
-      seconds: end - start,
+      seconds: end,
       silent: conversion.discardedTracks.some((discarded) => discarded.track.isAudioTrack()),
     };
   } catch (error) {
@@ -93,7 +93,7 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
 
 class VideoError extends Error {}
 
-/** The video track, with when its first frame starts and its last one ends, in seconds. */
+/** The video track, and when its last frame ends, in seconds. */
 async function readable(input) {
   if (!(await input.canRead())) throw new VideoError("This file isn't a readable video. Use MP4, MOV or WebM.");
   const track = await input.getPrimaryVideoTrack();
@@ -105,7 +105,7 @@ async function readable(input) {
   const [start, end] = [await track.getFirstTimestamp(), await track.computeDuration()];
   if (end - start > 60 * MOST_MINUTES)
     throw new VideoError(`The video is too long: the limit is ${MOST_MINUTES} minutes. Cut it and try again.`);
-  return {track, start, end};
+  return {track, end};
 }
 
 /** How to encode: H.264 where the browser can, as every player reads it. */

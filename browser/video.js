@@ -38,7 +38,7 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     $("cancel").hidden = $("progress").hidden = false;
     $("progress").value = 0;
     if (innerWidth < 800) $("status").scrollIntoView({behavior: "smooth"});
-    say("Reading the video…");
+    say("Loading the model and the video…");
     try {
       if (typeof VideoDecoder === "undefined" || typeof VideoEncoder === "undefined")
         throw new Error(
@@ -89,7 +89,7 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     result = {...answer, extension, most};
     end(
       `${summary(people.length, most)} in ${seconds.toFixed(1)} seconds; ${analyzed.toLocaleString("en")} of ` +
-        `${frames.toLocaleString("en")} frames analyzed in ${span(elapsed_ms / 1000)}.` +
+        `${frames.toLocaleString("en")} ${frames === 1 ? "frame" : "frames"} analyzed in ${span(elapsed_ms / 1000)}.` +
         (silent ? " The audio could not be kept." : ""),
     );
     address = URL.createObjectURL(blob);
@@ -131,13 +131,22 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     target.value = "";
   });
   $("example").addEventListener("click", async ({currentTarget: {dataset}}) => {
-    const content = await (await fetch(dataset.file)).blob();
-    take(new File([content], dataset.file.split("/").at(-1), {type: "video/mp4"}));
+    const mine = ++run;
+    try {
+      const response = await fetch(dataset.file);
+      if (!response.ok) throw new Error(response.status);
+      const content = await response.blob();
+      if (mine === run) take(new File([content], dataset.file.split("/").at(-1), {type: "video/mp4"}));
+    } catch {
+      if (mine === run) end("The example can't be downloaded. Check the network, then try again.", true);
+    }
   });
   $("cancel").addEventListener("click", () => {
     run++;
+    last = null;
     call("stopVideo");
     end("Canceled.");
+    $("file").focus();
   });
   for (const setting of ["threshold", "blur"])
     $(setting).addEventListener("change", () => {

@@ -180,12 +180,16 @@ const calls = {
   },
   /** A video file → {blob, people, …}; meanwhile {video: {share, picture}}, where the picture is an annotated frame. */
   async video(file, model, threshold, blurred) {
-    const started = performance.now(),
-      [chosen, values, {annotateFrames}] = [await analyzer(model), await kit(), await import("./video-file.js")];
     video.abort();
     video = new AbortController();
     const {signal} = video,
-      people = new People(chosen, values, threshold),
+      started = performance.now(),
+      [chosen, values] = [await analyzer(model), await kit()],
+      {annotateFrames} = await import("./video-file.js").catch(() => {
+        throw new DownloadError("Part of the page can't be downloaded. Check the network, then try again.");
+      });
+    signal.throwIfAborted();
+    const people = new People(chosen, values, threshold),
       scenes = new SceneCuts(values.video),
       colors = Object.fromEntries(Object.entries(values.colors).map(([name, rgb]) => [name, `rgb(${rgb.join(" ")})`]));
     let share = 0,
@@ -211,6 +215,7 @@ const calls = {
     const found = people.table(written.seconds);
     return {
       ...written,
+      seconds: Math.round(1000 * written.seconds) / 1000,
       people: found,
       faces_over_time: people.counts,
       analyzed: people.counts.length,

@@ -61,7 +61,7 @@ def _turned(detector: YuNet, rgb: np.ndarray, face: Face, turns: Iterable[int]) 
             center = back(seen.center - 0.5) + 0.5
             if np.linalg.norm(center - face.center) < 0.4 * side:
                 width, height = np.divide(seen.box[2:], scale)
-                if degrees % 180 == 90:
+                if (degrees + face.rotation) % 180 == 90:
                     width, height = height, width
                 box = (float(center[0] - width / 2), float(center[1] - height / 2), float(width), float(height))
                 yield replace(face, box=box, score=seen.score, landmarks=back(seen.landmarks).astype(np.float32))

@@ -274,8 +274,8 @@ def _page(bundles: list[Bundle], example: str) -> bytes:
 
 
 def _service_worker(files: Files, folders: list[str]) -> bytes:
-    """Kept for offline use from the first visit: all but models and videos, which few visitors choose."""
-    later = (VIDEO, *(f"{folder}/" for folder in folders[1:]))
+    """Kept for offline use from the first visit: all but the example video and models that nobody has chosen yet."""
+    later = (f"{VIDEO}two-people.mp4", *(f"{folder}/" for folder in folders[1:]))
     kept = [
         "./",
         *(name for name in files if not name.startswith(later) and name not in ("LICENSE", "index.html", THUMBNAIL)),

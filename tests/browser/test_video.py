@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from space.analyzer import FaceAnalyzer
+from space.photo import read_photo
 from space.video.annotator import annotate_video
 from tests.support import EXAMPLES
-from tests.support.browser import wait_until
+from tests.support.browser import READY, wait_until
 from tests.support.videos import moving, write_video
 
 DONE = "!document.querySelector('.video-result').hidden"
@@ -93,25 +94,63 @@ def test_files_that_are_no_videos(video_tab, tmp_path):
     page.problems.clear()
 
 
-def test_faces_are_blurred_in_every_frame(video_tab, tmp_path):
-    page = video_tab
+def test_everyone_is_blurred_in_every_frame(video_tab, tmp_path):
+    """Also in the first frame, and those of a crowd."""
+    page, group = video_tab, read_photo(EXAMPLES / "group.jpg")
+    frames = [np.roll(group, 3 * i, axis=1) for i in range(12)]
+    write_video(tmp_path / "crowd.mp4", frames, rate=12)
     page.locator("#video details summary").first.click()
     page.check(".video-blur")
-    page.click(".video-example")
+    page.set_input_files(".video-file", str(tmp_path / "crowd.mp4"))
     data = result(page)
-    assert data["analyzed"] == data["frames"]
+    assert data["analyzed"] == data["frames"] == 12
+    assert [count for _, count in data["faces_over_time"]] == [8] * 12
     assert page.locator(".video-people canvas").count() == 0  # no thumbnails either
     with page.expect_download() as download:
         page.click(".video-save")
     analyzer = FaceAnalyzer.load("compact")
-    original = frames_of(EXAMPLES / "two-people.mp4")
-    for blurred, frame in list(zip(frames_of(download.value.path()), original, strict=True))[::10]:
-        for face in analyzer.detect(frame, side=640):
+    for blurred, frame in zip(frames_of(download.value.path()), frames_of(tmp_path / "crowd.mp4"), strict=True):
+        faces = analyzer.detect(frame, side=640)
+        assert len(faces) == 8
+        for face in faces:
             x, y, width, height = (int(v) for v in face.box)
             inside = (slice(y + height // 4, y + 3 * height // 4), slice(x + width // 4, x + 3 * width // 4))
-            assert np.abs(np.diff(blurred[inside].astype(int), axis=1)).mean() < (
-                0.6 * np.abs(np.diff(frame[inside].astype(int), axis=1)).mean()
-            )
+            detail = [np.abs(np.diff(image[inside].astype(int), axis=1)).mean() for image in (frame, blurred)]
+            assert detail[1] < 0.6 * detail[0]
+
+
+def test_times_are_those_of_the_player(video_tab, tmp_path):
+    """A video whose first frame comes after two seconds."""
+    page = video_tab
+    write_video(tmp_path / "late.mp4", moving(20), times=[2 + i / 20 for i in range(20)])
+    page.set_input_files(".video-file", str(tmp_path / "late.mp4"))
+    data = result(page)
+    with page.expect_download() as download:
+        page.click(".video-save")
+    with av.open(str(download.value.path())) as video:
+        first = next(video.decode(video=0)).time
+    assert data["people"][0]["first"] == pytest.approx(first, abs=0.06)
+
+
+def test_canceled_while_the_model_is_loaded(browser, site):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    held = []
+    context.route("**/model.onnx", lambda route: held.append(route))
+    page.goto(f"{site}/?tab=video")
+    page.click(".video-example")
+    wait_until(page, "!document.querySelector('.video-cancel').hidden")
+    page.click(".video-cancel")
+    assert status(page) == "Canceled."
+    wait_until(page, "document.querySelector('.video-status').textContent === 'Canceled.'")
+    for route in held:
+        route.continue_()
+    page.wait_for_selector(READY, timeout=60_000)
+    page.wait_for_timeout(2000)
+    assert status(page) == "Canceled." and page.is_hidden(".video-result") and page.is_hidden(".video-picture")
+    page.click(".video-example")
+    assert len(result(page)["people"]) >= 2
+    context.close()
 
 
 def test_a_video_dropped_on_another_tab_opens_here(page):
