@@ -135,14 +135,15 @@ def test_times_are_those_of_the_player(video_tab, tmp_path):
 def test_canceled_while_the_model_is_loaded(browser, site):
     context = browser.new_context(service_workers="block")
     page = context.new_page()
-    held = []
-    context.route("**/model.onnx", lambda route: held.append(route))
+    held, released = [], []
+    context.route("**/model.onnx", lambda route: route.continue_() if released else held.append(route))
     page.goto(f"{site}/?tab=video")
     page.click(".video-example")
     wait_until(page, "!document.querySelector('.video-cancel').hidden")
     page.click(".video-cancel")
     assert status(page) == "Canceled."
     wait_until(page, "document.querySelector('.video-status').textContent === 'Canceled.'")
+    released.append(True)
     for route in held:
         route.continue_()
     page.wait_for_selector(READY, timeout=60_000)
