@@ -217,13 +217,10 @@ export default function liveView(element, openChannel) {
         pen.translate(latest.width * scale, 0);
         pen.scale(-1, 1);
       }
-      pen.drawImage(
-        hide.checked ? blur(frame, latest.faces) : frame,
-        0,
-        0,
-        latest.width * scale,
-        latest.height * scale,
-      );
+      // Who has no label yet is blurred as well.
+      const blurred = [...latest.faces, ...latest.detected.map((box) => ({box}))];
+      const picture = hide.checked ? blur(frame, blurred) : frame;
+      pen.drawImage(picture, 0, 0, latest.width * scale, latest.height * scale);
       pen.restore();
     }
     const placed = latest.faces.map((face) => {

@@ -7,7 +7,10 @@ export class LiveStream {
     Object.assign(this, {analyzer, kit, tracker: new Tracker(kit.tracker), threshold: kit.detector.threshold});
   }
 
-  /** The people in a frame: {width, height, faces}, each with id, box, label, interval and the API's values. */
+  /**
+   * The people in a frame: {width, height, faces, detected}. Each of `faces` has id, box, label, interval and the API's
+   * values; `detected` are the boxes of all faces, also of those that have no answer yet.
+   */
   async answer(frame, seconds) {
     const {side, most_estimates} = this.kit.live;
     const found = await this.analyzer.detect(frame, this.threshold, {side, turning: false});
@@ -16,6 +19,7 @@ export class LiveStream {
     const faces = await this.tracker.update(found, seconds, estimate, most_estimates);
     const {width, height} = frame;
     const shown = faces.map((face) => ({...asJson(face, this.kit.face), id: face.id}));
-    return {width, height, faces: shown.map((face) => ({...face, label: label(face), interval: intervalYears(face)}))};
+    const labeled = shown.map((face) => ({...face, label: label(face), interval: intervalYears(face)}));
+    return {width, height, faces: labeled, detected: found.map(({box}) => box)};
   }
 }

@@ -33,12 +33,14 @@ class LiveStream:
 
         Returns:
             For JSON: width, height (pixels of the frame), ms (time it took), faces: each with id, box [x, y, width,
-            height], label, interval (text) and what `Face.as_dict` has, smoothed over frames.
+            height], label, interval (text) and what `Face.as_dict` has, smoothed over frames; and detected: the boxes
+            of all faces in this frame, also of those that have no answer yet.
         """
         started = time.perf_counter()
         analyzer = self._analyzer
+        detected = analyzer.detect(rgb, threshold=self.threshold, side=SIDE, quarters=0)
         faces = self._tracker.update(
-            analyzer.detect(rgb, threshold=self.threshold, side=SIDE, quarters=0),
+            detected,
             seconds,
             lambda found: analyzer.estimate(rgb, found),
             most=MAX_ESTIMATES_PER_FRAME,
@@ -53,4 +55,5 @@ class LiveStream:
                 | {"interval": interval_years(face.age_low, face.age_high)}
                 for face in faces
             ],
+            "detected": [[round(float(v), 1) for v in face.box] for face in detected],
         }

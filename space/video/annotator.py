@@ -6,6 +6,7 @@ after a cut or a while (`tracker.MEMORY`) counts as a new person.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Generator, Iterator
@@ -55,7 +56,7 @@ def annotate_video(
         target: the .mp4 to write.
         threshold: the detector's score from which something counts as a face.
         rate: analyzed frames per second.
-        blurred: also blur faces.
+        blurred: also blur faces. Then every frame is analyzed: between two of them, a new face would be seen.
 
     Yields:
         Progress about twice a second, and at the end the VideoResult.
@@ -73,7 +74,8 @@ def annotate_video(
             stream = video_stream(video)
             yield Progress(0.0, None)  # it can be opened
             with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
-                result = yield from _annotate(_People(analyzer, threshold, rate), stream, out, blurred, size)
+                people = _People(analyzer, threshold, math.inf if blurred else rate)
+                result = yield from _annotate(people, stream, out, blurred, size)
         os.replace(part, target)
     except av.error.InvalidDataError:
         raise VideoError(NOT_A_VIDEO) from None

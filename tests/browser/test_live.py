@@ -94,6 +94,46 @@ def test_a_blurred_stream_shows_nothing_that_was_not_analyzed(page):
     page.click(".live-stop")
 
 
+def test_blurred_also_covers_faces_without_a_label(page):
+    """A face gets its label some frames after it was detected, in a crowd later."""
+    detail = page.evaluate(
+        """async () => {
+          const {default: liveView} = await import(new URL("live-view.js", location.href).href), details = [];
+          const content = document.querySelector("#live-tab").innerHTML;
+          document.querySelector("#tab-live").click();
+          for (const detected of [[], [[0, 0, 640, 480]]]) {
+            const element = document.createElement("div");
+            element.innerHTML = content;
+            document.querySelector("#live").replaceChildren(element);
+            let answered;
+            const done = new Promise((resolve) => { answered = resolve; });
+            liveView(element, (told) => {
+              setTimeout(told.open);
+              return {
+                busy: false,
+                async send(frame, {width, height}) {
+                  setTimeout(() => { told.answer({frame, width, height, faces: [], detected}); answered(); });
+                  return true;
+                },
+                tune() {}, close() {},
+              };
+            });
+            element.querySelector(".live-blur").checked = true;
+            element.querySelector(".live-start").click();
+            await done;
+            const {width, height} = element.querySelector(".live-overlay");
+            const {data} = element.querySelector(".live-overlay").getContext("2d").getImageData(0, 0, width, height);
+            let sum = 0;
+            for (let i = 4; i < data.length; i += 4) sum += Math.abs(data[i] - data[i - 4]);
+            details.push((4 * sum) / data.length);
+            element.querySelector(".live-stop").click();
+          }
+          return details;
+        }"""
+    )
+    assert detail[0] > 0.5 and detail[1] < 0.5 * detail[0], detail
+
+
 def test_a_camera_that_sends_nothing_is_reported(page):
     page.click("#tab-live")
     page.click(".live-start")

@@ -186,6 +186,15 @@ def test_faces_can_be_blurred(analyzer, video, tmp_path):
     assert sum(found) <= 4  # of 90
 
 
+def test_a_face_that_appears_between_two_analyzed_frames_is_blurred(analyzer, tmp_path):
+    (face,) = moving(1, names=(WOMAN,), reach=0)
+    write_video(tmp_path / "in.mp4", [np.full_like(face, 128)] * 2 + [face] * 7, rate=30)
+    result = annotate(analyzer, tmp_path / "in.mp4", tmp_path / "out.mp4", blurred=True)
+    pictures = read(tmp_path / "out.mp4")[0]
+    assert len(pictures) == result.analyzed == 9 and len(analyzer.detect(read(tmp_path / "in.mp4")[0][2])) == 1
+    assert [len(analyzer.detect(picture)) for picture in pictures] == [0] * 9
+
+
 def sound_only(path):
     with av.open(str(path), "w") as out:
         stream = out.add_stream("aac", rate=48000)

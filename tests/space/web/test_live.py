@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from space.live.server import BAD_FRAMES, MAX_BYTES, MAX_PER_ADDRESS, MAX_VISITORS
-from tests.support import ROOT
+from space.photo import read_photo
+from tests.support import EXAMPLES, ROOT
 from tests.support.app import App
 from tests.support.browser import FAKE_CAMERA as FAKE
 from tests.support.browser import chromium
@@ -53,11 +54,20 @@ def ask(visitor, number: int, picture) -> dict:
     return json.loads(visitor.recv(timeout=30))
 
 
+def test_a_crowd_is_detected_before_everyone_has_an_answer(app):
+    group = read_photo(EXAMPLES / "group.jpg")
+    with visit(app) as visitor:
+        answers = [ask(visitor, number, group) for number in (1, 2)]
+    assert [len(answer["detected"]) for answer in answers] == [8, 8]
+    assert [len(answer["faces"]) for answer in answers] == [0, 8]
+
+
 def test_people_keep_identity_and_label_over_frames(app):
     with visit(app) as visitor:
         answers = [ask(visitor, number, picture) for number, picture in enumerate(moving(20), 1)]
     assert [answer["frame"] for answer in answers] == list(range(1, 21))
     assert answers[0]["faces"] == []  # what is seen once may be none
+    assert all(len(answer["detected"]) == 2 for answer in answers)  # but is blurred from the first frame
     for answer in answers[3:]:
         assert (answer["width"], answer["height"]) == (640, 480) and answer["ms"] > 0
         assert [face["id"] for face in answer["faces"]] == [1, 2]
