@@ -10,10 +10,7 @@ import {videoTab} from "./video.js";
 const $ = (selector) => document.querySelector(selector);
 const kit = await (await fetch("kit.json")).json();
 let model = kit.models[0].name;
-for (const [name, [r, g, b]] of Object.entries(kit.colors)) {
-  kit.colors[name] = `rgb(${r} ${g} ${b})`;
-  document.documentElement.style.setProperty(`--${name}`, kit.colors[name]);
-}
+for (const [name, color] of Object.entries(kit.colors)) document.documentElement.style.setProperty(`--${name}`, color);
 const view = resultView($("#result"), {...kit, most: kit.detector.max_faces});
 
 // Worker

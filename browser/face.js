@@ -35,7 +35,7 @@ export function turnedBack(face, quarters, width, height) {
   return {...face, box: [...low, high[0] - low[0], high[1] - low[1]], landmarks, rotation: 90 * quarters};
 }
 
-const rounded = (value, digits) => (value == null ? null : Number(value.toFixed(digits)));
+export const rounded = (value, digits) => (value == null ? null : Number(value.toFixed(digits)));
 
 /** The face as the API's JSON has it. `limits`: of kit.json. */
 export function asJson(face, limits, {ageProbs = false} = {}) {

@@ -1,6 +1,7 @@
 // Who is in a video, as space/video/annotator.py.
 import {crop} from "./crop.js";
-import {area, asJson, scaled} from "./face.js";
+import {area, asJson, rounded, scaled} from "./face.js";
+import {pixels} from "./photo.js";
 import {Tracker} from "./tracker.js";
 
 const SIDE = 640; // pixels, longer side at which frames are searched: the app's 1,024 take too long here
@@ -33,9 +34,9 @@ export class People {
     const {memory} = this.kit.tracker;
     // Videos with few frames per second must not forget between two of them.
     this.tracker.limits.memory = this.counts.length ? Math.max(memory, 1.5 * (seconds - this.last.seconds)) : memory;
-    const [small, factor] = reduced(canvas, SIDE),
-      image = pixels(canvas);
+    const [small, factor] = reduced(canvas, SIDE);
     const found = await this.analyzer.detect(small, this.threshold, {side: SIDE, turning: false});
+    const image = factor > 1 && found.length ? pixels(canvas) : small; // reading all pixels takes time
     const estimate = (faces) => this.analyzer.estimate(image, faces, {mirror: false}); // the tracker averages anyway
     const faces = await this.tracker.update(
       found.map((face) => scaled(face, factor)),
@@ -45,7 +46,7 @@ export class People {
     this.addScreenTime(seconds);
     this.measureSpeeds(faces, seconds);
     for (const face of faces) this.note(face, image, seconds);
-    this.counts.push([round(seconds, 3), faces.length]);
+    this.counts.push([rounded(seconds, 3), faces.length]);
     this.last = {seconds, faces};
     return this.shown(faces);
   }
@@ -100,15 +101,12 @@ export class People {
       .filter(([, person]) => person.seen >= least)
       .map(([id, {face, first, last, on_screen, crop}]) => {
         const {age, age_low, age_high, gender, gender_probability, gender_label} = asJson(face, this.kit.face);
-        const times = {first: round(first, 3), last: round(last, 3), on_screen: round(on_screen, 3)};
+        const times = {first: rounded(first, 3), last: rounded(last, 3), on_screen: rounded(on_screen, 3)};
         return {id, ...times, age, age_low, age_high, gender, gender_probability, gender_label, crop};
       })
       .sort((a, b) => b.on_screen - a.on_screen);
   }
 }
-
-const round = (value, digits) => Number(value.toFixed(digits));
-const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 
 /** The pixels of a canvas whose longer side is at most `side`, and the factor back. */
 function reduced(canvas, side) {

@@ -21,7 +21,7 @@ export async function openPhoto(file) {
     pen.imageSmoothingQuality = "high";
     pen.drawImage(image, 0, 0, canvas.width, canvas.height);
     pixels(canvas); // which browsers refuse for some SVGs, and for want of memory
-    return {name: (file.name ?? "photo").replace(/\.[^.]*$/, "") || "photo", canvas, factor: width / canvas.width};
+    return {name: stem(file, "photo"), canvas, factor: width / canvas.width};
   } catch (error) {
     if (error instanceof RangeError)
       throw new Error(
@@ -37,6 +37,9 @@ export async function openPhoto(file) {
     URL.revokeObjectURL(address);
   }
 }
+
+/** A file's name without its ending; `otherwise`: for a file that has none. */
+export const stem = (file, otherwise) => (file.name ?? "").replace(/\.[^.]*$/, "") || otherwise;
 
 /** RGBA bytes of a canvas. */
 export function pixels(canvas) {

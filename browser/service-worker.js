@@ -2,7 +2,7 @@
 // Caches are shared by all pages of a server: ours begin with our own address, and no other is read or deleted.
 const OURS = `age-gender ${registration.scope} `;
 const SITE = `${OURS}site ${VERSION}`,
-  LATER = `${OURS}models`; // the files of one version, those of videos once they are used; chosen models, under names with their hash
+  LATER = `${OURS}models`; // the files of one version; chosen models, under names with their hash
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();
@@ -37,11 +37,10 @@ async function answer(request) {
     if (found) return isolated(found);
   }
   const response = await fetch(request);
-  const isModel = MODELS.some((folder) => request.url.includes(`/${folder}/`));
-  if (response.ok && (isModel || request.url.includes("/video/"))) {
+  if (response.ok && MODELS.some((folder) => request.url.includes(`/${folder}/`))) {
     const copy = response.clone();
     caches
-      .open(isModel ? LATER : SITE)
+      .open(LATER)
       .then((cache) => cache.put(request, copy))
       .catch(() => {}); // the disk may be full
   }

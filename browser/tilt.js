@@ -13,7 +13,7 @@ export async function upright(detector, image, faces, threshold, limits) {
   for (let face of [...faces].sort((a, b) => b.score - a.score)) {
     if (face.score < limits.upright && unsure < limits.most) {
       unsure++;
-      const turns = face.score >= limits.nearly ? [30, -30] : [45, -45, 90, -90, 135, -135, 180];
+      const turns = face.score >= limits.nearly ? limits.leaning : limits.any;
       let best = face;
       for (const seen of await turnedBy(turns, detector, image, face, limits)) if (seen.score > best.score) best = seen;
       if (best.score > face.score + limits.margin && (best.score >= limits.turned || face.score >= threshold))
@@ -33,7 +33,8 @@ async function turnedBy(turns, detector, image, face, {size, width, proposed}) {
   const around = rgba(warp(image, about(middle, wide, scale, 0), wide), wide);
   const faces = [];
   for (const degrees of turns) {
-    const matrix = about([(wide - 1) / 2, (wide - 1) / 2], size, 1, degrees + face.rotation);
+    const turn = degrees + face.rotation,
+      matrix = about([(wide - 1) / 2, (wide - 1) / 2], size, 1, turn);
     const [a, b] = matrix;
     const back = (point) => {
       const [u, v] = point.map((value) => value - (size - 1) / 2);
@@ -43,7 +44,7 @@ async function turnedBy(turns, detector, image, face, {size, width, proposed}) {
       const place = back(center(seen).map((v) => v - 0.5));
       if (Math.hypot(place[0] - middle[0], place[1] - middle[1]) >= 0.4 * side) continue;
       let [w, h] = [seen.box[2] / scale, seen.box[3] / scale];
-      if (Math.abs((degrees + face.rotation) % 180) === 90) [w, h] = [h, w];
+      if (Math.abs(turn % 180) === 90) [w, h] = [h, w];
       const box = [place[0] + 0.5 - w / 2, place[1] + 0.5 - h / 2, w, h];
       faces.push({...face, box, score: seen.score, landmarks: seen.landmarks.map(back)});
     }

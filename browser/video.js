@@ -1,9 +1,10 @@
 // The Video tab: a file → the annotated video and a table of the people in it. worker.js does the work.
 import {save, table} from "./downloads.js";
-import {wholeYears} from "./face.js";
+import {intervalYears, wholeYears} from "./face.js";
+import {stem} from "./photo.js";
 
-const COLUMNS = ["id", "first", "last", "on_screen", "age", "age_low", "age_high"];
-COLUMNS.push("gender", "gender_probability", "gender_label"); // of the CSV, as the app's
+const FIGURES = ["id", "first", "last", "on_screen", "age", "age_low", "age_high"];
+const COLUMNS = [...FIGURES, "gender", "gender_probability", "gender_label"]; // of the CSV, as the app's
 const HEADS = ["", "Person", "Age", "Interval", "Gender", "Confidence", "On screen", "From", "To"];
 
 /**
@@ -28,7 +29,7 @@ export function videoTab(element, {call, model, about, thumbnail}) {
 
   async function take(file) {
     last = file;
-    name = (file.name ?? "video").replace(/\.[^.]*$/, "") || "video";
+    name = stem(file, "video");
     const mine = ++run,
       threshold = Number($("threshold").value),
       blurred = $("blur").checked;
@@ -84,9 +85,9 @@ export function videoTab(element, {call, model, about, thumbnail}) {
   }
 
   function done(answer, blurred) {
-    const {blob, extension, silent, people, frames, analyzed, seconds, elapsed_ms} = answer;
+    const {blob, silent, people, frames, analyzed, seconds, elapsed_ms} = answer;
     const most = Math.max(0, ...answer.faces_over_time.map(([, count]) => count));
-    result = {...answer, extension, most};
+    result = answer;
     end(
       `${summary(people.length, most)} in ${seconds.toFixed(1)} seconds; ${analyzed.toLocaleString("en")} of ` +
         `${frames.toLocaleString("en")} ${frames === 1 ? "frame" : "frames"} analyzed in ${span(elapsed_ms / 1000)}.` +
@@ -111,9 +112,15 @@ export function videoTab(element, {call, model, about, thumbnail}) {
         picture = row.insertCell();
       if (!blurred) picture.append(thumbnail(person.crop, person.id, "Person"));
       const times = [person.on_screen, person.first, person.last].map((value) => `${value.toFixed(1)} s`);
-      const interval = person.age_low == null ? "–" : `${wholeYears(person.age_low)} to ${wholeYears(person.age_high)}`;
       const percent = `${Math.round(100 * person.gender_probability)}%`;
-      for (const text of [person.id, wholeYears(person.age), interval, person.gender_label, percent, ...times])
+      for (const text of [
+        person.id,
+        wholeYears(person.age),
+        intervalYears(person),
+        person.gender_label,
+        percent,
+        ...times,
+      ])
         row.insertCell().textContent = text;
     }
     return rows;

@@ -4,6 +4,7 @@ import {FaceAnalyzer} from "./analyzer.js";
 import {annotate} from "./annotate.js";
 import {YuNet} from "./detector.js";
 import {Estimator} from "./estimator.js";
+import {rounded} from "./face.js";
 import {LiveStream} from "./live.js";
 import {People} from "./people.js";
 import {SceneCuts} from "./scenes.js";
@@ -190,8 +191,7 @@ const calls = {
       });
     signal.throwIfAborted();
     const people = new People(chosen, values, threshold),
-      scenes = new SceneCuts(values.video),
-      colors = Object.fromEntries(Object.entries(values.colors).map(([name, rgb]) => [name, `rgb(${rgb.join(" ")})`]));
+      scenes = new SceneCuts(values.video);
     let share = 0,
       shown = 0;
     const written = await annotateFrames(file, {
@@ -205,7 +205,7 @@ const calls = {
         // Blurred, no face may be seen for a moment: each frame is analyzed.
         const look = cut || blurred || people.isDue(seconds);
         const faces = look ? await inTurn(() => people.look(pen.canvas, seconds)) : people.at(seconds);
-        annotate(pen, faces, {colors, blurred});
+        annotate(pen, faces, {colors: values.colors, blurred});
         if (!look || performance.now() - shown < PREVIEW_EVERY) return;
         shown = performance.now();
         const picture = await createImageBitmap(pen.canvas);
@@ -215,7 +215,7 @@ const calls = {
     const found = people.table(written.seconds);
     return {
       ...written,
-      seconds: Math.round(1000 * written.seconds) / 1000,
+      seconds: rounded(written.seconds, 3),
       people: found,
       faces_over_time: people.counts,
       analyzed: people.counts.length,

@@ -14,6 +14,8 @@ from .face import Face
 PROPOSED = 0.2  # score from which something may be a tilted face: of 74 faces tilted by 45°, 61% score 0.7 and 91% this
 UPRIGHT = 0.92  # score from which a face counts as upright; tilted by 30°, half score below 0.89
 NEARLY = 0.85  # score from which a face is tilted by less than 90°
+LEANING = (30, -30)  # degrees by which such a crop is turned
+ANY = (45, -45, 90, -90, 135, -135, 180)  # and that of a face with a lower score
 TURNED = 0.88  # score that shows a face where YuNet sees none without turning: animals and things score up to 0.88
 MARGIN = 0.02  # by which a turned crop's score must be higher
 SIZE = 160  # pixels, side of the crop
@@ -34,7 +36,7 @@ def upright(detector: YuNet, rgb: np.ndarray, faces: list[Face], threshold: floa
     for face in sorted(faces, key=lambda face: -face.score):
         if face.score < UPRIGHT and unsure < MOST:
             unsure += 1
-            turns = (30, -30) if face.score >= NEARLY else (45, -45, 90, -90, 135, -135, 180)
+            turns = LEANING if face.score >= NEARLY else ANY
             best = max(_turned(detector, rgb, face, turns), key=lambda seen: seen.score, default=face)
             if best.score > face.score + MARGIN and (best.score >= TURNED or face.score >= threshold):
                 face = best
@@ -48,23 +50,20 @@ def _turned(detector: YuNet, rgb: np.ndarray, face: Face, turns: Iterable[int]) 
     side, wide = max(face.box[2:]), 3 * SIZE // 2  # wide enough for each turn
     scale = SIZE / (WIDTH * side)
     middle = face.center - 0.5  # a pixel's center is half a pixel from its corner
-    around = None
+    around = warp(rgb, _about(middle, wide, scale), wide)
     for degrees in turns:
-        if around is None:
-            around = warp(rgb, _about(middle, wide, scale), wide)
-        matrix = _about(np.full(2, (wide - 1) / 2), SIZE, np.exp(-1j * np.radians(degrees + face.rotation)))
+        turn = degrees + face.rotation
+        matrix = _about(np.full(2, (wide - 1) / 2), SIZE, np.exp(-1j * np.radians(turn)))
         for seen in detector.detect(warp(around, matrix, SIZE), PROPOSED, SIZE):
-
-            def back(points: np.ndarray, rotation=matrix[:, :2]) -> np.ndarray:
-                return (points - (SIZE - 1) / 2) @ rotation / scale + middle
-
-            center = back(seen.center - 0.5) + 0.5
-            if np.linalg.norm(center - face.center) < 0.4 * side:
+            points = np.vstack((seen.center - 0.5, seen.landmarks))
+            center, *landmarks = (points - (SIZE - 1) / 2) @ matrix[:, :2] / scale + middle
+            if np.linalg.norm(center - middle) < 0.4 * side:
                 width, height = np.divide(seen.box[2:], scale)
-                if (degrees + face.rotation) % 180 == 90:
+                if turn % 180 == 90:
                     width, height = height, width
-                box = (float(center[0] - width / 2), float(center[1] - height / 2), float(width), float(height))
-                yield replace(face, box=box, score=seen.score, landmarks=back(seen.landmarks).astype(np.float32))
+                x, y = center + 0.5 - np.array([width, height]) / 2
+                box = (float(x), float(y), float(width), float(height))
+                yield replace(face, box=box, score=seen.score, landmarks=np.array(landmarks, np.float32))
 
 
 def _about(center: np.ndarray, size: int, turn: complex) -> np.ndarray:

@@ -33,13 +33,13 @@ from .card import CARD, model_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER = ROOT / "browser"
-# Of npm, with the licenses that their packages don't already hold in the files.
+# Files of npm packages. Mediabunny's license is a file of its own.
 _SCRIPT = "onnxruntime-web/dist/ort.wasm.bundle.min.mjs"
 _BINARY = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
 _VIDEO = ("mediabunny/dist/bundles/mediabunny.min.mjs", "mediabunny/LICENSE")
 _SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest", "yunet.LICENSE.txt")  # of browser/, as they are
 THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
-VIDEO = "video/"  # the folder of what only the Video tab loads
+VIDEO = "video/"  # the folder of what only the Video tab reads
 Files = dict[str, Path | bytes]
 
 
@@ -218,7 +218,9 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
             "SMALL", "LARGE", "SURE", "OVERLAP", "CANDIDATES",
         ),
         "analyzer": of(analyzer, "MARGIN"),
-        "tilt": of(tilt, "PROPOSED", "UPRIGHT", "NEARLY", "TURNED", "MARGIN", "SIZE", "WIDTH", "MOST"),
+        "tilt": of(
+            tilt, "PROPOSED", "UPRIGHT", "NEARLY", "LEANING", "ANY", "TURNED", "MARGIN", "SIZE", "WIDTH", "MOST",
+        ),
         "calibration": of(calibration, "OLDEST") | of(quality, "SOFT", "WIDER"),
         "face": {"uncertain": UNCERTAIN} | of(
             quality, "DOUBTFUL", "SOFT", "BLURRED_GENDER", "TURNED", "SMALL", "CUT_OFF",
@@ -229,7 +231,7 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
         ),
         "video": of(annotator, "RATE", "MIN_DETECTIONS") | of(scenes, "CUT", "FLASH_FRAMES"),
         "live": {"side": stream.SIDE, "most_estimates": stream.MAX_ESTIMATES_PER_FRAME},
-        "colors": COLORS,
+        "colors": {name: "rgb({} {} {})".format(*rgb) for name, rgb in COLORS.items()},
         "csv": COLUMNS,
         "bytes": {name: _size(content) for name, content in files.items()},
     }  # fmt: skip

@@ -158,15 +158,22 @@ def _video(connection: socket.socket, message: dict, fds: list[int]) -> None:
             if isinstance(step, VideoResult):
                 send(connection, {"result": True}, memory_file(json.dumps(step.to_json()).encode()))
             else:
-                reply, picture = {"share": step.share, "seconds_left": step.seconds_left}, step.picture
-                if picture is None:
-                    send(connection, reply)
-                else:
-                    pixels = memory_file(picture.tobytes())
-                    send(connection, reply | {"shape": picture.shape}, pixels)
-                    os.close(pixels)
+                _send_progress(connection, step)
     except (VideoError, ModelError) as error:
         send(connection, {"error": str(error)[:500]})
+
+
+def _send_progress(connection: socket.socket, step) -> None:
+    """Send a `Progress`, its picture as a memory file."""
+    reply = {"share": step.share, "seconds_left": step.seconds_left}
+    if step.picture is None:
+        send(connection, reply)
+        return
+    pixels = memory_file(step.picture.tobytes())
+    try:
+        send(connection, reply | {"shape": step.picture.shape}, pixels)
+    finally:
+        os.close(pixels)
 
 
 JOBS: dict[str, Callable[[socket.socket, dict, list[int]], None]] = {

@@ -50,9 +50,8 @@ class Progress:
 
     share: float  # 0 to 1
     seconds_left: float | None  # None: not known yet
-    picture: np.ndarray | None = field(
-        default=None, repr=False, compare=False
-    )  # uint8 [H, W, 3], the last written frame
+    # uint8 [H, W, 3], the last written frame, reduced
+    picture: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 The README shows photo.jpg and live.webp: copy them to .github/.
 
-
 python -m tests.tools.screenshots [--out FOLDER]
 """
 
