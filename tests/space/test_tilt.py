@@ -59,7 +59,7 @@ def test_a_group_beside_its_tilted_copy(degrees):
 @pytest.mark.slow
 def test_group_photos_turned_by_any_angle():
     """The figures in training/RESULTS.md."""
-    analyzer, found, right, count, invented = FaceAnalyzer.load("compact"), [], 0, 0, 0
+    analyzer, by_angle, right, count, invented = FaceAnalyzer.load("compact"), {}, 0, 0, 0
     for path in sorted(shared("photos").glob("*.jpg")):
         rgb = read_photo(path)
         upright = analyzer.analyze(rgb)
@@ -67,10 +67,14 @@ def test_group_photos_turned_by_any_angle():
             turned, matrix = rotated(rgb, degrees)
             faces = analyzer.analyze(turned)
             same = pairs(upright, faces, matrix)
-            found += same
+            by_angle.setdefault(degrees, []).extend(same)
             right += sum(abs((tilted_by(*pair) + degrees + 180) % 360 - 180) < 27 for pair in same)
             count += len(upright)
             invented += len(faces) - len(same)
+    for degrees, same in by_angle.items():
+        ages = [abs(face.age - other.age) for face, other in same]
+        print(f"{degrees}°: {len(same)} found, ages {np.mean(ages):.2f} years")
+    found = [pair for same in by_angle.values() for pair in same]
     ages = [abs(face.age - other.age) for face, other in found]
     print(
         f"{len(found)} of {count} found, {right} with the right tilt, {invented} more; ages {np.mean(ages):.2f} years"
