@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, arg
 
+from training import parents
 from training import push as hub
 from training import recipe as recipes
 from training.data.sources import public_name
@@ -114,7 +115,7 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
     elif (out / STATE).exists():
         raise RecipeError(f"{out} already contains a run. Continue it with --resume, or choose another --out.")
     else:
-        recipe = recipes.load(given.recipe).changed(**changes)
+        recipe = recipes.load(given.recipe).of_run(fine_tune=parents.has_heads(given.init)).changed(**changes)
     if Path(recipe.init).is_file() and Path(recipe.init).resolve().parent == out.resolve():
         raise RecipeError(
             f"The initial weights {recipe.init} are in {out}, where the run writes: choose another --out."
@@ -140,16 +141,19 @@ def _resumed(out: Path, changes: dict) -> Recipe:
 def to_command(recipe: Recipe) -> str:
     """The command that repeats a run. Local paths are cut to their last part."""
     settings = ("init", "teacher", "train", "test", "limit", "batch_size", "precision", "seed")
-    base, changes = recipe, {}
+    name, changes = FILE, {}
     if recipe.name in recipes.names():
-        base = recipes.load(recipe.name)
-        changes = {key: getattr(recipe, key) for key in settings if getattr(recipe, key) != getattr(base, key)}
+        kit = recipes.load(recipe.name)
+        changes = {key: getattr(recipe, key) for key in settings if getattr(recipe, key) != getattr(kit, key)}
+        base = kit.of_run(fine_tune=parents.has_heads(changes.get("init")))
         epochs = {stage.epochs for stage in recipe.stages}
         if recipe.stages != base.stages and len(epochs) == 1:
             changes["epochs"] = epochs.pop()
-        if base.changed(**changes) != recipe:  # other settings than the kit's recipe of that name
-            base, changes = recipe, {}
-    words = ["python", "training/train.py", "--recipe", FILE if base is recipe else recipe.name]
+        if base.changed(**changes) == recipe:
+            name = recipe.name
+        else:  # other settings than the kit's recipe of that name
+            changes = {}
+    words = ["python", "training/train.py", "--recipe", name]
     for key, value in changes.items():
         values = value if isinstance(value, tuple) else (value,)
         words += [f"--{_OPTIONS.get(key, key).replace('_', '-')}", *(public_name(str(v)) for v in values)]

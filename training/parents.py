@@ -100,6 +100,23 @@ def protocols(record: dict) -> set[str | None]:
     return ({record["protocol"]} - {""}).union(*(protocols(parent) for parent in record["parents"]))
 
 
+def has_heads(init: str | None) -> bool:
+    """Whether initial weights are a whole network to fine-tune: not ImageNet's, by name or as Keras's file."""
+    if init in (None, "imagenet", "none"):
+        return False
+    if not init.endswith(".h5") or not Path(init).is_file():
+        return True
+    import h5py
+
+    found: list[str] = []
+    try:
+        with h5py.File(init) as file:
+            file.visit(found.append)
+    except OSError:
+        return True  # damaged: reported when it is loaded
+    return any("dense" in name for name in found)
+
+
 def check_no_leakage(parents: list[Parent], protocol: str) -> None:
     """DataError if a parent, or one of its ancestors, was trained on faces that this run validates or tests with."""
     for parent in parents:
@@ -144,11 +161,8 @@ def load_teachers(models: tuple[str, ...]) -> list:
     return networks
 
 
-def load_initial(network, model: str, train: list[Faces]) -> bool:
+def load_initial(network, model: str, train: list[Faces]) -> None:
     """Load the weights of a model or of a weights file into `network`, which then learns from `train`.
-
-    Returns:
-        Whether it is the whole network, heads included.
 
     Raises:
         ModelError: the model is unavailable.
@@ -157,7 +171,8 @@ def load_initial(network, model: str, train: list[Faces]) -> bool:
     from training.model.networks import load_weights, restore_norms
 
     if model.endswith((".h5", ".keras")):
-        return load_weights(network, model)
+        load_weights(network, model)
+        return
     trained, merged = load_network(model)
     if [w.shape for w in trained.weights] != [w.shape for w in network.weights]:
         raise ModelError(
@@ -167,4 +182,3 @@ def load_initial(network, model: str, train: list[Faces]) -> bool:
     network.set_weights(trained.get_weights())
     if merged:
         restore_norms(network, train[0].spread(MEASURED))
-    return True

@@ -80,7 +80,7 @@ class Recipe:
     train: tuple[str, ...]  # datasets, with @revision if wanted; an epoch is every face of the first, and of `others`
     stages: tuple[Stage, ...]  # from the initial weights
     name: str = ""
-    fine_tuning: tuple[Stage, ...] = ()  # from the weights of a trained network, instead of `stages`
+    fine_tuning: tuple[Stage, ...] = ()  # instead of `stages`, from a network given with --init; not in a run
     test: tuple[str, ...] = ()  # more datasets to test with; not for training, choosing or calibrating
     init: str = "none"  # "imagenet", "none", or a model with the same layers
     teacher: tuple[str, ...] = ()
@@ -131,6 +131,11 @@ class Recipe:
             raise RecipeError(f"{what}: vgg16 supports size = 100 or 200, not {variant.size}.")
         if self.network == "compact" and variant.layers != "all":
             raise RecipeError(f'{what}: layers = "{variant.layers}" requires the vgg16 network.')
+
+    def of_run(self, fine_tune: bool) -> Recipe:
+        """The recipe that a run follows: its stages are the ones that run, those of `fine_tuning` if wanted."""
+        stages = self.fine_tuning if fine_tune and self.fine_tuning else self.stages
+        return dataclasses.replace(self, stages=stages, fine_tuning=())
 
     def changed(self, **changes) -> Recipe:
         """A recipe with other settings. `epochs` is that of each stage. What it learns from isn't tested with again."""

@@ -104,8 +104,8 @@ def run(recipe: Recipe, to: Destination) -> Path:
         init="none" if pretrained or resumed else recipe.init,
         dropout=recipe.dropout,
     )
-    whole = pretrained and parents.load_initial(network, recipe.init, faces["train"])
-    stages = recipe.fine_tuning or recipe.stages if whole else recipe.stages
+    if pretrained:
+        parents.load_initial(network, recipe.init, faces["train"])
     print(f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {recipe.age_head} head")
     print(f"Initial weights: {recipe.init}, precision: {precision}, backend: {keras.backend.backend()}")
 
@@ -113,12 +113,11 @@ def run(recipe: Recipe, to: Destination) -> Path:
     recipe.save(to.out)
     history = fit(
         network,
-        stages,
         recipe,
         faces["train"],
         faces["validation"],
         to.out,
-        teachers=parents.load_teachers(recipe.teacher) if any(stage.epochs for stage in stages) else (),
+        teachers=parents.load_teachers(recipe.teacher) if any(stage.epochs for stage in recipe.stages) else (),
         resume=resumed,
         verbose=1 if sys.stdout.isatty() else 2,
     )

@@ -63,7 +63,7 @@ def test_a_distilled_network_follows_its_teacher(tmp_path):
         average=False, patience=0,
     )  # fmt: skip
     before = teacher.get_weights()
-    rows = fitting.fit(student, [stage], recipe, made, made, tmp_path, teachers=[teacher], verbose=0)
+    rows = fitting.fit(student, recipe, made, made, tmp_path, teachers=[teacher], verbose=0)
     assert rows[-1]["age_probs_loss"] < 0.8 * rows[0]["age_probs_loss"]
     for old, new in zip(before, teacher.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

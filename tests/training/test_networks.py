@@ -103,7 +103,7 @@ def test_initial_weights_from_a_file(tmp_path):
     for name, save in (("w.weights.h5", first.save_weights), ("m.keras", first.save)):
         save(tmp_path / name)
         again = networks.build("compact")
-        assert networks.load_weights(again, tmp_path / name) is True
+        networks.load_weights(again, tmp_path / name)
         np.testing.assert_array_equal(np.asarray(again(faces)["age"]), np.asarray(first(faces)["age"]))
     (tmp_path / "bad.weights.h5").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="damaged"):
@@ -118,7 +118,7 @@ def test_a_file_of_the_base_alone_fills_the_base(tmp_path):
     base = keras.applications.VGG16(include_top=False, weights=None)
     base.save_weights(tmp_path / "notop.weights.h5")
     model = networks.build("vgg16")
-    assert networks.load_weights(model, tmp_path / "notop.weights.h5") is False
+    networks.load_weights(model, tmp_path / "notop.weights.h5")
     for name in ("block1_conv1", "block5_conv3"):
         np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], base.get_layer(name).get_weights()[0])
 

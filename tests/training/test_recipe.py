@@ -59,10 +59,23 @@ def test_options_change_the_recipe():
     changed = parse(
         "--recipe", "compact", "--epochs", "0", "--teacher", "a/b", "c/d", "--dataset", "x/y@main", "--seed", "3"
     )
-    assert {s.epochs for s in (*changed.stages, *changed.fine_tuning)} == {0}
+    assert {s.epochs for s in changed.stages} == {0}
     assert changed.teacher == ("a/b", "c/d") and changed.train == ("x/y@main",) and changed.seed == 3
     words = shlex.split(options.to_command(changed))
     assert parse(*words[2:]) == changed
+
+
+def test_a_model_given_with_init_is_fine_tuned_and_a_recipe_s_own_init_trains_its_stages(tmp_path):
+    compact = recipe.load("compact")
+    tuned = parse("--recipe", "compact", "--init", "open")
+    assert tuned.stages == compact.fine_tuning and not tuned.fine_tuning
+    assert parse("--recipe", "compact").stages == compact.stages
+    text = (recipe.RECIPES / "compact.toml").read_text().replace("mirror =", 'init = "open"\nmirror =')
+    (tmp_path / "mine.toml").write_text(text)
+    own = parse("--recipe", str(tmp_path / "mine.toml"))
+    assert own.init == "open" and own.stages == compact.stages and not own.fine_tuning
+    for ran in (tuned, parse("--recipe", "compact", "--init", "open", "--epochs", "1")):
+        assert parse(*shlex.split(options.to_command(ran))[2:]) == ran  # the recorded command repeats it
 
 
 def test_branches_are_the_stage_with_other_settings():

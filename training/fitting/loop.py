@@ -32,7 +32,6 @@ CHECKPOINT_SECONDS = 120.0  # an epoch that ends sooner after the last checkpoin
 
 def fit(
     network: keras.Model,
-    stages: Sequence[Stage],
     recipe: Recipe,
     train: list[Faces],
     validation: list[Faces],
@@ -46,8 +45,7 @@ def fit(
 
     Args:
         network: from `networks.build`.
-        stages: of the recipe, in order.
-        recipe: settings that all stages share.
+        recipe: its stages run in order.
         train, validation: a value for each dataset.
         out: the run's folder, created if needed.
         teachers: trained networks with a distribution head. They predict on the same augmented view as the network
@@ -69,9 +67,9 @@ def fit(
         teacher.name = f"teacher{number}_{teacher.name}"  # they may have the network's own
     state = (read_state(out) if resume else None) or RunState()
     run = _Run(network, recipe, train, validation, out, state, tuple(teachers), verbose)
-    for number in range(state.stage, len(stages)):
-        if stages[number].epochs:
-            run.stage(number, stages[number])
+    for number, stage in enumerate(recipe.stages):
+        if number >= state.stage and stage.epochs:
+            run.stage(number, stage)
     state.write(out)
     if state.start:
         load(network, out / state.start.file, "best weights")

@@ -76,11 +76,8 @@ def build(
     return model
 
 
-def load_weights(model: keras.Model, path: str | Path) -> bool:
+def load_weights(model: keras.Model, path: str | Path) -> None:
     """Load a weights file into `model`, or into its convolutional base if that is all the file has.
-
-    Returns:
-        Whether the file holds the whole network, heads included.
 
     Raises:
         ValueError: there is no such file, or its weights do not fit.
@@ -91,7 +88,7 @@ def load_weights(model: keras.Model, path: str | Path) -> bool:
     try:
         with quiet_loading():
             model.load_weights(str(path))
-        return True
+        return
     except Exception as error:  # h5py, zipfile and Keras raise a dozen kinds for a damaged or foreign file
         reason = str(error).splitlines()[0][:200]
     if model.name == "vgg16":
@@ -105,7 +102,7 @@ def load_weights(model: keras.Model, path: str | Path) -> bool:
             for layer in base.layers:
                 if layer.weights:
                     model.get_layer(layer.name).set_weights(layer.get_weights())
-            return False
+            return
     raise ValueError(
         f"The weights in {path} do not fit the network {model.name!r} or are damaged ({reason}). Check --network and "
         "--age-head."
