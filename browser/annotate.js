@@ -1,5 +1,5 @@
 // Faces drawn on a canvas, as space/annotate.py. `faces`: the API's JSON, boxes in pixels of what is drawn on.
-import {area, label} from "./face.js";
+import {area, label, wholeYears} from "./face.js";
 
 /** A copy of a canvas with each face boxed, labeled and numbered; `colors` by what the label says. */
 export function draw(canvas, faces, options) {
@@ -38,7 +38,6 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
   for (const face of [...faces].sort((a, b) => area(b) - area(a))) {
     const {box} = face,
       number = String(face.id ?? faces.indexOf(face) + 1),
-      text = label(face),
       size = sizeOf(box),
       high = 1.4 * size;
     pen.strokeStyle = pen.fillStyle = colors[face.gender_label];
@@ -46,7 +45,7 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
     pen.strokeRect(...box);
     pen.font = `600 ${size}px system-ui, sans-serif`;
     const others = [...faces.filter((other) => other !== face).map((other) => other.box), ...taken];
-    const texts = [`${number}  ${text}`, `${number}  ${text.split(", ")[1]}`, number];
+    const texts = [`${number}  ${label(face)}`, `${number}  ${wholeYears(face.age)}`, number];
     const places = texts.map((shown) =>
       freePlace(box, pen.measureText(shown).width + size / 2, high, {width, height}, others),
     );

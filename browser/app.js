@@ -2,6 +2,7 @@
 import {MOST} from "./cards.js";
 import {asJson, scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
+import {spoken, t} from "./text.js";
 import {fromJson, resultView} from "./result.js";
 import {photoStrip} from "./strip.js";
 import liveView from "./live-view.js";
@@ -34,7 +35,10 @@ function startWorker() {
     if (broken === true) stopWorker(error);
   };
   worker.onerror = () =>
-    stopWorker("The analysis can't start: part of the page is missing, or this browser lacks WebAssembly. Try again.");
+    stopWorker(
+      t("The analysis can't start: part of the page is missing, or this browser lacks WebAssembly. Try again."),
+    );
+  call("speak", spoken()).catch(() => {});
 }
 
 /** End the worker with all that waits for it; the next call starts a new one. */
@@ -71,7 +75,9 @@ function progress(bytes) {
   $("#loading").hidden = !bytes;
   if (!bytes) return;
   $("#loading progress").value = bytes.received / bytes.expected;
-  $("#loading output").textContent = `${(bytes.received / 1e6).toFixed(1)} of ${(bytes.expected / 1e6).toFixed(1)} MB`;
+  $("#loading output").textContent = t(
+    `${(bytes.received / 1e6).toFixed(1)} of ${(bytes.expected / 1e6).toFixed(1)} MB`,
+  );
 }
 
 // Photo
@@ -82,7 +88,7 @@ function say(text) {
   if (text) $("#message").scrollIntoView({block: "nearest"});
 }
 
-const LINK = "Links can't be opened. Copy the image itself, or save it and choose the file.";
+const LINK = t("Links can't be opened. Copy the image itself, or save it and choose the file.");
 
 /** Analyze a photo; the answer is what `view.show` takes. */
 async function analyze(file) {
@@ -91,7 +97,7 @@ async function analyze(file) {
     chosen = model;
   if (strip.current.file === file) {
     if (!view.shows(name)) view.preview(canvas);
-    view.wait($("#loading").hidden ? "Analyzing…" : "Loading the model…");
+    view.wait(t($("#loading").hidden ? "Analyzing…" : "Loading the model…"));
   }
   const {data, width, height} = pixels(canvas);
   const {faces, elapsed_ms} = await call("analyze", [{data, width, height}, chosen, threshold()], [data.buffer]);
@@ -110,7 +116,7 @@ async function analyze(file) {
     answer,
     factor,
     probabilities,
-    thumbnails: faces.slice(0, MOST).map(({crop}, i) => thumbnail(crop, i + 1)),
+    thumbnails: faces.slice(0, MOST).map(({crop}, i) => thumbnail(crop, t(`Face ${i + 1}`))),
   };
 }
 
@@ -125,10 +131,12 @@ function choose({shown, error}) {
     const {width, height} = shown.image;
     if (shown.factor > 1)
       view.note(
-        `The image was reduced to ${width} × ${height} pixels. Positions in JSON and CSV refer to the original image.`,
+        t(
+          `The image was reduced to ${width} × ${height} pixels. Positions in JSON and CSV refer to the original image.`,
+        ),
       );
   } else if (error) view.clear();
-  else view.wait("Waiting…");
+  else view.wait(t("Waiting…"));
 }
 const strip = photoStrip($("#strip"), kit, {analyze, open: opened}, choose);
 
@@ -140,13 +148,13 @@ function take(files) {
 const threshold = () => Number($("#threshold").value);
 
 /** A canvas with a face's crop, RGB bytes. */
-function thumbnail(crop, number, who = "Face") {
+function thumbnail(crop, name) {
   const side = Math.sqrt(crop.length / 3),
     canvas = document.createElement("canvas"),
     image = new ImageData(side, side);
   canvas.width = canvas.height = side;
   canvas.role = "img";
-  canvas.ariaLabel = `${who} ${number}`;
+  canvas.ariaLabel = name;
   for (let i = 0, at = 0; i < crop.length; i += 3, at += 4)
     image.data.set([crop[i], crop[i + 1], crop[i + 2], 255], at);
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -209,7 +217,7 @@ for (const {name, title} of kit.models) {
     input = document.createElement("input");
   Object.assign(input, {type: "radio", name: "model", value: name, checked: name === model});
   input.addEventListener("change", () => chooseModel(name));
-  choice.append(input, ` ${title}`);
+  choice.append(input, ` ${name}: ${t(title)}`);
   $("#models").append(choice);
 }
 $("#models").hidden = kit.models.length < 2;

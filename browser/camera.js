@@ -1,4 +1,5 @@
 // The visitor's cameras, and why one can't be opened.
+import {t} from "./text.js";
 
 /** A stream of one camera, by its id; without an id, of the one that faces the visitor. */
 export function openCamera(id) {
@@ -17,7 +18,7 @@ export async function listCameras(menu, stream) {
   menu.replaceChildren(
     ...found.map(
       (device, number) =>
-        new Option(device.label || `Camera ${number + 1}`, device.deviceId, false, device.deviceId === current),
+        new Option(device.label || t(`Camera ${number + 1}`), device.deviceId, false, device.deviceId === current),
     ),
   );
   menu.hidden = false;
@@ -31,26 +32,27 @@ export function isBlockedByFrame(error) {
 /** A message for `openCamera`'s error; without one, for a page that may not use cameras. */
 export function explain(error) {
   if (!window.isSecureContext)
-    return (
-      "Browsers allow camera access only over HTTPS or on localhost. " +
-      "This page uses HTTP. Open it over HTTPS, or on the machine that runs the app."
+    return t(
+      "Browsers allow camera access only over HTTPS or on localhost. This page uses HTTP. Open it over HTTPS, or on the machine that runs the app.",
     );
   switch (error?.name) {
     case "NotAllowedError":
     case "SecurityError":
-      return isBlockedByFrame(error)
-        ? "This page is embedded in a page that doesn't allow camera access. Open it in a new tab."
-        : "The browser blocked camera access. Allow it with the camera icon in the address bar, then start again.";
+      return t(
+        isBlockedByFrame(error)
+          ? "This page is embedded in a page that doesn't allow camera access. Open it in a new tab."
+          : "The browser blocked camera access. Allow it with the camera icon in the address bar, then start again.",
+      );
     case "NotFoundError":
     case "OverconstrainedError":
     case "DevicesNotFoundError":
-      return "No camera found. Connect one, or use the Photo tab.";
+      return t("No camera found. Connect one, or use the Photo tab.");
     case "NotReadableError":
     case "AbortError":
     case "TrackStartError":
-      return "The camera can't be opened: another application may be using it.";
+      return t("The camera can't be opened: another application may be using it.");
   }
   return navigator.mediaDevices
-    ? `The camera can't be opened: ${error?.message || error}`
-    : "This browser doesn't support camera access. Use the Photo tab.";
+    ? t("The camera can't be opened: {reason}", {reason: error?.message || error})
+    : t("This browser doesn't support camera access. Use the Photo tab.");
 }

@@ -1,5 +1,6 @@
 // Describes the people in a photo, from the API's JSON: a summary line, a card or row for each person, and text to share.
-import {confidence, wholeYears} from "./face.js";
+import {confidence, intervalYears, wholeYears} from "./face.js";
+import {number as digits, percent, t} from "./text.js";
 
 export const MOST = 100; // people shown one by one; JSON and CSV have all
 export const CROWD = 12; // more people than these are shown in rows
@@ -8,19 +9,23 @@ const WIDE = 18; // years from which an interval says more than the age in it
 
 /** One line above the photo. `most`: how many faces are returned at most. */
 export function summary({faces, elapsed_ms, rotation, incomplete}, most) {
-  const missing = incomplete ? " The image file is incomplete: parts of it are missing." : "";
-  if (!faces.length)
-    return `<strong>No face found.</strong> Try a photo with larger or sharper faces, or lower the detection threshold in Settings.${missing}`;
-  const number = (n) => n.toLocaleString("en");
-  let text =
-    faces.length > CROWD
-      ? `<strong>${crowd(faces)}</strong>`
-      : `<strong>${faces.length} face${faces.length > 1 ? "s" : ""}</strong>`;
-  text += elapsed_ms == null ? ", numbered by size." : ` in ${Math.round(elapsed_ms)} ms, numbered by size.`;
-  if (rotation) text += ` The image was rotated by ${rotation}° to detect faces.`;
-  text += missing;
-  if (faces.length >= most) text += ` There may be more faces: the limit is ${number(most)}.`;
-  return faces.length > MOST ? `${text} The ${MOST} largest are shown below.` : text;
+  const n = faces.length,
+    notes = [];
+  if (!n)
+    notes.push(
+      `<strong>${t("No face found.")}</strong>`,
+      t("Try a photo with larger or sharper faces, or lower the detection threshold in Settings."),
+    );
+  else {
+    const head = n > CROWD ? crowd(faces) : t(n === 1 ? "1 face" : `${n} faces`);
+    const time = elapsed_ms == null ? "" : t(`in ${Math.round(elapsed_ms)} ms`);
+    notes.push(`<strong>${head}</strong>${time && ` ${time}`}, ${t("numbered by size.")}`);
+  }
+  if (rotation) notes.push(t(`The image was rotated by ${rotation}° to detect faces.`));
+  if (incomplete) notes.push(t("The image file is incomplete: parts of it are missing."));
+  if (n >= most) notes.push(t(`There may be more faces: the limit is ${most.toLocaleString("en")}.`));
+  if (n > MOST) notes.push(t(`The ${MOST} largest are shown below.`));
+  return notes.join(" ");
 }
 
 /** `66 people: 40 female, 20 male, 6 uncertain; median age 28` */
@@ -32,25 +37,28 @@ function crowd(faces) {
   const ages = faces.map((face) => face.age).sort((a, b) => a - b);
   const genders = counts
     .filter(([count]) => count)
-    .map((pair) => pair.join(" "))
+    .map(([count, name]) => `${digits(count)} ${t(name)}`)
     .join(", ");
-  return `${faces.length.toLocaleString("en")} people: ${genders}; median age ${wholeYears(ages[ages.length >> 1])}`;
+  const median = wholeYears(ages[ages.length >> 1]);
+  return t("{people} people: {genders}; median age {median}", {people: digits(faces.length), genders, median});
 }
 
 const range = (face) => `${wholeYears(face.age_low)}–${wholeYears(face.age_high)}`;
 const hasRange = (face) => face.age_low != null;
 const isWide = (face) => hasRange(face) && face.age_high - face.age_low >= WIDE;
 
+const about = (face) => t(`about ${wholeYears(face.age)}`);
+
 /** The age as people read it, the more certain part first: `about 25 (20–33)`, or `11–35, about 25`. */
 function age(face) {
-  const years = `about ${wholeYears(face.age)}`;
+  const years = about(face);
   return isWide(face) ? [range(face), years] : [years, hasRange(face) ? range(face) : ""];
 }
 
 /** `female, about 25 (20–33)` */
 export function inWords(face) {
-  const gender = face.gender_label === "uncertain" ? "gender uncertain" : face.gender_label;
-  return `${gender}, about ${wholeYears(face.age)}${hasRange(face) ? ` (${range(face)})` : ""}`;
+  const gender = t(face.gender_label === "uncertain" ? "gender uncertain" : face.gender_label);
+  return `${gender}, ${about(face)}${hasRange(face) ? ` (${range(face)})` : ""}`;
 }
 
 /** All of them as plain text, a line each. */
@@ -68,24 +76,32 @@ export const asText = (faces) => faces.map((face, i) => `${i + 1}: ${inWords(fac
 export function card(face, number, {thumbnail, row, why}) {
   const [first, second] = age(face),
     sure = confidence(face),
-    [x, y, width, height] = face.box,
     item = document.createElement("li");
   item.className = row ? "person row" : "person";
   item.dataset.n = number;
   item.tabIndex = 0;
-  item.ariaLabel = `Face ${number}: ${inWords(face)}`;
+  item.ariaLabel = `${t(`Face ${number}`)}: ${inWords(face)}`;
   // Contains only numbers and this module's own words: no visitor input becomes HTML.
-  item.innerHTML = `<div class="about-face"><span class="number" aria-label="Face ${number}">${number}</span>
+  item.innerHTML = `<div class="about-face"><span class="number" aria-label="${t(`Face ${number}`)}">${number}</span>
     <strong class="age">${first}</strong><span class="likely">${second}</span>
-    <span class="gender ${face.gender_label}">${sure[0].toUpperCase()}${sure.slice(1)}${SEEN.has(face.quality) ? ` · ${face.quality}` : ""}</span></div>`;
+    <span class="gender ${face.gender_label}">${sure[0].toUpperCase()}${sure.slice(1)}${SEEN.has(face.quality) ? ` · ${t(face.quality)}` : ""}</span></div>`;
   if (!row) {
     item.innerHTML += `${chart(face)}<div class="card-foot">
-      ${why ? `<button type="button" class="why" data-number="${number}">Why this age?</button>` : ""}
-      <details><summary>Details</summary>${width.toFixed(0)} × ${height.toFixed(0)} pixels at (${x.toFixed(0)}, ${y.toFixed(0)}),
-      detection score ${face.score.toFixed(2)}, sharpness ${face.sharpness?.toFixed(2)}, ${face.gender} ${(100 * face.gender_probability).toFixed(1)}%</details></div>`;
+      ${why ? `<button type="button" class="why" data-number="${number}">${t("Why this age?")}</button>` : ""}
+      <details><summary>${t("Details")}</summary>${details(face)}</details></div>`;
   }
   if (thumbnail) item.prepend(thumbnail);
   return item;
+}
+
+function details({box, score, sharpness, gender, gender_probability: p}) {
+  const [x, y, width, height] = box.map((value) => value.toFixed(0));
+  return [
+    t(`${width} × ${height} pixels at (${x}, ${y})`),
+    t(`detection score ${score.toFixed(2)}`),
+    t(`sharpness ${sharpness?.toFixed(2)}`),
+    `${t(gender)} ${percent(p, 1)}`,
+  ].join(", ");
 }
 
 /** The interval on an axis of 0 to 100 years, under the distribution where the network has one. */
@@ -98,8 +114,8 @@ function chart(face) {
     curve = `<polyline points="${probs.map((p, years) => `${years},${(26 - (24 * p) / most).toFixed(1)}`).join(" ")}"/>`;
   }
   const ticks = [0, 25, 50, 75, 100].map((years) => `<text x="${years}" y="36">${years}</text>`).join("");
-  const likely = hasRange(face) ? `, likely ${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}` : "";
-  return `<svg class="chart" viewBox="-6 0 114 38" role="img" aria-label="about ${wholeYears(face.age)}${likely}">
+  const likely = hasRange(face) ? `, ${t("likely")} ${intervalYears(face)}` : "";
+  return `<svg class="chart" viewBox="-6 0 114 38" role="img" aria-label="${about(face)}${likely}">
     <rect x="${low.toFixed(1)}" y="2" width="${(high - low).toFixed(1)}" height="24"/>${curve}
     <line class="mark" x1="${face.age.toFixed(1)}" x2="${face.age.toFixed(1)}" y1="0" y2="28"/>
     <line x1="0" x2="101" y1="28" y2="28"/>${ticks}</svg>`;

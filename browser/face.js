@@ -1,6 +1,8 @@
 // A face as the stages pass it on, as `Face` in space/face.py: {box: [x, y, width, height], score, landmarks: [[x, y], …],
 // rotation, age, age_low, age_high, p_female, age_probs, id}. Pixels of the upright image, years.
 
+import {percent, t} from "./text.js";
+
 export const area = (face) => face.box[2] * face.box[3];
 export const center = (face) => [face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2];
 export const gender = (face) => (face.p_female >= 0.5 ? "female" : "male");
@@ -60,7 +62,7 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
 /** An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal. */
 export const wholeYears = (age) => String(Math.floor(Number(age.toFixed(1)) + 0.5));
 export const intervalYears = (face) =>
-  face.age_low == null ? "–" : `${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`;
+  face.age_low == null ? "–" : t(`${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
 /** "female", "male", or "uncertain" where neither is likely enough at this estimated age and sharpness. */
 export const apparentGender = (face, {uncertain, soft, blurred_gender}) => {
   const [, limit] = uncertain.find(([below]) => face.age < below) ?? uncertain.at(-1);
@@ -100,8 +102,8 @@ export function quality(face, {doubtful, soft, turned, small, cut_off}) {
 }
 /** Of the API's JSON, as people are shown it: `female · 97%`, or `uncertain (62% female)`. */
 export const confidence = ({gender_label: shown, gender: likelier, gender_probability: p}) => {
-  const percent = `${Math.round(100 * p)}%`;
-  return shown === "uncertain" ? `uncertain (${percent} ${likelier})` : `${shown} · ${percent}`;
+  const sure = percent(p);
+  return shown === "uncertain" ? `${t("uncertain")} (${sure} ${t(likelier)})` : `${t(shown)} · ${sure}`;
 };
 /** Of the API's JSON: `female, 31`. */
-export const label = (face) => `${face.gender_label}, ${wholeYears(face.age)}`;
+export const label = (face) => `${t(face.gender_label)}, ${wholeYears(face.age)}`;

@@ -2,6 +2,8 @@
 import {blur, mark} from "./annotate.js";
 import {explain, isBlockedByFrame, listCameras, openCamera} from "./camera.js";
 import {save as saveFile} from "./downloads.js";
+import {intervalYears, label} from "./face.js";
+import {percent, t} from "./text.js";
 
 const EVERY = 1000 / 30; // ms between two frames at least
 const IN_FLIGHT = 2; // frames sent and not answered: one on the way while another is analyzed
@@ -58,7 +60,7 @@ export default function liveView(element, openChannel) {
     const mine = ++attempt;
     start.disabled = camera.disabled = true;
     stop.hidden = false;
-    say("Waiting for the camera…");
+    say(t("Waiting for the camera…"));
     let given;
     try {
       given = await openCamera(camera.value);
@@ -75,12 +77,12 @@ export default function liveView(element, openChannel) {
     }
     stream = given;
     const [track] = stream.getVideoTracks();
-    track.addEventListener("ended", () => stream === given && end("The camera was disconnected.", true));
+    track.addEventListener("ended", () => stream === given && end(t("The camera was disconnected."), true));
     track.addEventListener("mute", () => stream === given && pause());
-    track.addEventListener("unmute", () => stream === given && say(timer ? "Live" : "Starting the analysis…"));
+    track.addEventListener("unmute", () => stream === given && say(t(timer ? "Live" : "Starting the analysis…")));
     video.srcObject = stream;
     intro.hidden = true;
-    say("Starting the analysis…");
+    say(t("Starting the analysis…"));
     draw();
     video.play().catch(() => {}); // it plays once it is on screen
     listCameras(camera, stream);
@@ -94,7 +96,7 @@ export default function liveView(element, openChannel) {
     people.replaceChildren();
     rate.textContent = "";
     draw();
-    say("The camera sends no images: it may be covered, or another application may be using it.", true);
+    say(t("The camera sends no images: it may be covered, or another application may be using it."), true);
   }
 
   function connect() {
@@ -111,7 +113,7 @@ export default function liveView(element, openChannel) {
         snapshot.hidden = false;
         full.hidden = !element.requestFullscreen;
         if (threshold.value !== threshold.defaultValue) tune();
-        if (!stream.getVideoTracks()[0].muted) say("Looking for faces…");
+        if (!stream.getVideoTracks()[0].muted) say(t("Looking for faces…"));
         clearInterval(timer);
         timer = setInterval(send, 8);
       },
@@ -123,7 +125,7 @@ export default function liveView(element, openChannel) {
         for (const number of taken.keys()) if (number <= answered) taken.delete(number);
         if (answer.error) say(answer.error, true);
         else if (!stream.getVideoTracks()[0].muted) {
-          if (!latest || status.classList.contains("live-alarm")) say("Live");
+          if (!latest || status.classList.contains("live-alarm")) say(t("Live"));
           latest = answer;
           draw();
         }
@@ -248,17 +250,18 @@ export default function liveView(element, openChannel) {
     marks = marks.filter(([when]) => now - when < 2000);
     if (!marks.length) return;
     const span = Math.max(500, now - marks[0][0]);
-    rate.textContent = `${((1000 * marks.length) / span).toFixed(1)} frames per second, ${Math.round(latency())} ms latency`;
+    const frequency = ((1000 * marks.length) / span).toFixed(1);
+    rate.textContent = t(`${frequency} frames per second, ${Math.round(latency())} ms latency`);
     const rows = latest.faces.map((face) => {
       const row = document.createElement("li");
-      const interval = face.age_low === null ? "" : ` (${face.interval} years)`;
-      row.textContent = `${face.id}: ${face.label}${interval}, ${Math.round(100 * face.gender_probability)}%`;
+      const interval = face.age_low === null ? "" : ` (${t("{interval} years", {interval: intervalYears(face)})})`;
+      row.textContent = `${face.id}: ${label(face)}${interval}, ${percent(face.gender_probability)}`;
       row.className = face.gender_label;
       row.dataset.id = face.id;
       return row;
     });
     people.replaceChildren(...rows);
-    if (!status.classList.contains("live-alarm")) say(rows.length ? "Live" : "No face found");
+    if (!status.classList.contains("live-alarm")) say(t(rows.length ? "Live" : "No face found"));
   }
 
   function end(text, alarm = false) {
@@ -288,14 +291,14 @@ export default function liveView(element, openChannel) {
   start.disabled = false; // until now, a click would have been lost
   stop.addEventListener("click", () => {
     if (document.fullscreenElement) document.exitFullscreen();
-    end("Stopped.");
+    end(t("Stopped."));
   });
   snapshot.addEventListener("click", save);
   full.addEventListener("click", () =>
     document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen(),
   );
   document.addEventListener("fullscreenchange", () => {
-    full.textContent = document.fullscreenElement ? "Exit full screen" : "Full screen";
+    full.textContent = t(document.fullscreenElement ? "Exit full screen" : "Full screen");
   });
   threshold.addEventListener("change", tune);
   threshold.addEventListener("input", () => {

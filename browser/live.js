@@ -1,5 +1,5 @@
 // One camera stream, as space/live/stream.py: frames in, tracked and smoothed faces out.
-import {asJson, intervalYears, label} from "./face.js";
+import {asJson} from "./face.js";
 import {Tracker} from "./tracker.js";
 
 export class LiveStream {
@@ -8,8 +8,8 @@ export class LiveStream {
   }
 
   /**
-   * The people in a frame: {width, height, faces, detected}. Each of `faces` has id, box, label, interval and the API's
-   * values; `detected` are the boxes of all faces, also of those that have no answer yet.
+   * The people in a frame: {width, height, faces, detected}. Each of `faces` has an id and the API's values; `detected`
+   * are the boxes of all faces, also of those that have no answer yet.
    */
   async answer(frame, seconds) {
     const {side, most_estimates} = this.kit.live;
@@ -19,7 +19,6 @@ export class LiveStream {
     const faces = await this.tracker.update(found, seconds, estimate, most_estimates);
     const {width, height} = frame;
     const shown = faces.map((face) => ({...asJson(face, this.kit.face), id: face.id}));
-    const labeled = shown.map((face) => ({...face, label: label(face), interval: intervalYears(face)}));
-    return {width, height, faces: labeled, detected: found.map(({box}) => box)};
+    return {width, height, faces: shown, detected: found.map(({box}) => box)};
   }
 }

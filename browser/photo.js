@@ -1,4 +1,6 @@
 // A visitor's image file → a canvas that shows it upright, in sRGB and on white. The browser decodes it.
+import {t} from "./text.js";
+
 const MOST_SIDE = 32_000,
   MOST_DECODED = 256_000_000; // pixels of the file: as MAX_SIDE and OWN_FILES in space/photo.py
 const MOST_PIXELS = 16_000_000; // of a canvas: phones allow no larger ones
@@ -25,13 +27,17 @@ export async function openPhoto(file) {
   } catch (error) {
     if (error instanceof RangeError)
       throw new Error(
-        `The image is too large: the limit is ${MOST_DECODED / 1e6} megapixels and ${MOST_SIDE.toLocaleString("en")} pixels per side. Resize it and try again.`,
+        t(
+          `The image is too large: the limit is ${MOST_DECODED / 1e6} megapixels and ${MOST_SIDE.toLocaleString("en")} pixels per side. Resize it and try again.`,
+        ),
       );
     const heic = /\.(heic|heif)$/i.test(file.name ?? "") || /hei[cf]/.test(file.type);
     throw new Error(
-      heic
-        ? "This browser can't read HEIC images. Use Safari, or export the photo as JPEG."
-        : "This file isn't an image that this browser can read. Use JPEG, PNG or WebP.",
+      t(
+        heic
+          ? "This browser can't read HEIC images. Use Safari, or export the photo as JPEG."
+          : "This file isn't an image that this browser can read. Use JPEG, PNG or WebP.",
+      ),
     );
   } finally {
     URL.revokeObjectURL(address);

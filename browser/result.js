@@ -4,6 +4,7 @@ import {CROWD, MOST, asText, card, summary} from "./cards.js";
 import {asCsv, save} from "./downloads.js";
 import {center} from "./face.js";
 import {openPhoto} from "./photo.js";
+import {t, translate} from "./text.js";
 import {zoomable} from "./zoom.js";
 
 const ORDERS = {
@@ -19,7 +20,7 @@ const BESIDE = 760; // pixels of width from which the list is beside the photo, 
 /** What `show` takes, from a result of space/web/result.py. */
 export async function fromJson({name, width, image, answer, probabilities, thumbnails}) {
   const {canvas} = await openPhoto(await (await fetch(image)).blob());
-  const shown = thumbnails.map((src, i) => Object.assign(new Image(), {src, alt: `Face ${i + 1}`}));
+  const shown = thumbnails.map((src, i) => Object.assign(new Image(), {src, alt: t(`Face ${i + 1}`)}));
   return {image: canvas, name, answer, factor: width / canvas.width, probabilities, thumbnails: shown};
 }
 
@@ -55,6 +56,7 @@ export function resultView(element, {colors, csv, most}, why) {
         <ol id="people" class="people" aria-label="Faces"></ol></div>
     </div>
     <details id="data"><summary>JSON</summary><pre id="json" tabindex="0"></pre></details>`;
+  translate(element);
   const $ = (selector) => element.querySelector(selector);
   const stage = $(".stage"),
     boxes = $("#boxes"),
@@ -75,7 +77,7 @@ export function resultView(element, {colors, csv, most}, why) {
       faces = onCanvas();
     const picture = blurred ? blur(image, faces) : image;
     picture.role = "img";
-    picture.ariaLabel = "The photo with a box and a label for every face";
+    picture.ariaLabel = t("The photo with a box and a label for every face");
     $("#picture").replaceChildren(picture);
     boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
     boxes.replaceChildren(
@@ -177,7 +179,8 @@ export function resultView(element, {colors, csv, most}, why) {
       await action();
       $("#shared").textContent = text;
     } catch (error) {
-      if (error.name !== "AbortError") $("#shared").textContent = `The browser didn't allow this: ${error.message}`;
+      if (error.name !== "AbortError")
+        $("#shared").textContent = t("The browser didn't allow this: {reason}", {reason: error.message});
     }
     setTimeout(() => {
       $("#shared").textContent = "";
@@ -193,9 +196,9 @@ export function resultView(element, {colors, csv, most}, why) {
     "#copy-image": () =>
       say(
         () => navigator.clipboard.write([new ClipboardItem({"image/png": asBlob(annotated(), "image/png")})]),
-        "Image copied.",
+        t("Image copied."),
       ),
-    "#copy-text": () => say(() => navigator.clipboard.writeText(asText(shown.answer.faces)), "Text copied."),
+    "#copy-text": () => say(() => navigator.clipboard.writeText(asText(shown.answer.faces)), t("Text copied.")),
     "#share": () =>
       say(async () => navigator.share({files: [await shareable()], text: asText(shown.answer.faces)}), ""),
   };

@@ -2,6 +2,7 @@
 import {draw} from "./annotate.js";
 import {asText} from "./cards.js";
 import {asCsv, save} from "./downloads.js";
+import {t, translate} from "./text.js";
 
 const SIDE = 96,
   COMPARED = 900; // pixels, longer side of a thumbnail and of a photo side by side
@@ -23,6 +24,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   element.innerHTML = `<ul class="strip-photos" aria-label="Photos"></ul>
     <div class="downloads"><label><input type="checkbox" class="strip-compare"> Show side by side with the next photo</label>
     <button type="button" class="strip-csv">⬇ CSV of all photos</button></div><div class="strip-pair"></div>`;
+  translate(element);
   const $ = (name) => element.querySelector(`.strip-${name}`);
   let items = [],
     at = 0,
@@ -66,8 +68,8 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
           caption = document.createElement("figcaption");
         if (shown) figure.append(annotated(shown, COMPARED));
         caption.textContent = shown
-          ? asText(shown.answer.faces) || "No face found."
-          : (error ?? `Analyzing ${file.name}…`);
+          ? asText(shown.answer.faces) || t("No face found.")
+          : (error ?? t("Analyzing {name}…", {name: file.name}));
         figure.append(caption);
         return figure;
       }),

@@ -1,4 +1,5 @@
 // A video file → the same video, annotated. Mediabunny reads and writes files, WebCodecs decodes and encodes.
+import {t} from "./text.js";
 import {
   ALL_FORMATS,
   BlobSource,
@@ -84,7 +85,7 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
     signal.throwIfAborted();
     if (failure || error instanceof VideoError) throw failure ?? error;
     console.warn(error);
-    throw new VideoError("The video is damaged, or this browser can't convert it. Convert it to MP4 and try again.");
+    throw new VideoError(t("The video is damaged, or this browser can't convert it. Convert it to MP4 and try again."));
   } finally {
     signal.removeEventListener("abort", stop);
     input.dispose();
@@ -95,16 +96,18 @@ class VideoError extends Error {}
 
 /** The video track, and when its last frame ends, in seconds. */
 async function readable(input) {
-  if (!(await input.canRead())) throw new VideoError("This file isn't a readable video. Use MP4, MOV or WebM.");
+  if (!(await input.canRead())) throw new VideoError(t("This file isn't a readable video. Use MP4, MOV or WebM."));
   const track = await input.getPrimaryVideoTrack();
-  if (!track) throw new VideoError("This file has no readable video track. It may be cut off.");
+  if (!track) throw new VideoError(t("This file has no readable video track. It may be cut off."));
   if (!(await track.canDecode())) {
     const codec = (await track.getCodec()) ?? (await track.getInternalCodecId()) ?? "its codec";
-    throw new VideoError(`This browser can't decode the video (${codec}). Convert it to H.264 and try again.`);
+    throw new VideoError(
+      t("This browser can't decode the video ({codec}). Convert it to H.264 and try again.", {codec}),
+    );
   }
   const [start, end] = [await track.getFirstTimestamp(), await track.computeDuration()];
   if (end - start > 60 * MOST_MINUTES)
-    throw new VideoError(`The video is too long: the limit is ${MOST_MINUTES} minutes. Cut it and try again.`);
+    throw new VideoError(t(`The video is too long: the limit is ${MOST_MINUTES} minutes. Cut it and try again.`));
   return {track, end};
 }
 
@@ -118,7 +121,7 @@ async function encoding(width, height) {
   ];
   for (const [codec, quality, format] of ways)
     if (await canEncodeVideo(codec, {width, height, quality})) return {codec, quality, format: format()};
-  throw new VideoError("This browser can't encode videos of this size. Use a smaller video.");
+  throw new VideoError(t("This browser can't encode videos of this size. Use a smaller video."));
 }
 
 const even = (n) => Math.max(2, n - (n % 2)); // H.264 has no odd sizes

@@ -2,6 +2,7 @@
 import {save, table} from "./downloads.js";
 import {intervalYears, wholeYears} from "./face.js";
 import {stem} from "./photo.js";
+import {number, percent, t} from "./text.js";
 
 const FIGURES = ["id", "first", "last", "on_screen", "age", "age_low", "age_high"];
 const COLUMNS = [...FIGURES, "gender", "gender_probability", "gender_label"]; // of the CSV, as the app's
@@ -39,11 +40,13 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     $("cancel").hidden = $("progress").hidden = false;
     $("progress").value = 0;
     if (innerWidth < 800) $("status").scrollIntoView({behavior: "smooth"});
-    say("Loading the model and the video…");
+    say(t("Loading the model and the video…"));
     try {
       if (typeof VideoDecoder === "undefined" || typeof VideoEncoder === "undefined")
         throw new Error(
-          "This browser can't analyze videos: it lacks WebCodecs. Use a current version of Chrome, Edge, Firefox or Safari.",
+          t(
+            "This browser can't analyze videos: it lacks WebCodecs. Use a current version of Chrome, Edge, Firefox or Safari.",
+          ),
         );
       const answer = await call("video", [file, model, threshold, blurred]);
       if (mine === run) done(answer, blurred);
@@ -81,7 +84,8 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     $("progress").value = share;
     const passed = (performance.now() - started) / 1000,
       left = (passed * (1 - share)) / share;
-    say(`${Math.round(100 * share)}%${share > 0.02 && passed > 2 ? `, about ${span(left)} left` : ""}`);
+    const time = share > 0.02 && passed > 2 ? `, ${t("about {time} left", {time: span(left)})}` : "";
+    say(`${percent(share)}${time}`);
   }
 
   function done(answer, blurred) {
@@ -89,9 +93,13 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     const most = Math.max(0, ...answer.faces_over_time.map(([, count]) => count));
     result = answer;
     end(
-      `${summary(people.length, most)} in ${seconds.toFixed(1)} seconds; ${analyzed.toLocaleString("en")} of ` +
-        `${frames.toLocaleString("en")} ${frames === 1 ? "frame" : "frames"} analyzed in ${span(elapsed_ms / 1000)}.` +
-        (silent ? " The audio could not be kept." : ""),
+      t("{people} in {seconds} seconds; {analyzed} of {frames} frames analyzed in {time}.", {
+        people: summary(people.length, most),
+        seconds: number(seconds, 1),
+        analyzed: number(analyzed),
+        frames: number(frames),
+        time: span(elapsed_ms / 1000),
+      }) + (silent ? ` ${t("The audio could not be kept.")}` : ""),
     );
     address = URL.createObjectURL(blob);
     $("out").src = address;
@@ -105,20 +113,19 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     const rows = document.createElement("table");
     const head = rows.createTHead().insertRow();
     for (const text of HEADS)
-      head.append(Object.assign(document.createElement("th"), {scope: "col", textContent: text}));
+      head.append(Object.assign(document.createElement("th"), {scope: "col", textContent: t(text)}));
     const body = rows.createTBody();
     for (const person of people) {
       const row = body.insertRow(),
         picture = row.insertCell();
-      if (!blurred) picture.append(thumbnail(person.crop, person.id, "Person"));
-      const times = [person.on_screen, person.first, person.last].map((value) => `${value.toFixed(1)} s`);
-      const percent = `${Math.round(100 * person.gender_probability)}%`;
+      if (!blurred) picture.append(thumbnail(person.crop, t(`Person ${person.id}`)));
+      const times = [person.on_screen, person.first, person.last].map((value) => t(`${value.toFixed(1)} s`));
       for (const text of [
         person.id,
         wholeYears(person.age),
         intervalYears(person),
-        person.gender_label,
-        percent,
+        t(person.gender_label),
+        percent(person.gender_probability),
         ...times,
       ])
         row.insertCell().textContent = text;
@@ -145,14 +152,14 @@ export function videoTab(element, {call, model, about, thumbnail}) {
       const content = await response.blob();
       if (mine === run) take(new File([content], dataset.file.split("/").at(-1), {type: "video/mp4"}));
     } catch {
-      if (mine === run) end("The example can't be downloaded. Check the network, then try again.", true);
+      if (mine === run) end(t("The example can't be downloaded. Check the network, then try again."), true);
     }
   });
   $("cancel").addEventListener("click", () => {
     run++;
     last = null;
     call("stopVideo");
-    end("Canceled.");
+    end(t("Canceled."));
     $("file").focus();
   });
   for (const setting of ["threshold", "blur"])
@@ -170,15 +177,17 @@ export function videoTab(element, {call, model, about, thumbnail}) {
 
 /** `2 people`, or who returns counted once more: `Up to 2 people at once, 3 appearances`. */
 function summary(people, most) {
-  const counted = (n, one, many) => `${n} ${n === 1 ? one : many}`;
-  if (!people) return "No people";
-  return people > most
-    ? `Up to ${counted(most, "person", "people")} at once, ${counted(people, "appearance", "appearances")}`
-    : counted(people, "person", "people");
+  if (!people) return t("No people");
+  if (people === most) return t(people === 1 ? "1 person" : `${people} people`);
+  return t(
+    most === 1
+      ? `Up to 1 person at once, ${people} appearances`
+      : `Up to ${most} people at once, ${people} appearances`,
+  );
 }
 
 /** `45 seconds` or `2 minutes`. */
 function span(seconds) {
-  const [n, unit] = seconds < 90 ? [Math.max(1, Math.round(seconds)), "second"] : [Math.round(seconds / 60), "minute"];
-  return `${n} ${unit}${n === 1 ? "" : "s"}`;
+  if (seconds < 1.5) return t("1 second");
+  return t(seconds < 90 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`);
 }

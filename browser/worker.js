@@ -8,6 +8,7 @@ import {rounded} from "./face.js";
 import {LiveStream} from "./live.js";
 import {People} from "./people.js";
 import {SceneCuts} from "./scenes.js";
+import {speak, t} from "./text.js";
 
 const PREVIEW_EVERY = 150; // ms between two frames of a video that are shown while it is analyzed
 
@@ -26,7 +27,7 @@ function SmallerMemory(wish) {
     } catch (error) {
       if (!(maximum / 2 >= LEAST))
         throw new Error(
-          "This device has too little free memory for the analysis. Close other tabs, then reload the page.",
+          t("This device has too little free memory for the analysis. Close other tabs, then reload the page."),
           {cause: error},
         );
     }
@@ -64,9 +65,11 @@ async function download(path, size = 0) {
   expected[path] = size;
   try {
     const response = await fetch(new URL(path, here));
-    if (response.status === 404) throw new DownloadError("This page has been updated. Reload it to continue.", true);
+    if (response.status === 404) throw new DownloadError(t("This page has been updated. Reload it to continue."), true);
     if (!response.ok)
-      throw new DownloadError(`${path} can't be downloaded (status ${response.status}). Try again later.`);
+      throw new DownloadError(
+        t("{path} can't be downloaded (status {status}). Try again later.", {path, status: response.status}),
+      );
     const parts = [];
     received[path] = 0;
     for (const reader = response.body.getReader(); ; ) {
@@ -78,7 +81,7 @@ async function download(path, size = 0) {
     }
   } catch (error) {
     if (error instanceof DownloadError) throw error;
-    throw new DownloadError(`${path} can't be downloaded. Check the network, then try again.`);
+    throw new DownloadError(t("{path} can't be downloaded. Check the network, then try again.", {path}));
   } finally {
     delete expected[path];
     delete received[path];
@@ -130,6 +133,10 @@ let live = null,
   newest = 0,
   video = new AbortController();
 const calls = {
+  /** The page's language, for errors. */
+  async speak(code, texts) {
+    speak(code, texts);
+  },
   async load(model) {
     await analyzer(model);
   },
@@ -187,7 +194,7 @@ const calls = {
       started = performance.now(),
       [chosen, values] = [await analyzer(model), await kit()],
       {annotateFrames} = await import("./video-file.js").catch(() => {
-        throw new DownloadError("Part of the page can't be downloaded. Check the network, then try again.");
+        throw new DownloadError(t("Part of the page can't be downloaded. Check the network, then try again."));
       });
     signal.throwIfAborted();
     const people = new People(chosen, values, threshold),

@@ -37,7 +37,14 @@ BROWSER = ROOT / "browser"
 _SCRIPT = "onnxruntime-web/dist/ort.wasm.bundle.min.mjs"
 _BINARY = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
 _VIDEO = ("mediabunny/dist/bundles/mediabunny.min.mjs", "mediabunny/LICENSE")
-_SERVED = ("*.js", "*.css", "icon.svg", "manifest.webmanifest", "yunet.LICENSE.txt")  # of browser/, as they are
+_SERVED = (
+    "*.js",
+    "languages/*.json",
+    "*.css",
+    "icon.svg",
+    "manifest.webmanifest",
+    "yunet.LICENSE.txt",
+)  # of browser/, as they are
 THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
 VIDEO = "video/"  # the folder of what only the Video tab reads
 Files = dict[str, Path | bytes]
@@ -60,7 +67,8 @@ def site_files(space: str, model: str | None = None) -> Files:
     """
     names = [model] if model else embedded()
     bundles = [open_bundle(name) for name in names]
-    files: Files = {path.name: path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()}
+    served = [path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()]
+    files: Files = {path.relative_to(BROWSER).as_posix(): path for path in served}
     files["LICENSE"] = ROOT / "LICENSE"
     modules = _node_modules()
     files["ort/ort.wasm.bundle.min.mjs"] = modules / _SCRIPT
@@ -242,14 +250,14 @@ def _size(content: Path | bytes) -> int:
 
 
 def _title(bundle: Bundle) -> str:
-    """A model as visitors choose it."""
+    """What visitors choose a model by, beside its name."""
     metrics = bundle.card.get("metrics") or {}
     parts = [f"{bundle.model_path.stat().st_size / 1e6:.0f} MB"]
     if metrics.get("n"):
         gender = 100 * metrics["gender_accuracy"]["value"]
         ages = [f"age error {metrics['age_mae']['value']:.2f} years"] if "age_mae" in metrics else []
         parts = [*ages, f"gender {gender:.1f}%", *parts]
-    return f"{model_name(bundle.card)}: {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def _page(bundles: list[Bundle], example: str) -> bytes:

@@ -7,9 +7,7 @@ import time
 import numpy as np
 
 from ..analyzer import FaceAnalyzer
-from ..annotate import label
 from ..detector import THRESHOLD
-from ..face import interval_years
 from ..tracker import Tracker
 
 SIDE = 320  # pixels, longer side at which a frame is searched: faces from about 20 pixels of 640
@@ -33,7 +31,7 @@ class LiveStream:
 
         Returns:
             For JSON: width, height (pixels of the frame), ms (time it took), faces: each with id, box [x, y, width,
-            height], label, interval (text) and what `Face.as_dict` has, smoothed over frames; and detected: the boxes
+            height] and what `Face.as_dict` has, smoothed over frames; and detected: the boxes
             of all faces in this frame, also of those that have no answer yet.
         """
         started = time.perf_counter()
@@ -49,11 +47,6 @@ class LiveStream:
             "width": rgb.shape[1],
             "height": rgb.shape[0],
             "ms": round(1000 * (time.perf_counter() - started), 1),
-            "faces": [
-                face.as_dict()
-                | {"id": face.track_id, "label": label(face)}
-                | {"interval": interval_years(face.age_low, face.age_high)}
-                for face in faces
-            ],
+            "faces": [face.as_dict() | {"id": face.track_id} for face in faces],
             "detected": [[round(float(v), 1) for v in face.box] for face in detected],
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
 NAMES = (
     "annotate.js", "camera.js", "cards.js", "downloads.js", "face.js", "live-socket.js", "live-view.js", "photo.js",
-    "result.js", "strip.js", "zoom.js",
+    "result.js", "strip.js", "text.js", "zoom.js",
 )  # fmt: skip
 STYLES = BROWSER / "results.css"
 # All that the app reads of `browser/`.

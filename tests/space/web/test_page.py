@@ -504,6 +504,7 @@ def test_the_page_can_be_used_by_keyboard_and_screen_reader(page):
     assert unnamed == []
     page.get_by_role("tab", name="Live").click()
     start = page.get_by_role("button", name="Start camera")
+    start.click(trial=True)  # its module has been loaded
     start.focus()
     page.context.grant_permissions(["camera"])
     page.keyboard.press("Enter")

@@ -1,0 +1,64 @@
+// The page's texts in the visitor's language. The code has them in English; languages/*.json have the others, by the
+// English text. Numbers in a text are places: "5 faces" is found as "{0} faces", so a text is written as it is shown.
+let language = "en",
+  table = {};
+
+const NUMBER = /(?<![\w.])\d+(,\d{3})*(\.\d+)?/g; // not those of MP4 and H.264
+const INLINE = new Set(["A", "B", "CODE", "EM", "STRONG"]);
+const SILENT = new Set(["CODE", "PRE", "SCRIPT", "STYLE"]);
+
+/** What `speak` takes to make another thread's texts the same. */
+export const spoken = () => [language, table];
+export function speak(code, texts) {
+  language = code;
+  table = texts;
+}
+
+/** A number as the visitor's language writes it. */
+export const number = (value, digits = 0) =>
+  value.toLocaleString(language, {minimumFractionDigits: digits, maximumFractionDigits: digits});
+
+/** A share from 0 to 1, in percent. */
+export const percent = (share, digits = 0) =>
+  share.toLocaleString(language, {style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits});
+
+/**
+ * A text in the visitor's language; in English where its table lacks it.
+ *
+ * @param words by {name} in the text: what isn't a number, such as a file's name.
+ */
+export function t(text, words = {}) {
+  const numbers = [];
+  const key = text.replace(NUMBER, (found) => `{${numbers.push(found) - 1}}`);
+  const given = (name) => words[name] ?? inLanguage(numbers[name]);
+  return Object.hasOwn(table, key)
+    ? table[key].replace(/\{(\w+)\}/g, (_, name) => given(name))
+    : text.replace(/\{([a-z]\w*)\}/g, (whole, name) => words[name] ?? whole);
+}
+
+const inLanguage = (found) => {
+  const digits = found.split(".")[1]?.length ?? 0;
+  const value = Number(found.replaceAll(",", ""));
+  return value.toLocaleString(language, {minimumFractionDigits: digits, useGrouping: found.includes(",")});
+};
+
+/** Translate all texts in an element: a paragraph with its emphasis and links as one text. */
+export function translate(element) {
+  const name = element.ariaLabel;
+  if (name) element.ariaLabel = t(name);
+  if (SILENT.has(element.tagName)) return;
+  const inside = [...element.children];
+  if (inside.length && inside.every((child) => INLINE.has(child.tagName) && !child.className)) {
+    const key = element.innerHTML.trim().replace(/\s+/g, " "); // of the page's own HTML, like its translation
+    const translated = t(key);
+    if (translated !== key) element.innerHTML = translated;
+    return;
+  }
+  for (const node of element.childNodes) {
+    if (node.nodeType === Node.ELEMENT_NODE) translate(node);
+    else if (node.nodeType === Node.TEXT_NODE && node.data.trim()) {
+      const [, before, text, after] = node.data.match(/^(\s*)([\s\S]*?)(\s*)$/);
+      node.data = before + t(text.replace(/\s+/g, " ")) + after;
+    }
+  }
+}

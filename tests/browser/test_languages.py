@@ -1,0 +1,121 @@
+"""The page in other languages: every text has a translation, on the page and in the tables."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.support import EXAMPLES
+from tests.support.browser import READY, analyze, wait_until
+from tests.support.texts import BROWSER, LANGUAGES, in_code
+
+TABLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
+PLACE = re.compile(r"\{\w+\}|<[^>]*>")
+# What no language translates: numbers, units, names of models, files, licenses and languages.
+NAMES = re.compile(
+    r"[\d\s.,:·–×()%/+-]*|(compact|open|vgg16):?|cc-by-4.0|utkface-\S+|\S+\.(jpg|mp4)"
+    r"|English|Deutsch|Español|Français|中文|[\[{].*",
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("language", TABLES)
+def test_tables_have_the_same_texts_with_the_same_places(language):
+    table, first = TABLES[language], next(iter(TABLES.values()))
+    assert list(table) == list(first)
+    for text, translation in table.items():
+        assert translation.strip() and sorted(PLACE.findall(text)) == sorted(PLACE.findall(translation)), text
+
+
+def test_every_text_of_the_code_is_in_the_tables():
+    missing = in_code() - set(next(iter(TABLES.values())))
+    assert not missing
+    assert len(in_code()) > 60  # or none was found
+
+
+def test_the_menu_offers_each_table():
+    menu = (BROWSER / "languages.js").read_text(encoding="utf-8")
+    assert set(re.findall(r"(\w\w): \"", menu)) == {"en", *TABLES}
+
+
+def texts_of(page) -> list[str]:
+    """All visible texts and names of the page."""
+    return page.evaluate(
+        """() => {
+          const found = [];
+          for (const element of document.body.querySelectorAll("*")) {
+            if (["SCRIPT", "NOSCRIPT", "PRE", "STYLE"].includes(element.tagName)) continue;
+            if (!element.checkVisibility()) continue;
+            for (const node of element.childNodes)
+              if (node.nodeType === Node.TEXT_NODE && node.data.trim()) found.push(node.data.trim());
+            if (element.ariaLabel) found.push(element.ariaLabel);
+          }
+          return found;
+        }"""
+    )
+
+
+def test_no_text_of_the_page_stays_in_english(browser, site, tmp_path):
+    """In a made-up language, whose texts are marked, everything on the page has a mark."""
+    context = browser.new_context(service_workers="block", locale="de-DE")
+    context.grant_permissions(["camera"])
+    page = context.new_page()
+
+    def unmarked() -> list[str]:
+        return [text for text in texts_of(page) if "§" not in text and not NAMES.fullmatch(text)]
+
+    marked = {text: re.sub(r"^|(<[^>]*>)", r"\1§", translation) for text, translation in TABLES["de"].items()}
+    page.route("**/languages/de.json", lambda route: route.fulfill(json=marked))
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    for element in page.query_selector_all("details"):
+        element.evaluate("(element) => { element.open = true; }")
+    assert unmarked() == []
+    (tmp_path / "text.txt").write_text("no image")
+    page.set_input_files("#file", str(tmp_path / "text.txt"))
+    page.wait_for_selector("#message:visible")
+    assert unmarked() == []
+    assert (
+        analyze(page, EXAMPLES / "age-20-26-female.jpg")["faces"][0]["gender_label"] == "female"
+    )  # JSON isn't translated
+    assert unmarked() == []
+    page.click("#tab-live")
+    assert unmarked() == []
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.wait_for_timeout(600)  # the line with the rate
+    assert unmarked() == []
+    page.click(".live-stop")
+    page.click("#tab-video")
+    page.click(".video-example")
+    wait_until(page, "!document.querySelector('.video-result').hidden")
+    assert unmarked() == []
+    page.set_input_files(".video-file", str(tmp_path / "text.txt"))
+    wait_until(page, "document.querySelector('.video-status').classList.contains('alarm')")
+    assert unmarked() == []  # an error of the worker
+    page.click("#tab-about")
+    assert unmarked() == []
+    context.close()
+
+
+def test_the_language_is_the_visitor_s_and_can_be_changed(browser, site):
+    context = browser.new_context(service_workers="block", locale="fr-CA")
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    assert page.evaluate("document.documentElement.lang") == "fr"
+    assert page.inner_text("#tab-about") == "À propos" and "ans" in page.text_content("#models")
+    assert re.search(r"erreur d’âge \d,\d\d ans", page.text_content("#models"))  # numbers as the language writes them
+    page.select_option("#language", "de")
+    page.wait_for_url("**lang=de**")
+    page.wait_for_selector(READY, timeout=60_000)
+    assert page.inner_text("#tab-video") == "Video" and "8 Gesichter" in page.inner_text("#summary")
+    page.goto(site)  # it is remembered
+    page.wait_for_selector(READY, timeout=60_000)
+    assert page.evaluate("document.documentElement.lang") == "de"
+    page.goto(f"{site}/?lang=xx&tab=about")
+    page.wait_for_selector(READY, timeout=60_000)
+    assert page.evaluate("document.documentElement.lang") == "de"
+    context.close()
