@@ -9,7 +9,7 @@ import numpy as np
 
 from . import quality
 
-EXAMPLES = Path(__file__).resolve().parent / "examples"  # averaged faces, made by the project
+EXAMPLES = Path(__file__).resolve().parent / "examples"  # averages of FairFace photos: training/example_faces.py
 # The probability of the likelier gender below which people are shown "uncertain", by estimated age: (below this age,
 # probability). Children's gender is hard to see: with these limits, what is shown is right for about 95% in each band,
 # on validation faces of UTKFace and of FairFace (`python -m tests.tools.shown_genders`).

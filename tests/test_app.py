@@ -63,14 +63,14 @@ def test_the_api_explains_a_face(client):
 
 
 def test_a_turned_photo_is_answered_upright(client, tmp_path):
-    with Image.open(EXAMPLES / "age-20-26-male.jpg") as photo:
+    with Image.open(EXAMPLES / "age-20-29-male.jpg") as photo:
         exif = Image.Exif()
         exif[0x0112] = 6
         photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
     picture, result = client.predict(handle_file(tmp_path / "turned.jpg"), api_name="/analyze_photo")
     assert len(result["faces"]) == 1
     with Image.open(picture) as annotated:
-        assert annotated.size == (320, 320)
+        assert annotated.size == (400, 400)
 
 
 def test_threshold_and_blur(app, client):
@@ -111,11 +111,11 @@ def test_the_api_answers_many_pictures(client, tmp_path):
     with zipfile.ZipFile(tmp_path / "album.zip", "w") as archive:
         archive.write(EXAMPLES / "group.jpg", "deep/group.jpg")
         archive.writestr("broken.jpg", b"no picture")
-    files = [handle_file(tmp_path / "album.zip"), handle_file(EXAMPLES / "age-20-26-male.jpg")]
+    files = [handle_file(tmp_path / "album.zip"), handle_file(EXAMPLES / "age-20-29-male.jpg")]
     spreadsheet, jsonl, text, _ = client.predict(files, api_name="/analyze_batch")
     rows = [json.loads(line) for line in Path(jsonl).read_text().splitlines()]
     assert [(row["file"], len(row["faces"])) for row in rows] == [
-        ("album.zip/broken.jpg", 0), ("album.zip/deep/group.jpg", 8), ("age-20-26-male.jpg", 1),
+        ("album.zip/broken.jpg", 0), ("album.zip/deep/group.jpg", 8), ("age-20-29-male.jpg", 1),
     ]  # fmt: skip
     assert rows[0]["error"] and len(Path(spreadsheet).read_text().splitlines()) == 1 + 10 and "9 faces" in text
     (tmp_path / "album.zip").write_bytes(b"no zip")

@@ -102,7 +102,7 @@ def start_up(options: list[str]) -> dict:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     url = f"http://127.0.0.1:{port}/gradio_api/call/analyze_photo"
-    photo = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "age-20-26-male.jpg").read_bytes()).decode()
+    photo = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "age-20-29-male.jpg").read_bytes()).decode()
     body = json.dumps({"data": [{"url": photo, "meta": {"_type": "gradio.FileData"}}, 0.7, False, False]}).encode()
     started = time.perf_counter()
     process = subprocess.Popen(

@@ -183,7 +183,7 @@ def _version(package: Path) -> str | None:
 
 def _examples() -> list[Path]:
     """The example photos, the one with which the page opens first."""
-    return sorted(EXAMPLES.glob("*.jpg"), key=lambda path: path.name != "group.jpg")
+    return sorted(EXAMPLES.glob("*.jpg"), key=lambda path: (path.name != "group.jpg", path.name))
 
 
 def _example(model: str) -> str:
@@ -196,11 +196,11 @@ def _example(model: str) -> str:
 
 
 def _example_name(path: Path) -> str:
-    """`Example: woman, 20 to 26 years`, from a name like age-20-26-female.jpg."""
+    """`Example: woman, 20 to 29 years`, from a name like age-20-29-female.jpg; 99 stands for all that are older."""
     match path.stem.split("-"):
         case ["age", low, high, gender]:
             who = "child" if int(low) < 13 else {"female": "woman", "male": "man"}[gender]
-            return f"Example: {who}, {int(low)} to {int(high)} years"
+            return f"Example: {who}, " + (f"over {low}" if high == "99" else f"{int(low)} to {int(high)} years")
     return f"Example: {path.stem}"
 
 

@@ -66,7 +66,7 @@ def test_a_failed_download_is_reported_and_can_be_retried(browser, site, what):
     assert re.search("can't be downloaded|can't start", page.inner_text("#message"))
     wait_until(page, "document.querySelector('#loading').hidden")  # the other files may still be on their way
     failing.clear()
-    assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
+    assert len(analyze(page, EXAMPLES / "age-40-49-male.jpg")["faces"]) == 1
     context.close()
 
 
@@ -126,7 +126,7 @@ def test_after_the_first_visit_it_works_offline(browser, site, tmp_path):
     assert page.get_attribute("#tab-live", "aria-selected") == "true"
     assert page.evaluate("crossOriginIsolated")  # with threads, though the server sends no headers for them
     page.click("#tab-photo")
-    assert len(analyze(page, EXAMPLES / "age-42-50-male.jpg")["faces"]) == 1
+    assert len(analyze(page, EXAMPLES / "age-40-49-male.jpg")["faces"]) == 1
     context.close()
 
 

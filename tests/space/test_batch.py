@@ -34,14 +34,14 @@ def album(tmp_path) -> Path:
     (folder / "deeper" / "still").mkdir(parents=True)
     (folder / ".hidden").mkdir()
     shutil.copy(EXAMPLES / "group.jpg", folder / "group.jpg")
-    shutil.copy(EXAMPLES / "age-20-26-male.jpg", folder / "deeper" / "Grüße 👋 مرحبا.JPG")
-    shutil.copy(EXAMPLES / "age-42-50-male.jpg", folder / "deeper" / "still" / "=HYPERLINK(1).jpg")
+    shutil.copy(EXAMPLES / "age-20-29-male.jpg", folder / "deeper" / "Grüße 👋 مرحبا.JPG")
+    shutil.copy(EXAMPLES / "age-40-49-male.jpg", folder / "deeper" / "still" / "=HYPERLINK(1).jpg")
     (folder / "broken.png").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("no picture")
     (folder / ".DS_Store").write_bytes(b"no picture")
     shutil.copy(EXAMPLES / "group.jpg", folder / ".hidden" / "group.jpg")
     with zipfile.ZipFile(folder / "more.zip", "w") as archive:
-        archive.write(EXAMPLES / "age-68-80-female.jpg", "inside/old.jpg")
+        archive.write(EXAMPLES / "age-60-99-female.jpg", "inside/old.jpg")
         archive.writestr("__MACOSX/inside/._old.jpg", "x")
         archive.writestr("../../escape.txt", "x")
     return folder
@@ -119,7 +119,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
     album = tmp_path / "album"
     album.mkdir()
     for i in range(120):
-        shutil.copy(EXAMPLES / ("group.jpg" if i % 10 == 0 else "age-20-26-male.jpg"), album / f"{i:03d}.jpg")
+        shutil.copy(EXAMPLES / ("group.jpg" if i % 10 == 0 else "age-20-29-male.jpg"), album / f"{i:03d}.jpg")
     whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
     assert batch(album, "--jsonl", whole, "--csv", tmp_path / "whole.csv").returncode == 0
     command = [sys.executable, "-m", "space.batch", album, "--jsonl", part, "--csv", tmp_path / "part.csv"]
@@ -161,7 +161,7 @@ def test_a_thousand_pictures_take_no_more_memory_than_a_hundred(tmp_path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
     peak = {}
-    with Image.open(EXAMPLES / "age-20-26-male.jpg") as photo:
+    with Image.open(EXAMPLES / "age-20-29-male.jpg") as photo:
         photo.resize((120, 120)).save(tmp_path / "face.png")
     for count in (100, 1000):
         album = tmp_path / str(count)
@@ -233,7 +233,7 @@ def test_zips_are_read_in_place_and_bounded(tmp_path, analyzer, monkeypatch):
     path = tmp_path / "pictures.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../../escape.jpg", (EXAMPLES / "group.jpg").read_bytes())
-        archive.writestr("/absolute.jpg", (EXAMPLES / "age-20-26-male.jpg").read_bytes())
+        archive.writestr("/absolute.jpg", (EXAMPLES / "age-20-29-male.jpg").read_bytes())
         archive.writestr("bomb.png", b"\0" * 3_000_000)
         archive.writestr("inner.zip", b"PK")
         archive.writestr("cut.jpg", (EXAMPLES / "group.jpg").read_bytes()[:9000])
@@ -344,7 +344,7 @@ def test_names_that_look_like_patterns(tmp_path, monkeypatch):
 
 def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path):
     (tmp_path / "\x1b]0;name\x07.jpg").write_bytes(b"no image")
-    shutil.copy(EXAMPLES / "age-20-26-male.jpg", tmp_path)
+    shutil.copy(EXAMPLES / "age-20-29-male.jpg", tmp_path)
     result = batch(tmp_path, "--csv", tmp_path.parent / "names.csv")
     assert result.returncode == 0 and "\x1b" not in result.stderr and "]0;name" in result.stderr
 

@@ -79,9 +79,9 @@ def test_a_blurred_face_gets_a_wider_interval_and_an_uncertain_gender():
     )
     assert apparent_gender("female", 0.95, 2, 0.1) == "uncertain"  # a higher limit stays
     analyzer = FaceAnalyzer.load("compact")
-    face = analyzer.analyze(EXAMPLES / "age-42-50-male.jpg")[0]
+    face = analyzer.analyze(EXAMPLES / "age-40-49-male.jpg")[0]
     assert face.quality == "good" and face.cut_off == 0
-    (crop,) = (np.asarray(Image.open(EXAMPLES / "age-42-50-male.jpg").convert("RGB").resize((200, 200))),)
+    (crop,) = (np.asarray(Image.open(EXAMPLES / "age-40-49-male.jpg").convert("RGB").resize((200, 200))),)
     bare = replace(face, age=None, sharpness=None)
     soft = cv2.GaussianBlur(crop, (0, 0), 12)
     (blurred,) = analyzer.estimate_crops(soft[None], [bare])

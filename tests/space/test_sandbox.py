@@ -501,7 +501,7 @@ def test_without_workers_the_same_calls_work_and_say_that_they_protect_nobody(mo
         np.testing.assert_array_equal(alone.photo(fd).rgb, open_photo(GROUP).rgb)
     with opened(file.getvalue()) as fd, alone.zip(fd, "a.zip", []) as pictures:
         assert [picture.name for picture in pictures] == ["a.zip/one.jpg"]
-        assert pictures[0].open().rgb.shape == (560, 1060, 3)
+        assert pictures[0].open().rgb.shape == (536, 1064, 3)
     with pytest.raises(PhotoError, match="readable image"):
         alone.frames().decode(encoded(Image.new("RGB", (64, 64)), "PNG"))
     *_, result = video(alone, write_video(tmp_path / "v.mp4", moving(6)), tmp_path / "out.mp4")

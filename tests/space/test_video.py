@@ -108,9 +108,9 @@ def test_who_leaves_is_counted_until_then_and_a_cut_brings_somebody_else(analyze
     assert long.on_screen > 1.8 and 0.8 < short.on_screen < 1.6 and short.last < 1.1
 
     def scenes():
-        for picture in moving(30, names=["age-20-26-female.jpg"]):
+        for picture in moving(30, names=["age-20-29-female.jpg"]):
             yield picture
-        for picture in moving(30, names=["age-42-50-male.jpg"]):
+        for picture in moving(30, names=["age-40-49-male.jpg"]):
             yield (picture * 0.5).astype(np.uint8)
 
     result = annotate(analyzer, write_video(tmp_path / "cut.mp4", scenes()), tmp_path / "out.mp4")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.support import EXAMPLES
 
-WOMAN, MAN = "age-20-26-female.jpg", "age-42-50-male.jpg"
+WOMAN, MAN = "age-20-29-female.jpg", "age-40-49-male.jpg"
 
 
 def moving(

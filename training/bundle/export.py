@@ -28,7 +28,7 @@ from space.hub.card import CARD, FORMAT, read_card
 from space.hub.download import ModelError, sha256_of
 from training import programs
 from training.atomic import new_folder
-from training.bundle import licenses, model_card
+from training.bundle import model_card
 from training.model.files import load_keras, save_keras
 
 MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
@@ -177,8 +177,7 @@ def write_card(
     }
     for filename, content in programs.files(card, (folder / programs.CONFIG).read_bytes()).items():
         (folder / filename).write_bytes(content)
-    if license == licenses.UTKFACE:  # as the image is
-        shutil.copy(EXAMPLES / "age-20-26-female.jpg", folder / model_card.EXAMPLE)
+    shutil.copy(EXAMPLES / "age-20-29-female.jpg", folder / model_card.EXAMPLE)
     _list_files(folder, card)
 
 

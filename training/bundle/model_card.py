@@ -64,7 +64,7 @@ def render(card: dict) -> str:
         datasets=_hub_datasets(card) or None,
         metrics=["mae", "accuracy"],
         model_name=name.split("/")[-1],
-        widget=[{"src": EXAMPLE, "example_title": "An averaged face (not a real person)"}]
+        widget=[{"src": EXAMPLE, "example_title": "An average of FairFace photos (CC BY 4.0), not a real person"}]
         if EXAMPLE in card["files"]
         else None,
         eval_results=[result for figures in _all_metrics(card) for result in _eval_results(figures)],

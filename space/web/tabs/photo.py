@@ -108,7 +108,7 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
     # What is analyzed. The drop zone hands its photo on and is free for the next one.
     current = PagePhoto(str(FIRST), visible="hidden", elem_id="current", label="Photo")
     gr.Examples(
-        [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"), key=lambda path: path != FIRST)],
+        [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"), key=lambda path: (path != FIRST, path.name))],
         inputs=current,
         cache_examples=False,
         label="Examples (averages of many faces; no real people)",

@@ -74,7 +74,7 @@ def test_no_memory_for_one_request(app, tmp_path):
 
 def test_memory_does_not_grow_with_visitors(app, tmp_path):
     """Gradio keeps something of each call's session; the app tells it for how many."""
-    photo = handle_file(EXAMPLES / "age-20-26-male.jpg")
+    photo = handle_file(EXAMPLES / "age-20-29-male.jpg")
     sizes = []
     for count in range(200):
         if count % 10 == 0:

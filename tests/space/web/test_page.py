@@ -144,7 +144,7 @@ def test_settings_apply_at_once(page):
 
 
 def test_a_visitor_pastes_a_photo(page):
-    content = base64.b64encode((EXAMPLES / "age-20-26-male.jpg").read_bytes()).decode()
+    content = base64.b64encode((EXAMPLES / "age-20-29-male.jpg").read_bytes()).decode()
     page.evaluate(
         """async (content) => {
           const blob = await (await fetch("data:image/jpeg;base64," + content)).blob();
@@ -224,7 +224,7 @@ def test_several_photos(page, tmp_path):
             (tmp_path / name).mkdir()
             group.crop((0, 0, group.width * columns // 4, group.height)).save(tmp_path / name / "photo.jpg", quality=95)
     (tmp_path / "a").mkdir()
-    shutil.copy(EXAMPLES / "age-20-26-female.jpg", tmp_path / "a" / "photo.jpg")
+    shutil.copy(EXAMPLES / "age-20-29-female.jpg", tmp_path / "a" / "photo.jpg")
     page.set_input_files("#photo input[type=file]", [str(tmp_path / name / "photo.jpg") for name in counts])
     page.locator(".strip-photos button[aria-busy=false] canvas").nth(1).wait_for(timeout=60_000)
     # In the middle of the work, another model: everything begins again.
@@ -251,7 +251,7 @@ def test_several_photos(page, tmp_path):
 
 def test_one_bad_file_of_several_leaves_the_others(page, tmp_path):
     (tmp_path / "notes.jpg").write_bytes(b"nothing to see")
-    names = [str(EXAMPLES / "group.jpg"), str(tmp_path / "notes.jpg"), str(EXAMPLES / "age-20-26-male.jpg")]
+    names = [str(EXAMPLES / "group.jpg"), str(tmp_path / "notes.jpg"), str(EXAMPLES / "age-20-29-male.jpg")]
     page.set_input_files("#photo input[type=file]", names)
     page.locator(".strip-csv:enabled").wait_for(timeout=60_000)
     assert page.locator("#result .person").count() == 8 and page.locator("#photo-error p:visible").count() == 0
@@ -266,11 +266,11 @@ def test_one_bad_file_of_several_leaves_the_others(page, tmp_path):
 
 def test_a_lost_server_is_reported(page):
     page.route("**/gradio_api/call/**", lambda route: route.abort())
-    upload(page, EXAMPLES / "age-20-26-male.jpg")
+    upload(page, EXAMPLES / "age-20-29-male.jpg")
     page.locator("#photo-error").get_by_text("can't be reached").wait_for(timeout=20_000)
     page.unroute("**/gradio_api/call/**")
     page.route("**/gradio_api/upload*", lambda route: route.fulfill(status=507, body='{"detail": "No room."}'))
-    upload(page, EXAMPLES / "age-20-26-female.jpg")
+    upload(page, EXAMPLES / "age-20-29-female.jpg")
     page.locator("#photo-error").get_by_text("No room.").wait_for(timeout=20_000)
     page.unroute("**/gradio_api/upload*")
     upload(page, EXAMPLES / "group.jpg")
@@ -284,7 +284,7 @@ def test_photos_are_dropped_and_links_pasted(page):
     )
     page.get_by_text("Links can't be opened").wait_for(timeout=5_000)
     page.get_by_role("tab", name="Live").click()
-    content = base64.b64encode((EXAMPLES / "age-20-26-male.jpg").read_bytes()).decode()
+    content = base64.b64encode((EXAMPLES / "age-20-29-male.jpg").read_bytes()).decode()
     page.evaluate(
         """async (content) => {
           const blob = await (await fetch("data:image/jpeg;base64," + content)).blob(), data = new DataTransfer();
@@ -371,7 +371,7 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     names = ["Grüße.jpg", "👋 emoji.jpg", "مرحبا.jpg", "<b>bold.jpg"]
     with zipfile.ZipFile(tmp_path / "Fotos Größe.zip", "w") as archive:
         for name in names:
-            archive.write(EXAMPLES / "age-20-26-male.jpg", name)
+            archive.write(EXAMPLES / "age-20-29-male.jpg", name)
         archive.writestr("broken.jpg", b"no picture")
     page.get_by_role("tab", name="Folder").click()
     assert page.locator("#batch-table").count() == 0
@@ -462,7 +462,7 @@ def test_each_tab_has_a_link(browser, app):
 def test_on_a_phone_nothing_is_cut_off(browser, app, scheme, tmp_path):
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     visit(page, app.url)
-    upload(page, EXAMPLES / "age-20-26-male.jpg")
+    upload(page, EXAMPLES / "age-20-29-male.jpg")
     page.locator("#result").get_by_text("1 face").wait_for(timeout=60_000)
     # The page moves to the result.
     page.wait_for_function("document.querySelector('#result').getBoundingClientRect().top < 200", timeout=10_000)
