@@ -92,9 +92,9 @@ function blurFaces(pen, faces) {
     const [w, h] = [Math.min(source.width, left + wide) - x0, Math.min(source.height, top + high) - y0];
     if (w < 1 || h < 1) continue;
     // What a blur alone spreads can be sharpened again.
-    const patch = new OffscreenCanvas(6, 6);
+    const patch = new OffscreenCanvas(4, 4);
     patch.getContext("2d").imageSmoothingQuality = "high";
-    patch.getContext("2d").drawImage(source, x0, y0, w, h, 0, 0, 6, 6);
+    patch.getContext("2d").drawImage(source, x0, y0, w, h, 0, 0, 4, 4);
     pen.save();
     pen.beginPath();
     pen.ellipse(left + wide / 2, top + high / 2, wide / 2, high / 2, 0, 0, 2 * Math.PI);

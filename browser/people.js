@@ -11,16 +11,24 @@ export class People {
   constructor(analyzer, kit, threshold) {
     const limits = {...kit.tracker, window: Number.POSITIVE_INFINITY, confirm: 1};
     Object.assign(this, {analyzer, kit, threshold, tracker: new Tracker(limits), before: [], persons: new Map()});
-    Object.assign(this, {counts: [], last: {seconds: 0, faces: []}, speeds: new Map()});
+    Object.assign(this, {counts: [], cuts: 0, last: {seconds: 0, faces: []}, speeds: new Map()});
   }
 
   /** Whether a frame is to be analyzed: some are in each second. */
   isDue(seconds) {
-    return !this.counts.length || seconds - this.last.seconds >= 0.9 / this.kit.video.rate;
+    const {rate, early} = this.kit.video;
+    return !this.counts.length || seconds - this.last.seconds >= early / rate;
+  }
+
+  /** Whether a cut is taken as one: in a flickering video, each frame looks like a cut. */
+  mayCut(seconds) {
+    const {rate, max_cuts} = this.kit.video;
+    return this.cuts < max_cuts + rate * seconds;
   }
 
   /** After a cut everyone is a new person, except where it was a flash and the old scene is back. */
   cut(isBack) {
+    this.cuts++;
     if (isBack) this.tracker.tracks = this.before;
     else {
       this.before = this.tracker.tracks;
@@ -31,9 +39,12 @@ export class People {
 
   /** Analyze a frame; returns the faces to show, as the API's JSON, with the `id` of each person. */
   async look(canvas, seconds) {
-    const {memory} = this.kit.tracker;
+    const {memory} = this.kit.tracker,
+      {patience} = this.kit.video;
     // Videos with few frames per second must not forget between two of them.
-    this.tracker.limits.memory = this.counts.length ? Math.max(memory, 1.5 * (seconds - this.last.seconds)) : memory;
+    this.tracker.limits.memory = this.counts.length
+      ? Math.max(memory, patience * (seconds - this.last.seconds))
+      : memory;
     const [small, factor] = reduced(canvas, SIDE);
     const found = await this.analyzer.detect(small, this.threshold, {side: SIDE, turning: false});
     const image = factor > 1 && found.length ? pixels(canvas) : small; // reading all pixels takes time

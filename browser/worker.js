@@ -207,7 +207,7 @@ const calls = {
         share = value;
       },
       async annotate(pen, seconds) {
-        const cut = scenes.isCut(pen.canvas);
+        const cut = scenes.isCut(pen.canvas) && people.mayCut(seconds);
         if (cut) people.cut(scenes.isBack());
         // Blurred, no face may be seen for a moment: each frame is analyzed.
         const look = cut || blurred || people.isDue(seconds);

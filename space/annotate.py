@@ -83,8 +83,8 @@ def blur(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
         if x1 - x0 < 2 or y1 - y0 < 2:
             continue
         part = out[y0:y1, x0:x1]
-        # Averages of 6 x 6 patches: what a blur alone spreads can be sharpened again.
-        soft = cv2.resize(cv2.resize(part, (6, 6), interpolation=cv2.INTER_AREA), part.shape[1::-1])
+        # Averages of 4 x 4 patches: what a blur alone spreads can be sharpened again.
+        soft = cv2.resize(cv2.resize(part, (4, 4), interpolation=cv2.INTER_AREA), part.shape[1::-1])
         oval = np.zeros(part.shape[:2], np.uint8)
         # Of the whole face, also where the image cuts it off.
         middle = (round(x + width / 2 - x0), round(y + 0.475 * height - y0))

@@ -237,7 +237,8 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
             tracker, "MEMORY", "SEARCH_GROWTH", "HOLD_SECONDS", "CONFIRM", "WINDOW", "SWAP_SECONDS", "SWAP_ANSWERS",
             "OTHER_AGE", "OTHER_GENDER", "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",
         ),
-        "video": of(annotator, "RATE", "MIN_DETECTIONS") | of(scenes, "CUT", "FLASH_FRAMES"),
+        "video": of(annotator, "RATE", "EARLY", "PATIENCE", "MAX_CUTS", "MIN_DETECTIONS")
+        | of(scenes, "CUT", "FLASH_FRAMES"),
         "live": {"side": stream.SIDE, "most_estimates": stream.MAX_ESTIMATES_PER_FRAME},
         "colors": {name: "rgb({} {} {})".format(*rgb) for name, rgb in COLORS.items()},
         "csv": COLUMNS,

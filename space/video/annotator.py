@@ -31,6 +31,8 @@ from .scenes import SceneCuts
 from .writer import VideoWriter
 
 RATE = 8.0  # analyzed frames per second
+EARLY = 0.9  # of the time between two of them, from which one is due: rounding would let the rate fall to half
+PATIENCE = 1.5  # times between two of them that the tracker remembers, where they are rare
 VOTES = 3  # frames with a sure face that decide whether the frames lie on their side
 UNSURE = 8  # frames with faces, none of them sure, after which that is decided anew
 MAX_CUTS = 20  # in addition to one per analyzed frame; later ones are ignored
@@ -174,8 +176,7 @@ class _People:
     def add(self, rgb: np.ndarray, pts: int, seconds: float, writer: VideoWriter) -> None:
         """The next frame: analyzed and written, or kept until the next analyzed one."""
         cut = self._cuts.is_cut(rgb)
-        # A little less than the period, or rounding would let the rate fall to half.
-        soon = seconds - self._last[0] < 0.9 / self._rate and len(self._waiting) < limits.MAX_WAITING
+        soon = seconds - self._last[0] < EARLY / self._rate and len(self._waiting) < limits.MAX_WAITING
         # In a flickering video, each frame is a cut.
         cut = cut and len(self.counts) < MAX_CUTS + self._rate * seconds
         if self.counts and not cut and soon:
@@ -186,7 +187,7 @@ class _People:
             self._change_scene()
         self._add_screen_time(seconds)
         # Videos with few frames per second must not forget between two of them.
-        self._tracker.memory = max(MEMORY, 1.5 * (seconds - self._last[0])) if self.counts else MEMORY
+        self._tracker.memory = max(MEMORY, PATIENCE * (seconds - self._last[0])) if self.counts else MEMORY
         shown = self._tracker.update(self._detect(rgb), seconds, lambda faces: self._analyzer.estimate(rgb, faces))
         self._write_waiting(writer, (seconds, shown))
         self._tracks |= {track.id: track for track in self._tracker.tracks}

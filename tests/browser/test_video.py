@@ -12,7 +12,7 @@ import pytest
 
 from space.analyzer import FaceAnalyzer
 from space.photo import read_photo
-from space.video.annotator import annotate_video
+from space.video.annotator import MAX_CUTS, RATE, annotate_video
 from tests.support import EXAMPLES
 from tests.support.browser import READY, wait_until
 from tests.support.videos import moving, write_video
@@ -130,6 +130,28 @@ def test_times_are_those_of_the_player(video_tab, tmp_path):
     with av.open(str(download.value.path())) as video:
         first = next(video.decode(video=0)).time
     assert data["people"][0]["first"] == pytest.approx(first, abs=0.06)
+
+
+def test_in_a_flickering_video_most_frames_are_not_taken_as_cuts(video_tab, tmp_path):
+    """Every second frame is inverted, so each looks like another scene, which would have to be analyzed."""
+    page = video_tab
+    frames = [255 - frame if i % 2 else frame for i, frame in enumerate(moving(240))]
+    write_video(tmp_path / "flicker.mp4", frames, rate=60)
+    page.set_input_files(".video-file", str(tmp_path / "flicker.mp4"))
+    data = result(page)
+    assert data["frames"] == 240 and data["analyzed"] <= MAX_CUTS + 2 * RATE * data["seconds"] + 2
+
+
+def test_the_annotated_video_has_no_metadata_of_the_original(video_tab, tmp_path):
+    page = video_tab
+    write_video(tmp_path / "titled.mp4", moving(5), title="Anna at 48.137N")
+    assert b"Anna at 48.137N" in (tmp_path / "titled.mp4").read_bytes()
+    page.set_input_files(".video-file", str(tmp_path / "titled.mp4"))
+    result(page)
+    with page.expect_download() as download:
+        page.click(".video-save")
+    content = download.value.path().read_bytes()
+    assert b"Anna" not in content and b"48.137" not in content
 
 
 def test_canceled_while_the_model_is_loaded(browser, site):

@@ -391,7 +391,7 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     with zipfile.ZipFile(downloaded(page, "Annotated")) as archive:
         assert len(archive.namelist()) == 4 and all(name.endswith(".faces.jpg") for name in archive.namelist())
         with Image.open(archive.open(archive.namelist()[0])) as image:
-            assert image.size == (320, 320)
+            assert image.size == (400, 400)
     page.screenshot(path=str(tmp_path / "folder.png"), full_page=True)
     # A folder with other files in it.
     folder = tmp_path / "folder"
