@@ -5,7 +5,7 @@ const NAMES = {en: "English", de: "Deutsch", es: "Español", fr: "Français", zh
 const CHOSEN = "language"; // key in the browser's storage
 
 /** The first of the visitor's languages that the page has. */
-export function preferred() {
+function preferred() {
   const wishes = [new URLSearchParams(location.search).get("lang"), remembered(), ...navigator.languages];
   return wishes.map((wish) => wish?.toLowerCase().split("-")[0]).find((code) => Object.hasOwn(NAMES, code)) ?? "en";
 }

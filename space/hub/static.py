@@ -27,7 +27,7 @@ from ..photo import open_photo
 from ..text import CAUTION, TITLE
 from ..video import annotator, scenes
 from ..web.about import about_html
-from ..web.result import page_result
+from ..web.result import example_photos, page_result
 from .bundle import Bundle, embedded, open_bundle
 from .card import CARD, model_name
 
@@ -84,7 +84,7 @@ def site_files(space: str, model: str | None = None) -> Files:
         # A name for each version: a page that is open while the site changes never mixes two.
         folders.append(f"models/{model_name(bundle.card)}-{hashlib.sha256(network + card).hexdigest()[:12]}")
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
-    files |= {f"examples/{path.name}": path for path in _examples()}
+    files |= {f"examples/{path.name}": path for path in example_photos()}
     files |= {f"{VIDEO}{Path(name).name}": modules / name for name in _VIDEO}
     files[f"{VIDEO}two-people.mp4"] = EXAMPLES / "two-people.mp4"
     files["kit.json"] = json.dumps(_kit(bundles, folders, files) | {"runtime": runtime}, indent=1).encode()
@@ -181,14 +181,9 @@ def _version(package: Path) -> str | None:
     return json.loads(package.read_text(encoding="utf-8"))["version"] if package.is_file() else None
 
 
-def _examples() -> list[Path]:
-    """The example photos, the one with which the page opens first."""
-    return sorted(EXAMPLES.glob("*.jpg"), key=lambda path: (path.name != "group.jpg", path.name))
-
-
 def _example(model: str) -> str:
     """The result of the first example, so that visitors see one before any model has been loaded."""
-    path = _examples()[0]
+    path = example_photos()[0]
     result = page_result(analyzer.FaceAnalyzer.load(model), path.stem, open_photo(path), detector.THRESHOLD)
     result["image"] = f"examples/{path.name}"
     result["answer"]["elapsed_ms"] = None  # of another machine
@@ -265,7 +260,7 @@ def _page(bundles: list[Bundle], example: str) -> bytes:
     live_html = (BROWSER / "live.html").read_text(encoding="utf-8")
     examples = "".join(
         f'<button type="button" aria-label="{_example_name(path)}"><img src="examples/{path.name}" alt=""></button>'
-        for path in _examples()
+        for path in example_photos()
     )
     values = {
         "TITLE": escape(TITLE),

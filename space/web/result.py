@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import time
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,12 +13,17 @@ from PIL import Image
 from ..analyzer import FaceAnalyzer
 from ..crop import crop
 from ..detector import MAX_FACES
-from ..face import Face
+from ..face import EXAMPLES, Face
 from ..photo import Photo
 
 LARGE_NETWORK, MAX_FACES_LARGE = 10_000_000, 200  # bytes of a network's file, and the faces that such a one estimates
 SIDE = 1600  # pixels, longer side of the image on the page, unless the browser reads the file itself
 MAX_CARDS = 100  # people shown one by one, as MOST in browser/cards.js; JSON and CSV have all
+
+
+def example_photos() -> list[Path]:
+    """The example photos of both pages; the first one is analyzed when a page opens."""
+    return sorted(EXAMPLES.glob("*.jpg"), key=lambda path: (path.name != "group.jpg", path.name))
 
 
 def most_faces(analyzer: FaceAnalyzer) -> int:

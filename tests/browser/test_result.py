@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support import EXAMPLES
-from tests.support.browser import READY, analyze, result, serve, wait_until
+from tests.support.browser import READY, analyze, result, serve
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +123,10 @@ def test_zooming_keeps_labels_at_their_size(page):
     assert ink() == before
 
 
-def test_two_photos_side_by_side(page):
-    page.set_input_files("#file", [str(EXAMPLES / name) for name in ("age-20-29-female.jpg", "group.jpg")])
+def test_two_photos_side_by_side(page, tmp_path):
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        group.reduce(5).save(tmp_path / "group.jpg", quality=95)  # no face has a score of 0.95
+    page.set_input_files("#file", [str(EXAMPLES / "age-20-29-female.jpg"), str(tmp_path / "group.jpg")])
     page.locator(".strip-photos button[aria-busy=false] canvas").nth(1).wait_for(timeout=30_000)
     assert len(result(page)["faces"]) == 1
     page.locator(".strip-photos button").first.focus()
@@ -142,8 +144,7 @@ def test_two_photos_side_by_side(page):
     page.click("#settings summary")
     page.fill("#threshold", "0.95")
     page.locator("#threshold").dispatch_event("change")
-    group = "document.querySelector('.strip-pair figure:last-child figcaption').innerText"
-    wait_until(page, f"/^1: .*about/.test({group}) && {group}.split('\\n').length < 8")
+    page.locator(".strip-pair").get_by_text("No face found.").wait_for(timeout=30_000)
     analyze(page, EXAMPLES / "age-40-49-male.jpg")
     assert not page.is_visible("#strip")
 

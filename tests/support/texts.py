@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.support import ROOT
+from space.web.modules import BROWSER
 
-BROWSER = ROOT / "browser"
 LANGUAGES = BROWSER / "languages"
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`')
 _NUMBER = re.compile(r"(?<![\w.])\d+(,\d{3})*(\.\d+)?")

@@ -17,7 +17,7 @@ from ...batch.tables import COLUMNS
 from ...crop import crop
 from ...detector import THRESHOLD
 from ...explain import occlusion_map, overlay
-from ...face import EXAMPLES, Face, whole_years
+from ...face import Face, whole_years
 from ...hub.bundle import MODELS, embedded
 from ...hub.card import license_of, model_name, read_card
 from ...photo import Photo, open_photo
@@ -31,10 +31,10 @@ from ..components import (
     threshold_slider,
 )
 from ..reader import Reader
-from ..result import answer, data_url, most_faces, page_result
+from ..result import answer, data_url, example_photos, most_faces, page_result
 from ..uploads import Upload, UploadError
 
-FIRST = EXAMPLES / "group.jpg"  # analyzed when the page opens
+FIRST = example_photos()[0]
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
 _CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && props.value) props.value = ""; });"""
@@ -108,7 +108,7 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
     # What is analyzed. The drop zone hands its photo on and is free for the next one.
     current = PagePhoto(str(FIRST), visible="hidden", elem_id="current", label="Photo")
     gr.Examples(
-        [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"), key=lambda path: (path != FIRST, path.name))],
+        [[str(path)] for path in example_photos()],
         inputs=current,
         cache_examples=False,
         label="Examples (averages of many faces; no real people)",
