@@ -2,12 +2,13 @@
 import {sharpness} from "./sharpness.js";
 
 const BATCH = 4; // faces a run: WASM gains nothing from more
+const AGES = 102; // of the distributions: 0 to 101 years
 
 export class Estimator {
-  /** `limits`: of kit.json, {oldest: years, the last age that an interval can name; soft, wider: as in space/quality.py} */
+  /** `limits`: of kit.json, {soft, wider: as in space/quality.py; least: as in space/calibration.py} */
   constructor(session, Tensor, card, limits) {
     Object.assign(this, {session, Tensor, card, limits, size: card.crop.size});
-    this.calibration = card.calibration && new Calibration(card.calibration, limits.oldest);
+    this.calibration = card.calibration && new Calibration(card.calibration, limits.least);
   }
 
   /**
@@ -66,25 +67,30 @@ export class Estimator {
 }
 
 export class Calibration {
-  constructor({age, gender}, oldest) {
-    Object.assign(this, {...age, oldest, temperature: gender.temperature});
+  constructor({age, gender}, least) {
+    Object.assign(this, {age, least, temperature: gender.temperature});
   }
 
-  /** From the youngest to the oldest age whose usual errors include the one it would mean; the prediction is inside. `wider`: how much larger errors are. */
+  /** Lower and upper bound: what holds the share `level` of the calibrated distribution, and the prediction. `wider`: how much larger errors are. */
   interval(age, probs, wider = 1) {
-    const spread = wider * spreadOf(age, probs);
-    let low = age,
-      high = age,
-      band = 0,
-      first = true;
-    for (let years = 0; years <= this.oldest; years++) {
-      while (band + 1 < this.from.length && this.from[band + 1] <= years) band++;
-      const error = (years - age) / spread;
-      if (this.low[band] > error || error > this.high[band]) continue;
-      if (first) [low, first] = [years, false];
-      high = years;
-    }
-    return [Math.min(low, age), Math.max(high, age)];
+    const {at, temperature, log_weight, level} = this.age,
+      flatter = interpolated(age, at, temperature) * wider ** 2,
+      logs = Array.from({length: AGES}, (_, years) => {
+        const log = probs ? Math.log(Math.max(probs[years], this.least)) : -0.5 * (years - age) ** 2;
+        return log / flatter + interpolated(years, at, log_weight);
+      }),
+      most = Math.max(...logs),
+      weights = logs.map((log) => Math.exp(log - most)),
+      total = weights.reduce((sum, weight) => sum + weight, 0);
+    const reached = (share) => {
+      let sum = 0;
+      const years = weights.findIndex((weight) => {
+        sum += weight / total;
+        return sum >= share;
+      });
+      return years < 0 ? AGES - 1 : years;
+    };
+    return [Math.min(reached((1 - level) / 2), age), Math.max(reached((1 + level) / 2), age)];
   }
 
   /** Calibrated by temperature (Guo et al. 2017, arXiv 1706.04599). */
@@ -94,7 +100,11 @@ export class Calibration {
   }
 }
 
-/** How far the predicted distribution reaches, in years; a year is put on top: ages are whole numbers. */
-function spreadOf(age, probs) {
-  return probs ? Math.sqrt(probs.reduce((sum, p, years) => sum + p * (years - age) ** 2, 1)) : 1;
+/** As NumPy's `interp`: linear between the points, constant beyond. */
+function interpolated(x, at, values) {
+  const next = at.findIndex((value) => value > x);
+  if (next === 0) return values[0];
+  if (next < 0) return values.at(-1);
+  const share = (x - at[next - 1]) / (at[next] - at[next - 1]);
+  return values[next - 1] + share * (values[next] - values[next - 1]);
 }

@@ -166,8 +166,8 @@ class FaceAnalyzer:
         sharp = quality.sharpness(chips)
         if self.calibration:
             p_female = self.calibration.p_female(p_female)
-            intervals = self.calibration.interval(ages, answers.get("age_probs"), quality.wider(sharp))
-            bounds = list(zip(*intervals, strict=True))
+            calibrated = self.calibration.age_probs(ages, answers.get("age_probs"), quality.wider(sharp))
+            bounds = list(zip(*self.calibration.interval(ages, calibrated), strict=True))
         return [
             replace(
                 face,

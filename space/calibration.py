@@ -9,16 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-OLDEST = 116  # years, oldest age that an interval can name
+AGES = 102  # of the calibrated distributions: 0 to 101 years
+LEAST = 1e-12  # probability that an age has at least: a distribution in float32 or int8 has zeros
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The tables of one bundle."""
 
-    coverage: float  # share of faces whose age lies in its interval, 0 to 1
-    low: np.ndarray  # float64 [OLDEST + 1], for each true age the least error that is usual, in spreads
-    high: np.ndarray  # float64 [OLDEST + 1], the largest; an error is true age minus prediction
+    coverage: float  # share of faces whose age is expected to lie in its interval, 0 to 1
+    level: float  # probability that an interval holds of its calibrated distribution, 0 to 1
+    at: np.ndarray  # float64 [K], ages in years between which the next two tables are interpolated
+    age_temperature: np.ndarray  # float64 [K], by predicted age, divides the logarithm of the distribution
+    log_weight: np.ndarray  # float64 [K], by age, is added to it then
     temperature: float  # divides the gender's logit
 
     @classmethod
@@ -27,28 +30,33 @@ class Calibration:
         if values is None:
             return None
         age = values["age"]
-        start, low, high = (np.asarray(age[key], np.float64) for key in ("from", "low", "high"))
-        if start.ndim != 1 or not start.shape == low.shape == high.shape or not len(start) or start[0] != 0:
+        at, temperature, weight = (np.asarray(age[key], np.float64) for key in ("at", "temperature", "log_weight"))
+        if at.ndim != 1 or not at.shape == temperature.shape == weight.shape or not len(at) or (temperature <= 0).any():
             raise ValueError("the tables do not fit together")
-        band = np.searchsorted(start, np.arange(OLDEST + 1), side="right") - 1
-        return cls(float(age["coverage"]), low[band], high[band], float(values["gender"]["temperature"]))
+        return cls(
+            float(age["coverage"]), float(age["level"]), at, temperature, weight, float(values["gender"]["temperature"])
+        )
 
-    def interval(
-        self, age: np.ndarray, age_probs: np.ndarray | None, wider: np.ndarray | float = 1.0
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds, float64 [N] years, for predicted ages [N] and their distributions [N, A] or None.
+    def age_probs(self, age: np.ndarray, age_probs: np.ndarray | None, wider: np.ndarray | float = 1.0) -> np.ndarray:
+        """How likely each age is, float64 [N, 102], for predicted ages [N] and their distributions [N, 102] or None.
 
+        The network's distribution, flattened by a temperature (Guo et al. 2017, arXiv 1706.04599) and weighted by age.
         `wider`: by what factor errors are larger than on the faces of the tables, [N] or for all.
-
-        An age is in the interval if the error that it implies is usual for faces of that age. The prediction is always
-        in the interval.
         """
-        years = np.arange(OLDEST + 1)
-        error = (years - age[:, None]) / (wider * age_std(age, age_probs))[:, None]
-        usual = (self.low <= error) & (error <= self.high)
-        some = usual.any(axis=1)
-        low = np.where(some, usual.argmax(axis=1), age)
-        high = np.where(some, OLDEST - usual[:, ::-1].argmax(axis=1), age)
+        temperature = np.interp(age, self.at, self.age_temperature) * np.square(wider)
+        values = log_probs(age, age_probs) / temperature[:, None]
+        values += np.interp(np.arange(AGES), self.at, self.log_weight)
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        return values / values.sum(axis=1, keepdims=True)
+
+    def interval(self, age: np.ndarray, calibrated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds, float64 [N], for predicted ages [N] and their calibrated distributions [N, 102].
+
+        Whole years: equal parts of the distribution lie below and above. The prediction is always in the interval.
+        """
+        below = np.cumsum(calibrated, axis=1)
+        tail = (1 - self.level) / 2
+        low, high = (np.minimum((below < part).sum(axis=1), AGES - 1) for part in (tail, 1 - tail))
         return np.minimum(low, age), np.maximum(high, age)
 
     def p_female(self, p: np.ndarray) -> np.ndarray:
@@ -56,16 +64,14 @@ class Calibration:
         return 1 / (1 + np.exp(-logit(p) / self.temperature))
 
 
-def age_std(age: np.ndarray, age_probs: np.ndarray | None) -> np.ndarray:
-    """What an interval's width is proportional to, float64 [N] years: how far the predicted distribution reaches.
+def log_probs(age: np.ndarray, age_probs: np.ndarray | None) -> np.ndarray:
+    """The logarithm of each age's probability, float64 [N, 102].
 
-    A network without a distribution gives 1 for each. A year is put on top (in quadrature): ages are whole numbers.
+    Without a distribution: of a normal one with a standard deviation of one year, not normalized.
     """
     if age_probs is None:
-        return np.ones(len(age))
-    years = np.arange(age_probs.shape[1])
-    variance = (age_probs * (years - np.asarray(age, np.float64)[:, None]) ** 2).sum(axis=1)
-    return np.sqrt(variance + 1.0)
+        return -0.5 * (np.arange(AGES) - np.asarray(age, np.float64)[:, None]) ** 2
+    return np.log(np.maximum(np.asarray(age_probs, np.float64), LEAST))
 
 
 def logit(p: np.ndarray) -> np.ndarray:

@@ -137,9 +137,9 @@ def decode(
         boxes.append(np.concatenate([center - size / 2, size], axis=1))
         points.append((kps[found].reshape(-1, 5, 2) + cell[:, None]) * stride)
         scores.append(score[found])
-    boxes, points, scores = (np.concatenate(parts) for parts in (boxes, points, scores))
-    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(points).all(axis=(1, 2))
-    return boxes[finite], points[finite], scores[finite]
+    box, point, score = (np.concatenate(parts) for parts in (boxes, points, scores))
+    finite = np.isfinite(box).all(axis=1) & np.isfinite(point).all(axis=(1, 2))
+    return box[finite], point[finite], score[finite]
 
 
 @cache

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 SOFT = 0.25  # sharpness of a blurred face: 1% of photos have less than 0.29, nearly all crops blurred by 8 pixels do
-WIDER = 0.5  # exponent with which a blurred face's interval grows as its sharpness falls
+WIDER = 0.3  # exponent with which the spread of a blurred face's age grows as its sharpness falls
 BLURRED_GENDER = 0.9  # probability below which a blurred face's gender is "uncertain", if no higher limit applies
 TURNED = 0.25  # of the eyes' distance, how far the nose of a turned face is from halfway between them
 SMALL = 32.0  # pixels, width of a face that is small

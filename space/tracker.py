@@ -58,15 +58,17 @@ class Track:
 
     def learn(self, face: Face) -> None:
         """Take one more answer into account: the weighted median, which no single bad frame can move."""
+        age, low, high = face.age, face.age_low, face.age_high
+        assert age is not None, "a face that is estimated"
         self.seen_as = face.sharpness, face.cut_off
-        low, high = (face.age if bound is None else bound for bound in (face.age_low, face.age_high))
+        first, last = (age, age) if low is None or high is None else (low, high)
         # A year beside the interval, so that a network without intervals weighs all alike.
-        self.answers.append((face.score / (1 + high - low) ** 2, face.age, low, high, face.p_female))
+        self.answers.append((face.score / (1 + last - first) ** 2, age, first, last, face.p_female))
         if self.window and len(self.answers) > self.window:
             self.answers.popleft()
         rows = np.array(self.answers)
         values = tuple(weighted_median(column, rows[:, 0]) for column in rows[:, 1:].T)
-        bounds = (None, None) if face.age_low is None else values[1:3]
+        bounds = (None, None) if low is None else values[1:3]
         if (
             self.shown is None
             or abs(values[0] - self.shown[0]) >= CALM_AGE
@@ -78,10 +80,11 @@ class Track:
         """Whether this answer and those before it are another person's; an answer that fits ends the doubt."""
         self.answered = seconds
         if len(self.answers) > SWAP_ANSWERS:  # before that nothing is sure enough to be contradicted
+            new, new_age = face.p_female, face.age
+            assert self.shown is not None and new is not None and new_age is not None, "a face that is estimated"
             age, _, _, p = self.shown
-            new = face.p_female
             flipped = min(new, 1 - p) >= OTHER_GENDER or min(1 - new, p) >= OTHER_GENDER
-            if flipped or abs(face.age - age) > OTHER_AGE:
+            if flipped or abs(new_age - age) > OTHER_AGE:
                 self.doubts.append((seconds, face))
                 return len(self.doubts) >= SWAP_ANSWERS and seconds - self.doubts[0][0] >= SWAP_SECONDS
         self.doubts.clear()
@@ -89,6 +92,7 @@ class Track:
 
     def as_face(self) -> Face:
         """The person as shown, once there is an answer: smoothed box and answers, with `track_id`."""
+        assert self.shown is not None
         middle, sides = self.box[:2], self.box[2:]
         face = replace(self.face, box=tuple(float(v) for v in (*(middle - sides / 2), *sides)), track_id=self.id)
         age, low, high, p = self.shown

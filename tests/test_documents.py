@@ -24,7 +24,7 @@ DOCUMENTS = [
     "browser/README.md",
 ]
 DOCUMENTS += ["training/bundle/model_card.md", "training/bundle/model_card.py", "space/web/tabs/api.md"]
-DOCUMENTS += ["training/RESULTS.md", "space/BENCHMARKS.md", "tests/RELIABILITY.md"]
+DOCUMENTS += ["training/RESULTS.md", "training/ROBUSTNESS.md", "space/BENCHMARKS.md", "tests/RELIABILITY.md"]
 OTHERS = (
     "tests.tools.attack",
     "tests.tools.compare_age_and_gender",

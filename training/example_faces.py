@@ -190,7 +190,7 @@ def backdrop(image: np.ndarray, seen: np.ndarray, head: np.ndarray) -> np.ndarra
 def spread_out(image: np.ndarray, weights: np.ndarray, sigmas: tuple) -> np.ndarray:
     """The image where the weights are 1; elsewhere filled with what is near and has weight."""
     weights = weights.astype(np.float32)
-    total, weight = np.zeros_like(image), 1e-6
+    total, weight = np.zeros_like(image), np.full_like(weights, 1e-6)
     for sigma in sigmas:
         total = total + blur(image * weights[..., None], sigma) / sigma**3.3
         weight = weight + blur(weights, sigma) / sigma**3.3

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from ..photo import Photo, PhotoError, is_image, open_photo
+from ..photo import OWN_FILES, Limits, Photo, PhotoError, is_image, open_photo
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
@@ -122,10 +122,15 @@ def _file(path: Path) -> Picture:
     return Picture(path.as_posix(), read)
 
 
+def read_member(member, limits: Limits = OWN_FILES) -> Photo:
+    """The image of a member of `open_zip`. Raises PhotoError."""
+    return open_photo(member.read(), limits)
+
+
 def _zip(path: Path, skipped: list[str], archive: Archive) -> list[Picture]:
     members, others = open_zip(path, path.as_posix(), archive)
     skipped += others
-    return [Picture(member.name, lambda m=member: open_photo(m.read())) for member in members]
+    return [Picture(member.name, partial(read_member, member)) for member in members]
 
 
 def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tuple[list[Member], list[str]]:

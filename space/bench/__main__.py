@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
     options = parser.parse_args(arguments)
     try:
-        report = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}
+        report: dict = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}
         vgg16 = None
         for model in options.model or [None]:
             for name, path, bundle in _networks(model):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -34,9 +35,10 @@ _PACKAGES = ("onnxruntime", "opencv-python-headless", "gradio", "numpy")
 def machine() -> dict:
     """What the figures hold for."""
     try:
-        processor = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
-    except (OSError, TypeError):
-        processor = platform.processor() or platform.machine()
+        named = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    processor = named[1] if named else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
     return {
@@ -70,16 +72,16 @@ def serving(analyzer: FaceAnalyzer) -> dict:
     result = {"faces found": {count: len(faces) for count, faces in found.items()}}
     for count, photo in photos.items():
         size = f"{photo.shape[1]}x{photo.shape[0]}"
-        result[f"detection, {size}, {counted(count, 'face')}"] = median_ms(lambda p=photo: analyzer.detect(p))
+        result[f"detection, {size}, {counted(count, 'face')}"] = median_ms(partial(analyzer.detect, photo))
     result["detection, live (320)"] = median_ms(lambda: analyzer.detect(photos[1], side=320))
     result["crop, one face"] = median_ms(lambda: crops(photos[1], found[1][:1], analyzer.template))
     for n in (1, 4, 16, 20, 300):
-        took = median_ms(lambda n=n: analyzer.estimator.predict(chips[:n]))
+        took = median_ms(partial(analyzer.estimator.predict, chips[:n]))
         result[f"prediction, batch of {n}, per face"] = took / n
     one_by_one = median_ms(lambda: [analyzer.estimator.predict(chips[i : i + 1]) for i in range(20)])
     result["prediction, 20 separate calls, per face"] = one_by_one / 20
     for count, photo in photos.items():
-        result[f"whole photo, {counted(count, 'face')}"] = median_ms(lambda p=photo: analyzer.analyze(p))
+        result[f"whole photo, {counted(count, 'face')}"] = median_ms(partial(analyzer.analyze, photo))
     frames, stream = [], LiveStream(analyzer)
     for shift in range(0, 60, 4):
         buffer = io.BytesIO()
@@ -125,7 +127,8 @@ def start_up(options: list[str]) -> dict:
                 raise RuntimeError("The app did not answer.")
         first = time.perf_counter() - started
         status = Path(f"/proc/{process.pid}/status")
-        memory = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) / 1000 if status.exists() else None
+        used = re.search(r"VmRSS:\s+(\d+)", status.read_text()) if status.exists() else None
+        memory = int(used[1]) / 1000 if used else None
     finally:
         process.terminate()
         process.wait()

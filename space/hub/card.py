@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import TypeGuard
 
 from .download import ModelError
 
@@ -122,13 +124,17 @@ def _check_calibration(tables: dict | None) -> None:
     if tables is None:
         return
     age = tables["age"]
-    columns = [age[key] for key in ("from", "low", "high")]
-    if not all(isinstance(column, list) and 0 < len(column) <= 200 for column in columns):
-        raise ValueError("the calibration tables have the wrong type")
-    _check_numbers("a value of the calibration", age["coverage"], *(value for column in columns for value in column))
-    _check_numbers("the calibration's temperature", tables["gender"]["temperature"])
-    if not tables["gender"]["temperature"] > 0:
-        raise ValueError("the calibration's temperature must be greater than 0")
+    columns = [age[key] for key in ("at", "temperature", "log_weight")]
+    if not all(isinstance(column, list) and 0 < len(column) == len(columns[0]) <= 200 for column in columns):
+        raise ValueError("the calibration tables have the wrong type or different lengths")
+    (at, temperatures, weights), gender = columns, tables["gender"]["temperature"]
+    numbers = (age["coverage"], age["level"], gender, *at, *temperatures, *weights)
+    _check_numbers("a value of the calibration", *numbers)
+    if not (all(low < high for low, high in pairwise(at)) and 0 < age["level"] < 1):
+        raise ValueError("the calibration's ages must increase and its level be between 0 and 1")
+    # Beyond these, exponentials overflow.
+    if not all(0.001 <= value <= 1e6 for value in (gender, *temperatures)) or max(map(abs, weights)) > 100:
+        raise ValueError("the calibration's temperatures must be 0.001 to 1,000,000, its weights -100 to 100")
 
 
 def _check_metrics(metrics: dict) -> None:
@@ -145,7 +151,7 @@ def _check_metrics(metrics: dict) -> None:
             _check_numbers(f"the metric {key}", metrics[key]["value"])
 
 
-def _is_integer(value) -> bool:
+def _is_integer(value) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -224,7 +224,7 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
         "tilt": of(
             tilt, "PROPOSED", "UPRIGHT", "NEARLY", "LEANING", "ANY", "TURNED", "MARGIN", "SIZE", "WIDTH", "MOST",
         ),
-        "calibration": of(calibration, "OLDEST") | of(quality, "SOFT", "WIDER"),
+        "calibration": of(calibration, "LEAST") | of(quality, "SOFT", "WIDER"),
         "face": {"uncertain": UNCERTAIN} | of(
             quality, "DOUBTFUL", "SOFT", "BLURRED_GENDER", "TURNED", "SMALL", "CUT_OFF",
         ),

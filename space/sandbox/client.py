@@ -165,7 +165,7 @@ class Sandbox:
         with self._lock:
             while self._spares:
                 self._spares.popleft().kill()
-            if self._server:
+            if self._server and self._control:
                 self._control.close()
                 self._server.kill()
                 self._server.wait()

@@ -10,12 +10,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..analyzer import FaceAnalyzer
-from ..batch.pictures import Picture, open_zip
+from ..batch.pictures import Picture, open_zip, read_member
 from ..photo import FRAMES, UPLOADS, Photo, open_photo
 from ..video.annotator import annotate_video
 from ..video.result import Progress, VideoResult
@@ -46,7 +47,7 @@ class InProcess:
         with _copy_of(fd) as path:
             members, others = open_zip(path, name)
             skipped += others
-            yield [Picture(member.name, lambda m=member: open_photo(m.read(), UPLOADS)) for member in members]
+            yield [Picture(member.name, partial(read_member, member, UPLOADS)) for member in members]
 
     def video(self, fd: int, target: Path, *, model: str, **settings) -> Iterator[Progress | VideoResult]:
         """`annotate_video` of a video file. Raises VideoError."""

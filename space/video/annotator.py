@@ -167,8 +167,8 @@ class _People:
         self._tracker, self._cuts = Tracker(window=None, confirm=1), SceneCuts()
         self._before_cut: list[Track] = []
         self._tracks: dict[int, Track] = {}
-        self._on_screen: dict[int, float] = {}
-        self._thumbnails: dict[int, tuple[float, np.ndarray]] = {}
+        self._on_screen: dict[int | None, float] = {}
+        self._thumbnails: dict[int | None, tuple[float, np.ndarray]] = {}
         self._waiting: list[tuple[float, int, np.ndarray]] = []
         self._last: tuple[float, list[Face]] = (-1.0, [])  # the last analyzed frame's time and faces
         self.counts: list[tuple[float, int]] = []

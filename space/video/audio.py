@@ -69,7 +69,7 @@ class Audio:
     def _encode_packet(self, packet: av.Packet) -> None:
         for frame in packet.decode():
             self._seconds += frame.samples / frame.sample_rate
-            if frame.pts is not None:
+            if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(self._offset / frame.time_base)
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if self._resampler is None or self._kind != kind:  # joined recordings change their kind of audio
@@ -77,5 +77,6 @@ class Audio:
             self._encode(frame)
 
     def _encode(self, frame: av.AudioFrame | None) -> None:
+        assert self._resampler is not None and self._encoder is not None
         for resampled in self._resampler.resample(frame):
             self._out.mux(self._encoder.encode(resampled))

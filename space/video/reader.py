@@ -120,12 +120,11 @@ class Clock:
                 self._shift, pts = self._shift + step, pts + step
             else:
                 pts = self._last + 1
-        if self._last is None:
-            self._first = pts
-        else:
+        if self._last is not None:
             self.period = float((pts - self._last) * base)
-        self._last = pts
-        self.seconds = float((pts - self._first) * base)
+        first = pts if self._first is None else self._first
+        self._first, self._last = first, pts
+        self.seconds = float((pts - first) * base)
         self.frames += 1
         if self.seconds > limits.MAX_SECONDS + 1:
             raise VideoError(too_long(self.seconds))

@@ -53,7 +53,7 @@ def patch_gradio() -> None:
         raise gr.Error(NO_URLS, print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse
-    routes.CustomCORSMiddleware = lambda app, **_: app  # `page.launch_options` adds Starlette's
+    routes.CustomCORSMiddleware = lambda app, **_: app  # type: ignore[misc]  # `page.launch_options` adds Starlette's
 
     find = route_utils.get_fn
 
@@ -82,8 +82,9 @@ def patch_gradio() -> None:
 
 def log_traceback_without_message() -> None:
     """Log the location and type of the current exception, but not its message, which quotes visitors' data."""
-    kind, _, place = sys.exc_info()
-    print("".join(traceback.format_tb(place)), kind.__name__, sep="", file=sys.stderr)
+    error = sys.exception()
+    if error is not None:
+        print("".join(traceback.format_tb(error.__traceback__)), type(error).__name__, sep="", file=sys.stderr)
 
 
 def hide_unlisted_tools(blocks: gr.Blocks) -> None:
@@ -96,7 +97,8 @@ def hide_unlisted_tools(blocks: gr.Blocks) -> None:
         server.tool_to_endpoint = {
             name: endpoint
             for name, endpoint in server.tool_to_endpoint.items()
-            if getattr(server.get_block_fn_from_endpoint_name(endpoint).fn, "_mcp_type", "tool") == "tool"
+            if (found := server.get_block_fn_from_endpoint_name(endpoint)) is not None
+            and getattr(found.fn, "_mcp_type", "tool") == "tool"
         }
 
 

@@ -9,6 +9,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePath
 
 import gradio as gr
@@ -43,7 +44,7 @@ class Reader:
         Raises:
             PhotoError, UploadError: for the visitor.
         """
-        with self._turns.of(client_address(request.request.scope) if request else ""), self._places:
+        with self._turns.of(client_address(request.request.scope) if request and request.request else ""), self._places:
             photo = self._decoded(upload)
             if photo.rgb.size <= LARGE:
                 yield photo
@@ -86,7 +87,7 @@ class Reader:
                     except UploadError as error:
                         raise BatchError(str(error)) from None
                 elif upload.looks_like_an_image():
-                    found = [Picture(upload.name, lambda u=upload: self._file(u))]
+                    found = [Picture(upload.name, partial(self._file, upload))]
                 else:
                     skipped.append(upload.name)
                     continue

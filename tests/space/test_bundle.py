@@ -49,6 +49,12 @@ def edit(folder, **changes) -> None:
     (folder / CARD).write_text(json.dumps(card))
 
 
+def tables(**age) -> dict:
+    """A calibration with these values for the age."""
+    usable = {"coverage": 0.8, "level": 0.8, "at": [0, 50], "temperature": [1, 2], "log_weight": [0, 0]}
+    return {"age": usable | age, "gender": {"temperature": 1}}
+
+
 @pytest.mark.parametrize(
     ("breaks", "words"),
     [
@@ -71,7 +77,13 @@ def edit(folder, **changes) -> None:
         (lambda f: edit(f, metrics={"n": 3, "age_mae": {"value": "4"}, "gender_accuracy": {"value": 1}}), "finite"),
         (lambda f: edit(f, crop={"size": 200, "landmarks": [[1e999, 0]] * 5}), "Infinity"),
         (lambda f: edit(f, crop={"size": 10**9, "landmarks": [[0, 0]] * 5}), "16 to 1024"),
-        (lambda f: edit(f, calibration={"age": {}}), "missing 'from'"),
+        (lambda f: edit(f, calibration={"age": {}}), "missing 'at'"),
+        (lambda f: edit(f, calibration=tables(at=[0, 0])), "ages must increase"),
+        (lambda f: edit(f, calibration=tables(level=1)), "between 0 and 1"),
+        (lambda f: edit(f, calibration=tables(log_weight=[0])), "different lengths"),
+        (lambda f: edit(f, calibration=tables(log_weight=[0, "0"])), "finite number"),
+        (lambda f: edit(f, calibration=tables(temperature=[1, 0])), "0.001 to 1,000,000"),
+        (lambda f: edit(f, calibration=tables(log_weight=[0, -101])), "-100 to 100"),
         (lambda f: edit(f, metrics={"n": 5}), "without gender_accuracy"),
         (lambda f: edit(f, metrics={"interval_coverage": {"value": 1}}), "without interval_width"),
         (lambda f: edit(f, metrics={"n": 5, "age_mae": None, "gender_accuracy": None}), "not the card"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from space.calibration import Calibration, age_std, logit
+from space.calibration import Calibration, logit
+from training.data.samples import AGE_BANDS
 from training.evaluation import calibrate
 
 
@@ -21,16 +22,17 @@ def made_up(count: int, seed: int, temperature: float = 2.0):
     z = generator.normal(0, 2, count)
     female = generator.uniform(size=count) < 1 / (1 + np.exp(-z))
     outputs = {"age": predicted, "p_female": 1 / (1 + np.exp(-z * temperature)), "age_probs": probs}
-    return outputs, age, female
+    return outputs, np.stack([age, age], axis=1), female
 
 
 @pytest.mark.parametrize("distribution", [True, False])
 def test_intervals_hold_what_they_promise_everywhere(distribution):
-    outputs, age, female = made_up(4000, 0)
-    fresh, fresh_age, _ = made_up(20000, 1)
+    outputs, labels, female = made_up(4000, 0)
+    fresh, fresh_labels, _ = made_up(20000, 1)
+    fresh_age = fresh_labels[:, 0]
     if not distribution:
         del outputs["age_probs"], fresh["age_probs"]
-    tables = calibrate.fit(outputs, age, female)
+    tables = calibrate.fit(outputs, labels, female, margin=0)
     answers = calibrate.apply(tables, fresh)
     inside = (answers["age_low"] <= fresh_age) & (fresh_age <= answers["age_high"])
     assert 0.78 < inside.mean() < 0.82
@@ -42,8 +44,8 @@ def test_intervals_hold_what_they_promise_everywhere(distribution):
 
 
 def test_temperature_makes_probabilities_honest():
-    outputs, age, female = made_up(4000, 0)
-    tables = calibrate.fit(outputs, age, female)
+    outputs, labels, female = made_up(4000, 0)
+    tables = calibrate.fit(outputs, labels, female)
     assert tables["gender"]["temperature"] == pytest.approx(2.0, rel=0.1)
     fresh, _, fresh_female = made_up(20000, 1)
     answers = calibrate.apply(tables, fresh)
@@ -59,21 +61,62 @@ def test_the_calibration_error_by_hand():
     assert calibrate.expected_calibration_error(p, female) == pytest.approx((abs(2 - 2.7) + abs(1 - 0.8)) / 4)
 
 
+def test_labels_that_are_bands_hold_as_much_as_the_ages_behind_them():
+    outputs, labels, female = made_up(4000, 0)
+    starts = np.array([low for low, _ in AGE_BANDS])
+    bands = np.array(AGE_BANDS)[np.searchsorted(starts, labels[:, 0], side="right") - 1]
+    tables = calibrate.fit(outputs, bands, female, margin=0)
+    fresh, fresh_labels, _ = made_up(20000, 1)
+    answers = calibrate.apply(tables, fresh)
+    inside = (answers["age_low"] <= fresh_labels[:, 0]) & (fresh_labels[:, 0] <= answers["age_high"])
+    assert 0.77 < inside.mean() < 0.83  # of ages that were never seen
+
+
+def test_overconfident_distributions_are_flattened():
+    outputs, labels, female = made_up(4000, 0)
+    sharp = outputs["age_probs"] ** 4  # as if errors were half as large
+    outputs["age_probs"] = sharp / sharp.sum(axis=1, keepdims=True)
+    fitted = calibrate.fit(outputs, labels, female)["age"]
+    middle = [t for t, at in zip(fitted["temperature"], fitted["at"], strict=True) if 12 <= at <= 70]
+    assert np.mean(middle) == pytest.approx(4, rel=0.15)
+
+
+def test_the_likelihood_that_is_fitted_has_the_gradient_it_claims(monkeypatch):
+    outputs, labels, _ = made_up(300, 0)
+    seen = {}
+
+    def keep(loss, first, **options):
+        seen["loss"], seen["at"] = loss, first + np.random.default_rng(0).normal(0, 0.3, len(first))
+        return type("Found", (), {"x": first})
+
+    monkeypatch.setattr(calibrate, "minimize", keep)
+    calibrate.fit(outputs, labels, labels[:, 0] > 40)
+    _, gradient = seen["loss"](seen["at"])
+    steps = 1e-5 * np.eye(len(gradient))
+    numeric = [(seen["loss"](seen["at"] + step)[0] - seen["loss"](seen["at"] - step)[0]) / 2e-5 for step in steps]
+    np.testing.assert_allclose(gradient, numeric, atol=1e-6)
+
+
 def test_extreme_and_broken_tables():
     assert Calibration.from_dict(None) is None
     assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
-    assert age_std(np.array([3.0]), np.eye(102)[[3]]) == pytest.approx([1.0])
-    tables = {"age": {"coverage": 0.8, "from": [0, 50], "low": [-2, -4], "high": [2]}, "gender": {"temperature": 1}}
-    with pytest.raises(ValueError, match="fit together"):
-        Calibration.from_dict(tables)
-    tables["age"]["high"] = [2, 9]
-    low, high = Calibration.from_dict(tables).interval(np.array([0.5, 30.0, 45.0, 99.0, 300.0]), None)
-    # From 50 on, predictions may be 9 years too young and 4 too old: 45 may be 43 to 47, or 50 to 54.
-    np.testing.assert_allclose(low, [0, 28, 43, 95, 300])
-    np.testing.assert_allclose(high, [2, 32, 54, 108, 300])
+    age = {"coverage": 0.8, "level": 0.8, "at": [0, 50], "temperature": [1, 4], "log_weight": [0]}
+    for broken in (age, age | {"log_weight": [0, 0], "temperature": [1, 0]}, age | {"at": [], "log_weight": []}):
+        with pytest.raises(ValueError, match="fit together"):
+            Calibration.from_dict({"age": broken, "gender": {"temperature": 1}})
+    tables = Calibration.from_dict({"age": age | {"log_weight": [0, 0]}, "gender": {"temperature": 1}})
+    ages = np.array([0.5, 50.0, 60.0, 99.0, 300.0])
+    low, high = tables.interval(ages, tables.age_probs(ages, None))
+    # From 50 on, a deviation of 2 years: 80% lie within 2.56 of the prediction. No interval names an age above 101.
+    np.testing.assert_allclose(low, [0, 47, 57, 96, 101])
+    np.testing.assert_allclose(high, [2, 53, 63, 101, 300])
+    certain = tables.age_probs(np.array([30.0]), np.eye(102, dtype=np.float32)[[30]])
+    assert np.isfinite(certain).all() and certain[0, 30] > 0.99
+    widened = tables.interval(ages[1:3], tables.age_probs(ages[1:3], None, np.array([1.0, 3.0])))
+    np.testing.assert_allclose(widened, [[47, 52], [53, 68]])
 
 
 def test_few_faces_give_wide_tables_not_errors():
-    outputs, age, female = made_up(5, 0)
-    tables = Calibration.from_dict(calibrate.fit(outputs, age, female))
-    assert (tables.low < tables.high).all() and len(set(tables.low)) == 1  # too few for bands of their own
+    outputs, labels, female = made_up(5, 0)
+    tables = Calibration.from_dict(calibrate.fit(outputs, labels, female))
+    assert np.isfinite(tables.age_temperature).all() and (tables.age_temperature > 0).all() and tables.level > 0.5

@@ -85,6 +85,7 @@ def test_a_blurred_face_gets_a_wider_interval_and_an_uncertain_gender():
     bare = replace(face, age=None, sharpness=None)
     soft = cv2.GaussianBlur(crop, (0, 0), 12)
     (blurred,) = analyzer.estimate_crops(soft[None], [bare])
-    spread = analyzer.calibration.interval(np.array([blurred.age]), blurred.age_probs[None])
+    age, calibration = np.array([blurred.age]), analyzer.calibration
+    spread = calibration.interval(age, calibration.age_probs(age, blurred.age_probs[None]))
     assert blurred.quality == "blurred" and blurred.age_high - blurred.age_low > spread[1][0] - spread[0][0]
     assert Face((0, 0, 9, 9), 0.9).quality is None

@@ -58,7 +58,7 @@ def test_a_group_beside_its_tilted_copy(degrees):
 
 @pytest.mark.slow
 def test_group_photos_turned_by_any_angle():
-    """The figures in training/RESULTS.md."""
+    """The figures in training/ROBUSTNESS.md."""
     analyzer, by_angle, right, count, invented = FaceAnalyzer.load("compact"), {}, 0, 0, 0
     for path in sorted(shared("photos").glob("*.jpg")):
         rgb = read_photo(path)

@@ -1,7 +1,7 @@
-"""What the detector finds: python -m tests.tools.detection [FOLDER...]
+"""What the detector finds at each threshold: python -m tests.tools.detection [FOLDER...]
 
-Of held-out FairFace photos: without a face, with a score below `quality.DOUBTFUL`, and the time. Of folders with images
-without people: the images in which it sees a face.
+Of held-out FairFace photos: the share without a face, and the time. Of the ten group photos: the number of faces. Of
+folders with images without people: the share with a face, and which these are. For `space.detector.THRESHOLD`.
 """
 
 from __future__ import annotations
@@ -14,35 +14,45 @@ from pathlib import Path
 import numpy as np
 
 from space.analyzer import FaceAnalyzer
-from space.detector import surest
 from space.photo import PhotoError, read_photo
-from space.quality import DOUBTFUL
+from tests.support import SHARED
 from tests.support.faces import held_out
+
+THRESHOLDS = np.array([0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9])
 
 
 def main(folders: list[Path], photos: int = 1000) -> None:
     analyzer = FaceAnalyzer.load()
+
+    def scores(rgb: np.ndarray) -> np.ndarray:
+        return np.array([face.score for face in analyzer.detect(rgb, threshold=THRESHOLDS[0])])
+
     with tempfile.TemporaryDirectory() as folder:
         images = [read_photo(path) for path, *_ in held_out(photos, Path(folder))]
     started = time.perf_counter()
-    scores = np.array([surest(analyzer.detect(rgb)) for rgb in images])
+    best = np.array([max(scores(rgb), default=0) for rgb in images])
     spent = 1000 * (time.perf_counter() - started) / len(images)
-    doubtful = np.mean((scores > 0) & (scores < DOUBTFUL))
-    print(f"{len(images)} FairFace photos: {np.sum(scores == 0)} without a face, ", end="")
-    print(f"{100 * doubtful:.1f}% below {DOUBTFUL}, {spent:.1f} ms each")
+    columns = {f"{photos} FairFace photos without a face": [f"{share:.1f}%" for share in 100 * _below(best)]}
+    groups = np.concatenate([scores(read_photo(path)) for path in sorted((SHARED / "photos").glob("*.jpg"))])
+    columns["faces in the group photos"] = [str(np.sum(groups >= threshold)) for threshold in THRESHOLDS]
     for folder in folders:
-        count, seen = 0, {}
+        seen = {}
         for path in sorted(folder.rglob("*")):
             try:
-                rgb = read_photo(path)
+                seen[path.name] = max(scores(read_photo(path)), default=0)
             except PhotoError:
                 continue
-            count += 1
-            if found := analyzer.detect(rgb):
-                seen[path] = [round(face.score, 2) for face in found]
-        print(f"{folder}: {count} images, {len(seen)} with {sum(map(len, seen.values()))} faces")
-        for path, values in seen.items():
-            print(f"  {path.name} {values}")
+        found = 1 - _below(np.array(list(seen.values())))
+        columns[f"{len(seen)} images of {folder.name} with a face"] = [f"{share:.1f}%" for share in 100 * found]
+        print(*(f"{name} {score:.2f}" for name, score in seen.items() if score), sep="\n")
+    print(f"{spent:.1f} ms for a FairFace photo", f"| threshold | {' | '.join(columns)} |", sep="\n")
+    print("|" + " --- |" * (1 + len(columns)))
+    for threshold, *cells in zip(THRESHOLDS, *columns.values(), strict=True):
+        print(f"| {threshold:.2f} | {' | '.join(cells)} |")
+
+
+def _below(best: np.ndarray) -> np.ndarray:
+    return np.mean(best < THRESHOLDS[:, None], axis=1)
 
 
 if __name__ == "__main__":

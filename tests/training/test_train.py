@@ -235,9 +235,10 @@ def test_a_network_learns_from_photos_alone_and_is_tested_on_others(made_up, pho
 
 
 @pytest.mark.slow
-def test_vgg16_trains_from_a_base_file_at_both_sizes(made_up, tmp_path):
+def test_vgg16_trains_from_a_base_file_at_both_sizes(made_up, tmp_path, monkeypatch):
     import keras
 
+    make_tiny(monkeypatch.setattr)
     base = keras.applications.VGG16(include_top=False, weights=None)
     base.save_weights(tmp_path / "base.weights.h5")
     result = run(

@@ -16,7 +16,7 @@ from training.data.faces import Faces
 from training.data.samples import dataset_hash
 from training.data.sources import HUB_IDS, public_name
 from training.evaluation import calibrate, plots
-from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record, spread_ages
+from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record
 from training.evaluation.tables import table
 from training.options import to_command
 from training.parents import Parent
@@ -120,13 +120,13 @@ def choose_sharpness(network, validation: Faces) -> float:
 
 
 def calibration_tables(estimator: Estimator, validation: list[Faces]) -> dict:
-    """Calibration on the validation faces of all datasets; an age known as a band counts as spread over it."""
+    """Calibration on the validation faces of all datasets."""
     found = [estimator.predict(faces.images) for faces in validation]
     outputs = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    age = np.concatenate([spread_ages(faces.samples.age_range) for faces in validation])
+    age_range = np.concatenate([faces.samples.age_range for faces in validation])
     female = np.concatenate([faces.samples.gender == 1 for faces in validation])
     source = np.repeat(np.arange(len(validation)), [len(faces) for faces in validation])
-    return calibrate.fit(outputs, age, female, source=source)
+    return calibrate.fit(outputs, age_range, female, source=source)
 
 
 def _measure(

@@ -334,9 +334,9 @@ def _calibration(card: dict) -> str:
         for figures in _all_metrics(card)
     )
     return f"""Fitted on {tables["faces"]:,} validation faces of {learned}. The interval targets
-{100 * tables["age"]["coverage"]:.0f}% coverage (split conformal prediction by true age band, scaled by the spread of the
-predicted distribution). {coverage} Ages that are labeled as bands count as uniformly distributed within their band. On other
-data the coverage may be lower.
+{100 * tables["age"]["coverage"]:.0f}% coverage (quantiles of the predicted distribution, which is flattened by a temperature
+and weighted by age). {coverage} Where a label is a band, ages in the band count as distributed as this distribution says. The
+intervals are asked for 5 points more on these datasets, because other data is harder.
 
 The gender is calibrated by temperature scaling (temperature {tables["gender"]["temperature"]:.3f}).
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def _interleaved_ms(one: Path, other: Path, face: np.ndarray) -> list[float]:
     Whatever else the machine does meanwhile slows both.
     """
     estimators = [Estimator(path) for path in (one, other)]
-    rounds = [[call_ms(lambda e=e: e.predict(face)) for e in estimators] for _ in range(TIMINGS)]
+    rounds = [[call_ms(partial(e.predict, face)) for e in estimators] for _ in range(TIMINGS)]
     return [round(min(times), 2) for times in zip(*rounds, strict=True)]
 
 

@@ -62,6 +62,7 @@ class FaceCropper:
 def is_framed(face: Face, template: Template) -> bool:
     """Whether a face in a crop with MARGIN around it is about where the template has it."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64) * template.size
+    assert face.landmarks is not None, "YuNet finds landmarks"
     matrix = similarity(face.landmarks - MARGIN, template.landmarks)
     moved = corners @ matrix[:, :2].T + matrix[:, 2]
     return float(np.linalg.norm(moved - corners, axis=1).mean()) <= FRAMED

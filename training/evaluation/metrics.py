@@ -15,7 +15,6 @@ _RESAMPLES = 1000  # of the bootstrap
 MINORS = (14, 17)  # years, inclusive: ages that an age check must reject
 GATES = (18, 25)  # years; a gate at 25 leaves room for errors ("Challenge 25")
 YOUNG_ADULTS = (18, 30)  # years, inclusive
-BAND_END = 89  # years, where the open last band of FairFace is taken to end
 
 
 def measure(
@@ -114,7 +113,8 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
     values["gender_accuracy"] = (outputs["p_female"] >= 0.5) == (samples.gender == 1)
     if "age_low" in outputs:
         if samples.binned:
-            values["interval_coverage"] = _band_coverage(samples.age_range, outputs["age_low"], outputs["age_high"])
+            bounds = outputs["age_low"], outputs["age_high"]
+            values["interval_coverage"] = calibrate.covered(samples.age_range, *bounds, outputs["calibrated_probs"])
         else:
             values["interval_coverage"] = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
         values["interval_width"] = outputs["age_high"] - outputs["age_low"]
@@ -125,21 +125,6 @@ def range_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
     """Years outside of the label's range [N, 2], float64 [N]: the absolute error where the age is known."""
     age = np.asarray(age, np.float64)
     return np.maximum(age_range[:, 0] - age, 0) + np.maximum(age - age_range[:, 1], 0)
-
-
-def spread_ages(age_range: np.ndarray) -> np.ndarray:
-    """One age for each band [N, 2], spread evenly over it: float64 [N] years. A known age stays as it is."""
-    first = age_range[:, 0].astype(np.float64)
-    last = np.maximum(first, np.minimum(age_range[:, 1], BAND_END))
-    return np.floor(first + np.random.default_rng(0).random(len(first)) * (last - first + 1))
-
-
-def _band_coverage(age_range: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The share of each band's years that lie in an interval: float64 [N]."""
-    first = age_range[:, 0]
-    last = np.maximum(first, np.minimum(age_range[:, 1], BAND_END))
-    inside = np.floor(np.minimum(high, last)) - np.ceil(np.maximum(low, first)) + 1
-    return np.clip(inside, 0, None) / (last - first + 1)
 
 
 def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:

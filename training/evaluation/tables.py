@@ -14,7 +14,7 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
     def row(name: str, group: dict) -> tuple[str, ...]:
         gender = cell(group["gender_accuracy"], 100)
         inside, width = group.get("interval_coverage"), group.get("interval_width")
-        held = f"{100 * inside['value']:.1f} in ± {width['value'] / 2:.1f}" if inside else "–"
+        held = f"{100 * inside['value']:.1f} in ± {width['value'] / 2:.1f}" if inside and width else "–"
         if binned:
             bands = (cell(group["age_band"], 100), cell(group["age_band_or_next"], 100))
             return (name, str(group["n"]), *bands, held, gender)

@@ -140,6 +140,7 @@ class _Run:
         )
         trainer.optimizer.build(trainer.trainable_variables)
         if done:
+            assert state.checkpoint is not None  # it is written with the history
             load(trainer, self.out / state.checkpoint, "checkpoint")
         elif state.start:
             load(self.network, self.out / state.start.file, "best weights")

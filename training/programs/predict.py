@@ -16,7 +16,6 @@ import onnxruntime
 
 FOLDER = Path(__file__).absolute().parent  # not resolved: in the Hub's cache, this file is a link to another folder
 _YEARS = ("age", "age_low", "age_high")
-OLDEST = 116  # years, oldest age that an interval can name
 
 
 class Predictor:
@@ -130,22 +129,20 @@ def _wider(crops: np.ndarray) -> np.ndarray:
             before = np.abs(np.diff(values, axis=axis))
             after = np.abs(np.diff(cv2.blur(values, window, borderType=cv2.BORDER_REPLICATE), axis=axis))
             sharpness = min(sharpness, np.maximum(0, before - after).sum() / max(before.sum(), 1e-6))
-        factors.append(max(1.0, 0.25 / max(sharpness, 0.02)) ** 0.5)
+        factors.append(max(1.0, 0.25 / max(sharpness, 0.02)) ** 0.3)
     return np.array(factors)
 
 
 def _interval(age: np.ndarray, probs, table: dict, wider: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From the youngest to the oldest age whose usual errors include the one that it would mean."""
-    std = np.ones(len(age))
-    if probs is not None:
-        std = np.sqrt((probs * (np.arange(probs.shape[1]) - age[:, None]) ** 2).sum(axis=1) + 1.0)
-    years = np.arange(OLDEST + 1)
-    band = np.searchsorted(table["from"], years, side="right") - 1
-    error = (years - age[:, None]) / (wider * std)[:, None]
-    usual = (np.array(table["low"])[band] <= error) & (error <= np.array(table["high"])[band])
-    some = usual.any(axis=1)
-    low = np.where(some, usual.argmax(axis=1), age)
-    high = np.where(some, OLDEST - usual[:, ::-1].argmax(axis=1), age)
+    """What holds the share `level` of the network's distribution, flattened by a temperature and weighted by age."""
+    years = np.arange(102)
+    logs = -0.5 * (years - age[:, None]) ** 2 if probs is None else np.log(np.maximum(probs.astype(float), 1e-12))
+    temperature = np.interp(age, table["at"], table["temperature"]) * wider**2
+    logs = logs / temperature[:, None] + np.interp(years, table["at"], table["log_weight"])
+    probs = np.exp(logs - logs.max(axis=1, keepdims=True))
+    below = np.cumsum(probs / probs.sum(axis=1, keepdims=True), axis=1)
+    tail = (1 - table["level"]) / 2
+    low, high = (np.minimum((below < part).sum(axis=1), years[-1]) for part in (tail, 1 - tail))
     return np.minimum(low, age), np.maximum(high, age)
 
 
