@@ -1,5 +1,5 @@
 // Which language the page is in: that of its address, the one chosen last, or the browser's.
-import {speak, translate} from "./text.js";
+import {keepTranslated, speak, translate} from "./text.js";
 
 const NAMES = {en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文"};
 const CHOSEN = "language"; // key in the browser's storage
@@ -10,8 +10,25 @@ function preferred() {
   return wishes.map((wish) => wish?.toLowerCase().split("-")[0]).find((code) => Object.hasOwn(NAMES, code)) ?? "en";
 }
 
-/** Translate the page, and offer the others in a menu. Without the file of a language it stays in English. */
-export async function translatePage(menu) {
+let loading = null;
+/** Load the texts of the visitor's language, once; its code. Without them, texts stay in English. */
+export function chosen() {
+  loading ??= load(preferred()).catch((error) => {
+    console.warn(error);
+    return "en";
+  });
+  return loading;
+}
+async function load(code) {
+  if (code === "en") return code;
+  const response = await fetch(new URL(`languages/${code}.json`, import.meta.url));
+  if (!response.ok) throw new Error(`languages/${code}.json: status ${response.status}`);
+  speak(code, await response.json());
+  return code;
+}
+
+/** Offer the languages in a menu. */
+function offer(menu) {
   const code = preferred();
   menu.replaceChildren(...Object.entries(NAMES).map(([one, name]) => new Option(name, one, false, one === code)));
   for (const option of menu.options) option.lang = option.value;
@@ -21,12 +38,14 @@ export async function translatePage(menu) {
     address.searchParams.set("lang", menu.value);
     location.assign(address);
   });
-  if (code === "en") return;
-  const response = await fetch(`languages/${code}.json`);
-  if (!response.ok) return;
-  speak(code, await response.json());
-  translate(document.documentElement);
+}
+
+/** Translate the page, and what a framework adds to it later if it is `changing`; `menu` offers the languages. */
+export async function translatePage(menu, {changing = false} = {}) {
+  offer(menu);
+  const code = await chosen();
   document.documentElement.lang = code;
+  if (code !== "en") (changing ? keepTranslated : translate)(document.documentElement);
 }
 
 // Storage is refused in some frames and private windows.

@@ -1,7 +1,7 @@
 // Loads the page's modules, and says so when that fails: the first thing that runs.
 async function start() {
   const {translatePage} = await import("./languages.js");
-  await translatePage(document.querySelector("#language")).catch(console.warn); // English will do
+  await translatePage(document.querySelector("#language"));
   await import("./app.js");
 }
 start().catch((error) => {

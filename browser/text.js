@@ -5,7 +5,8 @@ let language = "en",
 
 const NUMBER = /(?<![\w.])\d+(,\d{3})*(\.\d+)?/g; // not those of MP4 and H.264
 const INLINE = new Set(["A", "B", "CODE", "EM", "STRONG"]);
-const SILENT = new Set(["CODE", "PRE", "SCRIPT", "STYLE"]);
+const KEPT = "code, pre, script, style, [translate=no], .notranslate, .filename"; // what isn't translated
+const NAMED = {"aria-label": "ariaLabel", alt: "alt", placeholder: "placeholder"};
 
 /** What `speak` takes to make another thread's texts the same. */
 export const spoken = () => [language, table];
@@ -42,23 +43,49 @@ const inLanguage = (found) => {
   return value.toLocaleString(language, {minimumFractionDigits: digits, useGrouping: found.includes(",")});
 };
 
-/** Translate all texts in an element: a paragraph with its emphasis and links as one text. */
+/** Translate all texts in an element: a paragraph with its emphasis and links as one text, if the table has it so. */
 export function translate(element) {
-  const name = element.ariaLabel;
-  if (name) element.ariaLabel = t(name);
-  if (SILENT.has(element.tagName)) return;
+  if (element.matches(KEPT)) return;
+  translateNames(element);
   const inside = [...element.children];
   if (inside.length && inside.every((child) => INLINE.has(child.tagName) && !child.className)) {
     const key = element.innerHTML.trim().replace(/\s+/g, " "); // of the page's own HTML, like its translation
     const translated = t(key);
-    if (translated !== key) element.innerHTML = translated;
-    return;
+    if (translated !== key) {
+      element.innerHTML = translated;
+      return;
+    }
   }
   for (const node of element.childNodes) {
     if (node.nodeType === Node.ELEMENT_NODE) translate(node);
-    else if (node.nodeType === Node.TEXT_NODE && node.data.trim()) {
-      const [, before, text, after] = node.data.match(/^(\s*)([\s\S]*?)(\s*)$/);
-      node.data = before + t(text.replace(/\s+/g, " ")) + after;
-    }
+    else if (node.nodeType === Node.TEXT_NODE) translateText(node);
   }
+}
+
+function translateNames(element) {
+  for (const name of Object.values(NAMED))
+    if (element[name] && t(element[name]) !== element[name]) element[name] = t(element[name]);
+}
+
+function translateText(node) {
+  if (!node.data.trim()) return;
+  const [, before, text, after] = node.data.match(/^((?:\s|⚠️)*)([\s\S]*?)(\s*)$/);
+  const key = text.replace(/\s+/g, " "),
+    translated = t(key);
+  if (translated !== key) node.data = before + translated + after;
+}
+
+/** Translate an element, and what is added to it or changes in it from then on. */
+export function keepTranslated(element) {
+  translate(element);
+  new MutationObserver((changes) => {
+    for (const {target, addedNodes, type} of changes) {
+      if ((target.nodeType === Node.TEXT_NODE ? target.parentElement : target)?.closest(KEPT)) continue;
+      if (type === "attributes") translateNames(target);
+      for (const node of type === "characterData" ? [target] : addedNodes) {
+        if (node.nodeType === Node.ELEMENT_NODE) translate(node);
+        else if (node.nodeType === Node.TEXT_NODE) translateText(node);
+      }
+    }
+  }).observe(element, {childList: true, subtree: true, characterData: true, attributeFilter: Object.keys(NAMED)});
 }

@@ -7,12 +7,14 @@ from pathlib import Path
 
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
 NAMES = (
-    "annotate.js", "camera.js", "cards.js", "downloads.js", "face.js", "live-socket.js", "live-view.js", "photo.js",
-    "result.js", "strip.js", "text.js", "zoom.js",
+    "annotate.js", "camera.js", "cards.js", "downloads.js", "face.js", "languages.js", "live-socket.js", "live-view.js",
+    "photo.js", "result.js", "strip.js", "text.js", "zoom.js",
 )  # fmt: skip
 STYLES = BROWSER / "results.css"
+LANGUAGES = sorted(path.stem for path in (BROWSER / "languages").glob("*.json"))  # besides English
+_TABLES = [f"languages/{language}.json" for language in LANGUAGES]
 # All that the app reads of `browser/`.
-FILES = tuple(BROWSER / name for name in (*NAMES, "results.css", "live.html", "live.css", "about.html"))
+FILES = tuple(BROWSER / name for name in (*NAMES, *_TABLES, "results.css", "live.html", "live.css", "about.html"))
 _FAILED = "Part of the page couldn't be loaded. Check the network, then reload the page."
 
 
@@ -23,12 +25,13 @@ def route():
 
     async def module(request):
         name = request.path_params["name"]
-        if name not in NAMES:
+        if name not in (*NAMES, *_TABLES):
             return PlainTextResponse("Not found", 404)
+        kind = "application/json" if name in _TABLES else "text/javascript"
         # Browsers ask each time whether it has changed: an update of the app never mixes two versions.
-        return FileResponse(BROWSER / name, media_type="text/javascript", headers={"cache-control": "no-cache"})
+        return FileResponse(BROWSER / name, media_type=kind, headers={"cache-control": "no-cache"})
 
-    return Route("/browser/{name}", module)
+    return Route("/browser/{name:path}", module)
 
 
 def script(names: list[str], use: str, *values) -> str:
@@ -42,7 +45,8 @@ def script(names: list[str], use: str, *values) -> str:
     addresses = json.dumps([f"browser/{name}" for name in names])
     given = ", ".join(["modules", "{element, props, trigger, watch}", *map(json.dumps, values)])
     return f"""const root = (window.gradio_config?.root || location.origin + location.pathname).replace(/[/]*$/, "/");
-const loaded = Promise.all({addresses}.map((name) => import(new URL(name, root).href)));
+const load = (name) => import(new URL(name, root).href), loading = {addresses}.map(load);
+const loaded = load("browser/languages.js").then(({{chosen}}) => chosen()).then(() => Promise.all(loading));
 loaded.then((modules) => ({use})({given})).catch((error) => {{
   console.error(error);
   element.textContent = {json.dumps(_FAILED)};

@@ -1,8 +1,9 @@
-// Runs once when the page has loaded: a link for each tab, and photos that are pasted or dropped anywhere.
+// Runs once when the page has loaded: the visitor's language, a link for each tab, and photos that are pasted or dropped anywhere.
 () => {
-  document.documentElement.lang = "en";
+  const root = (window.gradio_config?.root || location.origin + location.pathname).replace(/[/]*$/, "/");
+  const load = (name) => import(new URL(`browser/${name}`, root).href);
   const tabs = () => [...document.querySelectorAll('[role="tab"]')].filter((tab) => tab.offsetParent);
-  const name = (tab) => tab.textContent.trim().toLowerCase();
+  const name = (tab) => tab.dataset.tabId;
   let going = false;  // to a tab of the browser's history
   const openNamed = () => {
     const wanted = new URLSearchParams(location.search).get("tab")?.toLowerCase() ?? name(tabs()[0]);
@@ -49,14 +50,18 @@
   }, true);
   document.addEventListener("snapshot", ({detail}) => take([detail]));
   // Gradio leaves the examples without a name for those who don't see them. Ours are in the names of the files.
-  const label = () => {
+  const label = (t) => {
+    for (const english of document.querySelectorAll(".notranslate:not([lang])")) english.lang = "en";
     document.querySelector("#photo input[type=file]")?.setAttribute("multiple", "");
     for (const [number, item] of document.querySelectorAll(".gallery .gallery-item").entries()) {
       const [, low, high, gender] = /age-(\d+)-(\d+)-(\w+)/.exec(item.querySelector("img")?.src ?? "") ?? [];
       const who = low < 13 ? "child" : {female: "woman", male: "man"}[gender];
-      item.ariaLabel ??= who ? `Example: ${who}, ${Number(low)} to ${Number(high)} years` : `Example ${number + 1}`;
+      item.ariaLabel ??= t(who ? `Example: ${who}, ${Number(low)} to ${Number(high)} years` : `Example ${number + 1}`);
     }
   };
-  label();
-  new MutationObserver(label).observe(document.body, {childList: true, subtree: true});
+  Promise.all([load("languages.js"), load("text.js")]).then(async ([{translatePage}, {t}]) => {
+    await translatePage(document.querySelector("#language"), {changing: true});
+    label(t);
+    new MutationObserver(() => label(t)).observe(document.body, {childList: true, subtree: true});
+  });
 }

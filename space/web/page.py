@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -27,8 +28,15 @@ DESCRIPTION = (
 UPLOADS = (
     "Uploads are analyzed on this server, deleted within an hour or when the server stops, and not sent anywhere else."
 )
-# The page is in English, so Gradio's own words are too, whatever the browser prefers.
-HEAD = f"""<script>Object.defineProperty(navigator, "language", {{get: () => "en"}});</script>
+# Gradio's own words are in the language of the page's, see browser/languages.js.
+HEAD = f"""<script>{{
+  let remembered = null;
+  try {{ remembered = localStorage.getItem("language"); }} catch {{}}
+  const wishes = [new URLSearchParams(location.search).get("lang"), remembered, ...navigator.languages];
+  const codes = wishes.map((wish) => wish?.toLowerCase().split("-")[0]);
+  const code = codes.find((code) => {json.dumps(["en", *modules.LANGUAGES])}.includes(code)) ?? "en";
+  Object.defineProperty(navigator, "language", {{get: () => code === "zh" ? "zh-CN" : code}});
+}}</script>
 <meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">
 <meta property="og:type" content="website"><meta name="twitter:card" content="summary">"""
@@ -83,20 +91,21 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False)
     with gradio_patches.Page(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
         page.fetch = fetching.fetch if allow_urls else None
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
+        gr.HTML('<select id="language" aria-label="Language"></select>', elem_id="languages", apply_default_css=False)
         with gr.Tabs():
-            with gr.Tab("Photo"):
+            with gr.Tab("Photo", id="photo"):
                 photo.tab(analyzer, reader, links=allow_urls)
-            with gr.Tab("Live"):
+            with gr.Tab("Live", id="live"):
                 live.tab()
-            with gr.Tab("Video"):
+            with gr.Tab("Video", id="video"):
                 video.tab(analyzer, reader)
-            with gr.Tab("Folder"):
+            with gr.Tab("Folder", id="folder"):
                 folder.tab(analyzer, reader)
-            with gr.Tab("API"):
+            with gr.Tab("API", id="api"):
                 api.tab(page)
-            with gr.Tab("About") as selected:
+            with gr.Tab("About", id="about") as selected:
                 about.tab(analyzer, selected)
-        gr.Markdown(f"{CAUTION} {UPLOADS}", elem_classes="caution")
+        gr.Markdown(f"{CAUTION}\n\n{UPLOADS}", elem_classes="caution")
         gr.Markdown(about.describe(analyzer), elem_classes="caution", elem_id="model")
         page.load(None, None, None, js=SCRIPT, api_visibility="private")
     # Later visitors are told that it is busy instead of filling the memory, and nothing runs beside the queue.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -10,16 +9,9 @@ import pytest
 from space.web.modules import BROWSER
 from tests.support import EXAMPLES
 from tests.support.browser import READY, analyze, wait_until
-from tests.support.texts import LANGUAGES, in_code
+from tests.support.texts import TABLES, in_code, mark, not_marked
 
-TABLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LANGUAGES.glob("*.json"))}
 PLACE = re.compile(r"\{\w+\}|<[^>]*>")
-# What no language translates: numbers, units, names of models, files, licenses and languages.
-NAMES = re.compile(
-    r"[\d\s.,:·–×()%/+-]*|(compact|open|vgg16):?|cc-by-4.0|utkface-\S+|\S+\.(jpg|mp4)"
-    r"|English|Deutsch|Español|Français|中文|[\[{].*",
-    re.DOTALL,
-)
 
 
 @pytest.mark.parametrize("language", TABLES)
@@ -41,23 +33,6 @@ def test_the_menu_offers_each_table():
     assert set(re.findall(r"(\w\w): \"", menu)) == {"en", *TABLES}
 
 
-def texts_of(page) -> list[str]:
-    """All visible texts and names of the page."""
-    return page.evaluate(
-        """() => {
-          const found = [];
-          for (const element of document.body.querySelectorAll("*")) {
-            if (["SCRIPT", "NOSCRIPT", "PRE", "STYLE"].includes(element.tagName)) continue;
-            if (!element.checkVisibility()) continue;
-            for (const node of element.childNodes)
-              if (node.nodeType === Node.TEXT_NODE && node.data.trim()) found.push(node.data.trim());
-            if (element.ariaLabel) found.push(element.ariaLabel);
-          }
-          return found;
-        }"""
-    )
-
-
 def test_no_text_of_the_page_stays_in_english(browser, site, tmp_path):
     """In a made-up language, whose texts are marked, everything on the page has a mark."""
     context = browser.new_context(service_workers="block", locale="de-DE")
@@ -65,10 +40,9 @@ def test_no_text_of_the_page_stays_in_english(browser, site, tmp_path):
     page = context.new_page()
 
     def unmarked() -> list[str]:
-        return [text for text in texts_of(page) if "§" not in text and not NAMES.fullmatch(text)]
+        return not_marked(page)
 
-    marked = {text: re.sub(r"^|(<[^>]*>)", r"\1§", translation) for text, translation in TABLES["de"].items()}
-    page.route("**/languages/de.json", lambda route: route.fulfill(json=marked))
+    mark(page)
     page.goto(site)
     page.wait_for_selector(READY, timeout=60_000)
     for element in page.query_selector_all("details"):

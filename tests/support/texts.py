@@ -1,12 +1,21 @@
-"""The texts of the browser page, as its language tables name them."""
+"""The texts of both pages, as the language tables name them."""
 
 from __future__ import annotations
 
+import json
 import re
 
 from space.web.modules import BROWSER
 
-LANGUAGES = BROWSER / "languages"
+TABLES = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((BROWSER / "languages").glob("*.json"))
+}
+# What no language translates: numbers, units, names of models, files, licenses and languages.
+NAMES = re.compile(
+    r"[\d\s.,:·–×()%/+-]*|(compact|open|vgg16):?|cc-by-4.0|utkface-\S+|\S+\.(jpg|mp4)"
+    r"|English|Deutsch|Español|Français|中文|[\[{].*",
+    re.DOTALL,
+)
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`')
 _NUMBER = re.compile(r"(?<![\w.])\d+(,\d{3})*(\.\d+)?")
 
@@ -26,6 +35,29 @@ def in_code() -> set[str]:
             for literal in _LITERAL.findall(re.sub(r'=== "\w+"|\$\("[^"]*"\)', "", _argument(code, call.end()))):
                 found.add(key(re.sub(r"\$\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}", "0", literal[1:-1])))
     return found
+
+
+def mark(page) -> None:
+    """Give a page in German a made-up language, in which each text of the tables has a mark."""
+    marked = {text: re.sub(r"^|(<[^>]*>)", r"\1§", translation) for text, translation in TABLES["de"].items()}
+    page.route("**/languages/de.json", lambda route: route.fulfill(json=marked))
+
+
+def not_marked(page) -> list[str]:
+    """The visible texts and names of a page that should have a mark and have none."""
+    texts = page.evaluate(
+        """() => {
+          const found = [], kept = "script, noscript, pre, code, style, [translate=no], .notranslate, .filename";
+          for (const element of document.body.querySelectorAll("*")) {
+            if (element.closest(kept) || !element.checkVisibility()) continue;
+            for (const node of element.childNodes)
+              if (node.nodeType === Node.TEXT_NODE && node.data.trim()) found.push(node.data.trim());
+            for (const name of [element.ariaLabel, element.alt, element.placeholder]) if (name) found.push(name);
+          }
+          return found;
+        }"""
+    )
+    return [text for text in texts if "§" not in text and not NAMES.fullmatch(text)]
 
 
 def _argument(code: str, start: int) -> str:

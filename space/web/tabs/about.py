@@ -19,10 +19,10 @@ app has no user accounts and no analytics, and the page sends no requests to oth
 
 
 def describe(analyzer: FaceAnalyzer) -> str:
-    """The line that says which model and detector answer, and how good the model was on its test faces."""
+    """The lines that say which model and detector answer, and how good the model was on its test faces."""
     model, metrics = analyzer.bundle.as_dict(), analyzer.bundle.card.get("metrics") or {}
-    revision = f" at `{model['revision'][:12]}`" if model["revision"] else ""
-    text = f"Model `{model['name']}` ({model['source']}{revision}), detector `{analyzer.detector.name}`."
+    source = f"{model['source']}@{model['revision'][:12]}" if model["revision"] else model["source"]
+    lines = [f"Model: `{model['name']}` (`{source}`)", f"Detector: `{analyzer.detector.name}`"]
     if metrics.get("n"):
         ages = (
             f"the mean absolute error for age is {metrics['age_mae']['value']:.1f} years and "
@@ -30,15 +30,17 @@ def describe(analyzer: FaceAnalyzer) -> str:
             else ""
         )
         faces = f"{metrics['n']:,} {printable(metrics.get('collection') or 'test')} faces"
-        text += f" On {faces}, {ages}the gender accuracy is {100 * metrics['gender_accuracy']['value']:.1f}%."
+        lines.append(f"On {faces}, {ages}the gender accuracy is {100 * metrics['gender_accuracy']['value']:.1f}%.")
     if metrics.get("interval_coverage"):
-        text += (
-            f" The predicted interval contains the labeled age for {100 * metrics['interval_coverage']['value']:.0f}% "
+        lines.append(
+            f"The predicted interval contains the labeled age for {100 * metrics['interval_coverage']['value']:.0f}% "
             f"of these faces and is {metrics['interval_width']['value']:.0f} years wide on average."
         )
-    text += f" Gender is shown as “uncertain” if the confidence is below {100 * UNCERTAIN[-1][1]:.0f}%. For estimated "
-    text += f"ages under {UNCERTAIN[-2][0]:.0f}, the limit is higher: up to {100 * UNCERTAIN[0][1]:.0f}%."
-    return text
+    lines.append(
+        f"Gender is shown as “uncertain” if the confidence is below {100 * UNCERTAIN[-1][1]:.0f}%. For estimated ages "
+        f"under {UNCERTAIN[-2][0]:.0f}, the limit is higher: up to {100 * UNCERTAIN[0][1]:.0f}%."
+    )
+    return "\n\n".join(lines)
 
 
 def tab(analyzer: FaceAnalyzer, selected: gr.Tab) -> None:
@@ -56,7 +58,7 @@ def tab(analyzer: FaceAnalyzer, selected: gr.Tab) -> None:
     if model["revision"]:
         address = f"https://huggingface.co/{model['source']}"
         gr.Markdown(f"[The model on the Hub]({address}/tree/{model['revision']})")
-    with gr.Accordion(f"Model card of {model['name']}", open=False, elem_id="model-card"):
-        card = gr.Markdown(elem_id="card")
+    with gr.Accordion("Model card", open=False, elem_id="model-card"):
+        card = gr.Markdown(elem_id="card", elem_classes="notranslate")
         figures = gr.HTML(elem_id="figures")
     selected.select(show, None, [figures, card], api_visibility="private")

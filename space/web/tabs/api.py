@@ -13,5 +13,5 @@ _ADDRESS = """(text) => text.replaceAll("http://127.0.0.1:7860",
 
 def tab(page: gr.Blocks) -> None:
     """Build the tab."""
-    text = gr.Markdown(_TEXT, elem_id="programs")
+    text = gr.Markdown(_TEXT, elem_id="programs", elem_classes="notranslate")
     page.load(None, text, text, js=_ADDRESS, api_visibility="private")

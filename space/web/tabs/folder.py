@@ -93,12 +93,14 @@ def report(found: Found) -> str:
     for row in found.rows:
         if not row["faces"]:
             file, why = html.escape(row["file"]), html.escape(no_faces(row))
-            lines.append(f'<tr><td></td><td>{file}</td><td colspan="5" class="why-not">{why}</td></tr>')
+            lines.append(f'<tr><td></td><td translate="no">{file}</td><td colspan="5" class="why-not">{why}</td></tr>')
             continue
         pictures = row.get("thumbnails") or []
         for i, line in enumerate(cells(row)):
-            image = thumbnail(pictures[i] if i < len(pictures) else None, f"Face {i + 1} of {row['file']}", side=80)
-            lines.append(f"<tr><td>{image}</td>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>")
+            image = thumbnail(pictures[i] if i < len(pictures) else None, f"Face {i + 1}", side=80)
+            file, *others = map(html.escape, line)
+            values = "".join(f"<td>{cell}</td>" for cell in others)
+            lines.append(f'<tr><td>{image}</td><td translate="no">{file}</td>{values}</tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     ends = [*BANDS[1:], None]
     ages = {
@@ -161,17 +163,17 @@ def _analyze(
 
 
 def _summary(found: Found, skipped: int, seconds: float) -> str:
-    text = f"**{counted(found.faces, 'face')}** in {counted(found.images, 'image')}, "
-    text += f"analyzed in {counted(round(seconds), 'second')}."
+    where = f"{counted(found.images, 'image')}, analyzed in {counted(round(seconds), 'second')}"
+    lines = [f"**{counted(found.faces, 'face')}** in {where}."]
     if found.unreadable:
-        text += f" {counted(found.unreadable, 'image')} could not be read. The table gives the reason."
+        lines.append(f"{counted(found.unreadable, 'image')} could not be read. The table gives the reason.")
     if found.incomplete:
-        text += f" {counted(found.incomplete, 'image file')} incomplete (parts of the image are missing)."
+        lines.append(f"{counted(found.incomplete, 'image file')} incomplete (parts of the image are missing).")
     if skipped:
-        text += f" {counted(skipped, 'file')} skipped (not a supported image format)."
+        lines.append(f"{counted(skipped, 'file')} skipped (not a supported image format).")
     if found.lines > SHOWN:
-        text += f" The table shows the first {SHOWN} rows. The downloads contain all rows."
-    return text
+        lines.append(f"The table shows the first {SHOWN} rows. The downloads contain all rows.")
+    return "\n\n".join(lines)
 
 
 def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:

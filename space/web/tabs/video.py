@@ -39,6 +39,7 @@ LIMITS = (
     f"{MAX_BYTES // 1_000_000} MB. Each person is tracked from frame to frame. Anyone who leaves the frame and "
     "returns, or reappears after a cut, counts as a new person."
 )
+DAMAGED = "The video is damaged: parts of it could not be read."
 EXAMPLE = EXAMPLES / "two-people.mp4"
 
 
@@ -53,9 +54,11 @@ def report(result: VideoResult, *, blurred: bool) -> str:
             "Analyzed": f"{result.analyzed:,} of {result.frames:,} frames",
         }
     )
-    note = "<p>The video is damaged: parts of it could not be read.</p>" if result.damaged else ""
+    note = f"<p>{DAMAGED}</p>" if result.damaged else ""
     if not result.people:
-        return figures + note + "<p>No people found. Try a video with larger faces, or lower the threshold.</p>"
+        return (
+            figures + note + "<p>No people found. Try a video with larger faces, or lower the detection threshold.</p>"
+        )
     names = ["", "Person", "Age", "Interval", "Gender", "Confidence", "On screen", "From", "To"]
     rows = "".join(
         "<tr>"
@@ -134,7 +137,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
             with gr.Row(elem_classes="downloads"):
                 files = download_buttons(["⬇ CSV", "⬇ JSON"])
             with gr.Accordion("JSON", open=False, visible=False) as details:
-                data = gr.JSON(label="Output of the API endpoint /analyze_video")
+                data = gr.JSON(label="Output of the API endpoint /analyze_video", elem_classes="notranslate")
 
     outputs = [status, bar, annotated, out, data, details, *files]
     inputs, start = [video, threshold, blurred], [video.upload, button.click]
@@ -196,7 +199,8 @@ def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
                 if isinstance(step, Progress):
                     yield None, None, _progress(step)
                 else:
-                    yield str(next(Path(folder).iterdir())), _as_json(analyzer, step), _summary(step)
+                    text = f"{_summary(step)} {DAMAGED}" if step.damaged else _summary(step)
+                    yield str(next(Path(folder).iterdir())), _as_json(analyzer, step), text
 
     inputs = [Video(label="video"), threshold_slider(), gr.Checkbox(label="blur_faces")]
     outputs = [gr.Video(label="annotated"), gr.JSON(label="result"), gr.Markdown(label="summary")]
@@ -236,4 +240,4 @@ def _summary(result: VideoResult) -> str:
         f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed:,} of {result.frames:,} frames analyzed in "
         f"{counted(round(result.elapsed), 'second')}."
     )
-    return text + " The video is damaged: parts of it could not be read." if result.damaged else text
+    return text

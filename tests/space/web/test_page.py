@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.support import EXAMPLES, ROOT
 from tests.support.browser import FAKE_CAMERA, chromium
+from tests.support.texts import mark, not_marked
 from tests.support.videos import moving, write_video
 
 TABS = ("Photo", "Live", "Video", "Folder", "API", "About")
@@ -510,3 +511,102 @@ def test_the_page_can_be_used_by_keyboard_and_screen_reader(page):
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Stop").wait_for(timeout=20_000)
     assert page.get_by_role("status").count() >= 1
+
+
+# Languages
+
+# What Gradio says itself, in its own German.
+GRADIOS = re.compile(
+    r"Laden Sie ein(e Video-Datei)? .*|Laden Sie ein Bild .*|Über API verwenden|Video hier ablegen|Datei hier ablegen"
+    r"|Hochladen|- oder -|Löschen|Logo|[▼↺⇣×]"
+)
+
+
+def open_tab(page, name: str) -> None:
+    page.locator(f"[role=tab][data-tab-id={name}]:visible").click()
+    page.wait_for_timeout(1000)
+
+
+def test_no_text_of_the_app_stays_in_english(browser, app, tmp_path):
+    """In a made-up language, whose texts are marked, everything of the app has a mark: also what Gradio adds later."""
+    context = browser.new_context(locale="de-DE", viewport={"width": 1280, "height": 1000})
+    context.grant_permissions(["camera"])
+    page = context.new_page()
+
+    def unmarked() -> list[str]:
+        page.wait_for_timeout(500)
+        return [text for text in not_marked(page) if not GRADIOS.fullmatch(text)]
+
+    def unfold() -> None:
+        for button in page.locator("button.label-wrap:visible").all():
+            button.click()
+
+    mark(page)
+    visit(page, app.url)
+    page.wait_for_selector("html[lang=de]")
+    page.wait_for_selector("#result .person")
+    unfold()
+    assert unmarked() == []
+    page.locator("#result .person .why").first.click()
+    page.wait_for_selector("#reason .close", timeout=60_000)
+    assert unmarked() == []
+    (tmp_path / "broken.jpg").write_text("no image")
+    upload(page, tmp_path / "broken.jpg")
+    page.wait_for_selector("#photo-error p:not([hidden])")
+    assert unmarked() == []
+    open_tab(page, "live")
+    page.click(".live-start")
+    page.wait_for_selector(".live-stop:visible", timeout=60_000)
+    assert unmarked() == []
+    page.click(".live-stop")
+    open_tab(page, "video")
+    page.locator("#video-start").click()
+    page.wait_for_selector("#video-status:has-text('⚠️')")
+    unfold()
+    assert unmarked() == []
+    page.set_input_files("#video input[type=file]", EXAMPLES / "two-people.mp4")
+    page.wait_for_selector("#video-report table", timeout=90_000)
+    assert unmarked() == []
+    open_tab(page, "folder")
+    page.set_input_files("#files input[type=file]", [EXAMPLES / "group.jpg", tmp_path / "broken.jpg"])
+    page.wait_for_timeout(1000)
+    page.locator("#batch-start").click()
+    page.wait_for_selector("#batch-report table", timeout=60_000)
+    unfold()
+    assert unmarked() == []
+    assert page.locator("#batch-report td[translate=no]").first.inner_text() == "group.jpg"
+    open_tab(page, "about")
+    assert unmarked() == []
+    open_tab(page, "api")
+    assert page.locator("#programs").get_attribute("lang") == "en" and "Endpoints" in page.inner_text("#programs")
+    context.close()
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr", "zh"])
+def test_all_tabs_fit_on_a_phone_in_every_language(browser, app, language):
+    context = browser.new_context(locale=language, viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    visit(page, app.url)
+    page.wait_for_selector(f"html[lang={language}]")
+    open_tab(page, "folder")
+    page.wait_for_timeout(1000)
+    boxes = [tab.bounding_box() for tab in page.locator("[role=tab]:visible").all()]
+    assert len(boxes) == len(TABS) and max(box["x"] + box["width"] for box in boxes) <= 360
+    assert "tab=folder" in page.url
+    context.close()
+
+
+def test_the_app_follows_the_chosen_language(browser, app):
+    context = browser.new_context(locale="en-US")
+    page = context.new_page()
+    visit(page, app.url)
+    assert page.evaluate("document.documentElement.lang") == "en"
+    page.select_option("#language", "fr")
+    page.wait_for_url("**lang=fr**")
+    page.wait_for_selector("html[lang=fr]")
+    page.wait_for_selector("#result .person")
+    assert "8 visages" in page.locator("#result .summary").inner_text()
+    assert page.evaluate("navigator.language") == "fr"  # for Gradio's own words
+    visit(page, app.url)  # it is remembered
+    page.wait_for_selector("html[lang=fr]")
+    context.close()
