@@ -1,6 +1,6 @@
 """Networks with a hundredth of the parameters, trained in seconds by the same code.
 
-    python -m tests.tiny --recipe compact …    training/train.py with them, and a checkpoint after each epoch
+    python -m tests.tiny --recipe compact …    training/train.py with one, and a checkpoint after each epoch
 
 This module isn't in `tests.support`, because importing that package removes environment variables that a test sets.
 """
@@ -15,15 +15,20 @@ NARROWER = 16  # times fewer filters in VGG16's convolutions
 
 
 def make_tiny(setattr=setattr) -> None:
-    """Replace both networks with tiny ones; `monkeypatch.setattr` as `setattr` undoes this after the test."""
-    import keras  # imports TensorFlow, which most tests don't need
-
-    from training.fitting import loop
+    """Replace "compact" with the tiny network; `monkeypatch.setattr` as `setattr` undoes this after the test."""
+    from training.fitting import loop  # imports TensorFlow, which most tests don't need
     from training.model import networks
 
-    compact, vgg16 = networks._compact, keras.applications.VGG16
+    build = networks._compact
     setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    setattr(networks, "_compact", lambda face, dropout: compact(face, dropout, **SIZES))
+    setattr(networks, "_compact", lambda face, dropout: build(face, dropout, **SIZES))
+
+
+def make_narrow(setattr=setattr) -> None:
+    """Give the convolutions of "vgg16" fewer filters; `setattr` as for `make_tiny`."""
+    import keras
+
+    vgg16 = keras.applications.VGG16
 
     def narrow(layer):
         fewer = {"filters": layer.filters // NARROWER} if isinstance(layer, keras.layers.Conv2D) else {}

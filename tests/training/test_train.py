@@ -22,7 +22,7 @@ from space.hub.bundle import open_bundle
 from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
 from tests.support.training import SHORT, command, refused, run
-from tests.tiny import make_tiny
+from tests.tiny import make_narrow, make_tiny
 from training import options
 from training.fitting import checkpoints
 from training.model import files
@@ -238,7 +238,7 @@ def test_a_network_learns_from_photos_alone_and_is_tested_on_others(made_up, pho
 def test_vgg16_trains_from_a_base_file_at_both_sizes(made_up, tmp_path, monkeypatch):
     import keras
 
-    make_tiny(monkeypatch.setattr)
+    make_narrow(monkeypatch.setattr)
     base = keras.applications.VGG16(include_top=False, weights=None)
     base.save_weights(tmp_path / "base.weights.h5")
     result = run(
