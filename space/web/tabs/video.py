@@ -224,7 +224,7 @@ def _preview(step: Progress) -> str:
     """The last annotated frame, as HTML."""
     if step.picture is None:
         return ""
-    return f'<img class="preview" src="{data_url(step.picture)}" alt="The last annotated frame">'
+    return f'<img class="preview" src="{data_url(step.picture)}" alt="The last analyzed frame">'
 
 
 def _progress(step: Progress) -> str:

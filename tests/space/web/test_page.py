@@ -439,7 +439,7 @@ def test_the_about_tab_shows_figures_limits_and_privacy(page):
     page.get_by_role("tab", name="About").click()
     page.locator("#about tbody tr").nth(2).wait_for(timeout=20_000)  # a line for each model that visitors can choose
     assert page.evaluate("document.querySelector('#about').scrollHeight") < 1500
-    page.get_by_text("Model card of").click()
+    page.locator("#model-card").get_by_text("Model card").first.click()
     page.locator("#figures img").nth(2).wait_for(timeout=20_000)
     page.get_by_text("to make decisions about people (access").first.wait_for(timeout=20_000)
     text = page.locator("body").inner_text()
