@@ -193,12 +193,13 @@ def serve(options: argparse.Namespace) -> int:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             page.block_thread()
     except (ModelError, OSError) as error:
-        if "empty port" in str(error):  # Gradio's text names its own functions
-            error = (
+        text = str(error)
+        if "empty port" in text:  # Gradio's text names its own functions
+            text = (
                 f"Port {options.port or '7860 (and later ports)'} on {options.host or '127.0.0.1'} is unavailable. "
                 "Choose another port with --port, or another address of this machine with --host."
             )
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
         return 1
     return 0
 

@@ -102,7 +102,9 @@ async function readable(input) {
   if (!(await track.canDecode())) {
     const codec = (await track.getCodec()) ?? (await track.getInternalCodecId()) ?? "its codec";
     throw new VideoError(
-      t("This browser can't decode the video ({codec}). Convert it to H.264 and try again.", {codec}),
+      codec === "avc" // H.264 itself: Firefox leaves it to the system
+        ? t("This browser can't decode H.264 videos on this system. Use another browser, or convert the video to WebM.")
+        : t("This browser can't decode the video ({codec}). Convert it to H.264 and try again.", {codec}),
     );
   }
   const [start, end] = [await track.getFirstTimestamp(), await track.computeDuration()];

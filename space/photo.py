@@ -19,7 +19,7 @@ try:
 
     pillow_heif.register_heif_opener()
 except ImportError:  # no wheel on this platform
-    pillow_heif = None
+    pillow_heif = None  # type: ignore[assignment]
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
@@ -288,10 +288,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             return image
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
         colors = image.convert("RGB") if alpha else image
-        colors = ImageCms.profileToProfile(colors, profile, _SRGB, outputMode="RGB")
+        converted = ImageCms.profileToProfile(colors, profile, _SRGB, outputMode="RGB")
+        assert converted is not None  # it isn't converted in place
         if alpha:
-            colors.putalpha(alpha)
-        return colors
+            converted.putalpha(alpha)
+        return converted
     return image
 
 

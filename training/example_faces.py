@@ -219,9 +219,9 @@ def main() -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         examples = []
         for low, high, gender, *races in GROUPS:
-            chosen = (samples.age_range[:, 0] >= low) & ((samples.age_range[:, 1] <= high) | (high == 99))
-            chosen &= np.isin(samples.race, [FAIRFACE_RACES.index(race) for race in races])
-            chosen = samples.take(chosen & (samples.gender == GENDERS.index(gender))).limit(900)
+            member = (samples.age_range[:, 0] >= low) & ((samples.age_range[:, 1] <= high) | (high == 99))
+            member &= np.isin(samples.race, [FAIRFACE_RACES.index(race) for race in races])
+            chosen = samples.take(member & (samples.gender == GENDERS.index(gender))).limit(900)
             found = candidates([decode_picture(encoded) for encoded in chosen.encoded], detector)
             faces, seen = align(*found)
             examples.append(blend(faces, seen))

@@ -97,7 +97,9 @@ def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator
         rgb = cv2.GaussianBlur(rgb, (0, 0), condition.blur)
     if condition.jpeg:
         encoded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, condition.jpeg])[1]
-        rgb = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        rgb = decoded
     return rgb, middle
 
 

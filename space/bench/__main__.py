@@ -62,11 +62,12 @@ def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
     if path and path.suffix == ".onnx":
         return [(path.stem, path, None)]
     if path and (path / "model.onnx").is_file() and not (path / CARD).exists():
-        bundle, name, files = None, path.name, ["model.int8.onnx", "model.onnx"]
+        bundle, name = None, path.name
+        files = ["model.int8.onnx", "model.onnx"]
     else:
         bundle = open_bundle(model)
         path, name = bundle.folder, model_name(bundle.card)
-        files = dict.fromkeys([bundle.card["serve"], "model.onnx"])
+        files = list(dict.fromkeys([bundle.card["serve"], "model.onnx"]))
     return [
         (f"{name}, {'int8' if 'int8' in file else 'float32'}", path / file, bundle)
         for file in files

@@ -69,7 +69,7 @@ def serving(analyzer: FaceAnalyzer) -> dict:
     photos = {count: scene(count, *size) for count, size in SCENES.items()}
     found = {count: analyzer.detect(photo) for count, photo in photos.items()}
     chips = np.repeat(crops(photos[1], found[1][:1], analyzer.template), 300, axis=0)
-    result = {"faces found": {count: len(faces) for count, faces in found.items()}}
+    result: dict = {"faces found": {count: len(faces) for count, faces in found.items()}}
     for count, photo in photos.items():
         size = f"{photo.shape[1]}x{photo.shape[0]}"
         result[f"detection, {size}, {counted(count, 'face')}"] = median_ms(partial(analyzer.detect, photo))

@@ -60,7 +60,7 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
     except hub.EntryNotFoundError as error:
         if not isinstance(error, hub.LocalEntryNotFoundError):
             raise ModelError(f"{where} has no file {filename}: check the repository's name.") from None
-        failure = error
+        failure: Exception = error
     except Exception as error:  # the client's transport has its own kinds for time-outs and refused connections
         failure = error
     try:

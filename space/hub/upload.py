@@ -86,13 +86,13 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
     if isinstance(error, HubError):
         return error
     # An upload's failure comes wrapped in an error that says only which file it was.
-    cause = error
+    cause: BaseException = error
     while getattr(cause, "response", None) is None and cause.__cause__ is not None:
         cause = cause.__cause__
-    error = error if getattr(cause, "response", None) is None else cause
-    response = getattr(error, "response", None)
+    told: BaseException = error if getattr(cause, "response", None) is None else cause
+    response = getattr(told, "response", None)
     status = getattr(response, "status_code", None)
-    said = getattr(error, "server_message", None) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    said = getattr(told, "server_message", None) or (str(told).strip() or type(told).__name__).splitlines()[0][:200]
     if status == 401:
         text = "The Hub rejected the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
     elif status == 403:
@@ -102,7 +102,7 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
         )
     elif status == 402:
         text = f"The Hub requires a paid plan for {repo_id} (402): {said}. See huggingface.co/pricing."
-    elif status == 404 or isinstance(error, RepositoryNotFoundError):
+    elif status == 404 or isinstance(told, RepositoryNotFoundError):
         text = f"{repo_id} doesn't exist, or this token has no access to it: check the name and the token."
     elif status in (409, 412):
         text = f"Someone else is committing to {repo_id} at the same time ({said}): try again."
@@ -112,8 +112,8 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
         text = f"The Hub returned a server error (status {status}): check status.huggingface.co and try again."
     elif status:
         text = f"The Hub rejected the request for {repo_id} (status {status}): {said}"
-    elif isinstance(error, _LOCAL) and not isinstance(error, HTTPError):
-        text = f"The request failed before it reached the Hub: {type(error).__name__}: {said}"
+    elif isinstance(told, _LOCAL) and not isinstance(told, HTTPError):
+        text = f"The request failed before it reached the Hub: {type(told).__name__}: {said}"
     else:  # the client's transport has many kinds, bare RuntimeErrors among them
         text = f"The Hub can't be reached or closed the connection ({said}): check the network and try again."
     return HubError(text)

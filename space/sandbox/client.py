@@ -230,7 +230,8 @@ class Frames:
     """Decodes one visitor's frames, in a worker of their own that starts with the first frame."""
 
     def __init__(self, sandbox: Sandbox):
-        self._sandbox, self._stack, self._worker = sandbox, contextlib.ExitStack(), None
+        self._sandbox, self._stack = sandbox, contextlib.ExitStack()
+        self._worker: _Worker | None = None
 
     def decode(self, jpeg: bytes) -> np.ndarray:
         """A JPEG's pixels, uint8 [H, W, 3]. Raises PhotoError."""
@@ -254,8 +255,8 @@ class Frames:
 
 def _pixels(shape: list, fds: list[int]) -> np.ndarray:
     """uint8 [H, W, 3] that a worker sends. Raises ValueError, TypeError and IndexError."""
-    height, width, _ = shape = tuple(map(int, shape))
-    return np.frombuffer(content_of(fds[0], height * width * 3), np.uint8).reshape(shape)
+    height, width, channels = map(int, shape)
+    return np.frombuffer(content_of(fds[0], height * width * 3), np.uint8).reshape(height, width, channels)
 
 
 def _progress(reply: dict, fds: list[int]) -> Progress:
@@ -279,7 +280,8 @@ class _Worker:
     """The app's end of a connection to one worker."""
 
     def __init__(self, connection: socket.socket):
-        self._connection, self._process = connection, None
+        self._connection = connection
+        self._process: int | None = None  # a descriptor of it
 
     def wait_until_ready(self) -> None:
         _, fds = self.ask(None, timeout=START)

@@ -262,10 +262,10 @@ class _People:
         """Write the frames that wait, with boxes on their way to the following analyzed frame, if there is one."""
         t0, before = self._last
         t1, later = following or (t0, before)
-        later = {face.track_id: face for face in later}
+        faces = {face.track_id: face for face in later}
         for seconds, pts, rgb in self._waiting:
             share = (seconds - t0) / (t1 - t0) if t1 > t0 else 0.0
-            writer.write(rgb, pts, [_between(face, later.get(face.track_id), share) for face in before])
+            writer.write(rgb, pts, [_between(face, faces.get(face.track_id), share) for face in before])
         self._waiting.clear()
 
 

@@ -21,7 +21,10 @@ class Audio:
         """`offset`: seconds to subtract from its times."""
         self.sources: list[av.AudioStream] = []
         self._out, self._offset = out, offset
-        self._encoder = self._copy = self._resampler = self._kind = None
+        self._encoder: av.AudioStream | None = None
+        self._copy: av.AudioStream | None = None
+        self._resampler: av.AudioResampler | None = None
+        self._kind: tuple | None = None  # of the frames that the resampler takes
         self._seconds = 0.0
         if not video.streams.audio or video.streams.audio[0].codec_context is None:
             return

@@ -102,7 +102,9 @@ class Clock:
         self.frames = 0
         self.seconds = 0.0  # of the newest frame, from the first
         self.period = float(1 / (stream.average_rate or 25))  # seconds between the two newest frames
-        self._shift, self._first, self._last = 0, None, None
+        self._shift = 0
+        self._first: int | None = None
+        self._last: int | None = None
 
     def base(self, frame: av.VideoFrame) -> Fraction:
         """Seconds per unit of a frame's time."""

@@ -22,7 +22,7 @@ class VideoWriter:
     def __init__(self, out: av.container.OutputContainer, rate: Fraction | None, offset: float, blurred: bool):
         """`rate`: frames per second; `offset`: seconds to subtract from times; `blurred`: blur faces too."""
         self._out, self._rate, self._offset, self._blurred = out, rate, offset, blurred
-        self._stream = None
+        self._stream: av.VideoStream | None = None
         self._drawn: np.ndarray | None = None  # the last frame
 
     @property
@@ -45,11 +45,13 @@ class VideoWriter:
 
     def fitted(self, rgb: np.ndarray) -> np.ndarray:
         """A frame in the stream's size: its own may be odd, or change on the way."""
+        assert self._stream is not None  # `open` comes first
         size = (self._stream.width, self._stream.height)
         return rgb if rgb.shape[1::-1] == size else cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
     def write(self, rgb: np.ndarray, pts: int, faces: list[Face]) -> None:
         """Draw faces on a fitted frame and write it."""
+        assert self._stream is not None
         if self._blurred:
             rgb = blur(rgb, faces)
         self._drawn = draw(rgb, faces)
@@ -65,4 +67,5 @@ class VideoWriter:
 
     def finish(self) -> None:
         """Write what is left."""
+        assert self._stream is not None
         self._out.mux(self._stream.encode())

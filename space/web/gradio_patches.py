@@ -25,6 +25,7 @@ import traceback
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -53,7 +54,7 @@ def patch_gradio() -> None:
         raise gr.Error(NO_URLS, print_exception=False)
 
     processing_utils.async_ssrf_protected_download = refuse
-    routes.CustomCORSMiddleware = lambda app, **_: app  # type: ignore[misc]  # `page.launch_options` adds Starlette's
+    routes.CustomCORSMiddleware = lambda app, **_: app  # type: ignore[misc,assignment]  # `page.launch_options` adds Starlette's
 
     find = route_utils.get_fn
 
@@ -155,10 +156,11 @@ def patch_mcp() -> None:
         return server
 
     if convert.__module__ == GradioMCPServer.__module__:  # once
-        GradioMCPServer._execute_tool_without_progress = execute
-        GradioMCPServer.postprocess_output_data = postprocess
-        GradioMCPServer.convert_strings_to_filedata = short_errors
-        GradioMCPServer.create_mcp_server = structured
+        replaced: Any = GradioMCPServer
+        replaced._execute_tool_without_progress = execute
+        replaced.postprocess_output_data = postprocess
+        replaced.convert_strings_to_filedata = short_errors
+        replaced.create_mcp_server = structured
 
 
 def _shortened(text: str) -> str:

@@ -83,8 +83,8 @@ class PictureFiles:
 
         local = Path(source).expanduser()
         place = local if local.is_dir() else local.parent
-        places = (place, cache_folder(), datasets.config.HF_CACHE_HOME, constants.HF_HUB_CACHE)
-        places = (*places, datasets.config.HF_DATASETS_CACHE)
+        caches = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE)
+        places = (place, cache_folder(), *caches)
         self._places = [Path(place).resolve() for place in places]
 
     def __call__(self, picture: dict) -> bool:

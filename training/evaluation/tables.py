@@ -30,6 +30,8 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
 
     base = metrics["baseline"]
     commoner = f"{100 * base['gender_accuracy']:.1f}"
+    header: tuple[str, ...]
+    baseline: tuple[str, ...]
     if binned:
         header = ("", "n", "age band correct, %", "correct or adjacent band, %", "% in interval", "gender, %")
         constant = f"{100 * base['age_band_share']:.1f} (always {base['age_band']})"

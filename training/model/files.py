@@ -113,8 +113,8 @@ def _weights(layer, found: dict[str, list[np.ndarray]]) -> list[np.ndarray]:
     arrays = found.get(layer.name, [])
     if kind == "BatchNormalization":
         size = shapes[0]
-        *scale, shift = arrays  # factors, where they aren't part of a convolution
-        scale = scale[0] if scale else np.ones(size)
+        *scales, shift = arrays  # factors, where they aren't part of a convolution
+        scale = scales[0] if scales else np.ones(size)
         return [scale.reshape(size) * np.sqrt(1 + layer.epsilon), shift.reshape(size), np.zeros(size), np.ones(size)]
     kernel = next(a for a in arrays if a.size == np.prod(shapes[0]))
     if len(shapes[0]) == 4:  # ONNX: output channels, input channels, height, width

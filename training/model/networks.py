@@ -187,8 +187,8 @@ def measure_norms(model: keras.Model, faces: np.ndarray) -> None:
     seen = keras.Model(model.input, [norm.input for norm in norms])
     faces = faces[np.arange(-(-len(faces) // 64) * 64) % len(faces)]  # full batches, which all devices share equally
     parts = [seen.predict_on_batch(faces[i : i + 64]) for i in range(0, len(faces), 64)]
-    for norm, values in zip(norms, zip(*parts, strict=True), strict=True):
-        values = np.concatenate([np.asarray(v, np.float32) for v in values])
+    for norm, seen_parts in zip(norms, zip(*parts, strict=True), strict=True):
+        values = np.concatenate([np.asarray(part, np.float32) for part in seen_parts])
         gamma, beta, _, _ = norm.get_weights()
         norm.set_weights([gamma, beta, values.mean(axis=0), values.var(axis=0)])
 

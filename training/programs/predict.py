@@ -80,7 +80,7 @@ class Predictor:
         names = [output.name for output in self.network.get_outputs()]
         outputs = dict(zip(names, self.network.run(names, {"face": crops}), strict=True))
         age, p_female, probs = outputs["age"].astype(float), outputs["p_female"].astype(float), outputs.get("age_probs")
-        low, high = [None] * len(age), [None] * len(age)
+        low = high = np.full(len(age), None)
         if self.tables:
             p_female = _temperature(p_female, self.tables["gender"]["temperature"])
             low, high = _interval(age, probs, self.tables["age"], _wider(crops))
