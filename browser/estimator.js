@@ -68,16 +68,17 @@ export class Estimator {
 
 export class Calibration {
   constructor({age, gender}, least) {
-    Object.assign(this, {age, least, temperature: gender.temperature});
+    const weights = Array.from({length: AGES}, (_, years) => interpolated(years, age.at, age.log_weight));
+    Object.assign(this, {age, least, weights, temperature: gender.temperature});
   }
 
   /** Lower and upper bound: what holds the share `level` of the calibrated distribution, and the prediction. `wider`: how much larger errors are. */
   interval(age, probs, wider = 1) {
-    const {at, temperature, log_weight, level} = this.age,
+    const {at, temperature, level} = this.age,
       flatter = interpolated(age, at, temperature) * wider ** 2,
       logs = Array.from({length: AGES}, (_, years) => {
         const log = probs ? Math.log(Math.max(probs[years], this.least)) : -0.5 * (years - age) ** 2;
-        return log / flatter + interpolated(years, at, log_weight);
+        return log / flatter + this.weights[years];
       }),
       most = Math.max(...logs),
       weights = logs.map((log) => Math.exp(log - most)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 
@@ -39,9 +40,7 @@ def test_no_text_of_the_page_stays_in_english(browser, site, tmp_path):
     context.grant_permissions(["camera"])
     page = context.new_page()
 
-    def unmarked() -> list[str]:
-        return not_marked(page)
-
+    unmarked = partial(not_marked, page)
     mark(page)
     page.goto(site)
     page.wait_for_selector(READY, timeout=60_000)

@@ -52,7 +52,7 @@ def not_marked(page) -> list[str]:
             if (element.closest(kept) || !element.checkVisibility()) continue;
             for (const node of element.childNodes)
               if (node.nodeType === Node.TEXT_NODE && node.data.trim()) found.push(node.data.trim());
-            for (const name of [element.ariaLabel, element.alt, element.placeholder]) if (name) found.push(name);
+            found.push(...[element.ariaLabel, element.alt, element.placeholder].filter(Boolean));
           }
           return found;
         }"""
