@@ -270,7 +270,8 @@ liveView($("#live-tab"), openChannel);
 
 // Video, with the same model
 
-const video = videoTab($("#video"), {call, model: kit.models[0].name, about: kit.models[0].about, thumbnail});
+const {name: fastest, about} = kit.models[0];
+const video = videoTab($("#video"), {call, model: fastest, about, rate: kit.video.rate, thumbnail});
 
 // Tabs, with a link for each
 

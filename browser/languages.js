@@ -1,19 +1,13 @@
-// Which language the page is in: that of its address, the one chosen last, or the browser's.
+// The page in the visitor's language, and the menu that changes it.
+import "./preferred.js";
 import {keepTranslated, speak, translate} from "./text.js";
 
-const NAMES = {en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文"};
-const CHOSEN = "language"; // key in the browser's storage
-
-/** The first of the visitor's languages that the page has. */
-function preferred() {
-  const wishes = [new URLSearchParams(location.search).get("lang"), remembered(), ...navigator.languages];
-  return wishes.map((wish) => wish?.toLowerCase().split("-")[0]).find((code) => Object.hasOwn(NAMES, code)) ?? "en";
-}
+const {code: preferred, names, remember} = globalThis.pageLanguage;
 
 let loading = null;
 /** Load the texts of the visitor's language, once; its code. Without them, texts stay in English. */
 export function chosen() {
-  loading ??= load(preferred()).catch((error) => {
+  loading ??= load(preferred).catch((error) => {
     console.warn(error);
     return "en";
   });
@@ -29,8 +23,9 @@ async function load(code) {
 
 /** Offer the languages in a menu. */
 function offer(menu) {
-  const code = preferred();
-  menu.replaceChildren(...Object.entries(NAMES).map(([one, name]) => new Option(name, one, false, one === code)));
+  menu.replaceChildren(
+    ...Object.entries(names).map(([code, name]) => new Option(name, code, false, code === preferred)),
+  );
   for (const option of menu.options) option.lang = option.value;
   menu.addEventListener("change", () => {
     remember(menu.value);
@@ -46,18 +41,4 @@ export async function translatePage(menu, {changing = false} = {}) {
   const code = await chosen();
   document.documentElement.lang = code;
   if (code !== "en") (changing ? keepTranslated : translate)(document.documentElement);
-}
-
-// Storage is refused in some frames and private windows.
-function remembered() {
-  try {
-    return localStorage.getItem(CHOSEN);
-  } catch {
-    return null;
-  }
-}
-function remember(code) {
-  try {
-    localStorage.setItem(CHOSEN, code);
-  } catch {} // the address has it
 }

@@ -6,7 +6,7 @@ let language = "en",
 const NUMBER = /(?<![\w.])\d+(,\d{3})*(\.\d+)?/g; // not those of MP4 and H.264
 const INLINE = new Set(["A", "B", "CODE", "EM", "STRONG"]);
 const KEPT = "code, pre, script, style, [translate=no], .notranslate, .filename"; // what isn't translated
-const NAMED = {"aria-label": "ariaLabel", alt: "alt", placeholder: "placeholder"};
+const NAMED = {"aria-label": "ariaLabel", alt: "alt", placeholder: "placeholder", title: "title"};
 
 /** What `speak` takes to make another thread's texts the same. */
 export const spoken = () => [language, table];

@@ -3,6 +3,7 @@ import {save, table} from "./downloads.js";
 import {intervalYears, wholeYears} from "./face.js";
 import {stem} from "./photo.js";
 import {number, percent, t} from "./text.js";
+import {sendFrames} from "./video-element.js";
 
 const FIGURES = ["id", "first", "last", "on_screen", "age", "age_low", "age_high"];
 const COLUMNS = [...FIGURES, "gender", "gender_probability", "gender_label"]; // of the CSV, as the app's
@@ -13,11 +14,12 @@ const HEADS = ["", "Person", "Age", "Interval", "Gender", "Confidence", "On scre
  *
  * @param call the worker's calls.
  * @param model a name.
+ * @param rate how many frames per second are analyzed where WebCodecs is missing.
  * @param about what the JSON says of the model.
  * @param thumbnail a function: a face's crop → a canvas.
  * @returns {take, show}: take(file) analyzes a video; show({share, picture}) takes the worker's progress.
  */
-export function videoTab(element, {call, model, about, thumbnail}) {
+export function videoTab(element, {call, model, about, rate, thumbnail}) {
   const $ = (name) => element.querySelector(`.video-${name}`);
   const pen = $("picture").getContext("2d");
   let run = 0, // number of the last start
@@ -42,17 +44,18 @@ export function videoTab(element, {call, model, about, thumbnail}) {
     if (innerWidth < 800) $("status").scrollIntoView({behavior: "smooth"});
     say(t("Loading the model and the video…"));
     try {
-      if (typeof VideoDecoder === "undefined" || typeof VideoEncoder === "undefined")
-        throw new Error(
-          t(
-            "This browser can't analyze videos: it lacks WebCodecs. Use a current version of Chrome, Edge, Firefox or Safari.",
-          ),
-        );
-      const answer = await call("video", [file, model, threshold, blurred]);
+      const answer = await analyzed(file, [model, threshold, blurred]);
       if (mine === run) done(answer, blurred);
     } catch (error) {
       if (mine === run) end(error.message, true);
     }
+  }
+
+  function analyzed(file, values) {
+    if (typeof VideoDecoder !== "undefined" && typeof VideoEncoder !== "undefined")
+      return call("video", [file, ...values]);
+    const {port1, port2} = new MessageChannel();
+    return call("video", [port2, ...values], [port2]).finally(sendFrames(file, port1, rate));
   }
 
   function end(text, alarm = false) {
@@ -99,10 +102,14 @@ export function videoTab(element, {call, model, about, thumbnail}) {
         analyzed: number(analyzed),
         frames: number(frames),
         time: span(elapsed_ms / 1000),
-      }) + (silent ? ` ${t("The audio could not be kept.")}` : ""),
+      }) +
+        (silent ? ` ${t("The audio could not be kept.")}` : "") +
+        (blob
+          ? ""
+          : ` ${t("There is no annotated video: this browser lacks WebCodecs, or the page isn't opened over HTTPS.")}`),
     );
-    address = URL.createObjectURL(blob);
-    $("out").src = address;
+    $("out").hidden = $("save").hidden = !blob;
+    if (blob) $("out").src = address = URL.createObjectURL(blob);
     $("people").replaceChildren(...(people.length ? [tableOf(people, blurred)] : []));
     $("none").hidden = people.length > 0;
     $("json").textContent = JSON.stringify(asJson(), null, 1);

@@ -186,14 +186,18 @@ const calls = {
   async stop() {
     live = null;
   },
-  /** A video file → {blob, people, …}; meanwhile {video: {share, picture}}, where the picture is an annotated frame. */
-  async video(file, model, threshold, blurred) {
+  /**
+   * A video file, or a port that gives its frames → {blob, people, …}; meanwhile {video: {share, picture}}, where the
+   * picture is an annotated frame.
+   */
+  async video(source, model, threshold, blurred) {
     video.abort();
     video = new AbortController();
     const {signal} = video,
       started = performance.now(),
       [chosen, values] = [await analyzer(model), await kit()],
-      {annotateFrames} = await import("./video-file.js").catch(() => {
+      reader = source instanceof MessagePort ? "./video-element.js" : "./video-file.js",
+      {annotateFrames} = await import(reader).catch(() => {
         throw new DownloadError(t("Part of the page can't be downloaded. Check the network, then try again."));
       });
     signal.throwIfAborted();
@@ -201,7 +205,7 @@ const calls = {
       scenes = new SceneCuts(values.video);
     let share = 0,
       shown = 0;
-    const written = await annotateFrames(file, {
+    const written = await annotateFrames(source, {
       signal,
       progress(value) {
         share = value;

@@ -8,8 +8,9 @@ from pathlib import Path
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
 NAMES = (
     "annotate.js", "camera.js", "cards.js", "downloads.js", "face.js", "languages.js", "live-socket.js", "live-view.js",
-    "photo.js", "result.js", "strip.js", "text.js", "zoom.js",
+    "photo.js", "preferred.js", "result.js", "strip.js", "text.js", "zoom.js",
 )  # fmt: skip
+PREFERRED = BROWSER / "preferred.js"  # which language the page is in
 STYLES = BROWSER / "results.css"
 LANGUAGES = sorted(path.stem for path in (BROWSER / "languages").glob("*.json"))  # besides English
 _TABLES = [f"languages/{language}.json" for language in LANGUAGES]

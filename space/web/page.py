@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import gradio as gr
@@ -28,15 +27,10 @@ DESCRIPTION = (
 UPLOADS = (
     "Uploads are analyzed on this server, deleted within an hour or when the server stops, and not sent anywhere else."
 )
-# Gradio's own words are in the language of the page's, see browser/languages.js.
-HEAD = f"""<script>{{
-  let remembered = null;
-  try {{ remembered = localStorage.getItem("language"); }} catch {{}}
-  const wishes = [new URLSearchParams(location.search).get("lang"), remembered, ...navigator.languages];
-  const codes = wishes.map((wish) => wish?.toLowerCase().split("-")[0]);
-  const code = codes.find((code) => {json.dumps(["en", *modules.LANGUAGES])}.includes(code)) ?? "en";
-  Object.defineProperty(navigator, "language", {{get: () => code === "zh" ? "zh-CN" : code}});
-}}</script>
+# Gradio's own words are in the page's language.
+HEAD = f"""<script>{modules.PREFERRED.read_text(encoding="utf-8")}
+Object.defineProperty(navigator, "language", {{get: () => pageLanguage.code === "zh" ? "zh-CN" : pageLanguage.code}});
+</script>
 <meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">
 <meta property="og:type" content="website"><meta name="twitter:card" content="summary">"""

@@ -30,7 +30,7 @@ def test_every_text_of_the_code_is_in_the_tables():
 
 
 def test_the_menu_offers_each_table():
-    menu = (BROWSER / "languages.js").read_text(encoding="utf-8")
+    menu = (BROWSER / "preferred.js").read_text(encoding="utf-8")
     assert set(re.findall(r"(\w\w): \"", menu)) == {"en", *TABLES}
 
 

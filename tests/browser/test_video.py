@@ -188,9 +188,40 @@ def test_a_video_dropped_on_another_tab_opens_here(page):
     assert len(result(page)["people"]) >= 2
 
 
-def test_browsers_without_webcodecs_get_a_sentence(page):
-    page.evaluate("delete window.VideoDecoder")
-    page.click("#tab-video")
+@pytest.fixture
+def without_webcodecs(video_tab):
+    video_tab.evaluate("delete window.VideoDecoder")
+    return video_tab
+
+
+def test_browsers_without_webcodecs_get_the_people_without_an_annotated_video(without_webcodecs, tmp_path):
+    page = without_webcodecs
     page.click(".video-example")
-    wait_until(page, "document.querySelector('.video-status').textContent.includes('WebCodecs')")
-    assert page.is_hidden(".video-cancel")
+    wait_until(page, "!document.querySelector('.video-picture').hidden")
+    data = result(page)
+    assert "WebCodecs" in status(page) and page.is_hidden(".video-out") and page.is_hidden(".video-save")
+    *_, there = annotate_video(FaceAnalyzer.load("compact"), EXAMPLES / "two-people.mp4", tmp_path / "out.mp4")
+    assert abs(len(data["people"]) - len(there.people)) <= 1 and abs(data["seconds"] - there.seconds) < 0.2
+    for mine, theirs in zip(data["people"][:2], there.people[:2], strict=True):
+        assert mine["gender"] == theirs.gender and abs(mine["age"] - theirs.age) < 3
+        assert abs(mine["on_screen"] - theirs.on_screen) < 0.5
+    with page.expect_download() as download:
+        page.click(".video-csv")
+    assert len(download.value.path().read_text().splitlines()) == 1 + len(data["people"])
+
+
+def test_videos_without_webcodecs_fail_and_are_canceled_as_others(without_webcodecs, tmp_path):
+    page = without_webcodecs
+    (tmp_path / "text.mp4").write_bytes(b"hello" * 99)
+    page.set_input_files(".video-file", str(tmp_path / "text.mp4"))
+    wait_until(page, "document.querySelector('.video-status').classList.contains('alarm')")
+    assert "isn't a readable video" in status(page) and page.is_hidden(".video-cancel")
+    write_video(tmp_path / "long.mp4", moving(600), rate=25)
+    page.set_input_files(".video-file", str(tmp_path / "long.mp4"))
+    wait_until(page, "document.querySelector('.video-progress').value > 0")
+    page.click(".video-cancel")
+    assert status(page) == "Canceled."
+    page.evaluate("() => { window.VideoDecoder = class {}; }")
+    page.click(".video-example")
+    assert result(page)["frames"] < 600 and page.is_visible(".video-out")
+    page.problems.clear()

@@ -52,7 +52,7 @@ def not_marked(page) -> list[str]:
             if (element.closest(kept) || !element.checkVisibility()) continue;
             for (const node of element.childNodes)
               if (node.nodeType === Node.TEXT_NODE && node.data.trim()) found.push(node.data.trim());
-            found.push(...[element.ariaLabel, element.alt, element.placeholder].filter(Boolean));
+            found.push(...[element.ariaLabel, element.alt, element.placeholder, element.title].filter(Boolean));
           }
           return found;
         }"""
