@@ -57,3 +57,11 @@ def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():
     assert np.array_equal(blurred[:70], photo[:70]) and np.array_equal(blurred[:, 280:], photo[:, 280:])
     outside = [Face((-50.0, -50.0, 80.0, 80.0), 0.9), Face((5000.0, 5000.0, 10.0, 10.0), 0.9)]
     assert blur(photo, outside).shape == photo.shape
+
+
+def test_blur_takes_its_colors_from_the_face_alone():
+    """With a margin of 15% to the sides, 20% above and 15% below."""
+    photo = np.zeros((400, 400, 3), np.uint8)
+    photo[80:216, 85:216] = 255  # the box with its margin; black around it
+    blurred = blur(photo, [Face((100.0, 100.0, 100.0, 100.0), 0.9)])
+    assert blurred[90:205, 145:155].min() > 200 and blurred[140:155, 90:210].min() > 200

@@ -56,12 +56,13 @@ def rows(jsonl: Path) -> list[dict]:
 
 
 def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
-    result = batch(album, "--csv", tmp_path / "t" / "faces.csv", "--jsonl", tmp_path / "t" / "faces.jsonl")
+    tables = tmp_path / "new" / "tables"
+    result = batch(album, "--csv", tables / "faces.csv", "--jsonl", tables / "faces.jsonl")
     assert result.returncode == 0, result.stderr
     assert "5 images, 11 faces, 1 unreadable image" in result.stdout and "broken.png" in result.stderr
     # notes.txt, .DS_Store, and in the zip __MACOSX/inside/._old.jpg and escape.txt
     assert "4 files skipped" in result.stdout
-    found = rows(tmp_path / "t" / "faces.jsonl")
+    found = rows(tables / "faces.jsonl")
     assert [Path(row["file"]).name for row in found] == [
         "broken.png", "group.jpg", "old.jpg", "Grüße 👋 مرحبا.JPG", "=HYPERLINK(1).jpg",
     ]  # fmt: skip
@@ -83,12 +84,12 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
     alone = [face.as_dict() for face in analyzer.analyze(read_photo(EXAMPLES / "group.jpg"))]
     for one, many in zip(alone, found[1]["faces"], strict=True):
         assert one["box"] == many["box"] and one["gender"] == many["gender"] and abs(one["age"] - many["age"]) < 0.11
-    with open(tmp_path / "t" / "faces.csv", newline="", encoding="utf-8-sig") as file:
+    with open(tables / "faces.csv", newline="", encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == list(COLUMNS) and len(lines) == 11 + 1
     assert lines[0]["error"] and not lines[0]["face"]
     assert [line["face"] for line in lines if line["file"].endswith("group.jpg")] == [str(n) for n in range(1, 9)]
-    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["faces.csv", "faces.jsonl"]
+    assert sorted(path.name for path in tables.iterdir()) == ["faces.csv", "faces.jsonl"]
 
 
 def test_names_that_a_spreadsheet_would_run_are_defused(album, tmp_path):
