@@ -1,6 +1,6 @@
 // Describes the people in a photo, from the API's JSON: a summary line, a card or row for each person, and text to share.
 import {confidence, intervalYears, wholeYears} from "./face.js";
-import {number as digits, percent, t} from "./text.js";
+import {listed, number as digits, percent, t} from "./text.js";
 
 export const MOST = 100; // people shown one by one; JSON and CSV have all
 export const CROWD = 12; // more people than these are shown in rows
@@ -19,7 +19,7 @@ export function summary({faces, elapsed_ms, rotation, incomplete}, most) {
   else {
     const head = n > CROWD ? crowd(faces) : t(n === 1 ? "1 face" : `${n} faces`);
     const time = elapsed_ms == null ? "" : t(`in ${Math.round(elapsed_ms)} ms`);
-    notes.push(`<strong>${head}</strong>${time && ` ${time}`}, ${t("numbered by size.")}`);
+    notes.push(listed(`<strong>${head}</strong>${time && ` ${time}`}`, t("numbered by size.")));
   }
   if (rotation) notes.push(t(`The image was rotated by ${rotation}° to detect faces.`));
   if (incomplete) notes.push(t("The image file is incomplete: parts of it are missing."));
@@ -35,10 +35,7 @@ function crowd(faces) {
     name,
   ]);
   const ages = faces.map((face) => face.age).sort((a, b) => a - b);
-  const genders = counts
-    .filter(([count]) => count)
-    .map(([count, name]) => `${digits(count)} ${t(name)}`)
-    .join(", ");
+  const genders = listed(...counts.map(([count, name]) => count && `${digits(count)} ${t(name)}`));
   const median = wholeYears(ages[ages.length >> 1]);
   return t("{people} people: {genders}; median age {median}", {people: digits(faces.length), genders, median});
 }
@@ -58,7 +55,7 @@ function age(face) {
 /** `female, about 25 (20–33)` */
 export function inWords(face) {
   const gender = t(face.gender_label === "uncertain" ? "gender uncertain" : face.gender_label);
-  return `${gender}, ${about(face)}${hasRange(face) ? ` (${range(face)})` : ""}`;
+  return listed(gender, `${about(face)}${hasRange(face) ? ` (${range(face)})` : ""}`);
 }
 
 /** All of them as plain text, a line each. */
@@ -96,12 +93,12 @@ export function card(face, number, {thumbnail, row, why}) {
 
 function details({box, score, sharpness, gender, gender_probability: p}) {
   const [x, y, width, height] = box.map((value) => value.toFixed(0));
-  return [
+  return listed(
     t(`${width} × ${height} pixels at (${x}, ${y})`),
     t(`detection score ${score.toFixed(2)}`),
     t(`sharpness ${sharpness?.toFixed(2)}`),
     `${t(gender)} ${percent(p, 1)}`,
-  ].join(", ");
+  );
 }
 
 /** The interval on an axis of 0 to 100 years, under the distribution where the network has one. */
@@ -114,8 +111,8 @@ function chart(face) {
     curve = `<polyline points="${probs.map((p, years) => `${years},${(26 - (24 * p) / most).toFixed(1)}`).join(" ")}"/>`;
   }
   const ticks = [0, 25, 50, 75, 100].map((years) => `<text x="${years}" y="36">${years}</text>`).join("");
-  const likely = hasRange(face) ? `, ${t("likely")} ${intervalYears(face)}` : "";
-  return `<svg class="chart" viewBox="-6 0 114 38" role="img" aria-label="${about(face)}${likely}">
+  const name = listed(about(face), hasRange(face) && `${t("likely")} ${intervalYears(face)}`);
+  return `<svg class="chart" viewBox="-6 0 114 38" role="img" aria-label="${name}">
     <rect x="${low.toFixed(1)}" y="2" width="${(high - low).toFixed(1)}" height="24"/>${curve}
     <line class="mark" x1="${face.age.toFixed(1)}" x2="${face.age.toFixed(1)}" y1="0" y2="28"/>
     <line x1="0" x2="101" y1="28" y2="28"/>${ticks}</svg>`;

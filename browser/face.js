@@ -1,7 +1,7 @@
 // A face as the stages pass it on, as `Face` in space/face.py: {box: [x, y, width, height], score, landmarks: [[x, y], …],
 // rotation, age, age_low, age_high, p_female, age_probs, id}. Pixels of the upright image, years.
 
-import {percent, t} from "./text.js";
+import {listed, percent, t} from "./text.js";
 
 export const area = (face) => face.box[2] * face.box[3];
 export const center = (face) => [face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2];
@@ -106,4 +106,4 @@ export const confidence = ({gender_label: shown, gender: likelier, gender_probab
   return shown === "uncertain" ? `${t("uncertain")} (${sure} ${t(likelier)})` : `${t(shown)} · ${sure}`;
 };
 /** Of the API's JSON: `female, 31`. */
-export const label = (face) => `${t(face.gender_label)}, ${wholeYears(face.age)}`;
+export const label = (face) => listed(t(face.gender_label), wholeYears(face.age));

@@ -3,7 +3,7 @@ import {blur, mark} from "./annotate.js";
 import {explain, isBlockedByFrame, listCameras, openCamera} from "./camera.js";
 import {save as saveFile} from "./downloads.js";
 import {intervalYears, label} from "./face.js";
-import {percent, t} from "./text.js";
+import {listed, percent, t} from "./text.js";
 
 const EVERY = 1000 / 30; // ms between two frames at least
 const IN_FLIGHT = 2; // frames sent and not answered: one on the way while another is analyzed
@@ -255,7 +255,7 @@ export default function liveView(element, openChannel) {
     const rows = latest.faces.map((face) => {
       const row = document.createElement("li");
       const interval = face.age_low === null ? "" : ` (${t("{interval} years", {interval: intervalYears(face)})})`;
-      row.textContent = `${face.id}: ${label(face)}${interval}, ${percent(face.gender_probability)}`;
+      row.textContent = `${face.id}: ${listed(label(face) + interval, percent(face.gender_probability))}`;
       row.className = face.gender_label;
       row.dataset.id = face.id;
       return row;

@@ -19,6 +19,9 @@ export function speak(code, texts) {
 export const number = (value, digits = 0) =>
   value.toLocaleString(language, {minimumFractionDigits: digits, maximumFractionDigits: digits});
 
+/** Parts of a sentence, with the language's comma between them; empty ones are left out. */
+export const listed = (...parts) => parts.filter(Boolean).join(language === "zh" ? "，" : ", ");
+
 /** A share from 0 to 1, in percent. */
 export const percent = (share, digits = 0) =>
   share.toLocaleString(language, {style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits});

@@ -2,7 +2,7 @@
 import {save, table} from "./downloads.js";
 import {intervalYears, wholeYears} from "./face.js";
 import {stem} from "./photo.js";
-import {number, percent, t} from "./text.js";
+import {listed, number, percent, t} from "./text.js";
 import {sendFrames} from "./video-element.js";
 
 const FIGURES = ["id", "first", "last", "on_screen", "age", "age_low", "age_high"];
@@ -87,8 +87,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
     $("progress").value = share;
     const passed = (performance.now() - started) / 1000,
       left = (passed * (1 - share)) / share;
-    const time = share > 0.02 && passed > 2 ? `, ${t("about {time} left", {time: span(left)})}` : "";
-    say(`${percent(share)}${time}`);
+    say(listed(percent(share), share > 0.02 && passed > 2 && t("about {time} left", {time: span(left)})));
   }
 
   function done(answer, blurred) {

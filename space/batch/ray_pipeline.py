@@ -48,7 +48,7 @@ def run_with_ray(options: argparse.Namespace) -> str:
             return pyarrow.Table.from_pylist([line for row in rows for line in table(row)], schema)
 
     started = time.monotonic()
-    ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level="warning")
+    ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
     cores = int(ray.cluster_resources().get("CPU", 1))
     extensions = sorted(suffix[1:] for suffix in SUFFIXES)
     photos = ray.data.read_binary_files(options.paths, include_paths=True, file_extensions=extensions)
