@@ -1,12 +1,12 @@
 """Measure the speed of the app on this machine and print the results as a table.
 
     python -m space.bench                                  the default embedded model
-    python -m space.bench --model runs/vgg16/bundle --model untrained/vgg16 --json bench.json
+    python -m space.bench --model runs/vgg16/bundle --model untrained/model.onnx --json bench.json
     python -m space.bench --peers                          compared with other engines and programs
 
 Every figure is the median of repeated calls after a warm-up. Compare only figures from the same run. Speed doesn't
 depend on the weights, so you can also benchmark a network with random weights
-(`python -m training.bundle.export vgg16 untrained/vgg16`).
+(`python -m training.bundle.export vgg16 untrained`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from ..analyzer import FaceAnalyzer
 from ..estimator import Estimator
 from ..hub.bundle import Bundle, open_bundle
-from ..hub.card import CARD, model_name
+from ..hub.card import model_name
 from ..hub.download import ModelError
 from .measure import SCENES, machine, scene, serving, start_up
 
@@ -58,20 +58,14 @@ def table(report: dict) -> str:
 
 def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
     """Name, file and bundle of each network that `--model` names: both kinds of a bundle, the served one first."""
-    path = Path(model) if model else None
-    if path and path.suffix == ".onnx":
-        return [(path.stem, path, None)]
-    if path and (path / "model.onnx").is_file() and not (path / CARD).exists():
-        bundle, name = None, path.name
-        files = ["model.int8.onnx", "model.onnx"]
-    else:
-        bundle = open_bundle(model)
-        path, name = bundle.folder, model_name(bundle.card)
-        files = list(dict.fromkeys([bundle.card["serve"], "model.onnx"]))
+    if model and model.endswith(".onnx"):
+        return [(Path(model).stem, Path(model), None)]
+    bundle = open_bundle(model)
+    name = model_name(bundle.card)
     return [
-        (f"{name}, {'int8' if 'int8' in file else 'float32'}", path / file, bundle)
-        for file in files
-        if (path / file).is_file()
+        (f"{name}, {'int8' if 'int8' in file else 'float32'}", bundle.folder / file, bundle)
+        for file in dict.fromkeys([bundle.card["serve"], "model.onnx"])
+        if (bundle.folder / file).is_file()
     ]
 
 
@@ -83,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         action="append",
-        help="as for app.py, or an .onnx file or a folder of .onnx files; can be repeated (default: compact)",
+        help="as for app.py, or an .onnx file; can be repeated (default: compact)",
     )
     parser.add_argument("--peers", action="store_true", help="also benchmark other engines and projects, if installed")
     parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
