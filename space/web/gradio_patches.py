@@ -8,6 +8,7 @@
 - `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list;
 - `GradioMCPServer._execute_tool_without_progress`, `postprocess_output_data` and `convert_strings_to_filedata`: answer
   with the `repr` of all outputs, without the image, and repeat wrong values whole;
+- `routes.templates`: the HTML of the page, which `launch(head=…)` changes too late for Gradio's choice of a language;
 - `Blocks.preprocess_data`: all values of all events pass through it.
 """
 
@@ -32,6 +33,7 @@ import anyio.to_thread
 import gradio as gr
 from gradio import processing_utils, queueing, route_utils, routes
 from gradio_client.utils import is_file_obj_with_meta
+from jinja2 import ChoiceLoader, FunctionLoader
 from starlette.exceptions import HTTPException
 
 from .components import UploadInput
@@ -79,6 +81,20 @@ def patch_gradio() -> None:
         patch_mcp()
     for module in (queueing, routes):
         module.traceback = types.SimpleNamespace(print_exc=log_traceback_without_message)
+
+
+def run_before_gradio(script: str) -> None:
+    """Put JavaScript into the HTML of the page, where it runs before Gradio's own."""
+    environment = routes.templates.env
+    original = getattr(environment.loader, "loaders", [None, environment.loader])[-1]
+
+    def page(name: str) -> str | None:
+        if name not in ("frontend/index.html", "frontend/share.html"):
+            return None
+        html = original.get_source(environment, name)[0]
+        return html.replace("<head>", f"<head><script>{{% raw %}}{script}{{% endraw %}}</script>", 1)
+
+    environment.loader = ChoiceLoader([FunctionLoader(page), original])
 
 
 def log_traceback_without_message() -> None:

@@ -48,11 +48,14 @@
     const link = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text");
     if (files.length) take(files); else if (link) openLink(link.split("\n")[0]);
   }, true);
+  // The server reads more videos than browsers play, and says so if it doesn't: not Gradio as well.
+  document.addEventListener("error", (event) => { if (event.target.closest?.("#video")) event.stopPropagation(); }, true);
   document.addEventListener("snapshot", ({detail}) => take([detail]));
   // Gradio leaves the examples without a name for those who don't see them. Ours are in the names of the files.
   const label = (t) => {
     for (const english of document.querySelectorAll(".notranslate:not([lang])")) english.lang = "en";
     document.querySelector("#photo input[type=file]")?.setAttribute("multiple", "");
+    for (const button of document.querySelectorAll('[title="common.upload"]')) button.title = button.ariaLabel = t("Upload");
     for (const [number, item] of document.querySelectorAll(".gallery .gallery-item").entries()) {
       const [, low, high, gender] = /age-(\d+)-(\d+)-(\w+)/.exec(item.querySelector("img")?.src ?? "") ?? [];
       const who = low < 13 ? "child" : {female: "woman", male: "man"}[gender];
@@ -62,6 +65,6 @@
   Promise.all([load("languages.js"), load("text.js")]).then(async ([{translatePage}, {t}]) => {
     await translatePage(document.querySelector("#language"), {changing: true});
     label(t);
-    new MutationObserver(() => label(t)).observe(document.body, {childList: true, subtree: true});
+    new MutationObserver(() => label(t)).observe(document.body, {childList: true, subtree: true, attributeFilter: ["title"]});
   });
 }

@@ -28,10 +28,10 @@ UPLOADS = (
     "Uploads are analyzed on this server, deleted within an hour or when the server stops, and not sent anywhere else."
 )
 # Gradio's own words are in the page's language.
-HEAD = f"""<script>{modules.PREFERRED.read_text(encoding="utf-8")}
+LANGUAGE = f"""{modules.PREFERRED.read_text(encoding="utf-8")}
 Object.defineProperty(navigator, "language", {{get: () => pageLanguage.code === "zh" ? "zh-CN" : pageLanguage.code}});
-</script>
-<meta name="description" content="{DESCRIPTION}">
+"""
+HEAD = f"""<meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">
 <meta property="og:type" content="website"><meta name="twitter:card" content="summary">"""
 
@@ -68,6 +68,7 @@ THEME = gr.themes.Soft(
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_800",
 )
 _HERE = Path(__file__).resolve().parent
 _VARIABLES = " ".join(f"--{name}: rgb{color};" for name, color in COLORS.items())
@@ -80,6 +81,7 @@ SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False) -> gr.Blocks:
     """The whole page; launch it with `launch_options()`. `allow_urls`: whether to fetch images that visitors name."""
     gradio_patches.patch_gradio()
+    gradio_patches.run_before_gradio(LANGUAGE)
     reader = Reader(sandbox)
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
     with gradio_patches.Page(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:

@@ -11,20 +11,13 @@ import pytest
 from PIL import Image
 
 from tests.support import EXAMPLES
-from tests.support.browser import READY, analyze, result, serve
+from tests.support.browser import READY, analyze, result, serve, write_crowd
 
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory) -> Path:
     """A photo of 72 faces."""
-    path = tmp_path_factory.mktemp("crowd") / "crowd.jpg"
-    with Image.open(EXAMPLES / "group.jpg") as group:
-        width, height = group.size
-        image = Image.new("RGB", (3 * width, 3 * height))
-        for i in range(9):
-            image.paste(group, (i % 3 * width, i // 3 * height))
-        image.save(path, quality=92)
-    return path
+    return write_crowd(tmp_path_factory.mktemp("crowd") / "crowd.jpg")
 
 
 def is_visible(page, selector: str) -> bool:

@@ -10,6 +10,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.support import EXAMPLES
 
 CHROMIUM = Path("/usr/bin/chromium")
 FAKE_CAMERA = "--use-fake-device-for-media-stream"
@@ -58,6 +61,25 @@ def analyze(page, path: Path) -> dict:
 def result(page) -> dict:
     """The JSON that the static page shows."""
     return json.loads(page.evaluate("document.querySelector('#json').textContent"))
+
+
+def serious(page) -> list[tuple]:
+    """What axe-core finds serious or critical on a page as it is now: the rule, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+    return [(violation["id"], [node["target"] for node in violation["nodes"]][:4]) for violation in found]
+
+
+def write_crowd(path: Path) -> Path:
+    """A photo of 72 faces."""
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        width, height = group.size
+        image = Image.new("RGB", (3 * width, 3 * height))
+        for i in range(9):
+            image.paste(group, (i % 3 * width, i // 3 * height))
+        image.save(path, quality=92)
+    return path
 
 
 def wait_until(page, expression: str, seconds: float = 30) -> None:

@@ -25,3 +25,7 @@ def test_the_gradio_internals_are_unchanged():
     # Every way to call a function ends in `process_api`, which is the only caller of what `Page` overrides.
     assert inspect.getsource(blocks).count("self.preprocess_data(") == 2  # one for batches, one for the rest
     assert inspect.getsource(blocks.Blocks.process_api).count("self.preprocess_data(") == 2
+    # The script that chooses the language is put before Gradio's own.
+    environment = routes.templates.env
+    for name in ("frontend/index.html", "frontend/share.html"):
+        assert environment.loader.get_source(environment, name)[0].count("<head>") == 1
