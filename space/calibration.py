@@ -56,7 +56,7 @@ class Calibration:
         """
         below = np.cumsum(calibrated, axis=1)
         tail = (1 - self.level) / 2
-        low, high = (np.minimum((below < part).sum(axis=1), AGES - 1) for part in (tail, 1 - tail))
+        low, high = ((below[:, :-1] < part).sum(axis=1) for part in (tail, 1 - tail))
         return np.minimum(low, age), np.maximum(high, age)
 
     def p_female(self, p: np.ndarray) -> np.ndarray:

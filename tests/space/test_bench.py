@@ -6,12 +6,67 @@ import json
 
 import pytest
 
+from space.bench import __main__ as bench
+from space.bench import measure, timing
 from tests.support import EMBEDDED
 from tests.support.app import python
 
-pytestmark = pytest.mark.slow
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0, 5), (1.5, 8), (4.9, 25)])
+def test_a_figure_is_the_median_of_five_calls_and_more(monkeypatch, seconds, calls):
+    now, took = [0.0], [9.0, 9.0, 0.1, 0.3, *[0.2] * 999]  # seconds; the first two calls are for warm-up
+    done = iter(took)
+    monkeypatch.setattr(timing, "SECONDS", seconds)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def call():
+        now[0] += next(done)
+
+    assert timing.median_ms(call) == pytest.approx(200)
+    assert len(list(done)) == len(took) - 2 - calls
 
 
+def test_the_machine_s_speed_is_that_of_a_matrix_product(monkeypatch):
+    def median_ms(call):
+        assert call().shape == (2048, 2048) and call().dtype == "float32"
+        return 1000
+
+    monkeypatch.setattr(measure, "median_ms", median_ms)
+    assert measure.machine()["gflops"] == 17.2  # 2 * 2048**3 operations in a second
+
+
+def test_the_table_has_a_row_for_each_figure():
+    models = {
+        "a": {"faces found": {5: 4}, "crop": 1.234, "page, s": 2.0, "resident, MB": None},
+        "b": {"faces found": {5: 5}, "crop": 10.0},
+    }
+    about = {"processor": "CPU", "cores": 2, "gflops": 99.5, "python": "3.11", "packages": {"numpy": "2.0"}}
+    report = {"machine": about, "detector": "yunet", "models": models, "peers": {"other": 12.34, "absent": "–"}}
+    text = bench.table(report)
+    assert text.splitlines() == [
+        "CPU, 2 cores, 99.5 GFLOP/s in a float32 matrix product; Python 3.11, numpy 2.0; detector yunet.",
+        "",
+        "| | a | b |",
+        "| --- | --- | --- |",
+        "| faces found | 4 of 5 | 5 of 5 |",
+        "| crop, ms | 1.23 | 10.00 |",
+        "| page, s | 2.00 | – |",
+        "| resident, MB | – | – |",
+        "",
+        "| other programs, whole photo | ms |",
+        "| --- | --- |",
+        "| other | 12.3 |",
+        "| absent | – |",
+    ]
+
+
+def test_the_networks_of_a_bundle_are_measured(tmp_path):
+    ((name, path, bundle),) = bench._networks(None)  # the embedded bundle has no float32 network
+    assert (name, path, bundle.folder) == ("compact, int8", EMBEDDED / "model.int8.onnx", EMBEDDED)
+    assert bench._networks(str(tmp_path / "own.onnx")) == [("own", tmp_path / "own.onnx", None)]
+
+
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
     code = (
         "import sys; from space.bench import timing; timing.SECONDS = 0.05; from space.bench.__main__ import main; "

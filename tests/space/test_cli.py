@@ -46,6 +46,13 @@ def test_tables_are_those_of_the_batch(tmp_path, capsys):
     assert (tmp_path / "faces.csv").read_text().count("\n") > 10
 
 
+def test_the_help_names_the_models_and_the_default(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "compact, open, vgg16" in text and "(default: compact)" in text and "(default: 0.7)" in text
+
+
 @pytest.mark.slow
 def test_a_video_becomes_an_annotated_one(tmp_path, capsys):
     picture = cv2.cvtColor(cv2.imread(str(GROUP)), cv2.COLOR_BGR2RGB)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from space.crop import crop, load_template, similarity
+from space.crop import crop, load_template, similarity, warp
 from space.detector import YuNet
 from space.face import Face
 from training.data.decode import decode
@@ -36,6 +36,17 @@ def test_a_crop_undoes_how_the_face_lies_in_the_photo(scale, angle):
     found = crop(photo, Face((0, 0, 1, 1), 1.0, landmarks), template)
     assert found.shape == (200, 200, 3) and found.dtype == np.uint8
     assert np.abs(found.astype(int) - chip)[20:-20, 20:-20].mean() < 6
+
+
+def test_large_faces_are_averaged_and_others_sampled():
+    board = np.indices((1200, 1200)).sum(0) % 2 * 255  # black and white pixels: a face's finest detail
+    photo = np.repeat(board[..., None], 3, axis=2).astype(np.uint8)
+    for scale in (0.1, 0.2, 0.45):
+        assert warp(photo, np.array([[scale, 0, -20.0], [0, scale, -20.0]]), 80).std() < 25, scale
+    for scale in (0.5, 0.7, 1.5):
+        matrix = np.array([[scale, 0, 5.5], [0, scale, -7.25]])
+        sampled = cv2.warpAffine(photo, matrix, (80, 80), borderMode=cv2.BORDER_REPLICATE)
+        np.testing.assert_array_equal(warp(photo, matrix, 80), sampled, str(scale))
 
 
 def test_a_face_over_the_edge_is_cropped_all_the_same():
