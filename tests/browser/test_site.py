@@ -9,7 +9,7 @@ import pytest
 
 from space.hub import static
 from tests.support import EXAMPLES, ROOT
-from tests.support.browser import READY, analyze, serious, serve, wait_until, write_crowd
+from tests.support.browser import READY, analyze, cut_off, serious, serve, wait_until, write_crowd
 
 
 def test_nothing_is_requested_for_a_photo_the_camera_or_a_video(page, tmp_path):
@@ -142,6 +142,7 @@ def test_the_page_is_accessible_and_fits_a_phone(browser, site, tmp_path):
         def check(state, page=page, scheme=scheme, width=width):
             assert serious(page) == [], (state, scheme)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, state
+            assert cut_off(page) == [], state
 
         page.goto(site)
         page.wait_for_selector(READY, timeout=60_000)

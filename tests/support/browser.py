@@ -71,6 +71,32 @@ def serious(page) -> list[tuple]:
     return [(violation["id"], [node["target"] for node in violation["nodes"]][:4]) for violation in found]
 
 
+def cut_off(page) -> list[str]:
+    """The visible texts that are partly beyond the window, or beyond an element that hides what is outside of it."""
+    return page.evaluate(
+        """() => {
+          const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          while (texts.nextNode()) {
+            const text = texts.currentNode, range = document.createRange();
+            if (!text.data.trim() || !text.parentElement.checkVisibility({visibilityProperty: true})) continue;
+            range.selectNodeContents(text);
+            const {left, right, width} = range.getBoundingClientRect();
+            if (width < 2) continue;
+            let cut = left < -1 || right > innerWidth + 1;
+            for (let element = text.parentElement; element; element = element.parentElement) {
+              const style = getComputedStyle(element), box = element.getBoundingClientRect();
+              const scrolls = ["auto", "scroll"].includes(style.overflowX);
+              if (scrolls) cut = left + element.scrollLeft < box.left - 1; // it can't be scrolled there
+              if (scrolls || style.clip !== "auto" || style.clipPath !== "none") break;
+              cut ||= ["hidden", "clip"].includes(style.overflowX) && (left < box.left - 1 || right > box.right + 1);
+            }
+            if (cut) found.push(text.data.trim().slice(0, 60));
+          }
+          return found;
+        }"""
+    )
+
+
 def write_crowd(path: Path) -> Path:
     """A photo of 72 faces."""
     with Image.open(EXAMPLES / "group.jpg") as group:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.support import EXAMPLES, ROOT
-from tests.support.browser import FAKE_CAMERA, chromium, serious, write_crowd
+from tests.support.browser import FAKE_CAMERA, chromium, cut_off, serious, write_crowd
 from tests.support.texts import mark, not_marked
 from tests.support.videos import moving, write_video
 
@@ -471,6 +471,7 @@ def test_on_a_phone_nothing_is_cut_off(browser, app, scheme, tmp_path):
         page.get_by_role("tab", name=name).click()
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        assert cut_off(page) == [], name
         page.screenshot(path=str(tmp_path / f"{name}.png"), full_page=True)
     page.close()
 
@@ -634,6 +635,7 @@ def test_all_tabs_fit_on_a_phone_in_every_language(browser, app, language):
     boxes = [tab.bounding_box() for tab in page.locator("[role=tab]:visible").all()]
     assert len(boxes) == len(TABS) and max(box["x"] + box["width"] for box in boxes) <= 360
     assert "tab=folder" in page.url
+    assert cut_off(page) == []
     context.close()
 
 
