@@ -131,9 +131,10 @@ def test_a_missing_model_or_token_stops_before_anything_is_made(hub, writer):
     assert not hub.repos
 
 
-def test_a_failed_build_shows_the_end_of_its_log(hub, writer):
-    hub.stage = "BUILD_ERROR"
-    assert_clear_error(publish(writer, "--wait"), "BUILD_ERROR", "pip install failed")
+@pytest.mark.parametrize(("stage", "line"), [("BUILD_ERROR", "pip install failed"), ("RUNTIME_ERROR", "'faces'")])
+def test_a_failed_space_shows_the_end_of_its_log(hub, writer, stage, line):
+    hub.stage = stage
+    assert_clear_error(publish(writer, "--wait"), stage, line)
 
 
 def test_zero_gpu_gets_a_function(tmp_path):

@@ -445,7 +445,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def build_logs(self, id, which):
         if self._repo("spaces", id):
-            lines = ["===== Build =====", "pip install failed: no such package"]
+            logs = {
+                "build": ["===== Build =====", "pip install failed: no such package"],
+                "run": ["===== Application =====", "ModuleNotFoundError: No module named 'faces'"],
+            }
+            lines = logs[which]
             events = "".join(f"data: {json.dumps({'data': line + chr(10), 'timestamp': ''})}\n\n" for line in lines)
             self._answer(200, events.encode(), {"Content-Type": "text/event-stream"})
 

@@ -1,0 +1,51 @@
+"""Retries of requests that write to the Hub."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from huggingface_hub.errors import HfHubHTTPError
+
+from space.hub import upload
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "waits"),
+    [
+        (409, None, []),  # on top of the other commit at once
+        (412, "9", []),
+        (429, "9", [9, 9]),
+        (429, "3600", [30, 30]),
+        (503, None, [2, 4]),
+        (500, "Wed, 21 Oct 2026 07:28:00 GMT", [2, 4]),
+    ],
+)
+def test_busy_servers_are_asked_three_times_with_waits_of_at_most_30_seconds(monkeypatch, status, after, waits):
+    slept, attempts = [], []
+    monkeypatch.setattr(upload.time, "sleep", slept.append)
+
+    def attempt():
+        attempts.append(status)
+        headers = {"Retry-After": after} if after else {}
+        raise HfHubHTTPError("no", response=httpx.Response(status, headers=headers, request=httpx.Request("POST", "/")))
+
+    with pytest.raises(HfHubHTTPError):
+        upload.with_retries(attempt)
+    assert len(attempts) == 3 and slept == waits
+    slept.clear()
+    answers = iter([attempt, attempt, lambda: "done"])
+    assert upload.with_retries(lambda: next(answers)()) == "done" and slept == waits
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_refusals_are_not_repeated(monkeypatch, status):
+    monkeypatch.setattr(upload.time, "sleep", lambda _: pytest.fail("it waited"))
+    attempts = []
+
+    def attempt():
+        attempts.append(status)
+        raise HfHubHTTPError("no", response=httpx.Response(status, request=httpx.Request("POST", "/")))
+
+    with pytest.raises(HfHubHTTPError):
+        upload.with_retries(attempt)
+    assert len(attempts) == 1
