@@ -24,7 +24,7 @@ from tests.tiny import make_tiny
 def pytest_collection_modifyitems(items) -> None:
     """Tests that drive Chromium are marked as such, by what they use."""
     for item in items:
-        fixtures = {"browser", "page", "modules"} & set(item.fixturenames)
+        fixtures = {"browser", "page", "modules", "firefox"} & set(item.fixturenames)
         if fixtures or "chromium(" in inspect.getsource(item.function):
             item.add_marker(pytest.mark.browser)
 
