@@ -69,7 +69,7 @@ def test_people_keep_identity_and_label_over_frames(app):
     assert answers[0]["faces"] == []  # what is seen once may be none
     assert all(len(answer["detected"]) == 2 for answer in answers)  # but is blurred from the first frame
     for answer in answers[3:]:
-        assert (answer["width"], answer["height"]) == (640, 480) and answer["ms"] > 0
+        assert (answer["width"], answer["height"]) == (640, 480) and 0 < answer["ms"] < 10_000
         assert [face["id"] for face in answer["faces"]] == [1, 2]
         by_place = sorted(answer["faces"], key=lambda face: face["box"][0])
         assert [face["gender_label"] for face in by_place] == ["female", "male"]
