@@ -1,7 +1,8 @@
 // The page's texts in the visitor's language. The code has them in English; languages/*.json have the others, by the
 // English text. Numbers in a text are places: "5 faces" is found as "{0} faces", so a text is written as it is shown.
 let language = "en",
-  table = {};
+  table = {},
+  patterns = []; // of the table's texts with words that change, such as a file's name: [expression, text]
 
 const NUMBER = /(?<![\w.])\d+(,\d{3})*(\.\d+)?/g; // not those of MP4 and H.264
 const INLINE = new Set(["A", "B", "CODE", "EM", "STRONG"]);
@@ -13,6 +14,16 @@ export const spoken = () => [language, table];
 export function speak(code, texts) {
   language = code;
   table = texts;
+  patterns = Object.keys(texts)
+    .filter((text) => /\{[a-z]/.test(text))
+    .map((text) => [pattern(text), text]);
+}
+function pattern(text) {
+  const parts = text.split(/\{(\w+)\}/).map((part, i) => {
+    if (i % 2 === 0) return part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    return Number.isNaN(Number(part)) ? `(?<${part}>.+)` : `(?<n${part}>[\\d,.]+)`;
+  });
+  return new RegExp(`^${parts.join("")}$`);
 }
 
 /** A number as the visitor's language writes it. */
@@ -38,6 +49,17 @@ export function t(text, words = {}) {
   return Object.hasOwn(table, key)
     ? table[key].replace(/\{(\w+)\}/g, (_, name) => given(name))
     : text.replace(/\{([a-z]\w*)\}/g, (whole, name) => words[name] ?? whole);
+}
+
+/** A finished text in the visitor's language; it may have words where the table has a {name}. */
+function finished(text) {
+  const exact = t(text);
+  if (exact !== text) return exact;
+  for (const [expression, key] of patterns) {
+    const words = text.match(expression)?.groups;
+    if (words) return table[key].replace(/\{(\w+)\}/g, (_, name) => words[name] ?? inLanguage(words[`n${name}`]));
+  }
+  return text;
 }
 
 const inLanguage = (found) => {
@@ -74,7 +96,7 @@ function translateText(node) {
   if (!node.data.trim()) return;
   const [, before, text, after] = node.data.match(/^((?:\s|⚠️)*)([\s\S]*?)(\s*)$/);
   const key = text.replace(/\s+/g, " "),
-    translated = t(key);
+    translated = finished(key);
   if (translated !== key) node.data = before + translated + after;
 }
 

@@ -53,10 +53,9 @@ def video_stream(video: av.container.InputContainer) -> av.VideoStream:
         raise VideoError(_NO_CODEC)
     pixels = stream.codec_context.width * stream.codec_context.height
     if not 0 < pixels <= limits.MAX_PIXELS:  # 0 where FFmpeg was not to look at one that is larger
-        raise VideoError(
-            f"The video's frames {'' if pixels else 'are unreadable or '}are too large: the limit is 4096 × 2304 "
-            "pixels."
-        )
+        if pixels:
+            raise VideoError("The video's frames are too large: the limit is 4096 × 2304 pixels.")
+        raise VideoError("The video's frames are unreadable or too large: the limit is 4096 × 2304 pixels.")
     if video.duration and video.duration / av.time_base > limits.MAX_SECONDS + 1:
         raise VideoError(too_long(video.duration / av.time_base))
     stream.thread_type = "AUTO"

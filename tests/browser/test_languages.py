@@ -10,7 +10,7 @@ import pytest
 from space.web.modules import BROWSER
 from tests.support import EXAMPLES
 from tests.support.browser import READY, analyze, wait_until
-from tests.support.texts import TABLES, in_code, mark, not_marked
+from tests.support.texts import TABLES, errors, in_code, mark, not_marked
 
 PLACE = re.compile(r"\{\w+\}|<[^>]*>")
 
@@ -27,6 +27,41 @@ def test_every_text_of_the_code_is_in_the_tables():
     missing = in_code() - set(next(iter(TABLES.values())))
     assert not missing
     assert len(in_code()) > 60  # or none was found
+
+
+def test_every_error_that_visitors_cause_is_in_the_tables():
+    there = {re.sub(r"\{\w+\}", "{}", text) for text in next(iter(TABLES.values()))}
+    of_paths = {"A path is empty.", "The file can't be read ({}).", "There is no file {}."}  # the command line's
+    assert errors() - there == of_paths and len(errors()) > 35
+
+
+@pytest.mark.parametrize(
+    ("error", "german"),
+    [
+        (
+            "2023 (1).zip has 5,001 images: the limit is 5,000 in one zip.",
+            "2023 (1).zip enthält 5.001 Bilder: Erlaubt sind 5.000 in einer ZIP-Datei.",
+        ),
+        (
+            "{0}.rar isn't supported: create a zip instead.",
+            "{0}.rar wird nicht unterstützt: Erstellen Sie stattdessen eine ZIP-Datei.",
+        ),
+        ("notes.txt", "notes.txt"),
+    ],
+)
+def test_errors_keep_the_names_in_them(modules, error, german):
+    shown = modules.evaluate(
+        """async ([error, table]) => {
+          const text = await import("/text.js"), element = document.createElement("p");
+          text.speak("de", table);
+          text.keepTranslated(element);
+          element.textContent = error;
+          await new Promise((done) => setTimeout(done, 50));
+          return element.textContent;
+        }""",
+        [error, TABLES["de"]],
+    )
+    assert shown == german
 
 
 def test_the_menu_offers_each_table():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 
 from space.web.modules import BROWSER
+from tests.support import ROOT
 
 TABLES = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((BROWSER / "languages").glob("*.json"))
@@ -34,6 +36,29 @@ def in_code() -> set[str]:
         for call in re.finditer(r"(?<![\w.])t\(", code):
             for literal in _LITERAL.findall(re.sub(r'=== "\w+"|\$\("[^"]*"\)', "", _argument(code, call.end()))):
                 found.add(key(re.sub(r"\$\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}", "0", literal[1:-1])))
+    return found
+
+
+# Errors that visitors of the app can cause. Those of the API alone stay in English.
+_ERRORS = (
+    "photo.py", "sandbox/client.py", "batch/analyze.py", "batch/pictures.py", "video/*.py", "web/fetching.py",
+    "web/reader.py",
+)  # fmt: skip
+
+
+def errors() -> set[str]:
+    """The sentences in the modules that refuse what visitors send, with {} for what changes."""
+    found = set()
+    for path in (path for pattern in _ERRORS for path in (ROOT / "space").glob(pattern)):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            value = getattr(node, "value", None) if isinstance(node, ast.Assign) else None
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error") and node.args:
+                value = node.args[0]
+            parts = value.values if isinstance(value, ast.JoinedStr) else [value]
+            if all(isinstance(part, (ast.FormattedValue, ast.Constant)) for part in parts):
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
+                if text.endswith(".") and " " in text:
+                    found.add(_NUMBER.sub("{}", text))
     return found
 
 
