@@ -95,6 +95,9 @@ def test_who_takes_a_place_unseen_is_somebody_else(window, other):
     (face,) = people[-1]
     assert (round(face.age), face.gender) in ((40, "male"), (62, "female"))
     assert ids.index([2]) - 60 <= 9  # within half a second and a frame
+    (track,) = tracker.tracks
+    assert track.first == 60 / 15  # the time of the first answer that was theirs
+    assert track.seen == 60  # frames, those of the doubts too
 
 
 def test_boxes_are_calm_at_rest_and_follow_when_they_move():
