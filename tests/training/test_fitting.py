@@ -1,4 +1,4 @@
-"""Batches, sampling and optimizers."""
+"""Batches and sampling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from training.data.faces import Faces
 from training.data.report import Report
 from training.data.samples import Samples
 from training.fitting.batches import Batches
-from training.fitting.optimizers import build_optimizer
 
 
 def faces(count: int, first: int = 0) -> Faces:
@@ -25,18 +24,6 @@ def samples(ages: np.ndarray, gender: np.ndarray) -> Samples:
         name=ages.astype(str), age_range=np.stack([ages, ages], axis=1), gender=gender.astype(np.int8), race=nothing,
         sha256=ages.astype(str), encoded=(b"",) * len(ages),
     )  # fmt: skip
-
-
-def test_layers_take_steps_of_their_own_size():
-    import keras
-
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="deep"), keras.layers.Dense(1, name="top")])
-    before = {layer.name: layer.get_weights()[0] for layer in model.layers}
-    optimizer = build_optimizer("adam", 0.1, rates={"deep": 0.01, "": 1.0})
-    model.compile(optimizer, loss="mse")
-    model.fit(np.ones((4, 3)), np.ones((4, 1)) * 9, epochs=1, verbose=0)
-    step = {layer.name: np.abs(layer.get_weights()[0] - before[layer.name]).max() for layer in model.layers}
-    assert step["top"] == pytest.approx(0.1, rel=0.01) and step["deep"] == pytest.approx(0.001, rel=0.01)
 
 
 def test_an_epoch_has_every_face_once_and_its_share_of_the_second_set():
