@@ -15,6 +15,7 @@ from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
 from training.data.sources import HUB_IDS
+from training.evaluation.calibrate import MARGIN
 from training.evaluation.tables import gate_rows, gender_line, rows
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -335,8 +336,8 @@ def _calibration(card: dict) -> str:
     )
     return f"""Fitted on {tables["faces"]:,} validation faces of {learned}. The interval targets
 {100 * tables["age"]["coverage"]:.0f}% coverage (quantiles of the predicted distribution, which is flattened by a temperature
-and weighted by age). {coverage} Where a label is a band, ages in the band count as distributed as this distribution says. The
-intervals are asked for 5 points more on these datasets, because other data is harder.
+and weighted by age). {coverage} Where a label is a band, ages in the band count as distributed as this distribution says.
+Other data is harder, so the tables are fitted to {100 * (tables["age"]["coverage"] + MARGIN):.0f}% on the validation faces.
 
 The gender is calibrated by temperature scaling (temperature {tables["gender"]["temperature"]:.3f}).
 
