@@ -145,7 +145,9 @@ def test_faces_are_degraded_as_often_and_as_much_as_the_strength_says():
     blurred = deviation(augmented(face, blur=0.3)) / plain
     assert 0.22 < (blurred < 0.95).mean() < 0.38 and blurred.min() < 0.3 and blurred[blurred < 0.95].max() > 0.6
     defocused = deviation(augmented(face, defocus=0.6)) / plain
-    assert 0.5 < (defocused < 0.5).mean() < 0.7 and len(np.unique(defocused[defocused < 0.5].round(2))) >= 3
+    assert 0.54 < (defocused < 0.5).mean() < 0.66
+    levels, _ = np.histogram(defocused, (0.08, 0.1, 0.15, 0.3))
+    assert levels.sum() == (defocused < 0.5).sum() and levels.min() > 0.27 * levels.sum()  # each of three as often
     compressed = (augmented(face, jpeg=0.3) != augmented(face)).mean(axis=(1, 2, 3))
     assert 0.22 < (compressed > 0.3).mean() < 0.38
     grain = deviation(augmented(np.full_like(face, 128), grain=20.0))
