@@ -158,12 +158,12 @@ class FaceAnalyzer:
         parts = [faces[i : i + BATCH] for i in range(0, len(faces), BATCH)]
         return [face for part in parts for face in self.estimate_crops(crops(rgb, part, self.template), part)]
 
-    def estimate_crops(self, chips: np.ndarray, faces: list[Face]) -> list[Face]:
+    def estimate_crops(self, images: np.ndarray, faces: list[Face]) -> list[Face]:
         """The same faces with age and gender filled in, from their crops, uint8 [N, size, size, 3], in one batch."""
-        answers = self.estimator.predict(chips)
+        answers = self.estimator.predict(images)
         ages = np.maximum(answers["age"].astype(np.float64), 0.0)
         p_female, bounds = answers["p_female"], [(None, None)] * len(faces)
-        sharp = quality.sharpness(chips)
+        sharp = quality.sharpness(images)
         if self.calibration:
             p_female = self.calibration.p_female(p_female)
             calibrated = self.calibration.age_probs(ages, answers.get("age_probs"), quality.wider(sharp))

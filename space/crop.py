@@ -1,4 +1,4 @@
-"""A face in a photo → a 200x200 crop framed like the UTKFace chips that the networks learned from.
+"""A face in a photo → a 200x200 crop framed like the UTKFace crops that the networks learned from.
 
 The framing comes from `crop_template.json`, which `training/data/template.py` derives from the training face crops;
 bundles carry a copy. Knows nothing of the detector beyond its landmarks.
@@ -20,9 +20,9 @@ TEMPLATE_FILE = Path(__file__).resolve().parent / "models" / "crop_template.json
 
 @dataclass(frozen=True)
 class Template:
-    """Where YuNet sees a face in a UTKFace chip; pixels of the chip."""
+    """Where YuNet sees a face in a UTKFace crop; pixels of the crop."""
 
-    size: int  # pixels, height and width of a chip
+    size: int  # pixels, height and width of a crop
     landmarks: np.ndarray  # float32 [5, 2], YuNet's five points
 
     @classmethod

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.support import EMBEDDED, EXAMPLES, shared
 from tests.support.app import App
-from tests.support.faces import chips, jpeg, write_folder
+from tests.support.faces import face_files, jpeg, write_folder
 from tests.support.training import SHORT
 from tests.tiny import make_tiny
 
@@ -44,8 +44,8 @@ def utkface() -> Path:
 
 @pytest.fixture(scope="session")
 def made_up(tmp_path_factory) -> Path:
-    """A folder of 480 made-up chips."""
-    return write_folder(chips(480), tmp_path_factory.mktemp("data") / "chips")
+    """A folder of 480 made-up faces."""
+    return write_folder(face_files(480), tmp_path_factory.mktemp("data") / "faces")
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(made_up, tmp_path_factory) -> Path:
-    """The folder of a finished run of a tiny network on made-up chips; workers of pytest-xdist share it."""
+    """The folder of a finished run of a tiny network on made-up faces; workers of pytest-xdist share it."""
     from training import train
 
     base = tmp_path_factory.getbasetemp()

@@ -22,7 +22,7 @@ from space.analyzer import FaceAnalyzer
 from space.crop import crop, load_template
 from space.hub.download import ModelError
 from training.data.decode import decode
-from training.data.load import load_chips
+from training.data.load import load_crops
 from training.data.samples import SPLITS, Samples, positive_int
 from training.data.sources import DATASET
 from training.evaluation.metrics import per_face
@@ -33,9 +33,9 @@ SCENE = 480  # pixels, height and width; larger faces get twice their size
 
 @dataclass(frozen=True)
 class Condition:
-    """How a chip stands in its scene."""
+    """How a face stands in its scene."""
 
-    side: int = 200  # pixels of the chip there
+    side: int = 200  # pixels of the face there
     degrees: float = 0.0  # turned by, to either side
     blur: float = 0.0  # pixels, sigma of a Gaussian over the scene
     jpeg: int = 0  # quality of compression, 0 for none
@@ -65,14 +65,14 @@ CONDITIONS = {
 }
 
 
-def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A chip, uint8 [200, 200, 3], in a scene of soft colors.
+def scene(face: np.ndarray, condition: Condition, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A face, uint8 [200, 200, 3], in a scene of soft colors.
 
     Returns:
-        uint8 [S, S, 3], and where the chip's middle is, pixels [2].
+        uint8 [S, S, 3], and where the face's middle is, pixels [2].
     """
     size = max(SCENE, 2 * condition.side)
-    face = chip.copy()
+    face = face.copy()
     if condition.cover:
         top, bottom = (0.62, 0.98) if condition.cover == "mouth" else (0.28, 0.48)
         face[int(top * len(face)) : int(bottom * len(face))] = 40
@@ -103,18 +103,18 @@ def scene(chip: np.ndarray, condition: Condition, generator: np.random.Generator
     return rgb, middle
 
 
-def crops_from_scenes(analyzer, chips: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
-    """The crops that the app makes of chips in their scenes, uint8 [M, 200, 200, 3], and which were found, bool [N]."""
+def crops_from_scenes(analyzer, faces: np.ndarray, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+    """The crops that the app makes of faces in their scenes, uint8 [M, 200, 200, 3], and which were found, bool [N]."""
     generator, template = np.random.default_rng(0), load_template()
-    cut, found = [], np.zeros(len(chips), bool)
-    for i, chip in enumerate(chips):
-        rgb, middle = scene(chip, condition, generator)
-        # A face is the chip's if the chip's middle lies within it.
-        faces = [f for f in analyzer.detect(rgb) if (np.abs(f.center - middle) < np.array(f.box[2:]) / 2).all()]
-        if faces:
-            cut.append(crop(rgb, max(faces, key=lambda face: face.area), template))
+    cut, found = [], np.zeros(len(faces), bool)
+    for i, face in enumerate(faces):
+        rgb, middle = scene(face, condition, generator)
+        # A detection is this face's if the middle of the face lies within it.
+        detected = [f for f in analyzer.detect(rgb) if (np.abs(f.center - middle) < np.array(f.box[2:]) / 2).all()]
+        if detected:
+            cut.append(crop(rgb, max(detected, key=lambda one: one.area), template))
             found[i] = True
-    return np.array(cut, np.uint8).reshape(-1, *chips.shape[1:]), found
+    return np.array(cut, np.uint8).reshape(-1, *faces.shape[1:]), found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,9 +127,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         analyzer = FaceAnalyzer.load(options.model)
-        samples, images = decode(load_chips(options.dataset, options.split).limit(options.limit))
-        chips = np.asarray(images)
-        age, right = _answers(options.model, chips, samples)
+        samples, images = decode(load_crops(options.dataset, options.split).limit(options.limit))
+        faces = np.asarray(images)
+        age, right = _answers(options.model, faces, samples)
         print(
             f"{options.model}, {len(samples)} faces from the {options.split} split. "
             "In parentheses: the same faces as original crops",
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
             sep="\n",
         )
         for name, condition in CONDITIONS.items():
-            cut, found = crops_from_scenes(analyzer, chips, condition)
+            cut, found = crops_from_scenes(analyzer, faces, condition)
             cells = [f"{100 * found.mean():.1f}", "–", "–"]
             if found.any():
                 here_age, here_right = _answers(options.model, cut, samples.take(found))
@@ -153,9 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _answers(model: str, chips: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+def _answers(model: str, faces: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     """Years off, and whether the gender is as labeled, each [N]."""
-    values = per_face(samples, predict(model, chips))
+    values = per_face(samples, predict(model, faces))
     return values["age_mae"], values["gender_accuracy"]
 
 

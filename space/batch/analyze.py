@@ -78,22 +78,22 @@ def _look(
         # Crops of crowds would fill the memory while they wait.
         row["faces"] = [face.scaled(photo.reduction).as_dict() for face in analyzer.estimate(rgb, faces)]
         if thumbnails:
-            row["thumbnails"] = [_thumbnail(chip) for chip in crops(rgb, faces[:BATCH], analyzer.template)]
+            row["thumbnails"] = [_thumbnail(image) for image in crops(rgb, faces[:BATCH], analyzer.template)]
     return row, [], np.empty((0, analyzer.template.size, analyzer.template.size, 3), np.uint8)
 
 
 def _estimated(analyzer: FaceAnalyzer, seen: list[tuple], thumbnails: bool) -> Iterator[dict]:
     """The finished rows of what `_look` returned for some images, predicted in one batch."""
-    chips = np.concatenate([chips for *_, chips in seen])
-    faces = analyzer.estimate_crops(chips, [face for _, found, _ in seen for face in found])
+    images = np.concatenate([images for *_, images in seen])
+    faces = analyzer.estimate_crops(images, [face for _, found, _ in seen for face in found])
     for row, found, _ in seen:
         if found and thumbnails:
-            row["thumbnails"] = [_thumbnail(chip) for chip in chips[: len(found)]]
+            row["thumbnails"] = [_thumbnail(image) for image in images[: len(found)]]
         if found:
-            chips = chips[len(found) :]
+            images = images[len(found) :]
             row["faces"], faces = [face.as_dict() for face in faces[: len(found)]], faces[len(found) :]
         yield row
 
 
-def _thumbnail(chip: np.ndarray) -> np.ndarray:
-    return cv2.resize(chip, (80, 80), interpolation=cv2.INTER_AREA)
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, (80, 80), interpolation=cv2.INTER_AREA)

@@ -68,7 +68,7 @@ def serving(analyzer: FaceAnalyzer) -> dict:
     """Milliseconds of each stage."""
     photos = {count: scene(count, *size) for count, size in SCENES.items()}
     found = {count: analyzer.detect(photo) for count, photo in photos.items()}
-    chips = np.repeat(crops(photos[1], found[1][:1], analyzer.template), 300, axis=0)
+    faces = np.repeat(crops(photos[1], found[1][:1], analyzer.template), 300, axis=0)
     result: dict = {"faces found": {count: len(faces) for count, faces in found.items()}}
     for count, photo in photos.items():
         size = f"{photo.shape[1]}x{photo.shape[0]}"
@@ -76,9 +76,9 @@ def serving(analyzer: FaceAnalyzer) -> dict:
     result["detection, live (320)"] = median_ms(lambda: analyzer.detect(photos[1], side=320))
     result["crop, one face"] = median_ms(lambda: crops(photos[1], found[1][:1], analyzer.template))
     for n in (1, 4, 16, 20, 300):
-        took = median_ms(partial(analyzer.estimator.predict, chips[:n]))
+        took = median_ms(partial(analyzer.estimator.predict, faces[:n]))
         result[f"prediction, batch of {n}, per face"] = took / n
-    one_by_one = median_ms(lambda: [analyzer.estimator.predict(chips[i : i + 1]) for i in range(20)])
+    one_by_one = median_ms(lambda: [analyzer.estimator.predict(faces[i : i + 1]) for i in range(20)])
     result["prediction, 20 separate calls, per face"] = one_by_one / 20
     for count, photo in photos.items():
         result[f"whole photo, {counted(count, 'face')}"] = median_ms(partial(analyzer.analyze, photo))

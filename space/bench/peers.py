@@ -24,29 +24,29 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 def engines(model: Path) -> dict[str, float | str]:
     """Milliseconds for one face of the network in `model` (ONNX, or for Keras the model.keras beside it)."""
-    chip = np.random.default_rng(0).integers(0, 256, (1, 200, 200, 3), np.uint8)
+    face = np.random.default_rng(0).integers(0, 256, (1, 200, 200, 3), np.uint8)
 
     def openvino(**settings):
         import openvino
 
         request = openvino.Core().compile_model(str(model), "CPU", settings).create_infer_request()
-        return lambda: request.infer({0: chip}, share_inputs=True)
+        return lambda: request.infer({0: face}, share_inputs=True)
 
     def opencv():
         import cv2
 
         net = cv2.dnn.readNetFromONNX(str(model))
-        return lambda: (net.setInput(chip), net.forward())
+        return lambda: (net.setInput(face), net.forward())
 
     def keras_predict():
         network = _keras(model)
-        return lambda: network.predict(chip, verbose=0)
+        return lambda: network.predict(face, verbose=0)
 
     def keras_graph():
         import tensorflow as tf
 
         call = tf.function(_keras(model))
-        return lambda: call(tf.constant(chip))["age"].numpy()
+        return lambda: call(tf.constant(face))["age"].numpy()
 
     def litert():
         import tensorflow as tf
@@ -56,7 +56,7 @@ def engines(model: Path) -> dict[str, float | str]:
         interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
         interpreter.allocate_tensors()
         place = interpreter.get_input_details()[0]["index"]
-        return lambda: (interpreter.set_tensor(place, chip), interpreter.invoke())
+        return lambda: (interpreter.set_tensor(place, face), interpreter.invoke())
 
     result = {
         # By itself it computes in bfloat16 where the processor can, which answers a little differently.
@@ -107,8 +107,8 @@ def programs(one: np.ndarray, five: np.ndarray, vgg16: Path | None) -> dict[str,
         network, detector, template = _keras(vgg16), YuNet(), load_template()
 
         def run():
-            chips = crops(photo, detector.detect(photo), template)
-            return [network.predict(chip[None], verbose=0) for chip in chips]
+            faces = crops(photo, detector.detect(photo), template)
+            return [network.predict(face[None], verbose=0) for face in faces]
 
         return run
 

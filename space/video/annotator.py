@@ -240,8 +240,8 @@ class _People:
         for face in shown:
             quality = face.score * min(face.area, 96**2)
             if quality > 1.1 * self._thumbnails.get(face.track_id, (0.0, None))[0]:
-                chip = cv2.resize(crop(rgb, face, self._analyzer.template), (96, 96), interpolation=cv2.INTER_AREA)
-                self._thumbnails[face.track_id] = quality, chip
+                thumbnail = cv2.resize(crop(rgb, face, self._analyzer.template), (96, 96), interpolation=cv2.INTER_AREA)
+                self._thumbnails[face.track_id] = quality, thumbnail
 
     def _add_screen_time(self, seconds: float) -> None:
         """Who was shown in the last analyzed frame was on screen until now."""

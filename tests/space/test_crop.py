@@ -25,17 +25,17 @@ def test_similarity_recovers_a_known_transform():
 @pytest.mark.parametrize("scale", [0.2, 0.7, 1.0, 3.0])
 @pytest.mark.parametrize("angle", [0, 25, -40])
 def test_a_crop_undoes_how_the_face_lies_in_the_photo(scale, angle):
-    """A chip laid into a photo at any size and turn comes out as it was."""
+    """A face laid into a photo at any size and turn comes out as it was."""
     template = load_template()
-    chip = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8), (0, 0), 12)
-    chip = cv2.normalize(chip, None, 0, 255, cv2.NORM_MINMAX)
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8), (0, 0), 12)
+    image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
     matrix = cv2.getRotationMatrix2D((100, 100), angle, scale)
     matrix[:, 2] += 500
-    photo = cv2.warpAffine(chip, matrix, (1200, 1200), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    photo = cv2.warpAffine(image, matrix, (1200, 1200), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     landmarks = template.landmarks @ matrix[:, :2].T.astype(np.float32) + matrix[:, 2].astype(np.float32)
     found = crop(photo, Face((0, 0, 1, 1), 1.0, landmarks), template)
     assert found.shape == (200, 200, 3) and found.dtype == np.uint8
-    assert np.abs(found.astype(int) - chip)[20:-20, 20:-20].mean() < 6
+    assert np.abs(found.astype(int) - image)[20:-20, 20:-20].mean() < 6
 
 
 def test_large_faces_are_averaged_and_others_sampled():
@@ -56,14 +56,14 @@ def test_a_face_over_the_edge_is_cropped_all_the_same():
         assert crop(photo, Face((x, y, side, side), 1.0, landmarks), template).shape == (200, 200, 3)
 
 
-def test_chips_are_framed_as_the_template_says(utkface):
-    """The template brings test chips back to themselves: the framing that the network learned."""
+def test_utkface_s_faces_are_framed_as_the_template_says(utkface):
+    """The template brings test faces back to themselves: the framing that the network learned."""
     from training.data import cropping
 
-    _, chips = decode(load_samples(utkface, split="validation")[0].limit(60))
+    _, images = decode(load_samples(utkface, split="validation")[0].limit(60))
     template, offsets = load_template(), []
-    for face in cropping.largest_faces(YuNet(), chips, 1.0):
+    for face in cropping.largest_faces(YuNet(), images, 1.0):
         if face:
             matrix = similarity(face.landmarks - cropping.MARGIN, template.landmarks)
             offsets.append(np.abs(matrix @ [100, 100, 1] - 100).max())
-    assert len(offsets) > 0.8 * len(chips) and np.median(offsets) < 8
+    assert len(offsets) > 0.8 * len(images) and np.median(offsets) < 8

@@ -1,4 +1,4 @@
-"""Made-up UTKFace chips in every layout, and held-out FairFace photos."""
+"""Made-up UTKFace files in every layout, and held-out FairFace photos."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def chip(seed: int, age: int, gender: int) -> bytes:
-    """A made-up chip that a network can learn from: brightness tells the age, color the gender."""
+def face_file(seed: int, age: int, gender: int) -> bytes:
+    """A made-up face that a network can learn from: brightness tells the age, color the gender."""
     generator = np.random.default_rng(seed)
     base = np.full((200, 200, 3), 50 + 1.6 * age)
     base += (45, 0, -45) if gender else (-45, 0, 45)
@@ -29,13 +29,13 @@ def chip(seed: int, age: int, gender: int) -> bytes:
     return jpeg(np.clip(base + noise, 0, 255).astype(np.uint8))
 
 
-def chips(count: int) -> dict[str, bytes]:
+def face_files(count: int) -> dict[str, bytes]:
     """UTKFace file name -> content."""
     generator = np.random.default_rng(1)
     files = {}
     for i in range(count):
         age, gender, race = int(generator.integers(1, 90)), int(generator.integers(2)), int(generator.integers(5))
-        files[f"{age}_{gender}_{race}_2017{i:013d}.jpg.chip.jpg"] = chip(i, age, gender)
+        files[f"{age}_{gender}_{race}_2017{i:013d}.jpg.chip.jpg"] = face_file(i, age, gender)
     return files
 
 

@@ -26,9 +26,9 @@ from training.evaluation.metrics import per_face
 BLURRED = 3  # every third face
 
 
-def figures(estimator: Estimator, chips: tuple, photos: tuple, turned: np.ndarray) -> list[float]:
-    """The columns for one network; `chips` and `photos`: samples and uint8 [N, 200, 200, 3]."""
-    (samples, images), (people, crops) = chips, photos
+def figures(estimator: Estimator, utkface: tuple, photos: tuple, turned: np.ndarray) -> list[float]:
+    """The columns for one network; `utkface` and `photos`: samples and uint8 [N, 200, 200, 3]."""
+    (samples, images), (people, crops) = utkface, photos
     found = estimator.predict(images)
     faces, there = per_face(samples, found), per_face(people, estimator.predict(crops))
     women = (samples.gender == 1) & (samples.age >= 30) & (samples.age < 70)

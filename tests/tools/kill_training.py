@@ -26,7 +26,7 @@ import numpy as np
 from space.estimator import Estimator
 from space.hub.bundle import verify
 from tests.support import ROOT
-from tests.support.faces import chips, write_folder
+from tests.support.faces import face_files, write_folder
 from tests.support.training import SHORT
 
 
@@ -75,7 +75,7 @@ def main() -> int:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        data = write_folder(chips(480), folder / "chips")
+        data = write_folder(face_files(480), folder / "faces")
         began = time.monotonic()
         assert start(command(data, folder / "whole"), folder / "whole.log").wait() == 0
         whole = time.monotonic() - began
@@ -100,7 +100,7 @@ def main() -> int:
                 print(f"  ended: {survived[-1]}", flush=True)
                 shutil.rmtree(out)
                 done = 0
-        left = sorted(p.name for p in folder.iterdir() if p.name not in ("chips", "whole"))
+        left = sorted(p.name for p in folder.iterdir() if p.name not in ("faces", "whole"))
         print(f"{kills} kills, {len(survived)} runs ended as the one left alone; beside the runs: {left}")
     return 0
 

@@ -34,11 +34,11 @@ def test_each_kind_of_augmentation_changes_faces_by_itself(name):
 
 
 def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():
-    chip = np.linspace(0, 255, 200 * 200 * 3).reshape(1, 200, 200, 3).astype(np.uint8).repeat(24, 0)
+    face = np.linspace(0, 255, 200 * 200 * 3).reshape(1, 200, 200, 3).astype(np.uint8).repeat(24, 0)
     layer = Augment(STRENGTHS["strong"], seed=3)
-    np.testing.assert_array_equal(np.asarray(layer(chip)), chip)
-    varied = np.asarray(layer(chip, training=True))
-    assert varied.dtype == np.uint8 and varied.shape == chip.shape
+    np.testing.assert_array_equal(np.asarray(layer(face)), face)
+    varied = np.asarray(layer(face, training=True))
+    assert varied.dtype == np.uint8 and varied.shape == face.shape
     assert len({picture.tobytes() for picture in varied}) == 24
     noise = np.random.default_rng(0).uniform(0, 255, (1, 200, 200, 3)).astype(np.float32)
     lost = [

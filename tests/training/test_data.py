@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.support import EXAMPLES, shared
 from tests.support.app import python
-from tests.support.faces import chip, chips, jpeg, tar_bytes, write_folder
+from tests.support.faces import face_file, face_files, jpeg, tar_bytes, write_folder
 from training.data import decode as decode_module
 from training.data import sources
 from training.data.decode import decode, decode_picture
 from training.data.labels import _years, sha256_of_image
-from training.data.load import load_chips, load_samples
+from training.data.load import load_crops, load_samples
 from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, describe
 from training.data.sources import DataError
 
@@ -46,7 +46,7 @@ def parquet(files: dict[str, bytes], path, *, columns: str) -> None:
 
 @pytest.mark.parametrize("layout", ["folder", "nested", "tar", "parquet of words", "parquet of names", "two parquets"])
 def test_every_layout_gives_the_same_samples(tmp_path, layout):
-    files = chips(12)
+    files = face_files(12)
     if layout in ("folder", "nested"):
         write_folder(files, tmp_path / ("a/b" if layout == "nested" else ""))
     elif layout == "tar":
@@ -68,16 +68,16 @@ def test_every_layout_gives_the_same_samples(tmp_path, layout):
 
 
 def test_oddities_of_the_real_files(tmp_path):
-    files = chips(6) | {  # webdataset looks at the first few for the columns
-        "24_0_1_20170116220224657 .jpg.chip.jpg": chip(1, 24, 0),
-        "39_1_20170116174525125.jpg.chip.jpg": chip(2, 39, 1),
-        "61_1_20170109150557335.jpg.chip.jpg": chip(3, 61, 1),
-        "55_0_0_20170116232725357jpg.chip.jpg": chip(4, 55, 0),  # a dot is missing: another column in the tar
-        "1_1_0_2017010919.jpg.chip.jpg": chip(5, 1, 1),  # a short date
-        "130_0_0_20170109190000000.jpg.chip.jpg": chip(6, 99, 0),
-        "20_3_0_20170109190000001.jpg.chip.jpg": chip(7, 20, 0),
-        "20_1_9_20170109190000002.jpg.chip.jpg": chip(8, 20, 0),
-        "holiday.jpg.chip.jpg": chip(9, 20, 0),
+    files = face_files(6) | {  # webdataset looks at the first few for the columns
+        "24_0_1_20170116220224657 .jpg.chip.jpg": face_file(1, 24, 0),
+        "39_1_20170116174525125.jpg.chip.jpg": face_file(2, 39, 1),
+        "61_1_20170109150557335.jpg.chip.jpg": face_file(3, 61, 1),
+        "55_0_0_20170116232725357jpg.chip.jpg": face_file(4, 55, 0),  # a dot is missing: another column in the tar
+        "1_1_0_2017010919.jpg.chip.jpg": face_file(5, 1, 1),  # a short date
+        "130_0_0_20170109190000000.jpg.chip.jpg": face_file(6, 99, 0),
+        "20_3_0_20170109190000001.jpg.chip.jpg": face_file(7, 20, 0),
+        "20_1_9_20170109190000002.jpg.chip.jpg": face_file(8, 20, 0),
+        "holiday.jpg.chip.jpg": face_file(9, 20, 0),
     }
     (tmp_path / "UTKFace.tar.gz").write_bytes(tar_bytes(files))
     samples, report = load_samples(tmp_path / "UTKFace.tar.gz")
@@ -96,12 +96,12 @@ def test_oddities_of_the_real_files(tmp_path):
 
 
 def test_duplicates_and_conflicts(tmp_path):
-    same, other, third = chip(1, 20, 0), chip(2, 30, 1), chip(3, 40, 1)
+    same, other, third = face_file(1, 20, 0), face_file(2, 30, 1), face_file(3, 40, 1)
     files = {
         "20_0_0_1.jpg": same, "20_0_0_2.jpg": same,  # copies that agree
         "30_1_0_3.jpg": other, "31_1_0_4.jpg": other,  # disagree on age
         "40_1_0_5.jpg": third, "40_0_0_6.jpg": third,  # disagree on gender
-        "50_1_0_7.jpg": chip(4, 50, 1),
+        "50_1_0_7.jpg": face_file(4, 50, 1),
     }  # fmt: skip
     write_folder(files, tmp_path)
     clean, report = load_samples(tmp_path, policy="clean")
@@ -153,8 +153,8 @@ def test_photographs_are_cut_while_decoding(tmp_path, capsys):
             raise ValueError("no face found")
         return np.full((200, 200, 3), rgb[0, 0], np.uint8)
 
-    kept, chips = decode(samples, cut)
-    assert sorted(kept.age) == [20, 60] and sorted(chips[:, 0, 0, 0]) == [20, 60]
+    kept, images = decode(samples, cut)
+    assert sorted(kept.age) == [20, 60] and sorted(images[:, 0, 0, 0]) == [20, 60]
     assert "without a detectable face" in capsys.readouterr().out
 
 
@@ -182,7 +182,11 @@ def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys)
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     Image.fromarray(pixels).save(file, "JPEG", exif=exif)
-    files = {"20_0_0_1.jpg": file.getvalue(), "30_0_0_2.jpg": chip(1, 30, 0)[:900], "40_0_0_3.jpg": chip(2, 40, 0)}
+    files = {
+        "20_0_0_1.jpg": file.getvalue(),
+        "30_0_0_2.jpg": face_file(1, 30, 0)[:900],
+        "40_0_0_3.jpg": face_file(2, 40, 0),
+    }
     samples, _ = load_samples(write_folder(files, tmp_path))
     kept, images = decode(samples)
     assert images.shape == (2, 200, 200, 3) and images.dtype == np.uint8
@@ -216,7 +220,7 @@ def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
         (lambda p: p / "nowhere", "No dataset at"),
         (lambda p: write_folder({}, p / "empty"), "contains no images"),
         (lambda p: write_folder({"notes.txt": b"x"}, p / "text"), "contains no images"),
-        (lambda p: write_folder({"cat.jpg": chip(1, 1, 1)}, p / "cats"), "No usable image"),
+        (lambda p: write_folder({"cat.jpg": face_file(1, 1, 1)}, p / "cats"), "No usable image"),
         (lambda p: write_folder({"x.tar.gz": b"no tar"}, p / "bad") / "x.tar.gz", "Cannot read the dataset"),
     ],
 )
@@ -229,7 +233,7 @@ def test_layouts_that_people_have(tmp_path):
     import pyarrow
     import pyarrow.parquet
 
-    files = chips(20)
+    files = face_files(20)
     reference = sorted(load_samples(write_folder(files, tmp_path / "plain"))[0].sha256)
 
     def same(source) -> None:
@@ -274,12 +278,12 @@ def test_layouts_that_people_have(tmp_path):
 
 
 def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path, capsys):
-    names, files = list(chips(6)), {}
+    names, files = list(face_files(6)), {}
     for i, path in enumerate(sorted(EXAMPLES.glob("age-*.jpg"))[:6]):
         scene = Image.new("RGB", (900, 600), (120, 130, 140))
         scene.paste(Image.open(path).resize((200, 200)), (100 + 80 * i, 180))
         files[names[i]] = jpeg(np.asarray(scene))
-    files |= dict(list(chips(8).items())[6:])
+    files |= dict(list(face_files(8).items())[6:])
     samples, images = decode(load_samples(write_folder(files, tmp_path))[0])
     assert "6 of 8 images are photos" in capsys.readouterr().out and len(images) == 8
     cropped = images[[name + ".jpg.chip.jpg" in names[:6] for name in samples.name]]
@@ -289,7 +293,7 @@ def test_photos_under_the_names_of_face_crops_are_detected_and_cropped(tmp_path,
 
 
 def test_square_images_are_cropped_unless_they_are_face_crops(tmp_path, capsys, utkface, monkeypatch):
-    faces, originals = decode(load_chips(utkface, "validation").limit(20))
+    faces, originals = decode(load_crops(utkface, "validation").limit(20))
     files = {}
     for i, (name, face) in enumerate(zip(faces.name, originals, strict=True)):
         large = Image.fromarray(face).resize((400, 400))
@@ -316,7 +320,7 @@ def test_a_parquet_without_pictures(tmp_path):
 
 
 def test_an_empty_split_is_named(tmp_path):
-    samples, _ = load_samples(write_folder(chips(1), tmp_path))
+    samples, _ = load_samples(write_folder(face_files(1), tmp_path))
     empty = next(name for name in SPLITS if samples.bucket[0] not in PROTOCOLS["80/10/10"][name])
     with pytest.raises(DataError, match=f"The {empty} split"):
         samples.split(empty)
@@ -338,9 +342,11 @@ def test_unknown_words_are_refused(made_up):
 
 @pytest.mark.slow
 def test_the_hub_dataset_through_the_real_client(hub, tmp_path):
-    repo = hub.add("py97/UTKFace-Cropped", {"UTKFace.tar.gz": tar_bytes(chips(40)), "README.md": b"# x\n"}, "dataset")
+    repo = hub.add(
+        "py97/UTKFace-Cropped", {"UTKFace.tar.gz": tar_bytes(face_files(40)), "README.md": b"# x\n"}, "dataset"
+    )
     first = repo.refs["main"]
-    repo.commit({"UTKFace.tar.gz": tar_bytes(chips(60)), "README.md": b"# x\n"})
+    repo.commit({"UTKFace.tar.gz": tar_bytes(face_files(60)), "README.md": b"# x\n"})
     env = hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"}
 
     def load(*arguments):
@@ -431,7 +437,7 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, 
 
 def labeled(folder, header: str, lines: list[str], table="metadata.csv"):
     """A folder of 40 face crops with a table of labels."""
-    write_folder({f"{i}.jpg": content for i, content in enumerate(chips(40).values())}, folder)
+    write_folder({f"{i}.jpg": content for i, content in enumerate(face_files(40).values())}, folder)
     rows = [f"{i}.jpg,{line}" for i, line in enumerate(lines)]
     (folder / table).write_text("\n".join([f"file_name,{header}", *rows]))
     return folder
@@ -463,7 +469,7 @@ def test_labels_that_show_another_coding_are_refused(tmp_path):
 
 
 def test_the_kit_s_own_estimates_are_no_labels(tmp_path, capsys):
-    folder = write_folder(chips(20), tmp_path / "utk")
+    folder = write_folder(face_files(20), tmp_path / "utk")
     expected = sorted(load_samples(folder)[0].age_range[:, 0])
     header = "file,face,age,age_low,age_high,gender,gender_probability"
     rows = [f"{path.name},1,33,30,36,female,0.9" for path in sorted(folder.glob("*.jpg"))]

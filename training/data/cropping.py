@@ -73,11 +73,11 @@ def _bordered(rgb: np.ndarray, margin: int) -> np.ndarray:
     return cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
 
 
-def largest_faces(detector, chips: np.ndarray, scale: float) -> list:
-    """The largest face of each chip (uint8 [N, 200, 200, 3]) in chip pixels, None where there is none."""
+def largest_faces(detector, images: np.ndarray, scale: float) -> list:
+    """The largest face of each image (uint8 [N, 200, 200, 3]) in image pixels, None where there is none."""
     faces = []
-    for chip in chips:
-        canvas = _bordered(chip, MARGIN)
+    for image in images:
+        canvas = _bordered(image, MARGIN)
         canvas = cv2.resize(
             canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         )
@@ -86,10 +86,10 @@ def largest_faces(detector, chips: np.ndarray, scale: float) -> list:
     return faces
 
 
-def pose_masks(chips: np.ndarray) -> dict[str, np.ndarray]:
-    """Which faces (uint8 chips [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
-    turned, found = np.zeros((2, len(chips)), bool)
-    for i, face in enumerate(largest_faces(YuNet(), chips, 1.0)):
+def pose_masks(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Which faces (uint8 images [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
+    turned, found = np.zeros((2, len(images)), bool)
+    for i, face in enumerate(largest_faces(YuNet(), images, 1.0)):
         if face:
             found[i] = True
             right_eye, left_eye, nose = face.landmarks[:3]

@@ -84,8 +84,8 @@ def _collection(source: str, samples: Samples) -> str | None:
     return "FairFace" if labels and "fairface" in source.lower() else None
 
 
-def load_chips(source: str | os.PathLike, split: str) -> Samples:
-    """One split of UTKFace's chips; DataError for photographs such as FairFace's, whose ages are ranges."""
+def load_crops(source: str | os.PathLike, split: str) -> Samples:
+    """One split of UTKFace's crops; DataError for photographs such as FairFace's, whose ages are ranges."""
     samples, _ = load_samples(source, split=split)
     if samples.binned:
         raise DataError(f"{source} has photos with age ranges, but UTKFace's face crops are needed.")

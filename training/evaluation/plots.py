@@ -116,7 +116,7 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
 
 
 def worst_faces(samples, images: np.ndarray, outputs: dict[str, np.ndarray], path: Path, count: int = 24) -> None:
-    """The `count` chips with the largest errors of age, for the developer's eyes: real people, not to be published."""
+    """The `count` crops with the largest errors of age, for the developer's eyes: real people, not to be published."""
     error = np.abs(outputs["age"] - samples.age)
     figure, axes = plt.subplots(-(-count // 8), 8, figsize=(16, 2.3 * -(-count // 8)), layout="constrained")
     for axis in axes.flat:

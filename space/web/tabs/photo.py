@@ -65,15 +65,15 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
         count = f"{len(faces)} faces were" if len(faces) > 1 else "one face was" if faces else "no faces were"
         raise ValueError(f"There is no face {number}: {count} found in this photo.")
     face = faces[number - 1]
-    chip = crop(rgb, face, analyzer.template)
-    years, older, younger = occlusion_map(analyzer.estimator, chip)
+    image = crop(rgb, face, analyzer.template)
+    years, older, younger = occlusion_map(analyzer.estimator, image)
     text = (
         f"Face {number}, estimated age {whole_years(face.age)}. **Red** areas make it look older, **blue** areas "
         f"make it look younger. Covering a patch one fifth as wide as the crop lowers the estimated age by up to "
         f"{older:.1f} years or raises it by up to "
         f"{younger:.1f} years."
     )
-    return np.concatenate([chip, overlay(chip, years)], axis=1), text
+    return np.concatenate([image, overlay(image, years)], axis=1), text
 
 
 def annotated(rgb: np.ndarray, faces: list[Face], *, blurred: bool) -> np.ndarray:
