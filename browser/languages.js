@@ -27,11 +27,16 @@ function offer(menu) {
     ...Object.entries(names).map(([code, name]) => new Option(name, code, false, code === preferred)),
   );
   for (const option of menu.options) option.lang = option.value;
+  if (history.state?.language) {
+    menu.focus(); // where it was before the page was loaded in this language
+    history.replaceState(null, "");
+  }
   menu.addEventListener("change", () => {
     remember(menu.value);
     const address = new URL(location.href);
     address.searchParams.set("lang", menu.value);
-    location.assign(address);
+    history.replaceState({language: menu.value}, "", address);
+    location.reload();
   });
 }
 

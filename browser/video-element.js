@@ -2,6 +2,14 @@
 // worker analyzes the frames that it sends. Without WebCodecs, no annotated video can be written.
 import {t} from "./text.js";
 
+const MOST_MINUTES = 10; // an annotated video is held in memory: about 25 MB a minute
+
+/** An error for a video of so many seconds; null if it isn't too long. */
+export const tooLong = (seconds) =>
+  seconds > 60 * MOST_MINUTES
+    ? t(`The video is too long: the limit is ${MOST_MINUTES} minutes. Cut it and try again.`)
+    : null;
+
 /** In the worker: as `annotateFrames` of video-file.js, with frames from a MessagePort; `blob` is null. */
 export async function annotateFrames(port, {annotate, progress, signal}) {
   const pen = new OffscreenCanvas(1, 1).getContext("2d", {alpha: false, willReadFrequently: true});
@@ -36,12 +44,17 @@ export function sendFrames(file, port, rate) {
   const opened = new Promise((done, failed) => Object.assign(video, {onloadeddata: done, onerror: failed}));
   opened.catch(() => {}); // the port asks later
   video.src = URL.createObjectURL(file);
+  const refuse = (error) => port.postMessage({error});
   let sent = 0;
   async function send() {
     await opened;
+    if (!video.videoWidth) return refuse(t("This file has no readable video track. It may be cut off."));
+    // A browser's own recordings don't say how long they are, until their end is looked for.
+    if (video.duration === Number.POSITIVE_INFINITY) await at(video, 1e9);
     const seconds = sent++ / rate,
-      {duration} = video;
-    if (!(duration < Number.POSITIVE_INFINITY)) throw new TypeError("the video has no duration");
+      {duration} = video,
+      long = tooLong(duration);
+    if (long) return refuse(long);
     if (seconds >= duration) return port.postMessage({seconds: duration});
     await at(video, seconds);
     const frame = await createImageBitmap(video);
@@ -50,7 +63,7 @@ export function sendFrames(file, port, rate) {
   port.onmessage = () =>
     send().catch((error) => {
       console.warn(error);
-      port.postMessage({error: t("This file isn't a readable video. Use MP4, MOV or WebM.")});
+      refuse(t("This file isn't a readable video. Use MP4, MOV or WebM."));
     });
   return () => {
     port.close();

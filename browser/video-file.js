@@ -1,5 +1,6 @@
 // A video file → the same video, annotated. Mediabunny reads and writes files, WebCodecs decodes and encodes.
 import {t} from "./text.js";
+import {tooLong} from "./video-element.js";
 import {
   ALL_FORMATS,
   BlobSource,
@@ -13,7 +14,6 @@ import {
   WebMOutputFormat,
 } from "./video/mediabunny.min.mjs";
 
-const MOST_MINUTES = 10; // the annotated video is held in memory: about 25 MB a minute
 const BITS = 4.3; // per second and pixel, of WebM
 
 /**
@@ -108,8 +108,8 @@ async function readable(input) {
     );
   }
   const [start, end] = [await track.getFirstTimestamp(), await track.computeDuration()];
-  if (end - start > 60 * MOST_MINUTES)
-    throw new VideoError(t(`The video is too long: the limit is ${MOST_MINUTES} minutes. Cut it and try again.`));
+  const long = tooLong(end - start);
+  if (long) throw new VideoError(long);
   return {track, end};
 }
 

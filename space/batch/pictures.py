@@ -150,7 +150,7 @@ def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tup
             raise BatchError(f"{short} lists too many files: the limit is {MAX_MEMBERS:,} in one zip.")
         entries = archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise BatchError(f"{short} is not a readable zip ({error}).") from error
+        raise BatchError(f"{short} is not a readable zip.") from error
     _check_overlap(entries, short)
     images, others = [], []
     for entry in entries:

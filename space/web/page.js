@@ -55,11 +55,17 @@
   const label = (t) => {
     for (const english of document.querySelectorAll(".notranslate:not([lang])")) english.lang = "en";
     document.querySelector("#photo input[type=file]")?.setAttribute("multiple", "");
+    for (const status of document.querySelectorAll("#video-status, #batch-status")) {
+      const failed = status.textContent.trim().startsWith("⚠️");
+      status.classList.toggle("error", failed);
+      status.role = failed ? "alert" : "status";
+    }
     for (const button of document.querySelectorAll('[title="common.upload"]')) button.title = button.ariaLabel = t("Upload");
-    for (const [number, item] of document.querySelectorAll(".gallery .gallery-item").entries()) {
+    for (const item of document.querySelectorAll(".gallery .gallery-item")) {
       const [, low, high, gender] = /age-(\d+)-(\d+)-(\w+)/.exec(item.querySelector("img")?.src ?? "") ?? [];
       const who = low < 13 ? "child" : {female: "woman", male: "man"}[gender];
-      item.ariaLabel ??= t(who ? `Example: ${who}, ${Number(low)} to ${Number(high)} years` : `Example ${number + 1}`);
+      const years = high === "99" ? `over ${low}` : `${Number(low)} to ${Number(high)} years`;
+      item.ariaLabel ??= t(who ? `Example: ${who}, ${years}` : "Example: group");
     }
   };
   Promise.all([load("languages.js"), load("text.js")]).then(async ([{translatePage}, {t}]) => {

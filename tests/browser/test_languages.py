@@ -40,7 +40,7 @@ def test_every_error_that_visitors_cause_is_in_the_tables():
     [
         (
             "2023 (1).zip has 5,001 images: the limit is 5,000 in one zip.",
-            "2023 (1).zip enthält 5.001 Bilder: Erlaubt sind 5.000 in einer ZIP-Datei.",
+            "2023 (1).zip enthält 5.001 Bilder: Erlaubt sind 5.000 pro ZIP-Datei.",
         ),
         (
             "{0}.rar isn't supported: create a zip instead.",
@@ -119,6 +119,7 @@ def test_the_language_is_the_visitor_s_and_can_be_changed(browser, site):
     page.select_option("#language", "de")
     page.wait_for_url("**lang=de**")
     page.wait_for_selector(READY, timeout=60_000)
+    assert page.evaluate("document.activeElement.id") == "language"
     assert page.inner_text("#tab-video") == "Video" and "8 Gesichter" in page.inner_text("#summary")
     page.goto(site)  # it is remembered
     page.wait_for_selector(READY, timeout=60_000)

@@ -147,6 +147,8 @@ def test_the_page_is_accessible_and_fits_a_phone(browser, site, tmp_path):
         page.goto(site)
         page.wait_for_selector(READY, timeout=60_000)
         check("example")
+        page.click("#settings summary")
+        check("settings")
         assert len(analyze(page, crowd)["faces"]) > 60
         check("crowd")
         page.set_input_files("#file", tmp_path / "text.txt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import wave
 
 import av
 import numpy as np
@@ -208,6 +209,49 @@ def test_browsers_without_webcodecs_get_the_people_without_an_annotated_video(wi
     with page.expect_download() as download:
         page.click(".video-csv")
     assert len(download.value.path().read_text().splitlines()) == 1 + len(data["people"])
+
+
+def test_recordings_of_a_browser_are_read_without_webcodecs(without_webcodecs):
+    """They don't say how long they are."""
+    page = without_webcodecs
+    page.evaluate(
+        """async () => {
+          const canvas = document.createElement("canvas"), pen = canvas.getContext("2d"), parts = [];
+          [canvas.width, canvas.height] = [320, 240];
+          const recorder = new MediaRecorder(canvas.captureStream(10), {mimeType: "video/webm"});
+          recorder.ondataavailable = ({data}) => parts.push(data);
+          const stopped = new Promise((done) => { recorder.onstop = done; });
+          recorder.start();
+          for (let i = 0; i < 10; i++) {
+            pen.fillStyle = `rgb(${20 * i}, 90, 90)`;
+            pen.fillRect(0, 0, 320, 240);
+            await new Promise((done) => setTimeout(done, 100));
+          }
+          recorder.stop();
+          await stopped;
+          const files = new DataTransfer(), input = document.querySelector(".video-file");
+          files.items.add(new File(parts, "own.webm", {type: "video/webm"}));
+          input.files = files.files;
+          input.dispatchEvent(new Event("change"));
+        }"""
+    )
+    data = result(page)
+    assert 0.5 < data["seconds"] < 3 and data["frames"] > 3 and data["people"] == []
+
+
+@pytest.mark.parametrize("webcodecs", [True, False])
+def test_videos_of_more_than_ten_minutes_and_sound_alone_are_refused(video_tab, tmp_path, webcodecs):
+    page = video_tab
+    if not webcodecs:
+        page.evaluate("delete window.VideoDecoder")
+    write_video(tmp_path / "long.mp4", [np.zeros((64, 64, 3), np.uint8)] * 640, rate=1)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16_000))
+    for name, message in (("long.mp4", "limit is 10 minutes"), ("sound.wav", "no readable video track")):
+        page.set_input_files(".video-file", str(tmp_path / name))
+        wait_until(page, f"document.querySelector('.video-status').textContent.includes({message!r})")
+        assert page.is_hidden(".video-cancel")
 
 
 def test_videos_without_webcodecs_fail_and_are_canceled_as_others(without_webcodecs, tmp_path):

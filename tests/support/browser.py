@@ -82,7 +82,7 @@ def cut_off(page) -> list[str]:
             range.selectNodeContents(text);
             const {left, right, width} = range.getBoundingClientRect();
             if (width < 2) continue;
-            let cut = left < -1 || right > innerWidth + 1;
+            let cut = left < -1 || right > document.documentElement.clientWidth + 1;
             for (let element = text.parentElement; element; element = element.parentElement) {
               const style = getComputedStyle(element), box = element.getBoundingClientRect();
               const scrolls = ["auto", "scroll"].includes(style.overflowX);

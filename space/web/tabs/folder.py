@@ -143,7 +143,7 @@ def _analyze(
 ) -> Iterator[str | Found]:
     """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
     if not pictures:
-        raise BatchError("The upload contains no images.")
+        raise BatchError("The upload contains no images. A zip inside of a zip isn't opened.")
     started = reported = time.monotonic()
     found, made = Found(len(pictures)), settings(analyzer, threshold)
     jsonl = Path(folder) / "faces.jsonl"

@@ -36,7 +36,13 @@ from ..uploads import Upload, UploadError
 
 FIRST = example_photos()[0]
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
-_CLOSE = """element.addEventListener("click", (event) => { if (event.target.closest(".close")) props.value = ""; });
+_CLOSE = """let asked;  // gets the focus back
+document.addEventListener("click", ({target}) => { asked = target.closest(".why") ?? asked; }, true);
+element.addEventListener("click", (event) => {
+  if (!event.target.closest(".close")) return;
+  props.value = "";
+  asked?.focus();
+});
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && props.value) props.value = ""; });"""
 
 

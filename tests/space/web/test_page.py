@@ -107,6 +107,7 @@ def test_a_visitor_uploads_a_photo(page, tmp_path):
 
 
 def test_a_visitor_chooses_an_example(page):
+    assert page.get_by_role("button", name="Example: group").count() == 1
     page.locator("#examples .gallery-item").nth(1).click()
     page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
 
@@ -126,6 +127,11 @@ def test_a_visitor_asks_why(page):
     page.locator("#result li[data-n='3'] .why").click()
     page.locator("#reason img").wait_for(timeout=60_000)
     assert "Face 3, estimated age" in page.locator("#reason").inner_text()
+    page.locator("#reason .close").click()
+    page.locator("#reason img").wait_for(state="detached")
+    assert page.evaluate("document.activeElement.matches('li[data-n=\"3\"] .why')")  # the focus is back
+    page.locator("#result li[data-n='3'] .why").click()
+    page.locator("#reason img").wait_for(timeout=60_000)
     # Another photo's face is another matter.
     page.locator("#examples .gallery-item").nth(2).click()
     page.locator("#reason img").wait_for(state="detached", timeout=30_000)
@@ -360,7 +366,7 @@ def test_a_visitor_cancels_a_video(app, page, tmp_path):
     # And of one that can't be read nothing is left from the one before.
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     exchange(page, "#video", str(tmp_path / "bad.mp4"))
-    page.locator("#video-status").get_by_text("isn't a readable video").wait_for(timeout=30_000)
+    page.locator("#video-status[role=alert].error").get_by_text("isn't a readable video").wait_for(timeout=30_000)
     assert page.locator("#persons").count() == 0 and page.locator("#video-out:visible").count() == 0
     page.locator("#video-cancel").wait_for(state="hidden")
 
@@ -409,7 +415,7 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"no zip")
     exchange(page, "#files", str(tmp_path / "bad.zip"))
     page.locator("#batch-start").click()
-    page.locator("#batch-status").get_by_text("not a readable zip").wait_for(timeout=30_000)
+    page.locator("#batch-status[role=alert].error").get_by_text("not a readable zip").wait_for(timeout=30_000)
     assert page.locator("#batch-table").count() == 0
     assert not page.problems and not page.foreign
 
