@@ -149,6 +149,8 @@ def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tup
         if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
             raise BatchError(f"{short} lists too many files: the limit is {MAX_MEMBERS:,} in one zip.")
         entries = archive(path).infolist()
+    except BatchError:
+        raise
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BatchError(f"{short} is not a readable zip.") from error
     _check_overlap(entries, short)
