@@ -28,7 +28,7 @@ export async function annotateFrames(port, {annotate, progress, signal}) {
 function next(port, signal) {
   return new Promise((done, failed) => {
     signal.throwIfAborted();
-    signal.addEventListener("abort", () => failed(signal.reason), {once: true});
+    signal.onabort = () => failed(signal.reason);
     port.onmessage = ({data}) => done(data);
     port.postMessage("next");
   });

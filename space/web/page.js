@@ -58,7 +58,7 @@
     for (const status of document.querySelectorAll("#video-status, #batch-status")) {
       const failed = status.textContent.trim().startsWith("⚠️");
       status.classList.toggle("error", failed);
-      status.role = failed ? "alert" : "status";
+      status.role = failed ? "alert" : null; // progress would be read aloud all the time
     }
     for (const button of document.querySelectorAll('[title="common.upload"]')) button.title = button.ariaLabel = t("Upload");
     for (const item of document.querySelectorAll(".gallery .gallery-item")) {

@@ -35,7 +35,10 @@ class Page:
         self.driver.navigate(url)
         self.run(
             """window.problems = [];
-            addEventListener("error", (event) => problems.push(event.message));
+            // A notice of ResizeObserver is no error: it goes on in the next frame.
+            addEventListener("error", ({message}) => {
+              if (!message.startsWith("ResizeObserver loop")) problems.push(message);
+            });
             addEventListener("unhandledrejection", (event) => problems.push(String(event.reason)));"""
         )
 
