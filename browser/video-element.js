@@ -41,20 +41,14 @@ function next(port, signal) {
  */
 export function sendFrames(file, port, rate) {
   const video = Object.assign(document.createElement("video"), {muted: true, playsInline: true, preload: "auto"});
-  const opened = new Promise((done, failed) => Object.assign(video, {onloadeddata: done, onerror: failed}));
-  opened.catch(() => {}); // the port asks later
   video.src = URL.createObjectURL(file);
-  const refuse = (error) => port.postMessage({error});
+  const opened = open(video);
+  opened.catch(() => {}); // the port asks later
   let sent = 0;
   async function send() {
-    await opened;
-    if (!video.videoWidth) return refuse(t("This file has no readable video track. It may be cut off."));
-    // A browser's own recordings don't say how long they are, until their end is looked for.
-    if (video.duration === Number.POSITIVE_INFINITY) await at(video, 1e9);
-    const seconds = sent++ / rate,
-      {duration} = video,
-      long = tooLong(duration);
-    if (long) return refuse(long);
+    const {duration, error} = await opened;
+    if (error) return port.postMessage({error});
+    const seconds = sent++ / rate;
     if (seconds >= duration) return port.postMessage({seconds: duration});
     await at(video, seconds);
     const frame = await createImageBitmap(video);
@@ -63,13 +57,22 @@ export function sendFrames(file, port, rate) {
   port.onmessage = () =>
     send().catch((error) => {
       console.warn(error);
-      refuse(t("This file isn't a readable video. Use MP4, MOV or WebM."));
+      port.postMessage({error: t("This file isn't a readable video. Use MP4, MOV or WebM.")});
     });
   return () => {
     port.close();
     URL.revokeObjectURL(video.src);
     video.removeAttribute("src");
   };
+}
+
+/** How long a video is, in seconds, or why it is refused; a damaged file fails. */
+async function open(video) {
+  await new Promise((done, failed) => Object.assign(video, {onloadeddata: done, onerror: failed}));
+  if (!video.videoWidth) return {error: t("This file has no readable video track. It may be cut off.")};
+  // A browser's own recordings don't say how long they are, until their end is looked for.
+  if (video.duration === Number.POSITIVE_INFINITY) await at(video, 1e9);
+  return {duration: video.duration, error: tooLong(video.duration)};
 }
 
 /** Seek; a damaged file fails. */

@@ -94,19 +94,18 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
     const {blob, silent, people, frames, analyzed, seconds, elapsed_ms} = answer;
     const most = Math.max(0, ...answer.faces_over_time.map(([, count]) => count));
     result = answer;
-    end(
+    const sentences = [
       t("{people} in {seconds} seconds; {analyzed} of {frames} frames analyzed in {time}.", {
         people: summary(people.length, most),
         seconds: number(seconds, 1),
         analyzed: number(analyzed),
         frames: number(frames),
         time: span(elapsed_ms / 1000),
-      }) +
-        (silent ? ` ${t("The audio could not be kept.")}` : "") +
-        (blob
-          ? ""
-          : ` ${t("There is no annotated video: this browser lacks WebCodecs, or the page isn't opened over HTTPS.")}`),
-    );
+      }),
+      silent && t("The audio could not be kept."),
+      !blob && t("There is no annotated video: this browser lacks WebCodecs, or the page isn't opened over HTTPS."),
+    ];
+    end(sentences.filter(Boolean).join(" "));
     $("out").hidden = $("save").hidden = !blob;
     if (blob) $("out").src = address = URL.createObjectURL(blob);
     $("people").replaceChildren(...(people.length ? [tableOf(people, blurred)] : []));
@@ -142,8 +141,8 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
   /** As the app's endpoint /analyze_video. */
   function asJson() {
     const {people, faces_over_time, frames, analyzed, seconds, elapsed_ms} = result;
-    const listed = people.map(({crop, ...values}) => values);
-    return {people: listed, faces_over_time, frames, analyzed, seconds, model: about, detector: "yunet", elapsed_ms};
+    const rows = people.map(({crop, ...values}) => values);
+    return {people: rows, faces_over_time, frames, analyzed, seconds, model: about, detector: "yunet", elapsed_ms};
   }
 
   $("file").addEventListener("change", ({target}) => {

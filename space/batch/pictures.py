@@ -146,13 +146,12 @@ def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tup
         with open(path, "rb") as file:
             # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
             end = zipfile._EndRecData(file)
-        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
-            raise BatchError(f"{short} lists too many files: the limit is {MAX_MEMBERS:,} in one zip.")
-        entries = archive(path).infolist()
-    except BatchError:
-        raise
+        too_many = end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY
+        entries = [] if too_many else archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BatchError(f"{short} is not a readable zip.") from error
+    if too_many:
+        raise BatchError(f"{short} lists too many files: the limit is {MAX_MEMBERS:,} in one zip.")
     _check_overlap(entries, short)
     images, others = [], []
     for entry in entries:

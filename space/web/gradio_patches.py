@@ -86,7 +86,9 @@ def patch_gradio() -> None:
 def run_before_gradio(script: str) -> None:
     """Put JavaScript into the HTML of the page, where it runs before Gradio's own."""
     environment = routes.templates.env
-    original = getattr(environment.loader, "loaders", [None, environment.loader])[-1]
+    original = environment.loader
+    if original is None or isinstance(original, ChoiceLoader):  # once
+        return
 
     def page(name: str) -> str | None:
         if name not in ("frontend/index.html", "frontend/share.html"):

@@ -12,8 +12,7 @@ NAMES = (
 )  # fmt: skip
 PREFERRED = BROWSER / "preferred.js"  # which language the page is in
 STYLES = BROWSER / "results.css"
-LANGUAGES = sorted(path.stem for path in (BROWSER / "languages").glob("*.json"))  # besides English
-_TABLES = [f"languages/{language}.json" for language in LANGUAGES]
+_TABLES = [f"languages/{path.name}" for path in sorted((BROWSER / "languages").glob("*.json"))]  # besides English
 # All that the app reads of `browser/`.
 FILES = tuple(BROWSER / name for name in (*NAMES, *_TABLES, "results.css", "live.html", "live.css", "about.html"))
 _FAILED = "Part of the page couldn't be loaded. Check the network, then reload the page."

@@ -72,12 +72,14 @@ def not_marked(page) -> list[str]:
     """The visible texts and names of a page that should have a mark and have none."""
     texts = page.evaluate(
         """() => {
-          const found = [], kept = "script, noscript, pre, code, style, [translate=no], .notranslate, .filename";
+          const found = [document.title];
+          const kept = "script, noscript, pre, code, style, [translate=no], .notranslate, .filename";
+          const named = /^(alt|label|title|(aria-)?placeholder|aria-(label|description|roledescription|valuetext))$/;
           for (const element of document.body.querySelectorAll("*")) {
             if (element.closest(kept) || !element.checkVisibility()) continue;
             for (const node of element.childNodes)
               if (node.nodeType === Node.TEXT_NODE && node.data.trim()) found.push(node.data.trim());
-            found.push(...[element.ariaLabel, element.alt, element.placeholder, element.title].filter(Boolean));
+            for (const {name, value} of element.attributes) if (named.test(name) && value) found.push(value);
           }
           return found;
         }"""
