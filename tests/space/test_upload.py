@@ -1,4 +1,4 @@
-"""Retries of requests that write to the Hub."""
+"""Requests that write to the Hub: retries, and what their failures are called."""
 
 from __future__ import annotations
 
@@ -49,3 +49,34 @@ def test_refusals_are_not_repeated(monkeypatch, status):
     with pytest.raises(HfHubHTTPError):
         upload.with_retries(attempt)
     assert len(attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "rejected the request for you/kit (status 400): no"),
+        (401, "hf auth login"),
+        (402, "requires a paid plan for you/kit (402): no."),
+        (403, "can't write to you/kit"),
+        (404, "doesn't exist"),
+        (409, "at the same time"),
+        (412, "at the same time"),
+        (429, "rate limit"),
+        (500, "server error (status 500)"),
+        (503, "server error (status 503)"),
+    ],
+)
+def test_each_status_has_a_sentence_of_its_own(status, words):
+    refused = HfHubHTTPError("no", response=httpx.Response(status, request=httpx.Request("POST", "/")))
+    wrapped = RuntimeError("Error while uploading 'model.onnx' to the Hub.")
+    wrapped.__cause__ = refused
+    for error in (refused, wrapped):
+        told = upload.to_hub_error(error, "you/kit")
+        assert words in str(told) and upload.to_hub_error(told, "you/kit") is told
+
+
+def test_failures_without_an_answer_are_of_the_network_or_of_this_machine():
+    assert "check the network" in str(upload.to_hub_error(httpx.ConnectError("refused\nmore"), "you/kit"))
+    assert "before it reached the Hub: ValueError: no such file" in str(
+        upload.to_hub_error(ValueError("no such file"), "you/kit")
+    )

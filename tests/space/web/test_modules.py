@@ -34,8 +34,18 @@ def test_a_module_imports_only_what_is_served(client):
 
 @pytest.mark.parametrize(
     "name",
-    ["index.html", "worker.js", "biome.json", "languages/", "languages/xx.json", "../app.py", "%2e%2e/app.py", "/etc/passwd", ""],
-)  # fmt: skip
+    [
+        "",
+        "index.html",
+        "worker.js",
+        "biome.json",
+        "languages/",
+        "languages/xx.json",
+        "../app.py",
+        "%2e%2e/app.py",
+        "/etc/passwd",
+    ],
+)
 def test_no_other_file_is_served(client, name):
     assert client.get(f"/browser/{name}").status_code == 404
 

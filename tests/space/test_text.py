@@ -1,0 +1,46 @@
+"""Numbers, times and texts as people read them."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from space import text
+
+
+def test_counted_things_are_singular_or_plural():
+    assert [text.counted(n, "face") for n in (0, 1, 2, 1200)] == ["0 faces", "1 face", "2 faces", "1,200 faces"]
+    assert [text.counted(n, "person", "people") for n in (1, 2)] == ["1 person", "2 people"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (0.2, ", 1 second left"),
+        (1.4, ", 1 second left"),
+        (40, ", 40 seconds left"),
+        (90, ", 90 seconds left"),
+        (91, ", about 2 minutes left"),
+        (600, ", about 10 minutes left"),
+    ],
+)
+def test_remaining_time(seconds, words):
+    assert text.time_left(seconds) == words
+
+
+def test_control_characters_are_replaced():
+    assert (
+        text.printable("\x1b[31mred\x07 né\u202e")
+        == "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER} né\N{REPLACEMENT CHARACTER}"
+    )
+
+
+def test_a_console_shows_characters_that_it_lacks_as_escapes(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    text.tolerate_console()
+    print("1 → 2", flush=True)
+    assert written.getvalue().split() == [b"1", rb"\u2192", b"2"]
