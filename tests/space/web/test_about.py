@@ -1,0 +1,35 @@
+"""The About tab's table of models."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+from space.web.about import about_html
+
+
+def row(card: dict) -> list[str]:
+    return re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", about_html([SimpleNamespace(card=card)], "").split("<tbody>")[1])
+
+
+def test_a_row_has_the_figures_of_the_card():
+    metrics = {
+        "n": 2303,
+        "collection": "faces <of> UTKFace\x1b",
+        "age_mae": {"value": 4.184},
+        "gender_accuracy": {"value": 0.9492},
+        "interval_coverage": {"value": 0.8811},
+    }
+    cells = row({"name": "<b>mine", "network": "compact", "metrics": metrics, "license": {"name": "cc-by-4.0"}})
+    faces = "2,303 of faces &lt;of&gt; UTKFace\N{REPLACEMENT CHARACTER}"
+    assert cells == ["&lt;b&gt;mine", faces, "4.18 years", "94.9%", "88.1%", "cc-by-4.0"]
+
+
+def test_a_card_without_figures_has_dashes():
+    assert row({"network": "compact"}) == ["compact", "–", "–", "–", "–", "unknown"]
+    assert row({"network": "vgg16", "metrics": {"n": 12}})[1] == "12 of its own test set"
+
+
+def test_the_text_on_photos_is_put_in():
+    text = about_html([], "<p>Photos stay here.</p>")
+    assert "<p>Photos stay here.</p>" in text and "{" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
