@@ -94,8 +94,10 @@ class Upload:
 
     def looks_like_an_image(self) -> bool:
         """Whether the suffix or the content says so."""
+        if PurePath(self.name).suffix.lower() in SUFFIXES:
+            return True
         with contextlib.suppress(UploadError), self.open() as fd:
-            return PurePath(self.name).suffix.lower() in SUFFIXES or is_image(os.read(fd, 32))
+            return is_image(os.read(fd, 32))
         return False
 
     @classmethod
