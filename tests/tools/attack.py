@@ -25,7 +25,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from tests.space.test_sandbox import bombs, encoded, overlapping_zip
+from tests.space.sandbox.test_sandbox import bombs, encoded, overlapping_zip
 from tests.support import EXAMPLES
 from tests.support.app import App
 from tests.support.videos import moving, write_video
