@@ -51,7 +51,7 @@ def answer(
 def page_result(analyzer: FaceAnalyzer, name: str, photo: Photo, threshold: float) -> dict:
     """What a page shows of a photo: the API's JSON, the image, and of each face the distribution and a thumbnail."""
     faces, result = answer(analyzer, photo, threshold)
-    height, width = (round(side * photo.reduction) for side in photo.rgb.shape[:2])
+    width, height = photo.size
     listed = faces[:MAX_CARDS]
     return {
         "name": name,

@@ -127,6 +127,14 @@ def test_boxes_are_in_pixels_of_the_image():
     np.testing.assert_allclose(lying.box[2:], (80 / scale, 60 / scale), atol=0.01)
 
 
+@pytest.mark.parametrize("degrees", [0, 30, 90, -135])
+def test_a_turned_crop_has_its_point_exactly_in_the_middle(degrees):
+    turn = 0.5 * np.exp(1j * np.radians(degrees))
+    matrix = tilt._about(np.array([40.0, 30.0]), 161, turn)
+    np.testing.assert_allclose(matrix @ [40, 30, 1], [80, 80])
+    np.testing.assert_allclose(matrix @ [50, 30, 1], [80 + 10 * turn.real, 80 + 10 * turn.imag])
+
+
 def test_an_image_of_unsure_faces_is_bounded():
     detector = Tilted()
     many = [replace(FACE, box=(30.0 * i, 0, 20, 20), score=0.5) for i in range(100)]

@@ -13,7 +13,6 @@ import pytest
 from space.face import Face
 from space.video import limits
 from space.video.audio import Audio
-from space.video.result import Person, VideoResult
 from space.video.writer import PREVIEW, VideoWriter
 from tests.support.videos import write_video
 
@@ -128,17 +127,3 @@ def test_broken_audio_is_dropped_and_a_full_disk_is_not():
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         with pytest.raises(av.error.FFmpegError):
             Refusing(number).add(SimpleNamespace())
-
-
-def test_a_result_survives_json():
-    picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-    values = {"first": 0.0, "last": 1.23456, "on_screen": 1.005, "age": 30.04, "age_low": None, "age_high": 40.06}
-    person = Person(id=3, gender="male", gender_probability=0.98765, thumbnail=picture, **values)
-    result = VideoResult([person], [(0.0, 1)], frames=9, analyzed=4, seconds=1.25, damaged=True, elapsed=0.5)
-    back = VideoResult.from_json(result.to_json())
-    assert back == result
-    np.testing.assert_array_equal(back.people[0].thumbnail, picture)
-    assert person.as_dict() == {
-        "id": 3, "first": 0.0, "last": 1.23, "on_screen": 1.0, "age": 30.0, "age_low": None, "age_high": 40.1,
-        "gender": "male", "gender_probability": 0.9877, "gender_label": "male",
-    }  # fmt: skip
