@@ -1,0 +1,112 @@
+"""What is known of the models that a run starts from or learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import h5py
+import pytest
+
+from space.hub.bundle import MODELS
+from space.hub.download import ModelError
+from tests.support.training import SHORT
+from training import parents
+from training.data.sources import DataError
+from training.parents import IMAGENET, Parent, check_no_leakage, has_heads, lineage, protocols, read, read_model
+from training.recipe import load
+
+CARD = json.loads((MODELS / "compact" / "age_gender.json").read_text())
+
+
+def record(protocol: str, *ancestors: dict) -> dict:
+    return {"datasets": [], "protocol": protocol, "parents": list(ancestors)}
+
+
+def sha256(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_bundle_is_its_weights_and_its_record():
+    parent = read_model("compact", "teacher")
+    assert (parent.role, parent.model) == ("teacher", "compact")
+    assert parent.sha256 == sha256(MODELS / "compact" / "model.weights.h5") == read_model("compact").sha256
+    assert parent.record == lineage(CARD) and parent.record["protocol"] == "80/10/10"
+    assert {dataset["collection"] for dataset in parent.record["datasets"]} == {"UTKFace", "FairFace"}
+    assert read_model("vgg16").sha256 == sha256(MODELS / "vgg16" / "model.int8.onnx")  # it has no Keras weights
+    file = MODELS / "compact" / CARD["serve"]
+    assert read_model(str(file)).record == parent.record and read_model(str(file)).sha256 == sha256(file)
+
+
+def test_a_checkpoint_has_the_record_of_its_run(tmp_path):
+    weights = tmp_path / "best-001.weights.h5"
+    weights.write_bytes(b"weights")
+    assert read_model(str(weights)).as_dict()["protocol"] is None  # nothing tells what it has seen
+    load(SHORT).changed(train=("py97/UTKFace-Cropped", "/home/me/faces"), init="compact", teacher=("open",)).save(
+        tmp_path
+    )
+    found = read_model(str(weights)).as_dict()
+    learned = {"learned": True}
+    assert found["datasets"] == [
+        {"dataset": "py97/UTKFace-Cropped", "collection": "UTKFace", **learned},
+        {"dataset": "faces", "collection": None, **learned},
+    ]
+    assert [(parent["role"], parent["model"]) for parent in found["parents"]] == [
+        ("init", "compact"),
+        ("teacher", "open"),
+    ]
+    assert found["sha256"] == hashlib.sha256(b"weights").hexdigest() and "/home" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("name", ["gone.onnx", "gone.h5", "gone.keras"])
+def test_a_file_that_is_not_there_is_no_hub_id(tmp_path, name):
+    with pytest.raises(ModelError, match="specify an existing file"):
+        read_model(str(tmp_path / name))
+
+
+def test_the_parents_of_a_recipe():
+    recipe = load("vgg16")
+    assert [parent.as_dict() for parent in read(recipe)] == [
+        {"role": "init", "model": "imagenet", "sha256": None, **IMAGENET}
+    ]
+    assert read(recipe.changed(init="none", stages=load(SHORT).stages)) == []
+    roles = [(parent.role, parent.model) for parent in read(recipe.changed(init="open", teacher=("compact", "open")))]
+    assert roles == [("init", "open"), ("teacher", "compact"), ("teacher", "open")]
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"provenance": None}, {"provenance": {"datasets": [{}]}}, {**CARD, "metrics": {}}]
+)
+def test_a_card_without_a_record_has_no_lineage(broken):
+    assert lineage(broken) is None
+
+
+def test_protocols_of_all_ancestors():
+    assert protocols(record("80/10/10", record("60/20/20", record("70/15/15")), IMAGENET)) == {
+        "80/10/10", "60/20/20", "70/15/15",
+    }  # fmt: skip
+    assert protocols(record("80/10/10", parents.UNKNOWN)) == {"80/10/10", None}
+
+
+def test_leakage_is_an_error_and_an_unknown_past_a_warning(capsys):
+    def check(*ancestors, protocol="80/10/10"):
+        check_no_leakage([Parent("teacher", "x", None, record(protocol, *ancestors))], "80/10/10")
+
+    check()
+    check(IMAGENET, record("60/20/20"))  # trained on fewer faces
+    assert capsys.readouterr().out == ""
+    check(parents.UNKNOWN)
+    assert "--teacher x has no training record" in capsys.readouterr().out
+    for ancestor in (record("90/5/5"), record("80/10/10", record("90/5/5"))):
+        with pytest.raises(DataError, match=r"--teacher x, or one of its parent models, .* 90/5/5"):
+            check(ancestor)
+
+
+def test_whole_networks_are_told_from_imagenet_s_convolutions(tmp_path):
+    assert [has_heads(init) for init in (None, "none", "imagenet", "compact", "you/model")] == [False] * 3 + [True] * 2
+    for layer, whole in (("block1_conv1/kernel", False), ("layers/dense_1/vars/0", True)):
+        with h5py.File(tmp_path / "weights.h5", "w") as file:
+            file[layer] = [0.0]
+        assert has_heads(str(tmp_path / "weights.h5")) is whole
+    (tmp_path / "damaged.h5").write_bytes(b"damaged")
+    assert has_heads(str(tmp_path / "damaged.h5")) and has_heads(str(tmp_path / "gone.h5"))
