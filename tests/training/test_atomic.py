@@ -15,7 +15,7 @@ def names(folder) -> list[str]:
 
 
 def test_a_folder_takes_its_place_when_it_is_complete(tmp_path):
-    target = tmp_path / "runs" / "bundle"
+    target = tmp_path / "all" / "runs" / "bundle"
     for content in ("first", "second"):
         with atomic.new_folder(target) as folder:
             (folder / content).write_text(content)

@@ -67,6 +67,9 @@ def test_people_times_counts_and_rate(tmp_path):
     frames = [scene((20, 30), *([(100, 30)] if i >= 16 else [])) for i in range(32)]
     result, written = annotate(tmp_path, frames, analyzer, threshold=0.6)
     assert len(written) == result.frames == 32 and result.seconds == 2.0 and not result.damaged
+    assert 0 < result.elapsed < 60
+    with av.open(str(tmp_path / "out.mp4")) as out:
+        assert out.streams.video[0].average_rate == 16
     assert 15 <= result.analyzed == len(analyzer.searched) == len(result.counts) <= 17  # every second frame
     assert {threshold for threshold, _, _ in analyzer.searched} == {0.6}
     assert [count for seconds, count in result.counts if seconds < 0.99] == [1] * (len(result.counts) // 2)
@@ -107,6 +110,15 @@ def test_in_a_flickering_video_not_every_cut_counts(tmp_path, monkeypatch):
     night, day = scene(background=20), scene(background=180)
     result, _ = annotate(tmp_path, [night, day] * 16, rate=32)
     assert 3 + 8 <= result.analyzed <= 3 + 8 + 2
+
+
+def test_a_video_that_ends_early_is_damaged(tmp_path):
+    video = write_video(tmp_path / "video.avi", [scene((20 + i % 9, 30)) for i in range(64)], rate=16, codec="mpeg4")
+    whole = video.read_bytes()
+    for share, damaged in ((1.0, False), (0.5, True)):
+        video.write_bytes(whole[: int(share * len(whole))])
+        *_, result = annotate_video(Squares(), video, tmp_path / "out.mp4")
+        assert result.damaged == damaged and result.seconds <= 4 * share + 0.2
 
 
 def test_blurring_analyzes_every_frame_and_hides_the_faces(tmp_path):

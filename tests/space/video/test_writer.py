@@ -12,7 +12,7 @@ import pytest
 
 from space.face import Face
 from space.video import limits
-from space.video.audio import Audio
+from space.video.audio import _AAC_RATES, Audio
 from space.video.writer import PREVIEW, VideoWriter
 from tests.support.videos import write_video
 
@@ -97,6 +97,10 @@ def copied(tmp_path, sound: str, *, name="a.mp4", offset=0.0, rate=48000) -> tup
 def test_audio_is_copied_where_browsers_play_it_and_converted_otherwise(tmp_path, sound, name, kept, rate, new_rate):
     codec, actual, start, length = copied(tmp_path, sound, name=name, rate=rate)
     assert (codec, actual) == (kept, new_rate) and abs(start) < 0.06 and length == pytest.approx(1, abs=0.12)
+
+
+def test_aac_has_the_rates_that_are_kept():
+    assert set(_AAC_RATES) <= set(av.Codec("aac", "w").audio_rates)
 
 
 @pytest.mark.parametrize(("sound", "name"), [("aac", "a.mp4"), ("flac", "a.mkv")])
