@@ -29,32 +29,44 @@ from .face import Face, confidence, interval_years, whole_years
 from .hub.bundle import embedded
 from .hub.download import ModelError
 from .text import counted, printable, tolerate_console
+from .video.result import Progress, VideoError
 
-VIDEOS = (".mp4", ".mov", ".webm", ".avi", ".mkv", ".m4v")
+# What is a video by its name; of these, `video.reader` says which it can read.
+VIDEOS = (
+    ".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts",
+    ".ogv",
+)  # fmt: skip
+NAME = 200  # bytes that the name of an annotated copy has at most, without its suffix: file systems take 255
 DISTRIBUTION = "age-gender-kit"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # files may also follow options
     tolerate_console()
     options.paths = [name for path in options.paths for name in batch.expanded(path)]
-    videos = [path for path in options.paths if path.lower().endswith(VIDEOS)]
-    if (options.csv or options.jsonl) and (videos or options.json or options.annotated):
+    videos = [path for path in options.paths if _is_video(path)]
+    tables = options.csv or options.jsonl
+    if tables and (videos or options.json or options.annotated):
         parser.error("--csv and --jsonl accept images only and can't be combined with --json or --annotated")
     if videos and not options.annotated:
         parser.error(f"{videos[0]} is a video: specify --annotated FOLDER for the annotated copy")
+    if options.blur and not options.annotated:
+        parser.error("--blur is for annotated copies: specify --annotated FOLDER")
     try:
-        if options.csv or options.jsonl:
+        if tables:
             print(batch.run(options))
             return 0
-        return _show(options, videos)
+        return _show(options)
+    except BrokenPipeError:  # of `| head`, for example
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it again at its end
+        return 1
     except (BatchError, ModelError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        print(batch.STOPPED if tables else "\nStopped.", file=sys.stderr)
         return 130
 
 
@@ -88,37 +100,80 @@ def _version() -> str:
         return "(running from a checkout, not installed)"
 
 
-def _show(options: argparse.Namespace, videos: list[str]) -> int:
+def _is_video(path: str) -> bool:
+    return path.lower().endswith(VIDEOS) and not os.path.isdir(path)
+
+
+def _show(options: argparse.Namespace) -> int:
     """Print what is found, and write annotated copies; the exit status is 1 if nothing could be analyzed."""
+    pictures, videos, skipped = _found(options)
     analyzer, analyzed = FaceAnalyzer.load(options.model), 0
     if options.annotated:
         options.annotated.mkdir(parents=True, exist_ok=True)
-    images = [path for path in options.paths if path not in videos]
-    pictures = find_pictures(images, []) if images else []
-    if not pictures and not videos:
-        raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.")
     for picture, row in zip(pictures, analyze_pictures(analyzer, pictures, threshold=options.threshold), strict=True):
         if row["error"]:
-            print(printable(f"{row['file']}: {row['error']}"), file=sys.stderr)
+            _print_error(options.json, row["file"], row["error"])
             continue
         analyzed += 1
-        _print(options.json, {"file": row["file"], "faces": row["faces"]})
-        if options.annotated:
-            _annotate(picture, row["faces"], options)
+        target = _annotate(picture, row["faces"], options) if options.annotated else None
+        _print(options.json, row, target)
     for path in videos:
-        _annotate_video(analyzer, path, options)
-        analyzed += 1
+        try:
+            _annotate_video(analyzer, path, options)
+            analyzed += 1
+        except VideoError as error:
+            _print_error(options.json, path, str(error))
+    if skipped:
+        names = ", ".join(skipped[:5]) + (" …" if len(skipped) > 5 else "")
+        print(printable(f"{counted(len(skipped), 'file')} skipped: {names}"), file=sys.stderr)
     return 0 if analyzed else 1
 
 
-def _print(as_json: bool, row: dict) -> None:
-    """One image's faces."""
+def _found(options: argparse.Namespace) -> tuple[list[Picture], list[str], list[str]]:
+    """Images, videos and the names of other files, in this order, among the paths and in their folders.
+
+    Annotated copies of before are none of them. Raises BatchError if a path doesn't exist, or there is nothing.
+    """
+    videos = [path for path in options.paths if _is_video(path)]
+    missing = [path for path in videos if not os.path.isfile(path)]
+    if missing:
+        raise BatchError(f"{missing[0]} doesn't exist.")
+    images = [path for path in options.paths if path not in videos]
+    others: list[str] = []
+    pictures = find_pictures(images, others) if images else []
+    copies = options.annotated and options.annotated.resolve()
+    named = {Path(path).as_posix() for path in options.paths}
+
+    def is_copy(name: str) -> bool:
+        return bool(copies) and name not in named and copies in Path(name).resolve().parents
+
+    pictures = [picture for picture in pictures if not is_copy(picture.name)]
+    others = [name for name in others if not is_copy(name)]
+    if options.annotated:
+        videos += [name for name in others if _is_video(name) and os.path.isfile(name)]
+    if not pictures and not videos:
+        note = " Videos require --annotated FOLDER." if any(map(_is_video, others)) else ""
+        raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.{note}")
+    return pictures, videos, [name for name in others if name not in videos]
+
+
+def _print(as_json: bool, row: dict, target: Path | None) -> None:
+    """One image's faces; `target`: the annotated copy."""
     if as_json:
-        print(json.dumps(row))
+        kept = {key: row[key] for key in ("file", "width", "height", "incomplete", "faces")}
+        print(json.dumps(kept | ({"annotated": str(target)} if target else {})))
         return
-    print(printable(f"{row['file']}: {counted(len(row['faces']), 'face')}"))
+    notes = [counted(len(row["faces"]), "face"), *(["the file is incomplete"] if row["incomplete"] else [])]
+    print(printable(f"{row['file']}: {', '.join([*notes, *([str(target)] if target else [])])}"))
     for number, face in enumerate(row["faces"], 1):
         print(f"  {number}: {_words(face)}")
+
+
+def _print_error(as_json: bool, file: str, error: str) -> None:
+    """Why a file can't be analyzed."""
+    print(printable(f"{file}: {error}"), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"file": file, "error": error}))
 
 
 def _words(person: dict) -> str:
@@ -128,35 +183,46 @@ def _words(person: dict) -> str:
     return f"{gender}, age {whole_years(person['age'])}{likely}"
 
 
-def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) -> None:
+def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) -> Path:
+    """Write the annotated copy of an image; returns its path."""
     photo = picture.open()
     faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in found]
     image = blur(photo.rgb, faces) if options.blur else photo.rgb
-    target = _free(options.annotated / f"{Path(picture.name).stem}.jpg")
+    target = _free(options.annotated, picture.name, ".jpg")
     Image.fromarray(draw(image, faces)).save(target, quality=92)
+    return target
 
 
 def _annotate_video(analyzer, path: str, options: argparse.Namespace) -> None:
+    """Write the annotated copy of a video, and print its people. Raises VideoError."""
+    from tqdm import tqdm
+
     from .video.annotator import annotate_video
-    from .video.result import VideoResult
 
-    target = _free(options.annotated / f"{Path(path).stem}.mp4")
-    for step in annotate_video(analyzer, path, target, threshold=options.threshold, blurred=options.blur):
-        if isinstance(step, VideoResult):
-            people = [person.as_dict() for person in step.people]
-            if options.json:
-                print(json.dumps({"file": path, "people": people, "annotated": str(target)}))
-                return
-            print(printable(f"{path}: {counted(len(people), 'person', 'people')}, {target}"))
-            for person in people:
-                print(f"  {person['id']}: {_words(person)}, {person['first']:.1f} to {person['last']:.1f} s")
+    target = _free(options.annotated, path, ".mp4")
+    with tqdm(total=100, desc=Path(path).name, bar_format="{desc}: {n:.0f}% [{elapsed}]", disable=None) as bar:
+        for step in annotate_video(analyzer, path, target, threshold=options.threshold, blurred=options.blur):
+            if isinstance(step, Progress):
+                bar.update(100 * step.share - bar.n)
+            else:
+                result = step
+    people = [person.as_dict() for person in result.people]
+    if options.json:
+        values = {"file": path, "seconds": result.seconds, "damaged": result.damaged, "people": people}
+        print(json.dumps(values | {"annotated": str(target)}))
+        return
+    damaged = f", damaged: {result.seconds:.1f} s could be read" if result.damaged else ""
+    print(printable(f"{path}: {counted(len(people), 'person', 'people')}{damaged}, {target}"))
+    for person in people:
+        print(f"  {person['id']}: {_words(person)}, {person['first']:.1f} to {person['last']:.1f} s")
 
 
-def _free(target: Path) -> Path:
-    """The path, with a number if there is such a file already: nothing is overwritten."""
-    number, free = 2, target
+def _free(folder: Path, name: str, suffix: str) -> Path:
+    """Where the annotated copy of a file goes; with a number if there is one already: nothing is overwritten."""
+    stem = Path(name).stem.encode(errors="surrogateescape")[:NAME].decode(errors="ignore")
+    number, free = 2, folder / f"{stem}{suffix}"
     while os.path.lexists(free):
-        free, number = target.with_name(f"{target.stem}-{number}{target.suffix}"), number + 1
+        free, number = folder / f"{stem}-{number}{suffix}", number + 1
     return free
 
 

@@ -5,7 +5,8 @@
 
 PHOTOS are images, zips and folders. Folders are searched recursively. The JSONL file has one line per image, and the
 CSV file has one line per face. To resume a stopped or killed run, run the same command again. It skips images that
-are already in the JSONL file. The CSV file is written from the complete JSONL file.
+are already in the JSONL file, and tries unreadable ones again. With --jsonl, the CSV file has all images of the JSONL
+file, also those of earlier runs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from ..text import counted, printable, tolerate_console
 from .analyze import analyze_pictures
 from .pictures import SUFFIXES, BatchError, Picture, find_pictures
 from .ray_pipeline import run_with_ray
-from .tables import completed_names, settings, write_csv
+from .tables import OtherSettingsError, completed_names, settings, write_csv
+
+STOPPED = "\nStopped. Run the same command again to resume."
 
 
 @dataclass
@@ -55,9 +58,9 @@ def run(options: argparse.Namespace) -> str:
         raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.")
     started, worked = time.monotonic(), time.process_time()
     with _lock(jsonl):
-        counts = _append(analyzer, pictures, jsonl, options.threshold)
+        counts = _append(analyzer, pictures, jsonl, options)
         if options.csv:
-            write_csv(jsonl, options.csv)
+            write_csv(jsonl, options.csv, None if options.jsonl else {picture.name for picture in pictures})
         if options.csv and not options.jsonl:
             jsonl.unlink()
     seconds = time.monotonic() - started
@@ -78,10 +81,11 @@ def _targets(options: argparse.Namespace) -> Path:
     targets = [path for path in (options.csv, options.jsonl) if path]
     same = len({path.resolve() for path in targets}) < len(targets)
     for path in targets:
-        if path.is_dir() or path.suffix.lower() in SUFFIXES | {".zip"} or same:
+        other = str(path) == "-" or (path.exists() and not path.is_file())  # a folder or a device
+        if other or path.suffix.lower() in SUFFIXES | {".zip"} or same:
             raise BatchError(
                 f"{path} can't be an output file: use two different files "
-                "for --csv and --jsonl, not a folder, image or zip."
+                "for --csv and --jsonl, not a folder, device, image or zip."
             )
     for path in targets:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,19 +109,25 @@ def _lock(jsonl: Path):
         lock.release()
 
 
-def _append(analyzer: FaceAnalyzer, pictures: list[Picture], jsonl: Path, threshold: float) -> _Counts:
+def _append(analyzer: FaceAnalyzer, pictures: list[Picture], jsonl: Path, options: argparse.Namespace) -> _Counts:
     """Analyze what the JSONL does not have yet, a line per image."""
     from tqdm import tqdm
 
-    made = settings(analyzer, threshold)
-    done = completed_names(jsonl, made) if jsonl.exists() else set()
+    made = settings(analyzer, options.threshold)
+    try:
+        done = completed_names(jsonl, made) if jsonl.exists() else set()
+    except OtherSettingsError:
+        if options.jsonl:
+            raise
+        done = set()  # what another run with --csv left when it was stopped
+        jsonl.unlink()
     left = [picture for picture in pictures if picture.name not in done]
     counts = _Counts(len(left))
     with (
         open(jsonl, "a", encoding="utf-8") as file,
         tqdm(total=len(pictures), initial=len(pictures) - len(left), unit="image", disable=None) as bar,
     ):
-        for row in analyze_pictures(analyzer, left, threshold=threshold):
+        for row in analyze_pictures(analyzer, left, threshold=options.threshold):
             file.write(json.dumps(row | made) + "\n")
             file.flush()
             counts.faces += len(row["faces"])
@@ -160,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to resume.", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
     return 0
 

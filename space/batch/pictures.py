@@ -66,7 +66,8 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
             raise BatchError("A path is empty.")
         path = Path(path)
         if path.is_dir():
-            for file in _walk(path):
+            failed: list[OSError] = []
+            for file in _walk(path, failed):
                 if file.name.startswith("."):
                     skipped.append(file.as_posix())
                 elif file.suffix.lower() == ".zip":
@@ -78,6 +79,9 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
                     found.append(_file(file))
                 else:
                     skipped.append(file.as_posix())
+            for refused in failed:
+                message = f"This folder can't be read ({refused.strerror})."
+                found.append(Picture(Path(refused.filename).as_posix(), partial(_raise_photo_error, message)))
         elif not path.is_file():
             raise BatchError(f"{path} isn't a readable file." if path.exists() else f"{path} doesn't exist.")
         else:
@@ -85,10 +89,13 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
     return list({picture.name: picture for picture in found}.values())
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, by name, but not in hidden folders; links to folders are followed, once each."""
+def _walk(folder: Path, failed: list[OSError]) -> Iterator[Path]:
+    """Every file below a folder, by name, but not in hidden folders; links to folders are followed, once each.
+
+    The errors of folders that can't be read are appended to `failed`.
+    """
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=failed.append, followlinks=True):
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         if real not in seen:

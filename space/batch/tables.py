@@ -45,8 +45,9 @@ def csv_lines(row: dict) -> list[dict]:
     return [line | {"file": spreadsheet_safe(line["file"])} for line in table(row)]
 
 
-def write_csv(jsonl: Path, target: Path) -> None:
-    """The CSV of a finished JSONL; it is there whole or not at all."""
+def write_csv(jsonl: Path, target: Path, names: set[str] | None = None) -> None:
+    """The CSV of a finished JSONL, or of the images of these `names` in it; it is there whole or not at all."""
+    target = target.resolve()  # a link stays one
     part = target.with_name(target.name + ".part")
     with (
         open(jsonl, encoding="utf-8") as rows,
@@ -55,8 +56,9 @@ def write_csv(jsonl: Path, target: Path) -> None:
     ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        for row in rows:
-            writer.writerows(csv_lines(json.loads(row)))
+        for row in map(json.loads, rows):
+            if names is None or row["file"] in names:
+                writer.writerows(csv_lines(row))
     os.replace(part, target)
 
 
@@ -74,13 +76,17 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
 _BEGINNING = b'{"file": '  # of each of our rows
 
 
+class OtherSettingsError(BatchError):
+    """A JSONL was made with other settings."""
+
+
 def completed_names(jsonl: Path, wanted: dict) -> set[str]:
-    """The pictures that a JSONL has; a last line that was cut off is taken away.
+    """The images that a JSONL has. A last line that was cut off is removed, and so are images that couldn't be read.
 
     Raises:
-        BatchError: it was made with other settings, or wasn't written by this command.
+        BatchError: it wasn't written by this command, or (OtherSettingsError) was made with other settings.
     """
-    done, whole = set(), 0
+    done, failed, whole = set(), False, 0
     with open(jsonl, "rb+") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n") and (whole or _BEGINNING.startswith(line[: len(_BEGINNING)])):
@@ -94,11 +100,23 @@ def completed_names(jsonl: Path, wanted: dict) -> set[str]:
                     f"{jsonl} wasn't written by this command (line {number}): choose another file."
                 ) from None
             if made != wanted:
-                raise BatchError(
+                raise OtherSettingsError(
                     f"{jsonl} was made with {made}, but this run uses {wanted}: use the same settings or another file."
                 )
-            done.add(name)
+            if row["error"]:
+                failed = True  # the file may be readable by now
+            else:
+                done.add(name)
             whole += len(line)
         if whole < file.seek(0, os.SEEK_END):
             file.truncate(whole)
+    if failed:
+        _remove_failed(jsonl.resolve())
     return done
+
+
+def _remove_failed(jsonl: Path) -> None:
+    kept = jsonl.with_name(jsonl.name + ".part")
+    with open(jsonl, "rb") as rows, open(kept, "wb") as file:
+        file.writelines(row for row in rows if not json.loads(row)["error"])
+    os.replace(kept, jsonl)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from pathlib import Path
 
 import cv2
 import pytest
@@ -17,9 +18,9 @@ from packaging.requirements import Requirement
 
 from space import cli
 from tests.support import EXAMPLES, ROOT
-from tests.support.videos import write_video
+from tests.support.videos import moving, write_video
 
-GROUP = EXAMPLES / "group.jpg"
+GROUP, MAN = EXAMPLES / "group.jpg", EXAMPLES / "age-20-29-male.jpg"
 
 
 def test_a_photo_gives_a_line_per_face(capsys):
@@ -53,13 +54,102 @@ def test_the_help_names_the_models_and_the_default(capsys):
     assert "compact, open, vgg16" in text and "(default: compact)" in text and "(default: 0.7)" in text
 
 
-@pytest.mark.slow
-def test_a_video_becomes_an_annotated_one(tmp_path, capsys):
+def clip(path, frames: int = 6):
     picture = cv2.cvtColor(cv2.imread(str(GROUP)), cv2.COLOR_BGR2RGB)
-    video = write_video(tmp_path / "clip.mp4", [picture[:480, :640]] * 30)
-    assert cli.main([str(video), "--annotated", str(tmp_path / "out")]) == 0
-    assert "clip.mp4: " in capsys.readouterr().out
-    assert (tmp_path / "out" / "clip.mp4").stat().st_size > 1000
+    return write_video(path, [picture[:480, :640]] * frames)
+
+
+@pytest.fixture
+def holiday(tmp_path, monkeypatch):
+    """A folder with an image, a video, a damaged one of each, and a text; it is beside the current folder's files."""
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    shutil.copy(MAN, folder / "man.jpg")
+    (folder / "broken.jpg").write_text("no image")
+    clip(folder / "clip.mp4")
+    (folder / "broken.mp4").write_text("no video")
+    (folder / "notes.txt").write_text("notes")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_a_folder_s_images_and_videos_are_annotated_and_unusable_ones_named(holiday, capsys):
+    assert cli.main(["holiday", "--annotated", "out"]) == 0
+    out, err = capsys.readouterr()
+    assert "holiday/man.jpg: 1 face, out/man.jpg" in out and re.search(
+        r"holiday/clip.mp4: \d people, out/clip.mp4", out
+    )
+    assert "holiday/broken.jpg: This file isn't a readable image" in err
+    assert "holiday/broken.mp4: This file isn't a readable video" in err
+    assert "1 file skipped: holiday/notes.txt" in err
+    assert sorted(path.name for path in (holiday.parent / "out").iterdir()) == ["clip.mp4", "man.jpg"]
+    # Without --annotated, videos are named as skipped.
+    assert cli.main(["holiday"]) == 0
+    assert "3 files skipped: holiday/broken.mp4, holiday/clip.mp4, holiday/notes.txt" in capsys.readouterr().err
+    (holiday / "man.jpg").unlink()
+    (holiday / "broken.jpg").unlink()
+    assert cli.main(["holiday"]) == 1
+    assert "Videos require --annotated FOLDER" in capsys.readouterr().err
+
+
+def test_json_has_an_object_for_each_file(holiday, capsys):
+    assert cli.main(["holiday", "--annotated", "out", "--json"]) == 0
+    rows = {Path(row["file"]).name: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert sorted(rows) == ["broken.jpg", "broken.mp4", "clip.mp4", "man.jpg"]
+    assert "readable image" in rows["broken.jpg"]["error"] and "readable video" in rows["broken.mp4"]["error"]
+    man, video = rows["man.jpg"], rows["clip.mp4"]
+    assert man["incomplete"] is False and man["annotated"] == "out/man.jpg" and len(man["faces"]) == 1
+    assert video["damaged"] is False and video["seconds"] == 0.2 and video["annotated"] == "out/clip.mp4"
+
+
+def test_an_unusable_video_stops_no_other_and_a_missing_one_is_told_first(holiday, capsys):
+    words = ["holiday/broken.mp4", "holiday/clip.mp4", "--annotated", "out"]
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert "clip.mp4: " in out and "broken.mp4: This file isn't a readable video" in err
+    assert cli.main(["holiday/broken.mp4", "--annotated", "out"]) == 1
+    assert cli.main([*words, "gone.mp4", "--annotated", "other"]) == 1
+    assert "gone.mp4 doesn't exist" in capsys.readouterr().err and not (holiday.parent / "other").exists()
+    (holiday / "old.wmv").write_text("video")
+    assert cli.main(["holiday/old.wmv", "--annotated", "out"]) == 1
+    assert "Use MP4, MOV, WebM or AVI" in capsys.readouterr().err
+
+
+def test_damaged_files_are_said_to_be(tmp_path, capsys):
+    (tmp_path / "cut.jpg").write_bytes(GROUP.read_bytes()[:60_000])
+    video = write_video(tmp_path / "cut.avi", moving(75), codec="mpeg4")
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    words = [str(tmp_path / "cut.jpg"), str(video), "--annotated", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    photo, other = (line for line in capsys.readouterr().out.splitlines() if not line.startswith("  "))
+    assert ", the file is incomplete, " in photo and ", damaged: " in other
+    assert cli.main([*words, "--json"]) == 0
+    photo, other = map(json.loads, capsys.readouterr().out.splitlines())
+    assert photo["incomplete"] is True and other["damaged"] is True
+
+
+def test_annotated_copies_are_not_annotated_again(holiday, capsys):
+    for _ in range(3):
+        assert cli.main(["holiday", "--annotated", "holiday/annotated"]) == 0
+    names = sorted(path.name for path in (holiday / "annotated").iterdir())
+    assert names == ["clip-2.mp4", "clip-3.mp4", "clip.mp4", "man-2.jpg", "man-3.jpg", "man.jpg"]
+    capsys.readouterr()
+    assert cli.main(["holiday/annotated/man.jpg", "--annotated", "holiday/annotated"]) == 0  # unless it's named
+    assert "man-4.jpg" in capsys.readouterr().out
+
+
+def test_long_names_get_copies_too(tmp_path):
+    name = "é" * 120 + ".jpg"
+    shutil.copy(MAN, tmp_path / name)
+    for _ in range(2):
+        assert cli.main([str(tmp_path / name), "--annotated", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["é" * 100 + "-2.jpg", "é" * 100 + ".jpg"]
+
+
+def test_a_closed_pipe_is_no_error():
+    words = f"{sys.executable} -m space.cli {EXAMPLES} {EXAMPLES} | head -1"
+    ran = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.count("\n") == 1 and "roken" not in ran.stderr and "Error" not in ran.stderr
 
 
 @pytest.mark.slow
@@ -86,7 +176,7 @@ def test_wrong_input_is_reported(tmp_path, capsys):
     assert "error: " in capsys.readouterr().err
     assert cli.main([str(GROUP), "--model", str(tmp_path)]) == 1
     assert "isn't a model bundle" in capsys.readouterr().err
-    for words in (["clip.mp4"], ["a.jpg", "--csv", "x.csv", "--json"], []):
+    for words in (["clip.mp4"], ["a.jpg", "--csv", "x.csv", "--json"], ["a.jpg", "--blur"], []):
         with pytest.raises(SystemExit):
             cli.main(words)
 

@@ -115,6 +115,72 @@ def test_more_of_the_same_goes_into_the_same_table(album, tmp_path):
         assert len(list(csv.DictReader(file))) == 12
 
 
+def files_in(csv_file: Path) -> set[str]:
+    with open(csv_file, newline="", encoding="utf-8-sig") as file:
+        return {Path(line["file"]).name for line in csv.DictReader(file)}
+
+
+def test_what_a_stopped_run_left_is_in_no_other_table(album, tmp_path):
+    """Without --jsonl, rows wait beside the CSV until the run is complete."""
+    target, left = tmp_path / "faces.csv", tmp_path / "faces.csv.part.jsonl"
+    photo = EXAMPLES / "age-20-29-male.jpg"
+    for threshold in ("0.7", "0.5"):
+        assert batch(EXAMPLES / "group.jpg", album / "broken.png", "--jsonl", left).returncode == 0
+        result = batch(photo, "--csv", target, "--threshold", threshold)
+        assert result.returncode == 0 and "1 image, 1 face" in result.stdout, result.stderr
+        assert files_in(target) == {photo.name} and not left.exists()
+    left.write_text('{"name": "mine"}\n')
+    assert_clear_error(batch(photo, "--csv", target), "choose another file")
+    assert left.read_text() == '{"name": "mine"}\n'
+
+
+def test_images_that_could_not_be_read_are_tried_again(tmp_path):
+    folder, tables = tmp_path / "folder", ("--jsonl", tmp_path / "t.jsonl", "--csv", tmp_path / "t.csv")
+    folder.mkdir()
+    shutil.copy(EXAMPLES / "age-20-29-male.jpg", folder / "a.jpg")
+    (folder / "b.jpg").write_bytes(b"")  # still copied by another program
+    assert "1 unreadable image" in batch(folder, *tables).stdout
+    assert "1 image, 0 faces, 1 unreadable image" in batch(folder, *tables).stdout
+    shutil.copy(EXAMPLES / "age-20-29-female.jpg", folder / "b.jpg")
+    result = batch(folder, *tables)
+    assert "1 image, 1 face, 0 unreadable images" in result.stdout and "1 already done" in result.stdout
+    assert [(Path(row["file"]).name, row["error"]) for row in rows(tmp_path / "t.jsonl")] == [
+        ("a.jpg", None),
+        ("b.jpg", None),
+    ]
+    assert files_in(tmp_path / "t.csv") == {"a.jpg", "b.jpg"}
+
+
+def test_links_are_followed_and_devices_refused(tmp_path):
+    photo, link, target = EXAMPLES / "age-20-29-male.jpg", tmp_path / "link.csv", tmp_path / "target.csv"
+    target.write_text("old")
+    link.symlink_to(target.name)
+    assert batch(photo, "--csv", link).returncode == 0
+    assert link.is_symlink() and files_in(target) == {photo.name}
+    for place in ("/dev/null", "-"):
+        for option in ("--csv", "--jsonl"):
+            assert_clear_error(batch(photo, option, place), "can't be an output file")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_of_its_own(tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    shutil.copy(EXAMPLES / "age-20-29-male.jpg", tmp_path / "a.jpg")
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    for folder, names in ((tmp_path, ["a.jpg", "closed"]), (tmp_path / "closed", ["closed"])):
+        found = find_pictures([folder])
+        assert [Path(picture.name).name for picture in found] == names
+        with pytest.raises(PhotoError, match=r"This folder can't be read \(Permission denied\)"):
+            found[-1].open()
+
+
 @pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(tmp_path):
     album = tmp_path / "album"
