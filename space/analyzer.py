@@ -6,6 +6,7 @@ faces = analyzer.analyze(rgb)
 
 from __future__ import annotations
 
+import numbers
 import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -127,8 +128,10 @@ class FaceAnalyzer:
         """
         rgb, reduction = _pixels(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
-            raise ValueError(f"An image must be uint8 [H, W, 3] RGB, not {rgb.dtype} {rgb.shape}.")
-        if not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+            raise ValueError(
+                f"An image must be uint8 [H, W, 3] RGB, a Pillow image or a path, not {rgb.dtype} {rgb.shape}."
+            )
+        if not (isinstance(threshold, numbers.Real) and 0 <= threshold <= 1):
             raise ValueError(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
         if quarters not in (None, 0, 1, 2, 3):
             raise ValueError(f"quarters must be 0 to 3 or None, not {quarters!r}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +25,16 @@ class Face:
 
     box: tuple[float, float, float, float]  # x, y, width, height; may reach over the picture's edge
     score: float  # of the detector, 0 to 1
-    landmarks: np.ndarray | None = None  # float32 [5, 2]: right eye, left eye, nose, right and left mouth corner
+    # float32 [5, 2]: right eye, left eye, nose, right and left mouth corner. Faces are compared without their arrays.
+    landmarks: np.ndarray | None = field(default=None, compare=False)
     age: float | None = None
     age_low: float | None = None  # None until intervals are calibrated
     age_high: float | None = None
     p_female: float | None = None  # probability that the apparent gender is female
     rotation: int = 0  # degrees counterclockwise by which the image was turned to find the face: 0, 90, 180 or 270
     track_id: int | None = None  # of a person in a stream
-    age_probs: np.ndarray | None = None  # float32 [102], probability of each age, from networks that have it
+    # float32 [102], probability of each age, from networks that have it
+    age_probs: np.ndarray | None = field(default=None, compare=False)
     sharpness: float | None = None  # of the crop, 0 to 1, see `quality.sharpness`
     cut_off: float | None = None  # share of the box beyond the image's edge, 0 to 1
 

@@ -95,6 +95,13 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
     return Parent(role, model, sha256_of(path), None)
 
 
+def initial_calibration(recipe: Recipe) -> dict | None:
+    """The calibration of the bundle that a recipe starts from; None if it starts from none, or one without."""
+    if recipe.init in ("imagenet", "none") or Path(recipe.init).is_file():
+        return None
+    return open_bundle(recipe.init).card.get("calibration")
+
+
 def protocols(record: dict) -> set[str | None]:
     """The protocols that a model and all its ancestors used; None stands for unknown."""
     return ({record["protocol"]} - {""}).union(*(protocols(parent) for parent in record["parents"]))

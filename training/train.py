@@ -118,6 +118,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
         faces["validation"],
         to.out,
         teachers=parents.load_teachers(recipe.teacher) if any(stage.epochs for stage in recipe.stages) else (),
+        trained=pretrained and parents.has_heads(recipe.init),
         resume=resumed,
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -155,12 +156,16 @@ def run_lock(out: Path):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     tolerate_console()
+    to = None
     try:
         recipe, to = options.parse(arguments, __doc__)
         with run_lock(to.out):
             run(recipe, to)
     except KeyboardInterrupt:
-        print("\nStopped. To continue from the last checkpoint, add --resume to the same command.", file=sys.stderr)
+        again = "There is no checkpoint yet: run the same command again."
+        if to and (to.out / STATE).exists():
+            again = "To continue from the last checkpoint, add --resume to the same command."
+        print(f"\nStopped. {again}", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -55,6 +55,15 @@ def test_temperature_makes_probabilities_honest():
     assert ((answers["p_female"] >= 0.5) == (fresh["p_female"] >= 0.5)).all()  # no answer changes
 
 
+@pytest.mark.parametrize("count", [3, 7, 30, 100])
+def test_a_few_right_answers_do_not_make_a_network_certain(count):
+    outputs, labels, _ = made_up(count, 0)
+    tables = calibrate.fit(outputs, labels, outputs["p_female"] >= 0.5)  # all right
+    assert tables["gender"]["temperature"] > 0.55
+    wrong = calibrate.fit(outputs, labels, outputs["p_female"] < 0.5)  # all wrong
+    assert 1 < wrong["gender"]["temperature"] <= 5
+
+
 def test_the_calibration_error_by_hand():
     p, female = np.array([0.9, 0.9, 0.9, 0.2]), np.array([True, True, False, False])
     # Three at 0.9 of which two are right, one at 0.8 that is right.

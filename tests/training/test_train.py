@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
 from tests.support.training import SHORT, command, refused, run
 from tests.tiny import make_narrow, make_tiny
-from training import options
-from training.fitting import checkpoints
+from training import options, train
+from training.fitting import checkpoints, loop
 from training.model import files
 
 Usage = namedtuple("Usage", "free")
@@ -254,14 +255,56 @@ def test_vgg16_trains_from_a_base_file_at_both_sizes(made_up, tmp_path, monkeypa
         assert 0 < np.abs(before - after).max() < 0.05
 
 
+def test_fine_tuning_that_is_no_better_leaves_the_model_as_it_was(tiny, trained, made_up, tmp_path, capsys):
+    """A learning rate that ruins the network, on few faces: weights and calibration stay those of the initial model."""
+    faces, out = shutil.copytree(made_up, tmp_path / "faces"), tmp_path / "run"
+    recipe = tmp_path / "ruin.toml"
+    recipe.write_text(SHORT.read_text().replace("1.5e-3", "10.0").replace("epochs = 6", "epochs = 1"))
+    words = ["", "--recipe", recipe, "--dataset", faces, "--init", trained / "bundle", "--out", out]
+    assert run(words) == 0
+    printed = capsys.readouterr().out
+    before, after = (open_bundle(str(folder / "bundle")).card for folder in (trained, out))
+    kept = trained / "bundle"
+    assert f"the calibration of {kept} is kept" in printed and after["calibration"] == before["calibration"]
+    assert "Initial weights: age MAE" in printed and "the initial weights are kept" in printed
+    assert "training faces are few" in printed
+    weights = [files.load_keras(folder / "bundle").get_weights() for folder in (trained, out)]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # The finished run says so when it is resumed, and takes no other faces.
+    again = ["", "--out", out, "--resume"]
+    assert run(again) == 0 and "Training is complete" in capsys.readouterr().out
+    next(faces.glob("*.jpg")).unlink()
+    bundle = (out / "bundle" / "age_gender.json").read_bytes()
+    refused(capsys, again, "training or validation faces have changed", "another --out")
+    assert (out / "bundle" / "age_gender.json").read_bytes() == bundle
+
+
+@pytest.mark.parametrize(("begun", "advice"), [(False, "run the same command again"), (True, "add --resume")])
+def test_a_stopped_run_says_how_to_continue(made_up, tmp_path, monkeypatch, capsys, begun, advice):
+    out = tmp_path / "run"
+
+    def stop(*_):
+        if begun:
+            out.mkdir()
+            (out / "state.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "run", stop)
+    assert train.main(list(map(str, command(made_up, out)[1:]))) == 130
+    assert advice in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["state-003.weights.h5", "state.json", "recipe.toml"])
-def test_a_broken_checkpoint_is_told(made_up, tmp_path, what, capsys):
+def test_a_broken_checkpoint_is_told(made_up, tmp_path, what, capsys, monkeypatch):
     out = tmp_path / "run"
     out.mkdir()
     recipe, _ = options.parse([str(a) for a in command(made_up, out)[1:]])
     recipe.save(out)
     row = {"stage": 1, "branch": 1, "name": "all", "epoch": 3, "loss": 1.0}
+    monkeypatch.setattr(loop, "dataset_hash", lambda _: "same")
     state = {"history": [row] * 3, "checkpoint": "state-003.weights.h5", "best": None, "start": None, "done": []}
+    state["faces"] = ["same", "same"]
     (out / "state.json").write_text(json.dumps(state))
     (out / what).write_text("{broken")
     refused(capsys, ["", "--out", out, "--resume"], what)

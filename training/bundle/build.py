@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from space.estimator import Estimator
+from space.text import counted
 from training.atomic import clear, new_folder
 from training.bundle import export, licenses, quantize
 from training.data.cropping import pose_masks
@@ -19,11 +20,13 @@ from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record
 from training.evaluation.tables import table
 from training.options import to_command
-from training.parents import Parent
+from training.parents import Parent, initial_calibration
 from training.recipe import Recipe
 
 SHARPNESS = (1.0, 1.15, 1.3, 1.45, 1.6, 1.8)  # of the age distribution, see `networks.sharpen_ages`
 SHARPENED = 1000  # validation faces on which it is chosen
+FEWEST = 200  # validation faces for a calibration better than that of the model that was fine-tuned
+COLLECTION = 10_000  # images of a collection's local copy; fewer are somebody's selection
 
 
 def build_bundle(
@@ -52,8 +55,9 @@ def build_bundle(
     """
     bundle, validation = out / "bundle", faces["validation"]
     with new_folder(bundle) as folder:
+        kept = kept_calibration(recipe, validation)
         # Weights that weren't trained here stay as they are.
-        sharpen = history and recipe.age_head == "distribution"
+        sharpen = history and recipe.age_head == "distribution" and not kept
         sharpness = choose_sharpness(network, validation[0]) if sharpen else None
         export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
@@ -65,7 +69,7 @@ def build_bundle(
         )
         print(f"Served: {served['serve']} ({served['reason']}); float32 {served['float32']}, int8 {served['int8']}")
         estimator = Estimator(folder / served["serve"])
-        tables = calibration_tables(estimator, validation)
+        tables = kept or calibration_tables(estimator, validation)
         published = _published(recipe, faces["test"])
         published.save(folder)
         provenance = {
@@ -117,6 +121,15 @@ def choose_sharpness(network, validation: Faces) -> float:
     sharpen_ages(network, best)
     print(f"Age distribution sharpened by {best:g}: error {error(1.0):.3f} → {error(best):.3f} years")
     return best
+
+
+def kept_calibration(recipe: Recipe, validation: list[Faces]) -> dict | None:
+    """The calibration of the model that was fine-tuned, if there are too few validation faces for a new one."""
+    count = sum(map(len, validation))
+    tables = initial_calibration(recipe) if count < FEWEST else None
+    if tables:
+        print(f"There are only {counted(count, 'validation face')}: the calibration of {recipe.init} is kept.")
+    return tables
 
 
 def calibration_tables(estimator: Estimator, validation: list[Faces]) -> dict:
@@ -198,8 +211,8 @@ def _published(recipe: Recipe, test: list[Faces]) -> Recipe:
     """The recipe as its readers can run it: without local folders, and with the Hub's id for a copy of a collection."""
     names = []
     for source, faces in zip((*recipe.train, *recipe.test), test, strict=True):
-        local = Path(source).expanduser().exists()
-        known = HUB_IDS.get(faces.report.collection or "") if local else None
+        copy = Path(source).expanduser().exists() and faces.report.rows >= COLLECTION
+        known = HUB_IDS.get(faces.report.collection or "") if copy else None
         names.append(known or public_name(source))
     count = len(recipe.train)
     return replace(recipe.public(), train=tuple(names[:count]), test=tuple(names[count:]))

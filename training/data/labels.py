@@ -45,7 +45,7 @@ def sha256_of_image(picture: dict | None) -> str | None:
 
 def stem(path: str) -> str:
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
-    return re.sub(r"(\.(jpe?g|png|webp|bmp|chip))+$", "", name, flags=re.IGNORECASE).strip()
+    return re.sub(r"(\.(jpe?g|png|webp|bmp|hei[cf]|avif|tiff?|gif|chip))+$", "", name, flags=re.IGNORECASE).strip()
 
 
 def parse_name(name: str, report: Report) -> tuple[float, float, int, int] | None:
@@ -71,6 +71,12 @@ def parse_label(age, gender, race, races: tuple[str, ...] = RACES) -> tuple[floa
     return (*years, gender, _index(str(race).replace("_", " "), races)) if years and gender >= 0 else None
 
 
+def unreadable(age, gender) -> str:
+    """Why `parse_label` returns None: the value at fault."""
+    what, value = ("gender", gender) if _years(str(age)) else ("age", age)
+    return f"{what} {str(value)[:40]!r} is missing or can't be read"
+
+
 def is_number(value) -> bool:
     """Whether a label is given as a number."""
     return bool(re.fullmatch(r"-?\d+(\.0*)?", str(value).strip()))
@@ -92,12 +98,12 @@ def _gender(value) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _years(age: str) -> tuple[float, float] | None:
-    """`31`, `~31 years`, `30-39`, `(30, 39)` or `more than 70` → first and last year.
+    """`31`, `~31 years`, `1,5`, `30-39`, `(30, 39)` or `more than 70` → first and last year.
 
     None if it is nothing of the kind or out of range.
     """
     text = re.sub(r"\s*(years?( old)?|yrs?|y/?o)\.?$", "", age.strip().lower()).lstrip("~≈ ")
-    text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
+    text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else re.sub(r"^(\d+),(\d+)$", r"\1.\2", text)
     if re.fullmatch(r"\d{1,2}-[a-z]{3}|[a-z]{3}-\d{1,2}", text):
         raise LabelError(
             f"the age {age!r}, which looks like a range that a spreadsheet has changed into a date. Restore ranges "

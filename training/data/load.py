@@ -25,6 +25,7 @@ from training.data.labels import (
     race_names,
     sha256_of_image,
     stem,
+    unreadable,
 )
 from training.data.report import Report
 from training.data.samples import FAIRFACE_RACES, GENDERS, POLICIES, PROTOCOLS, SPLITS, Samples
@@ -109,6 +110,10 @@ def _read(dataset, report: Report, own_picture: PictureFiles) -> Samples:
                     rows.append(label)
                     digests.append(sha)
                     encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
+    ranges = sum(label[0] < label[1] for label in rows)
+    if 0 < ranges < len(rows):
+        kind = "as bands" if ranges > len(rows) / 2 else "in years, from the middle of a range"
+        report.notes.append(f"{ranges} of {len(rows)} ages are ranges, the others exact: errors are measured {kind}")
     if labels.numbers:
         report.notes.append("gender: 0 is read as male, 1 as female")
     first, last, gender, race = np.array(rows, np.float32).reshape(-1, 4).T
@@ -152,7 +157,7 @@ class _LabelReader:
                 label = parse_label(age, gender, race, self.races)
             except LabelError as error:
                 raise DataError(f"{self._report.source}: {name} (row {self._row}) has {error}.") from None
-            reason = f"age {str(age)[:40]!r} or gender {str(gender)[:40]!r} is missing or can't be read"
+            reason = "" if label else unreadable(age, gender)
         else:
             label, reason = parse_name(name, self._report), "the file name isn't age_gender_race_datetime"
         if label is None:

@@ -48,8 +48,8 @@ class Samples:
 
     @property
     def binned(self) -> bool:
-        """Whether ages are known as ranges of years only."""
-        return bool((self.age_range[:, 0] < self.age_range[:, 1]).any())
+        """Whether ages, or most of them, are known as ranges of years only."""
+        return bool((self.age_range[:, 0] < self.age_range[:, 1]).mean() > 0.5) if len(self) else False
 
     @property
     def bucket(self) -> np.ndarray:

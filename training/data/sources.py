@@ -14,6 +14,7 @@ import re
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from space.text import counted
@@ -26,7 +27,10 @@ _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revisi
 _TAR = (".tar", ".tar.gz", ".tgz")
 _ARCHIVE = (".zip", ".tar.bz2", ".tbz2")  # which `datasets` does not read
 _PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_MORE = (".heic", ".heif", ".avif", ".tif", ".tiff", ".gif")  # which only tables of labels name
 _TABLE = (".csv", ".jsonl")
+# What columns of tables are called elsewhere, the likeliest first.
+_NAMES = {"sex": "gender", "file": "file_name", "filename": "file_name", "path": "file_name", "image": "file_name"}
 MAX_RATIO, MAX_UNPACKED = 20, 50_000_000  # of an archive: unpacked size in its own size, and bytes always allowed
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "face", "jpg", "bytes")
 
@@ -195,29 +199,38 @@ def _label_table(files: list[str]) -> list[dict]:
 
     Says which tables are used and which aren't.
     """
-    known = {name for name in files if name.lower().endswith(_PICTURE)}
+    known = {os.path.realpath(name): name for name in files if name.lower().endswith(_PICTURE + _MORE)}
+    other_case = {path.lower(): name for path, name in known.items()}  # IMG_1.JPG as img_1.jpg
     rows: list[dict] = []
     for name in (name for name in files if name.lower().endswith(_TABLE)):
         lines = _lines(name)
-        columns = set(lines[0]) if lines else set()
-        if {"gender_probability", "age_low"} & columns:
+        columns = list(lines[0]) if lines else []
+        if {"gender_probability", "age_low"} & set(columns):
             print(f"{name} holds estimates of this kit, not labels: it isn't used.")
             continue
-        if not {"age", "gender"} <= columns or not {"file_name", "file"} & columns:
-            print(f"{name} isn't a table of labels (file_name, age, gender): it isn't used.")
+        if not {"age", "gender", "file_name"} <= set(columns):
+            found = f"; its columns are {', '.join(columns[:8])}" if columns else ""
+            print(f"{name} isn't a table of labels (file_name, age, gender){found}: it isn't used.")
             continue
-        missing, before = [], len(rows)
+        missing: list[str] = []
+        unsupported: list[str] = []
+        before = len(rows)
         for line in lines:
-            relative = str(line.get("file_name") or line.get("file"))
-            path = str(Path(name).parent / relative)
-            if path not in known:
-                missing.append(relative)
+            relative = str(line["file_name"])
+            path = os.path.realpath(Path(name).parent / relative)
+            image = known.get(path) or other_case.get(path.lower())
+            if image is None:
+                (unsupported if os.path.isfile(path) else missing).append(relative)
                 continue
             race = line.get("race", line.get("ethnicity"))
             label = {key: str(line.get(key)) for key in ("age", "gender")}
-            rows.append({"image": path, **label, "race": None if race is None else str(race)})
-        gone = f"; {counted(len(missing), 'named file')} missing: {', '.join(missing[:3])}" if missing else ""
-        print(f"{name}: labels of {len(rows) - before} images{gone}.")
+            rows.append({"image": image, **label, "race": None if race is None else str(race)})
+        notes = [
+            f"; {counted(len(names), 'named file')} {what}: {', '.join(names[:3])}"
+            for names, what in ((missing, "missing"), (unsupported, "not supported, or outside of the dataset"))
+            if names
+        ]
+        print(f"{name}: labels of {len(rows) - before} images{''.join(notes)}.")
     if rows and len(rows) < len(known):
         unlabeled = len(known) - len({row["image"] for row in rows})
         print(f"{counted(unlabeled, 'image')} without a label in these tables: not used.")
@@ -228,10 +241,24 @@ def _lines(table: str) -> list[dict]:
     """The rows of a CSV or JSONL file with lowercase columns; none if it is something else."""
     with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
         try:
-            lines = csv.DictReader(file) if table.lower().endswith(".csv") else map(json.loads, filter(str.strip, file))
-            return [{str(key).strip().lower(): value for key, value in line.items() if key} for line in lines]
+            if table.lower().endswith(".csv"):
+                header = file.readline()
+                file.seek(0)
+                # Spreadsheets separate by semicolons where commas are decimal.
+                lines: Iterable[dict] = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
+            else:
+                lines = map(json.loads, filter(str.strip, file))
+            return [_renamed({str(key).strip().lower(): value for key, value in line.items() if key}) for line in lines]
         except (ValueError, AttributeError, RecursionError, csv.Error):  # no JSON, no objects, or binary
             return []
+
+
+def _renamed(row: dict) -> dict:
+    """A row with its columns as the kit calls them."""
+    for other, name in _NAMES.items():
+        if other in row:
+            row.setdefault(name, row[other])
+    return row
 
 
 def _with_images(source: str, dataset):

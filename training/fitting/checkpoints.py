@@ -41,6 +41,7 @@ class Weights:
 class RunState:
     """How far a run has come."""
 
+    faces: list[str] = field(default_factory=list)  # `dataset_hash` of the training and of the validation faces
     history: list[dict] = field(default_factory=list)  # a row for each epoch
     stage: int = 0  # number of the stage that runs
     branch: int = 0  # of that stage

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from training.data.faces import Faces
+from training.data.samples import dataset_hash
 from training.fitting.batches import Batches
 from training.fitting.checkpoints import FitError, RunState, Weights, load, read_state, save
 from training.fitting.optimizers import build_optimizer
@@ -26,6 +27,7 @@ from training.model.augment import STRENGTHS, Augment
 from training.model.losses import losses
 from training.recipe import Recipe, Stage
 
+INITIAL = "best-000.weights.h5"
 MEASURED = 2048  # training faces on which batch normalizations are measured again
 CHECKPOINT_SECONDS = 120.0  # an epoch that ends sooner after the last checkpoint gets none, unless it is the last
 
@@ -38,6 +40,7 @@ def fit(
     out: Path,
     *,
     teachers: Sequence[keras.Model] = (),
+    trained: bool = False,
     resume: bool = False,
     verbose: int = 1,
 ) -> list[dict]:
@@ -51,6 +54,7 @@ def fit(
         teachers: trained networks with a distribution head. They predict on the same augmented view as the network
             (Beyer et al. 2021, arXiv 2106.05237), and their mean is part of its target (knowledge distillation; Hinton
             et al. 2015, arXiv 1503.02531).
+        trained: the network's weights are a trained model's. They are scored too, and stay if no epoch is better.
         resume: continue from the checkpoint in `out`, if there is one.
         verbose: as in Keras: 0 silent, 1 progress bar, 2 one line per epoch.
 
@@ -58,15 +62,23 @@ def fit(
         One dict per epoch: stage, branch, epoch, seconds, losses and what `validate` returns.
 
     Raises:
-        FitError: the checkpoint is damaged or of another run, the loss is no longer a number, or the device has too
-            little memory.
+        FitError: the checkpoint is damaged or of another run, the faces are other ones than before, the loss is no
+            longer a number, or the device has too little memory.
     """
     out.mkdir(parents=True, exist_ok=True)
     for number, teacher in enumerate(teachers):
         teacher.trainable = False
         teacher.name = f"teacher{number}_{teacher.name}"  # they may have the network's own
-    state = (read_state(out) if resume else None) or RunState()
-    run = _Run(network, recipe, train, validation, out, state, tuple(teachers), verbose)
+    faces = [dataset_hash(part.samples) for part in (*train, *validation)]
+    state = (read_state(out) if resume else None) or RunState(faces=faces)
+    if state.faces != faces:
+        raise FitError(
+            f"The training or validation faces have changed since the run in {out} was started. Restore them, or start "
+            "a new run with another --out."
+        )
+    run = _Run(network, recipe, train, validation, out, state, tuple(teachers), trained, verbose)
+    if resume and state.stage == len(recipe.stages):
+        print("Training is complete: only the bundle is written again.", flush=True)
     for number, stage in enumerate(recipe.stages):
         if number >= state.stage and stage.epochs:
             run.stage(number, stage)
@@ -85,14 +97,15 @@ class _Run:
     out: Path
     state: RunState
     teachers: tuple[keras.Model, ...]
+    trained: bool
     verbose: int
 
     def stage(self, number: int, stage: Stage) -> None:
         """Run one stage, or what is left of it. The next one starts from `state.start`."""
         state, variants = self.state, stage.variants()
-        if len(variants) > 1 and not state.start:  # all branches start from the same weights
-            save(self.network, self.out / "best-000.weights.h5")
-            state.start = Weights("best-000.weights.h5", math.inf, stage.size)
+        if not state.start and (self.trained or len(variants) > 1):  # all branches start from the same weights
+            save(self.network, self.out / INITIAL)
+            state.start = Weights(INITIAL, self._initial_score(stage), stage.size)
         for branch in range(state.branch, len(variants)):
             self.branch(number, branch, variants[branch])
             state.done = [*state.done, state.best] if state.best else state.done
@@ -104,8 +117,17 @@ class _Run:
             state.start = self._mean_of_best(number, rivals, stage.size)
         elif rivals:
             state.start = min(rivals, key=lambda weights: weights.score)
+            if state.start.file == INITIAL:
+                print("  no epoch lowered the validation error: the initial weights are kept", flush=True)
         state.stage, state.branch, state.done = number + 1, 0, []
         state.write(self.out)
+
+    def _initial_score(self, stage: Stage) -> float:
+        if not self.trained:
+            return math.inf
+        row = validate(networks.at_size(self.network, stage.size), self.validation)
+        print(f"Initial weights: {describe(row)}", flush=True)
+        return row["val_score"]
 
     def branch(self, number: int, branch: int, stage: Stage) -> None:
         """Run one branch of a stage, or what is left of it."""

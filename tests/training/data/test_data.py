@@ -444,7 +444,7 @@ def labeled(folder, header: str, lines: list[str], table="metadata.csv"):
 
 
 def test_ages_and_genders_in_words_are_read(tmp_path):
-    ages = ["25 years", "~25", "25 years old", "(25, 32)", "[25, 32]", "25-32", "25 yrs"]
+    ages = ["25 years", "~25", "25 years old", "(25, 32)", "[25, 32]", "25-32", "25,0"]
     lines = [f'"{ages[i % 7]}",{("Man", "Woman", "boy", "girls")[i % 4]}' for i in range(40)]
     samples, report = load_samples(labeled(tmp_path / "a", "age,gender", lines), policy="all")
     assert len(samples) == 40 and not report.rejected and "0 is read" not in str(report)
@@ -465,7 +465,10 @@ def test_labels_that_show_another_coding_are_refused(tmp_path):
     _, report = load_samples(labeled(tmp_path / "01", "age,gender", lines), policy="all")
     assert "0 is read as male, 1 as female" in str(report) and "95% of the faces are female" in str(report)
     _, report = load_samples(labeled(tmp_path / "odd", "age,gender", ["old,Male", *["20,Male"] * 20]), policy="all")
-    assert "age 'old' or gender 'Male'" in str(report)
+    assert "rejected 1: age 'old' is missing or can't be read" in str(report)
+    lines = [f"{20 + i},weiblich" if i % 2 else f"{20 + i},männlich" for i in range(40)]
+    with pytest.raises(DataError, match=r"rejected 20: gender 'weiblich' is missing or can't be read: .*, and 15 more"):
+        load_samples(labeled(tmp_path / "german", "age,gender", lines))  # one line for each word at fault
 
 
 def test_the_kit_s_own_estimates_are_no_labels(tmp_path, capsys):
@@ -481,6 +484,61 @@ def test_the_kit_s_own_estimates_are_no_labels(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "faces.csv holds estimates of this kit" in printed
     assert all(f"{name} isn't a table of labels" in printed for name in ("notes.csv", "log.jsonl", "broken.jsonl"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_tables_as_spreadsheets_write_them(tmp_path, separator):
+    folder = write_folder(
+        {f"IMG_{i}.JPG": content for i, content in enumerate(face_files(40).values())}, tmp_path / "a"
+    )
+    rows = [separator.join((f"img_{i}.jpg", f"{20 + i},5", "Female" if i % 2 else "Male")) for i in range(40)]
+    (folder / "faces.csv").write_text("\r\n".join([separator.join(("Filename", "Age", "Sex")), *rows]), "utf-8-sig")
+    samples, report = load_samples(folder, policy="all")
+    assert len(samples) == 40 and not report.rejected
+    assert sorted(samples.age_range[:, 0]) == sorted(samples.age_range[:, 1]) == [20.5 + i for i in range(40)]
+    assert sorted(set(samples.gender.tolist())) == [0, 1]
+
+
+def test_tables_may_name_whole_paths_and_photos_of_telephones(tmp_path, capsys):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    folder = labeled(tmp_path / "a", "age,gender", [f"{20 + i},female" for i in range(30)])
+    table = (folder / "metadata.csv").read_text().splitlines()
+    for i in range(30):
+        image = Image.open(folder / f"{i}.jpg")
+        if i % 2:
+            pillow_heif.from_pillow(image).save(folder / f"{i}.heic")
+            (folder / f"{i}.jpg").unlink()
+    (folder / "scan.pdf").write_text("no image")
+    names = [f"{(folder / str(i)).resolve()}.{'heic' if i % 2 else 'jpg'}" for i in range(30)]
+    rows = [f"{name},{line.split(',', 1)[1]}" for name, line in zip(names, table[1:], strict=True)]
+    (folder / "metadata.csv").write_text("\n".join([table[0], *rows, "scan.pdf,20,male", "gone.jpg,20,male"]))
+    samples, _ = load_samples(folder, policy="all")
+    assert len(samples) == 30 and len(decode(samples)[0]) == 30
+    printed = capsys.readouterr().out
+    assert "1 named file missing: gone.jpg; 1 named file not supported, or outside of the dataset: scan.pdf" in printed
+
+
+def test_a_table_of_other_columns_is_named_with_them(tmp_path, capsys):
+    folder = write_folder(face_files(20), tmp_path / "utk")
+    (folder / "people.csv").write_text("photo,years\na.jpg,20\n")
+    load_samples(folder)
+    assert "people.csv isn't a table of labels (file_name, age, gender); its columns are photo, years" in (
+        capsys.readouterr().out
+    )
+
+
+def test_exact_ages_and_ranges_in_one_table(tmp_path):
+    def loaded(ranges: int):
+        lines = [f"{'30-39' if i < ranges else 20 + i},female" for i in range(40)]
+        return load_samples(labeled(tmp_path / str(ranges), "age,gender", lines), policy="all")
+
+    for ranges, binned, words in (
+        (1, False, "1 of 40 ages are ranges, the others exact: errors are measured in years"),
+        (39, True, "39 of 40 ages are ranges, the others exact: errors are measured as bands"),
+    ):
+        samples, report = loaded(ranges)
+        assert samples.binned is binned and words in str(report)
+    assert not any("ages are ranges" in str(loaded(ranges)[1]) for ranges in (0, 40))
 
 
 def test_a_table_says_what_it_leaves_out(tmp_path, capsys):

@@ -82,7 +82,7 @@ def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
     network = keras.Model(face, squeezed, name="compact")
     validation = [Faces(samples(np.full(8, 30.0), np.ones(8)), np.zeros((8, 200, 200, 3), np.uint8), Report("", ""), 0)]
     recipe = Recipe(network="compact", train=("x",), stages=())
-    run = loop._Run(network, recipe, validation, validation, tmp_path, RunState(), (), 0)
+    run = loop._Run(network, recipe, validation, validation, tmp_path, RunState(), (), False, 0)
 
     def saved(years: float) -> Weights:
         network.set_weights([np.zeros((3, 1)), np.array([years])])
