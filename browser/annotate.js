@@ -24,7 +24,7 @@ export function annotate(pen, faces, {colors, blurred}) {
  * Draw a box and a label for each face.
  *
  * A label covers no other face and no other label: where there is no room for all of it, it is the number and the age,
- * then the number alone, inside of its box.
+ * then the number alone, inside of its box. Numbers begin with #, so that none is taken for an age.
  *
  * @param pen what to draw with.
  * @param faces with `id` for the number of a person; without, they are numbered from 1.
@@ -37,7 +37,7 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
   // Larger faces choose their places first; smaller ones are drawn later, on top.
   for (const face of [...faces].sort((a, b) => area(b) - area(a))) {
     const {box} = face,
-      number = String(face.id ?? faces.indexOf(face) + 1),
+      number = `#${face.id ?? faces.indexOf(face) + 1}`,
       size = sizeOf(box),
       high = 1.4 * size;
     pen.strokeStyle = pen.fillStyle = colors[face.gender_label];

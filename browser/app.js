@@ -96,7 +96,11 @@ async function analyze(file) {
     {canvas, factor, name} = photo,
     chosen = model;
   if (strip.current.file === file) {
-    if (!view.shows(name)) view.preview(canvas);
+    if (displayed !== file) {
+      view.preview(canvas);
+      displayed = file;
+      scrollToResult();
+    }
     view.wait(t($("#loading").hidden ? "Analyzing…" : "Loading the model…"));
   }
   const {data, width, height} = pixels(canvas);
@@ -123,9 +127,13 @@ async function analyze(file) {
 const photos = new WeakMap(); // the example's file → the photo in it
 const opened = async (file) => photos.get(file) ?? openPhoto(file);
 
+let displayed = null; // the file whose photo is shown
+
 /** Show a photo's result, or why there is none, or that there is none yet. */
-function choose({shown, error}) {
+function choose({file, shown, error}) {
   say(error ?? "");
+  if (displayed !== file) view.clear();
+  displayed = shown || (!error && displayed === file) ? file : null;
   if (shown) {
     view.show(shown);
     const {width, height} = shown.image;
@@ -141,8 +149,13 @@ function choose({shown, error}) {
 const strip = photoStrip($("#strip"), kit, {analyze, open: opened}, choose);
 
 function take(files) {
-  if (innerWidth < 800) $("#result").scrollIntoView({behavior: "smooth"});
   strip.take(files);
+  scrollToResult();
+}
+
+/** On a phone, the result is below the fold. */
+function scrollToResult() {
+  if (innerWidth < 800) setTimeout(() => $("#result").scrollIntoView({behavior: "smooth"}), 100);
 }
 
 const threshold = () => Number($("#threshold").value);
@@ -163,7 +176,7 @@ function thumbnail(crop, name) {
 
 for (const input of ["#file", "#camera"])
   $(input).addEventListener("change", ({target}) => {
-    if (target.files.length) take([...target.files]);
+    open([...target.files]);
     target.value = "";
   });
 /** Open files that arrive anywhere on the page. */
@@ -173,12 +186,21 @@ function open(files) {
     (file) => file.type.startsWith("video/") || /\.(mkv|mov|mp4|m4v|webm)$/i.test(file.name),
   );
   openTab(tabs.find(({dataset}) => dataset.tab === (videos.length ? "video" : "photo")));
+  // Browsers don't know the type of some images.
+  const images = [...files].filter(({type}) => !type || type.startsWith("image/"));
+  if (!videos.length && !images.length) return say(t("This file isn't a readable image. Use JPEG, PNG, WebP or HEIC."));
+  document.body.dataset.own = "yes";
   if (videos.length) video.take(videos[0]);
-  else take([...files]);
+  else take(images);
+}
+/** Say on the Photo tab that links can't be opened. */
+function refuseLink() {
+  openTab(tabs.find(({dataset}) => dataset.tab === "photo"));
+  say(LINK);
 }
 document.addEventListener("paste", ({clipboardData}) => {
   if (clipboardData.files.length) open(clipboardData.files);
-  else if (/^https?:/.test(clipboardData.getData("text"))) say(LINK);
+  else if (/^https?:/.test(clipboardData.getData("text"))) refuseLink();
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -192,7 +214,7 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   leave();
   if (event.dataTransfer.files.length) open(event.dataTransfer.files);
-  else if (event.dataTransfer.getData("text")) say(LINK);
+  else if (event.dataTransfer.getData("text")) refuseLink();
 });
 document.addEventListener("snapshot", ({detail}) => open([detail]));
 const exampleFile = async (address) => new File([await (await fetch(address)).blob()], address.split("/").at(-1));

@@ -1,6 +1,6 @@
 // The page in the visitor's language, and the menu that changes it.
 import "./preferred.js";
-import {keepTranslated, speak, translate} from "./text.js";
+import {keepTranslated, speak, t, translate} from "./text.js";
 
 const {code: preferred, names, remember} = globalThis.pageLanguage;
 
@@ -32,6 +32,11 @@ function offer(menu) {
     history.replaceState(null, "");
   }
   menu.addEventListener("change", () => {
+    const own = document.body.dataset.own; // a visitor's photos or video are open
+    if (own && !confirm(t("The page will be loaded again, without your photos and their results. Continue?"))) {
+      menu.value = preferred;
+      return;
+    }
     remember(menu.value);
     const address = new URL(location.href);
     address.searchParams.set("lang", menu.value);

@@ -51,6 +51,8 @@ export default function liveView(element, openChannel) {
   const taken = new Map(); // number of a frame → when it was taken
   let marks = []; // [when answered, latency] of the last two seconds
 
+  const isShown = () => element.getClientRects().length > 0; // in full screen, there is no offsetParent
+
   function say(text, alarm = false) {
     status.textContent = text;
     status.classList.toggle("live-alarm", alarm);
@@ -140,7 +142,7 @@ export default function liveView(element, openChannel) {
   function send() {
     const now = performance.now();
     // Hidden, in another tab of the page or of the browser: nothing is sent.
-    if (!channel || channel.busy || encoding || !video.videoWidth || !element.offsetParent || document.hidden) return;
+    if (!channel || channel.busy || encoding || !video.videoWidth || !isShown() || document.hidden) return;
     if (stream.getVideoTracks()[0].muted) return;
     if (sent - answered >= IN_FLIGHT || now - lastSent < EVERY) return;
     const scale = Math.min(1, SIDE / Math.max(video.videoWidth, video.videoHeight));
@@ -179,7 +181,10 @@ export default function liveView(element, openChannel) {
     }
     picture.toBlob(
       (blob) => {
-        if (hide.checked) return saveFile(blob, "live-faces.jpg");
+        if (hide.checked) {
+          saveFile(blob, "live-faces.jpg");
+          return say(t("Saved as {name}.", {name: "live-faces.jpg"}));
+        }
         document.dispatchEvent(
           new CustomEvent("snapshot", {detail: new File([blob], "snapshot.jpg", {type: "image/jpeg"})}),
         );
@@ -245,6 +250,7 @@ export default function liveView(element, openChannel) {
       clearInterval(reporter);
       return;
     }
+    if (stream && !isShown()) return end(""); // another tab of the page is open
     if (!channel || !latest) return;
     const now = performance.now();
     marks = marks.filter(([when]) => now - when < 2000);

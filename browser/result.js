@@ -30,7 +30,7 @@ export async function fromJson({name, width, image, answer, probabilities, thumb
  * @param element an empty element.
  * @param kit {colors: by what a label says, csv: column names, most: faces that are returned at most}
  * @param why called with a face's number by the button "Why this age?"; without it there is none.
- * @returns {wait, preview, note, shows, show, clear, blur}
+ * @returns {wait, preview, note, show, clear, blur}
  */
 export function resultView(element, {colors, csv, most}, why) {
   element.classList.add("result");
@@ -226,19 +226,18 @@ export function resultView(element, {colors, csv, most}, why) {
       $("#busy").hidden = !text;
       element.toggleAttribute("aria-busy", Boolean(text));
     },
-    /** Show a photo, a canvas, that has no result yet. */
+    /** Show a photo, a canvas, that has no result yet. While faces are blurred, all of it is. */
     preview(image) {
       const text = $("#busy").textContent;
       clear();
-      $("#picture").replaceChildren(image);
+      const {width, height} = image;
+      $("#picture").replaceChildren(blurred ? blur(image, [{box: [-width, -height, 3 * width, 3 * height]}]) : image);
       for (const part of [".downloads", "#order"]) $(part).hidden = true;
       $(".result-parts").hidden = false;
       labels.width = 0;
       reset();
       this.wait(text);
     },
-    /** Whether the result of the photo with this name is shown. */
-    shows: (name) => shown?.name === name,
     /** Say something about what was tried; the next result replaces it. */
     note(text) {
       $("#busy").textContent = text;

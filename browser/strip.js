@@ -23,7 +23,8 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   element.classList.add("strip");
   element.innerHTML = `<ul class="strip-photos" aria-label="Photos"></ul>
     <div class="downloads"><label><input type="checkbox" class="strip-compare"> Show side by side with the next photo</label>
-    <button type="button" class="strip-csv">⬇ CSV of all photos</button></div><div class="strip-pair"></div>`;
+    <button type="button" class="strip-csv">⬇ CSV of all photos</button></div>
+    <p class="strip-note" role="status" hidden></p><div class="strip-pair"></div>`;
   translate(element);
   const $ = (name) => element.querySelector(`.strip-${name}`);
   let items = [],
@@ -85,11 +86,14 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     button.prepend(annotated(shown, SIDE));
   }
 
+  /** What is analyzed next: the selected photo before the others. */
+  const next = () => [items[at], ...items].find(({shown, error}) => !shown && !error);
+
   /** Analyze what has no result, one after the other; a later call ends this one. */
   async function work() {
     const mine = ++run;
     $("csv").disabled = true;
-    for (const item of items.filter(({shown, error}) => !shown && !error)) {
+    for (let item = next(); item; item = next()) {
       item.button.ariaBusy = "true";
       try {
         const shown = await analyze(item.file);
@@ -127,6 +131,8 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   return {
     /** Replace the photos with other files. `results`: of those that have been analyzed already. */
     take(files, results = []) {
+      $("note").hidden = files.length <= MOST;
+      $("note").textContent = t(`Only the first ${MOST} of ${files.length} photos are shown.`);
       files = files.slice(0, MOST);
       at = 0;
       items = files.map((file, i) => {

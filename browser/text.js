@@ -4,7 +4,8 @@ let language = "en",
   table = {},
   patterns = []; // of the table's texts with words that change, such as a file's name: [expression, text]
 
-const NUMBER = /(?<![\w.])\d+(,\d{3})*(\.\d+)?/g; // not those of MP4 and H.264
+// Not those of MP4 and H.264, nor versions of licenses.
+const NUMBER = /(?<![\w.]|CC BY |MPL )\d+(,\d{3})*(\.\d+)?/g;
 const INLINE = new Set(["A", "B", "CODE", "EM", "STRONG"]);
 const KEPT = "code, pre, script, style, [translate=no], .notranslate, .filename"; // what isn't translated
 const NAMED = {"aria-label": "ariaLabel", alt: "alt", placeholder: "placeholder", title: "title"};

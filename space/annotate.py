@@ -39,7 +39,7 @@ def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
         color = COLORS.get(label(face).partition(",")[0], COLORS["uncertain"])
         canvas.rectangle(tuple(boxes[i]), outline=color, width=max(2, round(min(shorter / 250, width / 20))))
         font = ImageFont.load_default(max(12, round(min(shorter / 22, max(width / 6, shorter / 40)))))
-        number = str(face.track_id or i + 1)
+        number = f"#{face.track_id or i + 1}"  # so that none is taken for an age
         taken = np.concatenate([np.delete(boxes, i, axis=0), labels])
         place = None
         short = "" if face.age is None else whole_years(face.age)

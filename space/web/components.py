@@ -147,6 +147,7 @@ def connect_run(
     outputs: list,
     *,
     start: list,
+    button: gr.Button,
     cancel: gr.Button,
     report: gr.HTML,
     bar: gr.HTML | None = None,
@@ -154,22 +155,23 @@ def connect_run(
     """Connect a long run: each event of `start` runs `show`, and `cancel`, which is there meanwhile, stops it.
 
     The first of `outputs` is the status; `bar` shows the progress. On a phone, the page scrolls to the status, and to
-    the report when it is complete.
+    the report when it is complete. `button`: starts a run too, and is disabled during one.
     """
     status = outputs[0]
     # In the browser, at once: the server may be busy. A run may wait for another one.
-    button = f"document.querySelector('#{cancel.elem_id}')"
+    stop, again = (f"document.querySelector('#{one.elem_id}')" for one in (cancel, button))
 
     def count(change: str) -> str:
         return (
-            f"{{ const button = {button}; if (button) {{ button.dataset.runs = Math.max(0, {change}); "
-            "button.classList.toggle('idle', button.dataset.runs === '0'); } }"
+            f"{{ const stop = {stop}, again = {again}; if (stop) {{ stop.dataset.runs = Math.max(0, {change}); "
+            "const idle = stop.dataset.runs === '0'; stop.classList.toggle('idle', idle); again.disabled = !idle; } }"
         )
 
-    begin, end, none = (count(change) for change in ("(+button.dataset.runs || 0) + 1", "button.dataset.runs - 1", "0"))
+    begin, end, none = (count(change) for change in ("(+stop.dataset.runs || 0) + 1", "stop.dataset.runs - 1", "0"))
     runs = []
     for event in start:
         js = f"(...values) => {{ {begin} return values; }}"
+        event(None, None, status, js="() => 'Waiting to start…'", **PRIVATE)
         running = event(show, inputs, outputs, js=js, show_progress="hidden", **PRIVATE, **LONG)
         event(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
         running.then(None, None, None, js=f"() => {end}", **PRIVATE)

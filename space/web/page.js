@@ -21,14 +21,33 @@
   });
   const note = (text) => document.dispatchEvent(new CustomEvent("note", {detail: text}));
   const openLink = (detail) => { tabs()[0].click(); document.dispatchEvent(new CustomEvent("link", {detail})); };
+  const isVideo = (file) => file.type.startsWith("video/") || /\.(mkv|mov|mp4|m4v|webm|avi)$/i.test(file.name);
+  const isZip = (file) => /\.zip$/i.test(file.name);
+  /** Wait until Gradio has built what is on a tab; it does when the tab is first opened. */
+  const built = async (selector) => {
+    for (let i = 0; i < 50 && !document.querySelector(selector); i++) await new Promise((done) => setTimeout(done, 100));
+    return document.querySelector(selector);
+  };
+  /** Give files to a tab's own input, as if they were chosen there. */
+  const put = async (tab, place, files) => {
+    tabs().find((one) => name(one) === tab).click();
+    const input = await built(`${place} input[type=file]`), moved = new DataTransfer();
+    if (!input) return;
+    for (const file of input.multiple ? files : files.slice(0, 1)) moved.items.add(file);
+    input.files = moved.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+  };
   const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name);
   /** Open the images of some files on the Photo tab. */
   const take = async (files) => {
     const images = [...files].filter(isImage);
-    if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
+    if (!images.length) {
+      const [file] = files, [tab, input] = isVideo(file) ? ["video", "#video"] : isZip(file) ? ["folder", "#files"] : [];
+      if (tab) return put(tab, input, [...files]);
+    }
     tabs()[0].click();
-    // Gradio builds a tab when it is first opened.
-    for (let i = 0; i < 50 && !document.querySelector("#photo input[type=file]"); i++) await new Promise((done) => setTimeout(done, 100));
+    if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
+    await built("#photo input[type=file]");
     document.dispatchEvent(new CustomEvent("photos", {detail: images}));
   };
   document.addEventListener("paste", (event) => {
@@ -44,7 +63,7 @@
     if (event.target.closest?.("#video, #files")) return;  // these take files themselves
     event.preventDefault();
     event.stopPropagation();
-    if (panel?.querySelector("#video, #files")) return;  // beside them, nothing happens
+    if (files.length && panel?.querySelector("#files")) return put("folder", "#files", [...files]);  // beside the zone
     const link = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text");
     if (files.length) take(files); else if (link) openLink(link.split("\n")[0]);
   }, true);

@@ -19,7 +19,7 @@ NAMES = re.compile(
     re.DOTALL,
 )
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`')
-_NUMBER = re.compile(r"(?<![\w.])\d+(,\d{3})*(\.\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])(?<!CC BY )(?<!MPL )\d+(,\d{3})*(\.\d+)?")
 
 
 def key(text: str) -> str:

@@ -198,7 +198,8 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
     inputs, start = [files, threshold, annotate], [button.click]
-    connect_run(_shower(analyzer, reader), inputs, outputs, start=start, cancel=cancel, report=out)
+    show = _shower(analyzer, reader)
+    connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out)
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 

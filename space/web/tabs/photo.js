@@ -9,6 +9,7 @@
   const strip = photoStrip(stripPlace, {...kit, colors}, {analyze, open: openPhoto}, choose);
   const places = new WeakMap();  // file → where it is on the server, as a file object of Gradio
   let settings = kit.settings;   // [threshold, model]
+  let displayed = null;          // the file whose photo is shown
 
   /** Have the server analyze a file; the answer is what `view.show` takes. */
   async function analyze(file) {
@@ -17,7 +18,11 @@
     if (file.size) {
       // Shown at once, from the file, before it has been uploaded. There are files that only the server reads.
       own = openPhoto(file).catch(() => null);
-      own.then((photo) => photo && strip.current.file === file && !view.shows(photo.name) && view.preview(photo.canvas));
+      own.then((photo) => {
+        if (!photo || strip.current.file !== file || displayed === file) return;
+        view.preview(photo.canvas);
+        displayed = file;
+      });
     }
     if (!places.has(file)) places.set(file, await upload(file, tell));
     tell(places.get(file).path?.startsWith("http") ? "Fetching and analyzing the image…" : "Analyzing…");
@@ -63,8 +68,10 @@
   const parsed = (text) => { try { return JSON.parse(text); } catch { return null; } };
   const reason = (answer) => [answer?.error, answer?.detail].find((text) => typeof text === "string");
 
-  function choose({shown, error}) {
+  function choose({file, shown, error}) {
     document.querySelector("#reason .close")?.click();
+    if (displayed !== file) view.clear();
+    displayed = shown || (!error && displayed === file) ? file : null;
     const message = document.querySelector("#photo-error p");
     message.hidden = !error;
     message.textContent = error ? `⚠️ ${error}` : "";
@@ -78,6 +85,7 @@
   }
 
   function take(files) {
+    document.body.dataset.own = "yes";
     strip.take(files);
     if (innerWidth < 800) setTimeout(() => element.scrollIntoView({behavior: "smooth"}), 300);
   }
@@ -91,7 +99,11 @@
     target.value = "";
     take(files);
   }, true);
-  document.addEventListener("chosen", ({detail}) => detail?.path && takePlace(detail, detail.orig_name ?? "photo"));
+  document.addEventListener("chosen", ({detail}) => {
+    if (!detail?.path) return;
+    takePlace(detail, detail.orig_name ?? "photo");
+    if (innerWidth < 800) setTimeout(() => element.scrollIntoView({behavior: "smooth"}), 300);
+  });
   document.addEventListener("link", ({detail}) => {
     if (!kit.links) return view.note("Links can't be opened. Copy the image itself, or save it and choose the file.");
     takePlace({path: detail}, detail.split(/[?#]/)[0].split("/").at(-1) || "image");

@@ -27,7 +27,6 @@ from ..components import (
     PRIVATE,
     PagePhoto,
     PhotoInput,
-    scroll_to,
     threshold_slider,
 )
 from ..reader import Reader
@@ -173,20 +172,14 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
         close = '<button type="button" class="close" aria-label="Close">×</button>'
         return f'{close}<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
 
-    # Without a photo (a change of source) what is there stays.
-    page.drop.input(
-        None,
-        [page.drop, page.current],
-        [page.current, page.drop],
-        js="(photo, before) => [photo ?? before, null]",
-        **PRIVATE,
-    )
+    # A change of source sends no photo. The drop zone is free again for the next one.
+    taken = f"(photo) => {{ if (photo) {_tell('chosen', 'photo')} return null; }}"
+    page.drop.input(None, page.drop, page.drop, js=taken, **PRIVATE)
     settings = [page.threshold, page.model]
     for part in settings:
         part.change(None, settings, None, js=f"(...detail) => {{ {_tell('settings', 'detail')} }}", **PRIVATE)
     page.current.change(None, page.current, None, js=f"(detail) => {{ {_tell('chosen', 'detail')} }}", **PRIVATE)
     page.blurred.change(None, page.blurred, None, js=f"(detail) => {{ {_tell('blur-faces', 'detail')} }}", **PRIVATE)
-    page.current.change(None, None, None, js=scroll_to("#result"), **PRIVATE)
     asked = [page.current, page.threshold, page.model]
     page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **PHOTOS)
 

@@ -21,6 +21,7 @@ from ...video.result import Progress, VideoError, VideoResult
 from ..charts import steps
 from ..components import (
     LONG,
+    PRIVATE,
     Video,
     connect_run,
     download_buttons,
@@ -141,7 +142,13 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
 
     outputs = [status, bar, annotated, out, data, details, *files]
     inputs, start = [video, threshold, blurred], [video.upload, button.click]
-    connect_run(_shower(analyzer, reader), inputs, outputs, start=start, cancel=cancel, report=out, bar=bar)
+    show = _shower(analyzer, reader)
+    connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out, bar=bar)
+    # What is shown was made with other settings; while it is made, nothing is said.
+    changed = "(...values) => document.querySelector('#video-report .tiles') && values[0] ? "
+    changed += "'Settings have changed: press Analyze again.' : values[1]"
+    for setting in (threshold, blurred):
+        setting.input(None, [video, status], status, js=changed, **PRIVATE)
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 
