@@ -63,10 +63,18 @@ def test_live_follows_two_people(page):
     assert len(result(page)["faces"]) == 2 and page.get_attribute("#tab-photo", "aria-selected") == "true"
     page.go_back()
     assert page.get_attribute("#tab-live", "aria-selected") == "true"
+    page.wait_for_selector(".live-start:visible")  # the camera was switched off with the tab
+    assert page.evaluate("document.querySelector('.live-video').srcObject === null")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
     page.check(".live-blur")  # faces that are hidden stay so
     with page.expect_download() as download:
         page.click(".live-snapshot")
     assert download.value.suggested_filename == "live-faces.jpg"
+    page.get_by_text("Saved as live-faces.jpg.").wait_for()
+    stop = page.locator(".live-stop").bounding_box()
+    page.evaluate("document.querySelector('.live-people').innerHTML = '<li>1</li>'.repeat(40)")
+    assert page.locator(".live-stop").bounding_box() == stop  # nothing moves with the number of people
     page.click(".live-stop")
     page.get_by_text("Stopped.").wait_for()
 

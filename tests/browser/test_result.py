@@ -89,7 +89,8 @@ def test_labels_cover_no_other_face_and_no_other_label(modules):
         return a[0] + a[2] <= b[0] or b[0] + b[2] <= a[0] or a[1] + a[3] <= b[1] or b[1] + b[3] <= a[1]
 
     # Ages stand beside the numbers, where the whole label has no room.
-    assert sum(re.fullmatch(r"\d+  \d+", text) is not None for text in drawn["texts"]) >= 4
+    assert sum(re.fullmatch(r"#\d+ · \d+", text) is not None for text in drawn["texts"]) >= 4
+    assert all(text.startswith("#") for text in drawn["texts"])
     for i, label in enumerate(drawn["rects"]):
         assert all(apart(label, other) for other in drawn["rects"][i + 1 :])
         assert sum(not apart(label, box) for box in drawn["boxes"]) <= 1
@@ -249,3 +250,90 @@ def test_links_and_files_on_other_tabs(page):
     assert page.get_attribute("#tab-live", "aria-selected") == "true"
     page.go_back()
     assert page.get_attribute("#tab-photo", "aria-selected") == "true"
+
+
+def colored(path: Path, color: str) -> Path:
+    Image.new("RGB", (120, 90), color).save(path)
+    return path
+
+
+def test_the_selected_photo_is_analyzed_first_and_no_other_s_result_is_shown_with_it(page, tmp_path):
+    paths = [colored(tmp_path / f"{i}.png", "gray") for i in range(4)]
+    paths.append(tmp_path / "man.jpg")
+    paths[-1].write_bytes((EXAMPLES / "age-20-29-male.jpg").read_bytes())
+    page.evaluate("window.seen = []")
+    page.evaluate(
+        """new MutationObserver(() => {
+          const selected = document.querySelector(".strip-photos [aria-pressed=true] span")?.textContent;
+          const {photo} = document.querySelector("#result").dataset;
+          if (photo && selected && !selected.includes(photo)) window.seen.push([selected, photo]);
+        }).observe(document.querySelector("main, body"), {subtree: true, childList: true, attributes: true})"""
+    )
+    page.set_input_files("#file", [str(path) for path in paths])
+    page.locator(".strip-photos button").nth(4).click()
+    page.wait_for_selector('.result[data-photo="man"]:not([aria-busy])', timeout=30_000)
+    # It came before those between it and the first one.
+    assert page.locator(".strip-photos button canvas").count() <= 3
+    page.locator(".strip-csv:enabled").wait_for(timeout=30_000)
+    assert page.evaluate("window.seen") == [] and len(result(page)["faces"]) == 1
+
+
+def test_more_photos_than_the_page_takes_are_told(page, tmp_path):
+    paths = [colored(tmp_path / f"{i}.png", "gray") for i in range(53)]
+    page.set_input_files("#file", [str(path) for path in paths])
+    page.get_by_text("Only the first 50 of 53 photos are shown.").wait_for()
+    assert page.locator(".strip-photos li").count() == 50
+    page.set_input_files("#file", [str(path) for path in paths[:2]])
+    page.locator(".strip-note").wait_for(state="hidden")
+
+
+def test_files_that_are_no_images_leave_the_photos_there(page, tmp_path):
+    (tmp_path / "paper.pdf").write_bytes(b"%PDF-1.4")
+    page.set_input_files("#file", [str(colored(tmp_path / f"{i}.png", "gray")) for i in range(3)])
+    page.click("#tab-live")
+    drop = """([name, type]) => {
+      const moved = new DataTransfer();
+      moved.items.add(new File(["x"], name, {type}));
+      document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: moved, bubbles: true, cancelable: true}));
+    }"""
+    page.evaluate(drop, ["paper.pdf", "application/pdf"])
+    page.get_by_text("This file isn't a readable image.").wait_for()
+    assert page.get_attribute("#tab-photo", "aria-selected") == "true"
+    assert page.locator(".strip-photos li").count() == 3
+
+
+def test_another_language_asks_before_it_loses_the_visitor_s_photos(page, tmp_path):
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.set_input_files("#file", str(colored(tmp_path / "own.png", "gray")))
+    page.wait_for_selector('.result[data-photo="own"]:not([aria-busy])', timeout=30_000)
+    page.select_option("#language", "de")
+    page.wait_for_timeout(300)
+    assert len(asked) == 1 and "without your photos" in asked[0]
+    assert page.input_value("#language") == "en" and page.get_attribute("#result", "data-photo") == "own"
+
+
+def test_a_blurred_photo_is_blurred_before_its_faces_are_known(modules):
+    """A preview has no faces yet: while faces are blurred, nobody is shown in it."""
+    deviation = modules.evaluate(
+        """async () => {
+          const {resultView} = await import("./result.js"), noise = document.createElement("canvas"), out = [];
+          [noise.width, noise.height] = [300, 200];
+          const pen = noise.getContext("2d"), data = pen.createImageData(300, 200);
+          for (let i = 0; i < data.data.length; i++) data.data[i] = i % 4 === 3 ? 255 : (i * 7919) % 256;
+          pen.putImageData(data, 0, 0);
+          const place = document.body.appendChild(document.createElement("div"));
+          const view = resultView(place, {colors: {}, csv: [], most: 10});
+          for (const blurred of [false, true]) {
+            view.blur(blurred);
+            view.preview(noise);
+            const shown = place.querySelector("#picture canvas");
+            const values = shown.getContext("2d").getImageData(100, 60, 60, 60).data.filter((_, i) => i % 4 === 0);
+            const mean = values.reduce((a, b) => a + b) / values.length;
+            out.push(Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length));
+          }
+          place.remove();
+          return out;
+        }"""
+    )
+    assert deviation[0] > 60 and deviation[1] < 12, deviation

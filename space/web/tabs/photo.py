@@ -126,7 +126,7 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
                 show_label=False,
                 sources=["upload", "webcam", "clipboard"],
                 type="filepath",
-                height=210,
+                height=230,
                 elem_id="photo",
                 alt_text="The photo to analyze",
                 placeholder="# Drop photos here\nor click to choose them, or paste one anywhere on the page",

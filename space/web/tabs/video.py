@@ -114,13 +114,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
             video = Video(label="Video", sources=["upload"], height=240, elem_id="video")
-            if EXAMPLE.exists():
-                gr.Examples(
-                    [[str(EXAMPLE)]],
-                    inputs=video,
-                    cache_examples=False,
-                    label="Example: two people",
-                )
+            example = gr.Examples([[str(EXAMPLE)]], inputs=video, cache_examples=False, label="Example: two people")
             with gr.Row():
                 button = gr.Button("Analyze", variant="primary", elem_id="video-start")
                 cancel = gr.Button("Cancel", elem_id="video-cancel", elem_classes="idle")
@@ -141,7 +135,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video", elem_classes="notranslate")
 
     outputs = [status, bar, annotated, out, data, details, *files]
-    inputs, start = [video, threshold, blurred], [video.upload, button.click]
+    inputs, start = [video, threshold, blurred], [video.upload, button.click, example.load_input_event.then]
     show = _shower(analyzer, reader)
     connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out, bar=bar)
     # What is shown was made with other settings; while it is made, nothing is said.

@@ -193,6 +193,51 @@ def test_a_visitor_takes_a_photo(page):
     page.locator("#result").get_by_text("8 faces").wait_for(state="detached", timeout=30_000)
 
 
+def test_a_change_of_source_changes_no_photo_and_can_be_undone(page, tmp_path):
+    page.context.grant_permissions(["camera"])
+    for name in ("a", "b", "c"):
+        shutil.copy(EXAMPLES / "age-20-29-female.jpg", tmp_path / f"{name}.jpg")
+    page.set_input_files("#photo input[type=file]", [str(tmp_path / f"{name}.jpg") for name in "abc"])
+    page.locator(".strip-csv:enabled").wait_for(timeout=60_000)
+    sources = page.locator("#photo .source-selection button")
+    for number in (1, 2, 0):  # camera, clipboard, upload
+        if number != 2:  # that one reads the clipboard, which is empty
+            sources.nth(number).click()
+            page.wait_for_timeout(700)
+        assert page.locator(".strip-photos li").count() == 3
+        for icon in sources.all():
+            assert icon.evaluate(
+                """(icon) => {
+                  const {x, y, width, height} = icon.getBoundingClientRect();
+                  return icon.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+                }"""
+            ), "something covers the icon"
+    assert page.locator("#photo input[type=file]").count() == 1
+    assert not page.problems
+
+
+def test_files_that_are_dropped_on_any_tab_open_on_their_own(page, video, tmp_path):
+    drop = """([name, type, content]) => {
+      const moved = new DataTransfer(), bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+      moved.items.add(new File([bytes], name, {type}));
+      document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: moved, bubbles: true, cancelable: true}));
+    }"""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(EXAMPLES / "age-20-29-female.jpg", "woman.jpg")
+    for tab, path, kind, shown in (
+        ("About", video, "video/mp4", "#video-status:has-text('2 people')"),
+        ("Live", tmp_path / "photos.zip", "application/zip", "#files:has-text('photos')"),
+        ("Live", EXAMPLES / "age-20-29-female.jpg", "image/jpeg", "#result:has-text('1 face')"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        page.evaluate(drop, [path.name, kind, base64.b64encode(path.read_bytes()).decode()])
+        page.locator(shown).wait_for(timeout=60_000)
+    page.get_by_role("tab", name="Live").click()
+    page.evaluate(drop, ["paper.pdf", "application/pdf", ""])
+    page.locator("#busy").get_by_text("This file isn't an image").wait_for()
+    assert page.locator("#photo:visible").count() == 1 and not page.problems
+
+
 def test_a_clicked_face_stays_highlighted(page):
     page.locator("#result rect[data-n='7']").click()
     page.wait_for_timeout(700)  # the list scrolls, and other cards come under the pointer
@@ -338,9 +383,7 @@ def test_the_example_video(page):
     page.get_by_role("tab", name="Video").click()
     page.locator("#component-0, body").first.wait_for()
     page.get_by_role("tabpanel").locator("visible=true").locator(".gallery-item, .gallery button").first.click()
-    page.wait_for_function("document.querySelector('#video video')?.readyState > 0", timeout=20_000)
-    page.locator("#video-start").click()
-    page.locator("#persons tbody tr").nth(1).wait_for(timeout=90_000)
+    page.locator("#persons tbody tr").nth(1).wait_for(timeout=90_000)  # it starts by itself
 
 
 def test_a_visitor_cancels_a_video(app, page, tmp_path):
@@ -369,6 +412,36 @@ def test_a_visitor_cancels_a_video(app, page, tmp_path):
     page.locator("#video-status[role=alert].error").get_by_text("isn't a readable video").wait_for(timeout=30_000)
     assert page.locator("#persons").count() == 0 and page.locator("#video-out:visible").count() == 0
     page.locator("#video-cancel").wait_for(state="hidden")
+
+
+def test_a_run_that_waits_says_so_and_can_be_started_once(page, tmp_path):
+    long = write_video(tmp_path / "long.mp4", moving(1500, size=(320, 240), side=100))
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video input[type=file]", str(long))
+    page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
+    assert page.locator("#video-start").is_disabled()
+    page.get_by_role("tab", name="Folder").click()
+    page.set_input_files("#files input[type=file]", str(EXAMPLES / "age-20-29-female.jpg"))
+    page.locator("#files").get_by_text("age-20-29").wait_for()
+    page.locator("#batch-start").click()
+    page.locator("#batch-status").get_by_text("Waiting to start…").wait_for(timeout=2_000)
+    page.get_by_role("tab", name="Video").click()
+    page.locator("#video-cancel").click()
+    page.locator("#video-status").get_by_text("Canceled.").wait_for(timeout=20_000)
+    assert page.locator("#video-start").is_enabled()
+    page.get_by_role("tab", name="Folder").click()
+    page.locator("#batch-status").get_by_text("1 face").wait_for(timeout=30_000)
+
+
+def test_changed_settings_of_a_video_are_not_those_of_its_result(page, video):
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video input[type=file]", str(video))
+    page.locator("#video-status").get_by_text("2 people").wait_for(timeout=90_000)
+    page.get_by_role("tabpanel").locator("visible=true").get_by_text("Settings").click()
+    page.get_by_label("Blur faces in the result").locator("visible=true").check()
+    page.locator("#video-status").get_by_text("Settings have changed: press Analyze again.").wait_for()
+    page.locator("#video-start").click()
+    page.locator("#video-status").get_by_text("2 people").wait_for(timeout=90_000)
 
 
 # Folder
