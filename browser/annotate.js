@@ -45,7 +45,7 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
     pen.strokeRect(...box);
     pen.font = `600 ${size}px system-ui, sans-serif`;
     const others = [...faces.filter((other) => other !== face).map((other) => other.box), ...taken];
-    const texts = [`${number} ${label(face)}`, `${number} · ${wholeYears(face.age)}`, number];
+    const texts = [`${number} ${label(face)}`, `${number} ${wholeYears(face.age)}`, number];
     const places = texts.map((shown) =>
       freePlace(box, pen.measureText(shown).width + size / 2, high, {width, height}, others),
     );

@@ -188,7 +188,8 @@ function open(files) {
   openTab(tabs.find(({dataset}) => dataset.tab === (videos.length ? "video" : "photo")));
   // Browsers don't know the type of some images.
   const images = [...files].filter(({type}) => !type || type.startsWith("image/"));
-  if (!videos.length && !images.length) return say(t("This file isn't a readable image. Use JPEG, PNG, WebP or HEIC."));
+  if (!videos.length && !images.length)
+    return say(t("This file isn't an image that this browser can read. Use JPEG, PNG or WebP."));
   document.body.dataset.own = "yes";
   if (videos.length) video.take(videos[0]);
   else take(images);

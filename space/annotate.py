@@ -43,7 +43,7 @@ def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
         taken = np.concatenate([np.delete(boxes, i, axis=0), labels])
         place = None
         short = "" if face.age is None else whole_years(face.age)
-        for text in (f"{number} {label(face)}", f"{number} · {short}", number) if short else (number,):
+        for text in (f"{number} {label(face)}", f"{number} {short}", number) if short else (number,):
             left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
             pad = max(2, (bottom - top) // 4)
             size = (right - left + 2 * pad, bottom - top + 2 * pad)

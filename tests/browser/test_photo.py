@@ -127,7 +127,7 @@ def test_settings_apply_to_the_photo_that_is_shown(page, tmp_path):
 
 
 def test_an_invalid_image_is_rejected_and_no_other_result_is_shown(page, tmp_path):
-    for name, words in (("notes.txt", "isn't an image"), ("IMG_1.HEIC", "HEIC")):
+    for name, words in (("broken.jpg", "isn't an image"), ("IMG_1.HEIC", "HEIC")):
         (tmp_path / name).write_bytes(b"nothing to see")
         page.set_input_files("#file", str(tmp_path / name))
         page.locator("#message").get_by_text(words).wait_for(timeout=20_000)
@@ -135,10 +135,19 @@ def test_an_invalid_image_is_rejected_and_no_other_result_is_shown(page, tmp_pat
         assert len(analyze(page, EXAMPLES / "group.jpg")["faces"]) == 8
 
 
-def test_an_error_ends_the_analysis_that_it_replaces(page, tmp_path):
+def test_a_file_of_another_kind_is_rejected_and_the_photo_stays(page, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing to see")
-    page.set_input_files("#file", str(EXAMPLES / "group.jpg"))
     page.set_input_files("#file", str(tmp_path / "notes.txt"))
+    page.locator("#message").get_by_text("isn't an image").wait_for(timeout=20_000)
+    assert page.locator("#people li:visible").count() == 8
+    analyze(page, EXAMPLES / "age-20-29-male.jpg")  # the next photo takes the message away
+    assert page.locator("#message").is_hidden()
+
+
+def test_an_error_ends_the_analysis_that_it_replaces(page, tmp_path):
+    (tmp_path / "broken.jpg").write_text("nothing to see")
+    page.set_input_files("#file", str(EXAMPLES / "group.jpg"))
+    page.set_input_files("#file", str(tmp_path / "broken.jpg"))
     page.locator("#message").get_by_text("isn't an image").wait_for(timeout=20_000)
     wait_until(page, "document.querySelector('#busy').hidden", 10)
     assert not page.locator("#result[aria-busy]").count()
