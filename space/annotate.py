@@ -13,18 +13,18 @@ COLORS = {"female": (196, 78, 0), "male": (0, 104, 168), "uncertain": (90, 90, 9
 WHITE = (255, 255, 255)
 
 
-def label(face: Face) -> str:
-    """`female, 31`, or `uncertain, 31`; empty for a face without estimates."""
+def label(face: Face, words: dict[str, str] | None = None) -> str:
+    """`female, 31`, or `uncertain, 31`; empty for a face without estimates. `words`: these in another language."""
     if face.age is None:
         return ""
-    return f"{face.gender_label}, {whole_years(face.age)}"
+    return f"{(words or {}).get(face.gender_label, face.gender_label)}, {whole_years(face.age)}"
 
 
-def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
+def draw(rgb: np.ndarray, faces: list[Face], words: dict[str, str] | None = None) -> np.ndarray:
     """A copy of uint8 [H, W, 3] with each face boxed, labeled, and numbered by its `track_id` or from 1 in order.
 
     A label covers no other face and no other label: where there is no room for it, it is the number and the age, or the
-    number alone.
+    number alone. `words`: as for `label`.
     """
     image = Image.fromarray(rgb)
     canvas = ImageDraw.Draw(image)
@@ -36,14 +36,14 @@ def draw(rgb: np.ndarray, faces: list[Face]) -> np.ndarray:
     for i in np.argsort([-face.area for face in faces], kind="stable"):
         face = faces[i]
         width = face.box[2]
-        color = COLORS.get(label(face).partition(",")[0], COLORS["uncertain"])
+        color = COLORS["uncertain" if face.age is None else face.gender_label]
         canvas.rectangle(tuple(boxes[i]), outline=color, width=max(2, round(min(shorter / 250, width / 20))))
         font = ImageFont.load_default(max(12, round(min(shorter / 22, max(width / 6, shorter / 40)))))
         number = f"#{face.track_id or i + 1}"  # so that none is taken for an age
         taken = np.concatenate([np.delete(boxes, i, axis=0), labels])
         place = None
         short = "" if face.age is None else whole_years(face.age)
-        for text in (f"{number} {label(face)}", f"{number} {short}", number) if short else (number,):
+        for text in (f"{number} {label(face, words)}", f"{number} {short}", number) if short else (number,):
             left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
             pad = max(2, (bottom - top) // 4)
             size = (right - left + 2 * pad, bottom - top + 2 * pad)

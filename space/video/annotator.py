@@ -47,6 +47,7 @@ def annotate_video(
     threshold: float = THRESHOLD,
     rate: float = RATE,
     blurred: bool = False,
+    words: dict[str, str] | None = None,
 ) -> Iterator[Progress | VideoResult]:
     """Analyze a video and write it with everyone boxed and labeled.
 
@@ -59,6 +60,7 @@ def annotate_video(
         threshold: the detector's score from which something counts as a face.
         rate: analyzed frames per second.
         blurred: also blur faces. Then every frame is analyzed: between two of them, a new face would be seen.
+        words: of labels in another language, see `annotate.label`.
 
     Yields:
         Progress about twice a second, and at the end the VideoResult.
@@ -77,7 +79,9 @@ def annotate_video(
             yield Progress(0.0, None)  # it can be opened
             with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
                 people = _People(analyzer, threshold, math.inf if blurred else rate)
-                result = yield from _annotate(people, stream, out, blurred, size)
+                offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
+                writer = VideoWriter(out, stream.average_rate, offset, blurred=blurred, words=words)
+                result = yield from _annotate(people, stream, writer, Audio(video, out, offset), size)
         os.replace(part, target)
     except av.error.InvalidDataError:
         raise VideoError(NOT_A_VIDEO) from None
@@ -92,17 +96,11 @@ def annotate_video(
 
 
 def _annotate(
-    people: _People, stream: av.VideoStream, out, blurred: bool, size: int
+    people: _People, stream: av.VideoStream, writer: VideoWriter, audio: Audio, size: int
 ) -> Generator[Progress, None, VideoResult]:
     """Read, analyze and write a video of `size` bytes; returns the VideoResult."""
     started = reported = time.monotonic()
-    video = stream.container
-    offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
-    audio, writer, clock = (
-        Audio(video, out, offset),
-        VideoWriter(out, stream.average_rate, offset, blurred),
-        Clock(stream),
-    )
+    video, clock = stream.container, Clock(stream)
     length = video.duration / av.time_base if video.duration else None
     damaged, early, read = False, [], 0
     for number, packet in enumerate(video.demux([stream, *audio.sources])):

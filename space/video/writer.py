@@ -19,9 +19,18 @@ PREVIEW = 640  # pixels, longer side of the frames that are shown meanwhile
 class VideoWriter:
     """The video stream of an MP4; the first frame decides its size."""
 
-    def __init__(self, out: av.container.OutputContainer, rate: Fraction | None, offset: float, blurred: bool):
-        """`rate`: frames per second; `offset`: seconds to subtract from times; `blurred`: blur faces too."""
-        self._out, self._rate, self._offset, self._blurred = out, rate, offset, blurred
+    def __init__(
+        self,
+        out: av.container.OutputContainer,
+        rate: Fraction | None,
+        offset: float,
+        *,
+        blurred: bool = False,
+        words: dict[str, str] | None = None,
+    ):
+        """`rate`: frames per second; `offset`: seconds to subtract from times; `blurred`: blur faces too; `words`: as
+        for `annotate.label`."""
+        self._out, self._rate, self._offset, self._blurred, self._words = out, rate, offset, blurred, words
         self._stream: av.VideoStream | None = None
         self._drawn: np.ndarray | None = None  # the last frame
 
@@ -54,7 +63,7 @@ class VideoWriter:
         assert self._stream is not None
         if self._blurred:
             rgb = blur(rgb, faces)
-        self._drawn = draw(rgb, faces)
+        self._drawn = draw(rgb, faces, self._words)
         frame = av.VideoFrame.from_ndarray(self._drawn, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         base = self._stream.codec_context.time_base

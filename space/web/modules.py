@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..annotate import COLORS
+
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
 NAMES = (
     "annotate.js", "camera.js", "cards.js", "downloads.js", "face.js", "languages.js", "live-socket.js", "live-view.js",
@@ -16,6 +18,16 @@ _TABLES = [f"languages/{path.name}" for path in sorted((BROWSER / "languages").g
 # All that the app reads of `browser/`.
 FILES = tuple(BROWSER / name for name in (*NAMES, *_TABLES, "results.css", "live.html", "live.css", "about.html"))
 _FAILED = "Part of the page couldn't be loaded. Check the network, then reload the page."
+
+
+def label_words(language: str) -> dict[str, str]:
+    """What labels on images say in a language, for `annotate.label`; empty, which is English, for unknown languages and
+    for Chinese, whose signs the font lacks."""
+    name = f"languages/{language}.json"
+    if name not in _TABLES or language == "zh":
+        return {}
+    table = json.loads((BROWSER / name).read_text(encoding="utf-8"))
+    return {word: table[word] for word in COLORS}
 
 
 def route():

@@ -88,15 +88,17 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False)
         page.fetch = fetching.fetch if allow_urls else None
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
         gr.HTML('<select id="language" aria-label="Language"></select>', elem_id="languages", apply_default_css=False)
+        language = gr.Textbox(visible=False)
+        page.load(None, None, language, js="() => pageLanguage.code", api_visibility="private")
         with gr.Tabs():
             with gr.Tab("Photo", id="photo"):
                 photo.tab(analyzer, reader, links=allow_urls)
             with gr.Tab("Live", id="live"):
                 live.tab()
             with gr.Tab("Video", id="video"):
-                video.tab(analyzer, reader)
+                video.tab(analyzer, reader, language)
             with gr.Tab("Folder", id="folder"):
-                folder.tab(analyzer, reader)
+                folder.tab(analyzer, reader, language)
             with gr.Tab("API", id="api"):
                 api.tab(page)
             with gr.Tab("About", id="about") as selected:

@@ -36,6 +36,7 @@ from ..components import (
     thumbnail,
     tiles,
 )
+from ..modules import label_words
 from ..reader import MAX_PICTURES, Reader
 
 SHOWN = 200  # lines of the table on the page
@@ -116,8 +117,11 @@ def report(found: Found) -> str:
     )
 
 
-def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
-    """A zip of the images with faces boxed and labeled, longer side at most SIDE pixels, from a finished JSONL."""
+def write_annotated(pictures: list[Picture], jsonl: Path, target: Path, words: dict[str, str]) -> None:
+    """A zip of the images with faces boxed and labeled, longer side at most SIDE pixels, from a finished JSONL.
+
+    `words`: as for `annotate.label`.
+    """
     opens = {picture.name: picture.open for picture in pictures}
     with zipfile.ZipFile(target, "w") as archive, open(jsonl, encoding="utf-8") as rows:
         for row in map(json.loads, rows):
@@ -125,7 +129,7 @@ def write_annotated(pictures: list[Picture], jsonl: Path, target: Path) -> None:
                 continue
             photo = opens[row["file"]]()
             faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in row["faces"]]
-            image = Image.fromarray(draw(photo.rgb, faces))
+            image = Image.fromarray(draw(photo.rgb, faces, words))
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
             name = row["file"].replace("\\", "/").lstrip("/").replace("../", "")
             with archive.open(f"{name}.faces.jpg", "w") as file:
@@ -176,8 +180,8 @@ def _summary(found: Found, skipped: int, seconds: float) -> str:
     return "\n\n".join(lines)
 
 
-def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
-    """Build the tab."""
+def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
+    """Build the tab. `language`: the page's."""
     gr.Markdown(INTRO)
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
@@ -197,7 +201,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
 
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
-    inputs, start = [files, threshold, annotate], [button.click]
+    inputs, start = [files, threshold, annotate, language], [button.click]
     show = _shower(analyzer, reader)
     connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out)
     with gr.Row(visible=False):
@@ -207,7 +211,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
 def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
     """The page's own event: status, report and downloads."""
 
-    def show(files, threshold, annotate):
+    def show(files, threshold, annotate, language):
         nothing = ("", *[offered()] * 3)
         if not files:
             yield "⚠️ Choose images or a zip first.", *nothing
@@ -225,7 +229,7 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
                         if annotate and step.faces:
                             yield "Writing annotated images…", *nothing
                             archive = jsonl.with_name("annotated.zip")
-                            write_annotated(pictures, jsonl, archive)
+                            write_annotated(pictures, jsonl, archive, label_words(language))
                         yield text, report(step), offered(jsonl.with_suffix(".csv")), offered(jsonl), offered(archive)
             except BatchError as error:  # the page says it in place
                 yield f"⚠️ {error}", *nothing

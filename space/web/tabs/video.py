@@ -31,6 +31,7 @@ from ..components import (
     thumbnail,
     tiles,
 )
+from ..modules import label_words
 from ..reader import Reader
 from ..result import data_url
 from ..uploads import Upload, UploadError
@@ -98,18 +99,18 @@ def as_csv(result: dict) -> str:
 
 
 def _analyze(
-    analyzer: FaceAnalyzer, reader: Reader, video: Upload, threshold: float, blurred: bool, folder: str
+    analyzer: FaceAnalyzer, reader: Reader, video: Upload, threshold: float, blurred: bool, folder: str, words=None
 ) -> Iterator[Progress | VideoResult]:
     """Progress, then the result; the annotated video is in `folder` then. Raises gr.Error."""
     target = Path(folder) / f"{video.stem}-faces.mp4"
     try:
-        yield from reader.video(video, target, analyzer, threshold=threshold, blurred=blurred)
+        yield from reader.video(video, target, analyzer, threshold=threshold, blurred=blurred, words=words)
     except (VideoError, UploadError) as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
-def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
-    """Build the tab."""
+def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
+    """Build the tab. `language`: the page's."""
     gr.Markdown(LIMITS)
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
@@ -135,7 +136,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video", elem_classes="notranslate")
 
     outputs = [status, bar, annotated, out, data, details, *files]
-    inputs, start = [video, threshold, blurred], [video.upload, button.click, example.load_input_event.then]
+    inputs, start = [video, threshold, blurred, language], [video.upload, button.click, example.load_input_event.then]
     show = _shower(analyzer, reader)
     connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out, bar=bar)
     # What is shown was made with other settings; while it is made, nothing is said.
@@ -150,7 +151,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader) -> None:
 def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
     """The page's own event: status, progress bar, video, report, JSON and downloads."""
 
-    def show(video, threshold, blur_faces):
+    def show(video, threshold, blur_faces, language):
         nothing = ("", gr.Video(visible=False), "", None, gr.Accordion(visible=False), *[offered()] * 2)
         if not video:
             yield "⚠️ Choose a video first.", *nothing
@@ -158,7 +159,8 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
         with tempfile.TemporaryDirectory(prefix="video-") as folder:
             yield "Reading the video…", *nothing
             try:
-                for step in _analyze(analyzer, reader, video, threshold, blur_faces, folder):
+                words = label_words(language)
+                for step in _analyze(analyzer, reader, video, threshold, blur_faces, folder, words):
                     if isinstance(step, Progress):
                         shown = nothing[1], _preview(step), *nothing[3:]
                         yield _progress(step), progress_bar(step.share), *shown

@@ -24,7 +24,7 @@ COLORS[:, :32], COLORS[:, 32:64], COLORS[:, 64:] = (200, 40, 40), (40, 200, 40),
 def written(path, frames, times, *, offset=0.0, rate=Fraction(25), faces=(), blurred=False):
     """The frames of an MP4 that a writer made, their times in seconds, and the writer."""
     with av.open(str(path), "w") as out:
-        writer = VideoWriter(out, rate, offset, blurred)
+        writer = VideoWriter(out, rate, offset, blurred=blurred)
         assert not writer.is_open and writer.preview() is None
         writer.open(frames[0], BASE)
         assert writer.is_open

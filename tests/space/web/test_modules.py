@@ -9,6 +9,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from space.annotate import label
+from space.face import Face
 from space.web import modules
 
 
@@ -48,6 +50,28 @@ def test_a_module_imports_only_what_is_served(client):
 )
 def test_no_other_file_is_served(client, name):
     assert client.get(f"/browser/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("de", ["weiblich", "männlich", "unsicher"]),
+        ("fr", None),
+        ("es", None),
+        ("zh", []),  # the font has none of its signs
+        ("en", []),
+        ("xx", []),
+        ("../../space/models/compact/age_gender", []),
+        (None, []),
+    ],
+)
+def test_labels_are_in_the_languages_of_the_page(language, words):
+    found = modules.label_words(language)
+    assert sorted(found) in ([], ["female", "male", "uncertain"])
+    assert words is None or list(found.values()) == words
+    if found:
+        face = Face((0, 0, 9, 9), 0.9, age=31.0, p_female=0.01)
+        assert label(face, found) == f"{found['male']}, 31" != label(face) == "male, 31"
 
 
 def test_a_script_loads_its_modules_and_passes_its_values():

@@ -12,9 +12,13 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from space.annotate import draw
+from space.photo import read_photo
+from space.web.modules import label_words
 from tests.support import EXAMPLES, ROOT
 from tests.support.browser import FAKE_CAMERA, chromium, cut_off, serious, write_crowd
 from tests.support.texts import mark, not_marked
@@ -494,6 +498,30 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
 
 
 # The rest
+
+
+def test_labels_on_images_are_in_the_language_of_the_page(browser, app, analyzer):
+    context = browser.new_context(locale="de-DE")
+    page = context.new_page()
+    visit(page, app.url)
+    open_tab(page, "folder")
+    page.set_input_files("#files input[type=file]", str(EXAMPLES / "group.jpg"))
+    page.get_by_role("tabpanel").locator("visible=true").get_by_text("Einstellungen").click()
+    page.locator("#annotate input").check()
+    page.locator("#files:has-text('group')").wait_for()
+    page.locator("#batch-start").click()
+    page.locator("#batch-status:has-text('8')").wait_for(timeout=30_000)
+    with page.expect_download() as download:
+        page.locator("#batch-report ~ .downloads, .downloads").get_by_text("⬇").locator("visible=true").last.click()
+    with zipfile.ZipFile(download.value.path()) as archive, Image.open(archive.open(archive.namelist()[0])) as image:
+        shown = np.asarray(image, float)
+    rgb = read_photo(EXAMPLES / "group.jpg")
+    apart = {}
+    for language in ("de", "en"):
+        drawn = Image.fromarray(draw(rgb, analyzer.analyze(rgb), label_words(language))).resize(shown.shape[1::-1])
+        apart[language] = np.abs(np.asarray(drawn, float) - shown).mean()
+    assert apart["de"] < 0.7 * apart["en"], apart
+    context.close()
 
 
 def test_the_javascript_example_runs(app, page):
