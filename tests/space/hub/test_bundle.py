@@ -43,6 +43,11 @@ def test_the_embedded_bundle_is_whole_and_small():
     assert Estimator(bundle.model_path).size == bundle.card["input"]["size"][0] == 200
 
 
+def test_the_default_is_the_first_of_the_embedded_bundles():
+    assert embedded() == ["compact", "open", "vgg16"]
+    assert open_bundle().card["name"] == open_bundle("compact").card["name"] == "compact"
+
+
 def edit(folder, **changes) -> None:
     card = json.loads((folder / CARD).read_text())
     card.update(changes)

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
-from space.face import Face
 from space.video import limits, reader
-from space.video.annotator import _People, annotate_video
+from space.video.annotator import annotate_video
 from space.video.result import Progress, VideoError, VideoResult
 from tests.support import EXAMPLES
 from tests.support.videos import MAN, WOMAN, moving, turned, write_video
@@ -367,38 +366,3 @@ def test_a_playlist_opens_no_file(analyzer, tmp_path):
             annotate(analyzer, playlist, tmp_path / "out.mp4")
         said.append(str(refused.value))
     assert said[0] == said[1]
-
-
-class Lying:
-    """An analyzer of frames that say, in their first pixel, by how many quarters a sure face lies; 9: no face."""
-
-    class detector:
-        name = "yunet"
-
-    def detect(self, rgb, *, threshold, side, quarters):
-        self.searched = quarters
-        lies = int(rgb[0, 0, 0])
-        if lies == 9:
-            return []
-        seen = quarters is None or quarters == lies
-        return [Face((0, 0, 9, 9), 0.95 if seen else 0.75, rotation=90 * (lies if seen else quarters))]
-
-
-def test_frames_with_sure_faces_decide_how_a_scene_lies():
-    analyzer = Lying()
-    people = _People(analyzer, 0.7, 8.0)
-
-    def frames(lies: int, count: int):
-        for _ in range(count):
-            people._detect(np.full((4, 4, 3), lies, np.uint8))
-        return analyzer.searched
-
-    assert frames(9, 4) is None  # nobody yet
-    searched = [frames(9, 1) for _ in range(40)]
-    assert searched.count(None) <= 10 and None in searched[-8:]  # after a while, mostly upright only
-    assert frames(1, 6) == 1
-    assert None in [frames(9, 1) for _ in range(30)]  # long without a sure face: undecided again
-    assert frames(0, 4) == 0
-    people._change_scene()
-    assert frames(3, 1) is None and frames(3, 4) == 3  # a cut
-    assert frames(0, 20) == 0  # the camera was turned
