@@ -416,6 +416,25 @@ def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path):
     assert result.returncode == 0 and "\x1b" not in result.stderr and "]0;name" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(13, "Permission denied"), "The file can't be read (Permission denied)."),
+        (OSError("odd"), "The file can't be read (odd)."),
+        (MemoryError(), "The image needs more memory than is available."),
+        (PhotoError("Not a photo."), "Not a photo."),
+    ],
+)
+def test_an_image_that_fails_is_a_row_with_the_reason(analyzer, error, words):
+    def fail():
+        raise error
+
+    good = find_pictures([EXAMPLES / "age-20-29-male.jpg"])[0]
+    first, second, third = analyze_pictures(analyzer, [good, Picture("bad", fail), good])
+    assert second["error"] == words and second["faces"] == [] and second["width"] is None
+    assert len(first["faces"]) == len(third["faces"]) == 1 and first["error"] is None
+
+
 def test_a_crowd_is_estimated_without_keeping_its_crops(analyzer, monkeypatch):
     monkeypatch.setattr(analyze, "BATCH", 3)
     pictures = [Picture(name, lambda: open_photo(EXAMPLES / "group.jpg")) for name in "ab"]
