@@ -33,7 +33,7 @@ function offer(menu) {
   }
   menu.addEventListener("change", () => {
     const own = document.body.dataset.own; // a visitor's photos or video are open
-    if (own && !confirm(t("The page will be loaded again, without your photos and their results. Continue?"))) {
+    if (own && !confirm(t("The page reloads, and your files and results are removed. Continue?"))) {
       menu.value = preferred;
       return;
     }

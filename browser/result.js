@@ -66,6 +66,7 @@ export function resultView(element, {colors, csv, most}, why) {
   let shown = null,
     blurred = false,
     pinned = null,
+    waiting = null, // the photo of a preview
     view = {scale: 1, x: 0, y: 0};
 
   /** Faces with boxes in pixels of the canvas. */
@@ -210,7 +211,7 @@ export function resultView(element, {colors, csv, most}, why) {
   clear();
 
   function clear() {
-    shown = null;
+    shown = waiting = null;
     for (const part of [".result-parts", "#data", "#busy"]) $(part).hidden = true;
     $("#summary").textContent = $("#json").textContent = "";
     for (const part of [$("#picture"), boxes, people]) part.replaceChildren();
@@ -230,6 +231,7 @@ export function resultView(element, {colors, csv, most}, why) {
     preview(image) {
       const text = $("#busy").textContent;
       clear();
+      waiting = image;
       const {width, height} = image;
       $("#picture").replaceChildren(blurred ? blur(image, [{box: [-width, -height, 3 * width, 3 * height]}]) : image);
       for (const part of [".downloads", "#order"]) $(part).hidden = true;
@@ -267,6 +269,7 @@ export function resultView(element, {colors, csv, most}, why) {
     blur(is) {
       blurred = is;
       if (shown) render();
+      else if (waiting) this.preview(waiting);
     },
   };
 }

@@ -87,7 +87,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   }
 
   /** What is analyzed next: the selected photo before the others. */
-  const next = () => [items[at], ...items].find(({shown, error}) => !shown && !error);
+  const next = () => [items[at], ...items].find((item) => item && !item.shown && !item.error);
 
   /** Analyze what has no result, one after the other; a later call ends this one. */
   async function work() {
@@ -103,8 +103,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
         thumb(item);
       } catch (error) {
         if (mine !== run) return;
-        item.error = error.message;
-        item.button.title = error.message;
+        item.error = item.button.title = error?.message || t("The analysis failed.");
       }
       item.button.ariaBusy = "false";
       item.button.lastChild.textContent = item.error ? `⚠ ${item.file.name}` : item.file.name;

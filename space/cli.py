@@ -2,8 +2,8 @@
 
     age-gender photo.jpg                                   a line per face
     age-gender holiday/ --csv faces.csv --jsonl faces.jsonl    folders and zips, as tables; run again to resume
-    age-gender photo.jpg video.mp4 --annotated out/        copies with boxes and labels
-    age-gender photo.jpg --json                            a JSON object per file
+    age-gender photo.jpg video.mp4 --annotated out/        copies with boxes and labels, also of folders
+    age-gender photo.jpg --json                            a JSON object per file, with "error" if it can't be read
 
 In a checkout, `python -m space.cli` is the same command.
 """
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -43,7 +44,9 @@ DISTRIBUTION = "age-gender-kit"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = _parser()
-    options = parser.parse_intermixed_args(arguments)  # files may also follow options
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Files may also follow options; after --, everything is a file.
+    options = (parser.parse_args if "--" in arguments else parser.parse_intermixed_args)(arguments)
     tolerate_console()
     options.paths = [name for path in options.paths for name in batch.expanded(path)]
     videos = [path for path in options.paths if _is_video(path)]
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     if videos and not options.annotated:
         parser.error(f"{videos[0]} is a video: specify --annotated FOLDER for the annotated copy")
     if options.blur and not options.annotated:
-        parser.error("--blur is for annotated copies: specify --annotated FOLDER")
+        parser.error("--blur requires --annotated FOLDER")
     try:
         if tables:
             print(batch.run(options))
@@ -74,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="age-gender", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="+", metavar="FILE", help="an image, a video, a folder of images or a zip")
+    parser.add_argument("paths", nargs="+", metavar="FILE", help="an image, a video, a folder or a zip")
     parser.add_argument("--csv", type=Path, help="CSV file, one line per face")
     parser.add_argument("--jsonl", type=Path, help="JSONL file, one line per image; a stopped run resumes from it")
     parser.add_argument("--json", action="store_true", help="print JSON, one object per file")
@@ -132,29 +135,45 @@ def _show(options: argparse.Namespace) -> int:
 def _found(options: argparse.Namespace) -> tuple[list[Picture], list[str], list[str]]:
     """Images, videos and the names of other files, in this order, among the paths and in their folders.
 
-    Annotated copies of before are none of them. Raises BatchError if a path doesn't exist, or there is nothing.
+    Skips annotated copies from earlier runs. Raises BatchError if a path doesn't exist, or there is nothing.
     """
     videos = [path for path in options.paths if _is_video(path)]
     missing = [path for path in videos if not os.path.isfile(path)]
     if missing:
-        raise BatchError(f"{missing[0]} doesn't exist.")
+        raise BatchError(printable(f"{missing[0]} doesn't exist."))
     images = [path for path in options.paths if path not in videos]
     others: list[str] = []
     pictures = find_pictures(images, others) if images else []
-    copies = options.annotated and options.annotated.resolve()
-    named = {Path(path).as_posix() for path in options.paths}
-
-    def is_copy(name: str) -> bool:
-        return bool(copies) and name not in named and copies in Path(name).resolve().parents
-
+    is_copy = _copies(options)
     pictures = [picture for picture in pictures if not is_copy(picture.name)]
     others = [name for name in others if not is_copy(name)]
+    in_folders = [name for name in others if _is_video(name) and os.path.isfile(name) and not _is_hidden(name)]
     if options.annotated:
-        videos += [name for name in others if _is_video(name) and os.path.isfile(name)]
+        videos += in_folders
     if not pictures and not videos:
-        note = " Videos require --annotated FOLDER." if any(map(_is_video, others)) else ""
+        note = " Videos require --annotated FOLDER." if in_folders and not options.annotated else ""
         raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.{note}")
+    videos = list({os.path.normpath(path): path for path in videos}.values())
     return pictures, videos, [name for name in others if name not in videos]
+
+
+def _is_hidden(name: str) -> bool:
+    """Hidden, as what macOS keeps beside videos; or .ts, which in folders is mostly TypeScript."""
+    return Path(name).name.startswith(".") or name.lower().endswith(".ts")
+
+
+def _copies(options: argparse.Namespace) -> Callable[[str], bool]:
+    """Tells whether a file is an annotated copy from an earlier run: in --annotated, inside of a folder to search."""
+    roots = [Path(path).resolve() for path in options.paths]
+    folder = options.annotated.resolve() if options.annotated else None
+
+    def is_copy(name: str) -> bool:
+        places = [Path(name).resolve(), *Path(name).resolve().parents]
+        # Of the paths that lead to the file, the nearest one counts: it may itself be in the folder.
+        nearest = next((place for place in places if place in roots), None)
+        return folder in places and nearest is not None and nearest in folder.parents
+
+    return is_copy if folder else lambda _: False
 
 
 def _print(as_json: bool, row: dict, target: Path | None) -> None:
@@ -200,7 +219,9 @@ def _annotate_video(analyzer, path: str, options: argparse.Namespace) -> None:
     from .video.annotator import annotate_video
 
     target = _free(options.annotated, path, ".mp4")
-    with tqdm(total=100, desc=Path(path).name, bar_format="{desc}: {n:.0f}% [{elapsed}]", disable=None) as bar:
+    with tqdm(
+        total=100, desc=printable(Path(path).name), bar_format="{desc}: {n:.0f}% [{elapsed}]", disable=None
+    ) as bar:
         for step in annotate_video(analyzer, path, target, threshold=options.threshold, blurred=options.blur):
             if isinstance(step, Progress):
                 bar.update(100 * step.share - bar.n)

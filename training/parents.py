@@ -33,6 +33,7 @@ class Parent:
     model: str  # as given
     sha256: str | None  # of its weights
     record: dict | None  # what `lineage` returns of it; None if unknown
+    calibration: dict | None = None  # of its bundle
 
     def as_dict(self) -> dict:
         """Plain values for a bundle's provenance, without paths of this machine."""
@@ -80,9 +81,10 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
         bundle = open_bundle(model, keras=keras)
         weights = bundle.folder / "model.weights.h5"
         digest = sha256_of(weights if weights.is_file() else bundle.model_path)
-        return Parent(role, model, digest, lineage(bundle.card))
+        return Parent(role, model, digest, lineage(bundle.card), bundle.card.get("calibration"))
     if (path.parent / CARD).is_file():
-        return Parent(role, model, sha256_of(path), lineage(read_card(path.parent)))
+        card = read_card(path.parent)
+        return Parent(role, model, sha256_of(path), lineage(card), card.get("calibration"))
     if (path.parent / FILE).is_file():  # a checkpoint in a run's folder
         recipe = load_recipe(path.parent / FILE)
         names = [public_name(name) for name in recipe.train]
@@ -93,13 +95,6 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
         record = {"datasets": datasets, "protocol": recipe.protocol}
         return Parent(role, model, sha256_of(path), record | {"parents": [p.as_dict() for p in read(recipe)]})
     return Parent(role, model, sha256_of(path), None)
-
-
-def initial_calibration(recipe: Recipe) -> dict | None:
-    """The calibration of the bundle that a recipe starts from; None if it starts from none, or one without."""
-    if recipe.init in ("imagenet", "none") or Path(recipe.init).is_file():
-        return None
-    return open_bundle(recipe.init).card.get("calibration")
 
 
 def protocols(record: dict) -> set[str | None]:

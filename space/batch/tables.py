@@ -47,7 +47,7 @@ def csv_lines(row: dict) -> list[dict]:
 
 def write_csv(jsonl: Path, target: Path, names: set[str] | None = None) -> None:
     """The CSV of a finished JSONL, or of the images of these `names` in it; it is there whole or not at all."""
-    target = target.resolve()  # a link stays one
+    target = target.resolve()  # replaces the link's target, not the link
     part = target.with_name(target.name + ".part")
     with (
         open(jsonl, encoding="utf-8") as rows,

@@ -170,7 +170,7 @@ def connect_run(
     begin, end, none = (count(change) for change in ("(+stop.dataset.runs || 0) + 1", "stop.dataset.runs - 1", "0"))
     runs = []
     for event in start:
-        js = f"(...values) => {{ {begin} return values; }}"
+        js = f"(...values) => {{ {begin} document.body.dataset.own = 'yes'; return values; }}"
         event(None, None, status, js="() => 'Waiting to start…'", **PRIVATE)
         running = event(show, inputs, outputs, js=js, show_progress="hidden", **PRIVATE, **LONG)
         event(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)

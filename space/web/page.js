@@ -31,6 +31,9 @@
   /** Give files to a tab's own input, as if they were chosen there. */
   const put = async (tab, place, files) => {
     tabs().find((one) => name(one) === tab).click();
+    await built(place);
+    // An input that has a file has no place for another: its last button removes that file.
+    if (!document.querySelector(`${place} input[type=file]`)) document.querySelector(`${place} .icon-button-wrapper button:last-of-type`)?.click();
     const input = await built(`${place} input[type=file]`), moved = new DataTransfer();
     if (!input) return;
     for (const file of input.multiple ? files : files.slice(0, 1)) moved.items.add(file);
@@ -42,8 +45,9 @@
   const take = async (files) => {
     const images = [...files].filter(isImage);
     if (!images.length) {
-      const [file] = files, [tab, input] = isVideo(file) ? ["video", "#video"] : isZip(file) ? ["folder", "#files"] : [];
-      if (tab) return put(tab, input, [...files]);
+      const all = [...files], videos = all.filter(isVideo);
+      if (videos.length) return put("video", "#video", videos);
+      if (all.some(isZip)) return put("folder", "#files", all);
     }
     tabs()[0].click();
     if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");

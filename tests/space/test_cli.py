@@ -138,6 +138,35 @@ def test_annotated_copies_are_not_annotated_again(holiday, capsys):
     assert "man-4.jpg" in capsys.readouterr().out
 
 
+def test_a_folder_inside_of_the_annotated_one_is_searched(holiday, capsys):
+    """Only a folder for copies that lies inside of what is searched holds copies."""
+    for words in (["holiday", "--annotated", "."], ["holiday", "--annotated", "holiday"], [".", "--annotated", "."]):
+        assert cli.main(words) == 0
+        assert "man.jpg: 1 face" in capsys.readouterr().out, words
+    (holiday / "out" / "more").mkdir(parents=True)
+    for name in ("out/old.jpg", "out/more/new.jpg"):
+        shutil.copy(MAN, holiday / name)
+    assert cli.main(["holiday", "holiday/out/more", "--annotated", "holiday/out"]) == 0
+    out = capsys.readouterr().out
+    assert "holiday/out/more/new.jpg: 1 face" in out and "old.jpg" not in out
+
+
+def test_hidden_files_and_typescript_are_no_videos_and_each_video_is_annotated_once(holiday, capsys):
+    for name in ("._clip.mp4", "code.ts"):
+        (holiday / name).write_text("no video")
+    assert cli.main(["holiday/clip.mp4", "./holiday", "--annotated", "out"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("clip.mp4: ") == 1 and "_clip.mp4:" not in err and "code.ts:" not in err
+    assert "code.ts" in err  # as a skipped file
+
+
+def test_after_two_dashes_everything_is_a_file(tmp_path, monkeypatch, capsys):
+    shutil.copy(MAN, tmp_path / "-man.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["--annotated", "out", "--", "-man.jpg"]) == 0
+    assert "-man.jpg: 1 face" in capsys.readouterr().out
+
+
 def test_long_names_get_copies_too(tmp_path):
     name = "é" * 120 + ".jpg"
     shutil.copy(MAN, tmp_path / name)

@@ -267,7 +267,7 @@ def test_fine_tuning_that_is_no_better_leaves_the_model_as_it_was(tiny, trained,
     kept = trained / "bundle"
     assert f"the calibration of {kept} is kept" in printed and after["calibration"] == before["calibration"]
     assert "Initial weights: age MAE" in printed and "the initial weights are kept" in printed
-    assert "training faces are few" in printed
+    assert "warning: only 387 training faces" in printed
     weights = [files.load_keras(folder / "bundle").get_weights() for folder in (trained, out)]
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -302,7 +302,7 @@ def test_a_broken_checkpoint_is_told(made_up, tmp_path, what, capsys, monkeypatc
     recipe, _ = options.parse([str(a) for a in command(made_up, out)[1:]])
     recipe.save(out)
     row = {"stage": 1, "branch": 1, "name": "all", "epoch": 3, "loss": 1.0}
-    monkeypatch.setattr(loop, "dataset_hash", lambda _: "same")
+    monkeypatch.setattr(loop, "label_hash", lambda _: "same")
     state = {"history": [row] * 3, "checkpoint": "state-003.weights.h5", "best": None, "start": None, "done": []}
     state["faces"] = ["same", "same"]
     (out / "state.json").write_text(json.dumps(state))

@@ -20,7 +20,7 @@ from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record
 from training.evaluation.tables import table
 from training.options import to_command
-from training.parents import Parent, initial_calibration
+from training.parents import Parent
 from training.recipe import Recipe
 
 SHARPNESS = (1.0, 1.15, 1.3, 1.45, 1.6, 1.8)  # of the age distribution, see `networks.sharpen_ages`
@@ -53,11 +53,13 @@ def build_bundle(
         ExportError: ONNX and Keras disagree.
         OSError: the disk is full or can't be written; no partial bundle is left.
     """
+    from training.fitting.checkpoints import kept_initial  # imports Keras
+
     bundle, validation = out / "bundle", faces["validation"]
     with new_folder(bundle) as folder:
-        kept = kept_calibration(recipe, validation)
+        kept = kept_calibration(parents, validation)
         # Weights that weren't trained here stay as they are.
-        sharpen = history and recipe.age_head == "distribution" and not kept
+        sharpen = history and recipe.age_head == "distribution" and not kept and not kept_initial(out)
         sharpness = choose_sharpness(network, validation[0]) if sharpen else None
         export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
@@ -123,13 +125,14 @@ def choose_sharpness(network, validation: Faces) -> float:
     return best
 
 
-def kept_calibration(recipe: Recipe, validation: list[Faces]) -> dict | None:
+def kept_calibration(parents: list[Parent], validation: list[Faces]) -> dict | None:
     """The calibration of the model that was fine-tuned, if there are too few validation faces for a new one."""
     count = sum(map(len, validation))
-    tables = initial_calibration(recipe) if count < FEWEST else None
-    if tables:
-        print(f"There are only {counted(count, 'validation face')}: the calibration of {recipe.init} is kept.")
-    return tables
+    initial = next((parent for parent in parents if parent.role == "init"), None)
+    if initial is None or initial.calibration is None or count >= FEWEST:
+        return None
+    print(f"There are only {counted(count, 'validation face')}: the calibration of {initial.model} is kept.")
+    return initial.calibration
 
 
 def calibration_tables(estimator: Estimator, validation: list[Faces]) -> dict:

@@ -15,7 +15,6 @@ from training.data.near_duplicates import near_duplicates
 from training.data.report import Report
 from training.data.samples import AGE_BANDS, SPLITS, Samples, describe
 
-FEW = 2000  # training faces; 500 don't make `open` more accurate on faces like them, 5,000 do
 TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced stages
 RARITY = 0.25  # exponent: faces of a group that has a sixteenth of another's faces are drawn twice as often
 
@@ -99,12 +98,6 @@ def load_faces(
     if not copies:
         held_out = [faces.images for name in ("validation", "test") for faces in found[name]]
         found["train"] = [_without_copies(faces, held_out) for faces in found["train"]]
-    count = sum(map(len, found["train"]))
-    if count < FEW:
-        print(
-            f"warning: {count:,} training faces are few. Expect a network that is less accurate on other faces; see "
-            '"Fine-tuning" in training/README.md.'
-        )
     for what in ("age", "gender"):
         if len(np.unique(np.concatenate([getattr(faces.samples, what) for faces in found["train"]]))) < 2:
             print(f"warning: all training faces have the same {what}: check the labels. The network can't learn it.")

@@ -103,7 +103,7 @@ def _years(age: str) -> tuple[float, float] | None:
     None if it is nothing of the kind or out of range.
     """
     text = re.sub(r"\s*(years?( old)?|yrs?|y/?o)\.?$", "", age.strip().lower()).lstrip("~≈ ")
-    text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else re.sub(r"^(\d+),(\d+)$", r"\1.\2", text)
+    text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else re.sub(r"^(\d{1,3}),(\d)$", r"\1.\2", text)
     if re.fullmatch(r"\d{1,2}-[a-z]{3}|[a-z]{3}-\d{1,2}", text):
         raise LabelError(
             f"the age {age!r}, which looks like a range that a spreadsheet has changed into a date. Restore ranges "

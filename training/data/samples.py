@@ -111,6 +111,12 @@ def dataset_hash(samples: Samples) -> str:
     return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
 
 
+def label_hash(samples: Samples) -> str:
+    """As `dataset_hash`, of the images with their ages and genders."""
+    rows = zip(samples.sha256, samples.age_range.tolist(), samples.gender.tolist(), strict=True)
+    return hashlib.sha256("".join(sorted(map(str, rows))).encode()).hexdigest()
+
+
 def describe(samples: Samples) -> str:
     """One line: how many, of which ages and genders."""
     if not len(samples):

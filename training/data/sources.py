@@ -27,7 +27,7 @@ _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revisi
 _TAR = (".tar", ".tar.gz", ".tgz")
 _ARCHIVE = (".zip", ".tar.bz2", ".tbz2")  # which `datasets` does not read
 _PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_MORE = (".heic", ".heif", ".avif", ".tif", ".tiff", ".gif")  # which only tables of labels name
+_MORE = (".heic", ".heif", ".avif", ".tif", ".tiff", ".gif")  # used only if a label table names them
 _TABLE = (".csv", ".jsonl")
 # What columns of tables are called elsewhere, the likeliest first.
 _NAMES = {"sex": "gender", "file": "file_name", "filename": "file_name", "path": "file_name", "image": "file_name"}
@@ -199,16 +199,18 @@ def _label_table(files: list[str]) -> list[dict]:
 
     Says which tables are used and which aren't.
     """
-    known = {os.path.realpath(name): name for name in files if name.lower().endswith(_PICTURE + _MORE)}
-    other_case = {path.lower(): name for path, name in known.items()}  # IMG_1.JPG as img_1.jpg
+    known = {os.path.normpath(name): name for name in files if name.lower().endswith(_PICTURE + _MORE)}
+    real = {os.path.realpath(name): name for name in known}
+    other_case = {name.lower(): name for name in known}  # IMG_1.JPG as img_1.jpg
     rows: list[dict] = []
     for name in (name for name in files if name.lower().endswith(_TABLE)):
         lines = _lines(name)
         columns = list(lines[0]) if lines else []
+        lines = [_renamed(line) for line in lines]
         if {"gender_probability", "age_low"} & set(columns):
             print(f"{name} holds estimates of this kit, not labels: it isn't used.")
             continue
-        if not {"age", "gender", "file_name"} <= set(columns):
+        if not lines or not {"age", "gender", "file_name"} <= set(lines[0]):
             found = f"; its columns are {', '.join(columns[:8])}" if columns else ""
             print(f"{name} isn't a table of labels (file_name, age, gender){found}: it isn't used.")
             continue
@@ -217,8 +219,8 @@ def _label_table(files: list[str]) -> list[dict]:
         before = len(rows)
         for line in lines:
             relative = str(line["file_name"])
-            path = os.path.realpath(Path(name).parent / relative)
-            image = known.get(path) or other_case.get(path.lower())
+            path = os.path.normpath(Path(name).parent / relative.replace("\0", ""))
+            image = known.get(path) or real.get(os.path.realpath(path)) or other_case.get(path.lower())
             if image is None:
                 (unsupported if os.path.isfile(path) else missing).append(relative)
                 continue
@@ -248,7 +250,7 @@ def _lines(table: str) -> list[dict]:
                 lines: Iterable[dict] = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
             else:
                 lines = map(json.loads, filter(str.strip, file))
-            return [_renamed({str(key).strip().lower(): value for key, value in line.items() if key}) for line in lines]
+            return [{str(key).strip().lower(): value for key, value in line.items() if key} for line in lines]
         except (ValueError, AttributeError, RecursionError, csv.Error):  # no JSON, no objects, or binary
             return []
 

@@ -16,7 +16,9 @@ NODES = (0, 5, 12, 20, 30, 40, 50, 60, 70, 85)  # years, where the tables of age
 FEW = 50  # faces; smaller age bands count less
 FOLDS = 5  # of the cross-validation by which the size of the intervals is chosen
 SPREAD = 0.5  # standard deviation of the prior of a node's log temperature
-GENDER_SPREAD = 0.25  # of the prior of gender's, around 0: few faces, all of them right, would call for any certainty
+GENDER_SPREAD = (
+    0.25  # of the prior of gender's, around 0: keeps a few correct answers from making every probability extreme
+)
 BINS = 15  # of the expected calibration error
 
 

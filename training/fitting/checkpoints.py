@@ -20,6 +20,7 @@ from training.atomic import write_beside
 from training.model.files import quiet_loading
 from training.recipe import STATE
 
+INITIAL = "best-000.weights.h5"
 SPARE = 20_000_000  # bytes beside the weights: state.json, log.csv, and what others write meanwhile
 
 
@@ -46,7 +47,7 @@ class RunState:
     stage: int = 0  # number of the stage that runs
     branch: int = 0  # of that stage
     checkpoint: str | None = None  # file with weights and optimizer after the last epoch of that branch
-    start: Weights | None = None  # what the stage started from; None for the initial weights
+    start: Weights | None = None  # what the stage started from; None for weights that weren't scored
     best: Weights | None = None  # of the branch that runs
     done: list[Weights] = field(default_factory=list)  # the best of each finished branch of the stage
 
@@ -63,6 +64,12 @@ class RunState:
         for path in [path for kind in ("state", "best", "partial") for path in out.glob(f"{kind}-*.weights.h5")]:
             if path.name not in named:
                 path.unlink()
+
+
+def kept_initial(out: Path) -> bool:
+    """Whether the finished run in `out` has left the weights of the model that it started from as they were."""
+    state = read_state(out)
+    return bool(state and state.start and state.start.file == INITIAL)
 
 
 def read_state(out: Path) -> RunState | None:

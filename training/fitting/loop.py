@@ -16,9 +16,9 @@ import numpy as np
 from keras import ops
 
 from training.data.faces import Faces
-from training.data.samples import dataset_hash
+from training.data.samples import label_hash
 from training.fitting.batches import Batches
-from training.fitting.checkpoints import FitError, RunState, Weights, load, read_state, save
+from training.fitting.checkpoints import INITIAL, FitError, RunState, Weights, load, read_state, save
 from training.fitting.optimizers import build_optimizer
 from training.fitting.progress import Progress
 from training.fitting.validation import describe, validate
@@ -27,7 +27,6 @@ from training.model.augment import STRENGTHS, Augment
 from training.model.losses import losses
 from training.recipe import Recipe, Stage
 
-INITIAL = "best-000.weights.h5"
 MEASURED = 2048  # training faces on which batch normalizations are measured again
 CHECKPOINT_SECONDS = 120.0  # an epoch that ends sooner after the last checkpoint gets none, unless it is the last
 
@@ -54,7 +53,8 @@ def fit(
         teachers: trained networks with a distribution head. They predict on the same augmented view as the network
             (Beyer et al. 2021, arXiv 2106.05237), and their mean is part of its target (knowledge distillation; Hinton
             et al. 2015, arXiv 1503.02531).
-        trained: the network's weights are a trained model's. They are scored too, and stay if no epoch is better.
+        trained: the network's weights are a trained model's. They are scored too, and stay if no epoch is better. Not
+            with stages of several sizes, whose scores can't be compared.
         resume: continue from the checkpoint in `out`, if there is one.
         verbose: as in Keras: 0 silent, 1 progress bar, 2 one line per epoch.
 
@@ -69,13 +69,14 @@ def fit(
     for number, teacher in enumerate(teachers):
         teacher.trainable = False
         teacher.name = f"teacher{number}_{teacher.name}"  # they may have the network's own
-    faces = [dataset_hash(part.samples) for part in (*train, *validation)]
+    faces = [label_hash(part.samples) for part in (*train, *validation)]
     state = (read_state(out) if resume else None) or RunState(faces=faces)
     if state.faces != faces:
         raise FitError(
             f"The training or validation faces have changed since the run in {out} was started. Restore them, or start "
             "a new run with another --out."
         )
+    trained = trained and len({stage.size for stage in recipe.stages}) == 1
     run = _Run(network, recipe, train, validation, out, state, tuple(teachers), trained, verbose)
     if resume and state.stage == len(recipe.stages):
         print("Training is complete: only the bundle is written again.", flush=True)
@@ -117,8 +118,8 @@ class _Run:
             state.start = self._mean_of_best(number, rivals, stage.size)
         elif rivals:
             state.start = min(rivals, key=lambda weights: weights.score)
-            if state.start.file == INITIAL:
-                print("  no epoch lowered the validation error: the initial weights are kept", flush=True)
+        if self.trained and state.start and state.start.file == INITIAL:
+            print("  no epoch lowered the validation error: the initial weights are kept", flush=True)
         state.stage, state.branch, state.done = number + 1, 0, []
         state.write(self.out)
 
@@ -226,7 +227,7 @@ class _Run:
                 best = Weights(f"best-mean-{number + 1}.weights.h5", score, size)
                 save(self.network, self.out / best.file)
         print(f"  mean of the weights of {len(used)} of {len(rivals)}: score {best.score:.3f}", flush=True)
-        return best
+        return next((w for w in rivals if [w.file] == used == [INITIAL]), best)
 
 
 def set_trainable(network: keras.Model, layers: str) -> None:

@@ -78,7 +78,8 @@
     if (shown) view.show(shown); else if (error) view.clear(); else view.wait("Waiting…");
   }
   /** Show photos that are on the server already, or that it fetches. */
-  function takePlace(place, name) {
+  function takePlace(place, name, own = true) {
+    if (own) document.body.dataset.own = "yes";
     const file = new File([], name);
     places.set(file, {path: place.path, orig_name: place.orig_name ?? null, meta: {_type: "gradio.FileData"}});
     strip.take([file]);
@@ -101,7 +102,7 @@
   }, true);
   document.addEventListener("chosen", ({detail}) => {
     if (!detail?.path) return;
-    takePlace(detail, detail.orig_name ?? "photo");
+    takePlace(detail, detail.orig_name ?? "photo", !detail.path.includes("/examples/"));
     if (innerWidth < 800) setTimeout(() => element.scrollIntoView({behavior: "smooth"}), 300);
   });
   document.addEventListener("link", ({detail}) => {

@@ -139,7 +139,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
     inputs, start = [video, threshold, blurred, language], [video.upload, button.click, example.load_input_event.then]
     show = _shower(analyzer, reader)
     connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out, bar=bar)
-    # What is shown was made with other settings; while it is made, nothing is said.
+    # The result shown used other settings. During a run, the status stays as it is.
     changed = "(...values) => document.querySelector('#video-report .tiles') && values[0] ? "
     changed += "'Settings have changed: press Analyze again.' : values[1]"
     for setting in (threshold, blurred):

@@ -229,7 +229,8 @@ def test_files_that_are_dropped_on_any_tab_open_on_their_own(page, video, tmp_pa
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.write(EXAMPLES / "age-20-29-female.jpg", "woman.jpg")
     for tab, path, kind, shown in (
-        ("About", video, "video/mp4", "#video-status:has-text('2 people')"),
+        ("About", video, "video/mp4", "#video-status:has-text('2 people in 1.5')"),
+        ("About", EXAMPLES / "two-people.mp4", "video/mp4", "#video-status:has-text('3 appearances in 6.0')"),
         ("Live", tmp_path / "photos.zip", "application/zip", "#files:has-text('photos')"),
         ("Live", EXAMPLES / "age-20-29-female.jpg", "image/jpeg", "#result:has-text('1 face')"),
     ):
@@ -419,7 +420,7 @@ def test_a_visitor_cancels_a_video(app, page, tmp_path):
 
 
 def test_a_run_that_waits_says_so_and_can_be_started_once(page, tmp_path):
-    long = write_video(tmp_path / "long.mp4", moving(1500, size=(320, 240), side=100))
+    long = write_video(tmp_path / "long.mp4", moving(2400, size=(320, 240), side=100))
     page.get_by_role("tab", name="Video").click()
     page.set_input_files("#video input[type=file]", str(long))
     page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
@@ -427,8 +428,15 @@ def test_a_run_that_waits_says_so_and_can_be_started_once(page, tmp_path):
     page.get_by_role("tab", name="Folder").click()
     page.set_input_files("#files input[type=file]", str(EXAMPLES / "age-20-29-female.jpg"))
     page.locator("#files").get_by_text("age-20-29").wait_for()
+    page.evaluate(
+        """() => {
+          const status = document.querySelector("#batch-status"), changes = {childList: true, subtree: true};
+          window.said = [];
+          new MutationObserver(() => window.said.push(status.textContent.trim())).observe(status, changes);
+        }"""
+    )
     page.locator("#batch-start").click()
-    page.locator("#batch-status").get_by_text("Waiting to start…").wait_for(timeout=2_000)
+    page.wait_for_function("window.said.some((text) => text.includes('Waiting to start…'))", timeout=10_000)
     page.get_by_role("tab", name="Video").click()
     page.locator("#video-cancel").click()
     page.locator("#video-status").get_by_text("Canceled.").wait_for(timeout=20_000)
