@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from training.data import sources
 from training.data.decode import decode, decode_picture
 from training.data.labels import _years, sha256_of_image
 from training.data.load import load_crops, load_samples
-from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, describe
+from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, dataset_hash, describe, label_hash
 from training.data.sources import DataError
 
 
@@ -525,6 +526,16 @@ def test_a_table_of_other_columns_is_named_with_them(tmp_path, capsys):
     assert "people.csv isn't a table of labels (file_name, age, gender); its columns are photo, years" in (
         capsys.readouterr().out
     )
+
+
+def test_the_hash_of_labels_changes_with_images_ages_and_genders(made_up):
+    samples, _ = load_samples(made_up)
+    assert label_hash(samples) == label_hash(samples.take(np.arange(len(samples))[::-1]))
+    others = [samples.take(np.arange(1, len(samples)))]
+    for change in ({"age_range": samples.age_range + np.array([0, 1])}, {"gender": 1 - samples.gender}):
+        others.append(replace(samples, **change))
+    assert len({label_hash(one) for one in (samples, *others)}) == 4
+    assert dataset_hash(others[1]) == dataset_hash(samples)
 
 
 def test_exact_ages_and_ranges_in_one_table(tmp_path):

@@ -92,3 +92,8 @@ def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
     best = run._mean_of_best(0, [saved(26.0), saved(33.0), saved(60.0)], 200)
     loop.load(network, tmp_path / best.file, "")
     assert network.get_weights()[1] == pytest.approx(29.5) and best.score == pytest.approx(0.5)
+    # Initial weights that are the best ones stay in their own file.
+    initial = saved(30.0)
+    (tmp_path / initial.file).rename(tmp_path / loop.INITIAL)
+    initial.file = loop.INITIAL
+    assert run._mean_of_best(0, [initial, saved(60.0)], 200) is initial
