@@ -25,9 +25,6 @@ from tests.support.app import App, assert_clear_error, python
 from tests.support.training import SHORT
 from training import programs
 
-pytestmark = pytest.mark.slow
-
-
 NAME = "tester/age-gender-compact"
 
 
@@ -46,6 +43,7 @@ def rewrite(folder, name: str, content: bytes) -> None:
 # Push
 
 
+@pytest.mark.slow
 def test_a_push_is_one_commit_with_everything(hub, bundle, writer):
     result = push(bundle, writer)
     assert result.returncode == 0, result.stderr
@@ -71,6 +69,7 @@ def test_a_push_is_one_commit_with_everything(hub, bundle, writer):
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.slow
 def test_keras_loads_a_pushed_network_without_the_kit(hub, bundle, writer, tmp_path, backend):
     pytest.importorskip(backend)
     built = python(
@@ -107,6 +106,7 @@ def test_keras_loads_a_pushed_network_without_the_kit(hub, bundle, writer, tmp_p
     assert float(loaded.stdout.split()[-1]) == pytest.approx(float(built.stdout.split()[-1]), abs=0.01)
 
 
+@pytest.mark.slow
 def test_what_is_there_already_is_not_sent_again(hub, bundle, writer):
     assert push(bundle, writer).returncode == 0
     repo, sent = hub.repos["model", NAME], len(hub.requests)
@@ -115,6 +115,7 @@ def test_what_is_there_already_is_not_sent_again(hub, bundle, writer):
     assert not [r for r in hub.requests[sent:] if r.startswith("PUT") or "/commit/" in r]
 
 
+@pytest.mark.slow
 def test_a_second_push_replaces_and_removes(hub, bundle, writer):
     assert push(bundle, writer).returncode == 0
     repo = hub.repos["model", NAME]
@@ -133,6 +134,7 @@ def test_a_second_push_replaces_and_removes(hub, bundle, writer):
     assert not [r for r in hub.requests[sent:] if r.startswith("PUT")]  # the network has not changed
 
 
+@pytest.mark.slow
 def test_private_branch_and_pull_request(hub, bundle, writer):
     assert push(bundle, writer, "--private", "--repo-id", "tester/secret").returncode == 0
     assert hub.repos["model", "tester/secret"].private
@@ -155,6 +157,7 @@ def test_private_branch_and_pull_request(hub, bundle, writer):
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, [], ["can't be reached"]),
     ],
 )
+@pytest.mark.slow
 def test_what_will_not_work_is_told_before_training(bundle, writer, made_up, tmp_path, change, options, words):
     env = writer | change
     assert_clear_error(push(bundle, env, *options), *words)
@@ -178,6 +181,7 @@ def test_what_will_not_work_is_told_before_training(bundle, writer, made_up, tmp
         ("PUT /lfs/", {"status": 403}, "can't write"),
     ],
 )
+@pytest.mark.slow
 def test_a_failed_push_changes_nothing(hub, bundle, writer, pattern, fault, words):
     before = files_of(bundle)
     hub.fail(pattern, **fault)
@@ -189,6 +193,7 @@ def test_a_failed_push_changes_nothing(hub, bundle, writer, pattern, fault, word
     assert push(bundle, writer).returncode == 0  # and later it works
 
 
+@pytest.mark.slow
 def test_the_server_dies_half_way(hub, bundle, writer):
     before = files_of(bundle)
 
@@ -206,6 +211,7 @@ def test_the_server_dies_half_way(hub, bundle, writer):
     assert push(bundle, writer).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_given_up_on(hub, bundle, writer):
     hub.fail("POST .*/commit/", hang=8)
     code = "import sys, training.push as h; from space.hub import upload; upload.TIMEOUT = 1.0; "
@@ -214,12 +220,14 @@ def test_a_silent_server_is_given_up_on(hub, bundle, writer):
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429, "headers": {"Retry-After": "1"}}])
+@pytest.mark.slow
 def test_a_passing_trouble_is_waited_for(hub, bundle, writer, fault):
     hub.fail("POST .*/commit/", times=1, **fault)
     assert push(bundle, writer).returncode == 0
     assert len(hub.repos["model", NAME].commits) == 2
 
 
+@pytest.mark.slow
 def test_an_overtaken_push_goes_on_top(hub, bundle, writer):
     assert push(bundle, writer).returncode == 0
     repo = hub.repos["model", NAME]
@@ -240,6 +248,7 @@ def test_an_overtaken_push_goes_on_top(hub, bundle, writer):
     assert head["theirs.txt"] == b"x" and head["groups.csv"] == b"new"
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
     (bundle / "figures" / "ages.png").unlink()
     assert_clear_error(push(bundle, writer), "is missing figures/ages.png")
@@ -249,6 +258,7 @@ def test_a_bundle_that_is_not_whole_is_not_pushed(hub, bundle, writer):
     assert not hub.repos
 
 
+@pytest.mark.slow
 def test_a_fault_on_this_side_is_not_blamed_on_the_network():
     from space.hub.upload import to_hub_error
 
@@ -287,6 +297,7 @@ def check_code_of_card(hub, card: str, env: dict, folder: Path) -> None:
     assert requested  # the Hub counts downloads by it
 
 
+@pytest.mark.slow
 def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     train = [
         "-m", "tests.tiny", "--recipe", SHORT, "--dataset", made_up, "--limit", "32", "--epochs", "1", "--push",

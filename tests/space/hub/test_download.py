@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from space.hub import download
 from space.hub.card import CARD
 from tests.support import EMBEDDED, files_of
 from tests.support.app import assert_clear_error, python
-
-pytestmark = pytest.mark.slow
 
 
 def opened(model: str, env, timeout=60):
@@ -36,6 +36,7 @@ def published(hub, bundle):
     return repo.refs["main"]
 
 
+@pytest.mark.slow
 def test_only_what_serving_needs_is_fetched_and_the_revision_known(hub, published, reader):
     hub.repos["model", "me/model"].refs["v1"] = published
     for model in ("me/model", "me/model@v1", f"me/model@{published}"):
@@ -47,6 +48,7 @@ def test_only_what_serving_needs_is_fetched_and_the_revision_known(hub, publishe
     assert len(gets) == 3  # and only once
 
 
+@pytest.mark.slow
 def test_without_the_network_the_cache_answers(hub, published, reader):
     opened("me/model", reader)
     hub.stop()
@@ -61,6 +63,7 @@ def test_without_the_network_the_cache_answers(hub, published, reader):
 
 @pytest.mark.parametrize("fault", [{"hang": 30}, {"status": 500}, {"status": 429}, {"drop": True}])
 @pytest.mark.parametrize("pattern", ["GET /api/models", "(HEAD|GET) /me/model/resolve"])
+@pytest.mark.slow
 def test_a_hub_in_trouble_costs_ten_seconds_at_most(hub, published, reader, pattern, fault):
     hub.fail(pattern, **fault)
     found = opened("me/model", reader)
@@ -69,6 +72,7 @@ def test_a_hub_in_trouble_costs_ten_seconds_at_most(hub, published, reader, patt
 
 
 @pytest.mark.parametrize("fault", [{"truncate": 1000, "times": 1}, {"truncate": 1000}])
+@pytest.mark.slow
 def test_a_truncated_download_is_no_model(hub, published, reader, fault):
     hub.fail("GET .*model.int8.onnx", **fault)
     found = opened("me/model", reader)
@@ -77,6 +81,7 @@ def test_a_truncated_download_is_no_model(hub, published, reader, fault):
     assert opened("me/model", reader)["revision"] == published
 
 
+@pytest.mark.slow
 def test_a_damaged_download_is_refused(hub, published, reader):
     hub.fail("GET .*model.int8.onnx", damage=True)
     assert "damaged" in opened("me/model", reader)["error"]
@@ -101,19 +106,73 @@ def test_a_damaged_download_is_refused(hub, published, reader):
         ),
     ],
 )
+@pytest.mark.slow
 def test_what_is_wrong_with_a_hub_model_is_told(hub, published, reader, model, make, words):
     make(hub)
     assert words in opened(model, reader)["error"]
 
 
+@pytest.mark.slow
 def test_the_app_stops_rather_than_serve_another_model(hub, reader):
     result = python("app.py", "--model", "me/nothing", env=reader)
     assert_clear_error(result, "The model me/nothing doesn't exist")
 
 
+@pytest.mark.slow
 def test_a_card_that_is_damaged_in_the_cache_is_fetched_again(hub, published, reader):
     opened("me/model", reader)
     (card,) = Path(reader["HF_HOME"]).rglob(CARD)
     card.resolve().write_text('{"format": ')
     found = opened("me/model", reader)
     assert found["revision"] == published and "error" not in found
+
+
+def test_a_download_that_falls_silent_is_given_up(monkeypatch):
+    monkeypatch.setattr(download, "STALL", 0.5)
+
+    def slow(*arguments, tqdm_class, etag_timeout, **options):
+        assert (arguments, options, etag_timeout) == (("me/model", "x"), {"revision": None}, 0.5)
+        bar = tqdm_class(total=10, disable=True)
+        for _ in range(5):  # longer than STALL in all, but never silent for so long
+            time.sleep(0.25)
+            bar.update(1)
+        return "path"
+
+    def silent(*arguments, **options):
+        time.sleep(2)
+
+    def failing(*arguments, **options):
+        raise OSError("refused")
+
+    assert download._download_unless_stalled(slow, "me/model", "x", revision=None) == "path"
+    with pytest.raises(TimeoutError, match="no data"):
+        download._download_unless_stalled(silent)
+    with pytest.raises(OSError, match="refused"):
+        download._download_unless_stalled(failing)
+
+
+def test_the_commit_is_in_the_path_of_the_cache(tmp_path):
+    folder = tmp_path / "models--me--model" / "snapshots" / ("a" * 40)
+    assert download._with_commit(str(folder / "model.onnx"), "model.onnx") == ("a" * 40, folder / "model.onnx")
+    assert download._with_commit(str(folder / "figures/a.png"), "figures/a.png")[0] == "a" * 40
+
+
+def test_a_commit_in_the_cache_asks_nothing(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    file = tmp_path / "x"
+    file.write_bytes(b"x")
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(file))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: asked.append(1))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(file))
+    right = download.sha256_of(file)
+    for revision, sha256, questions in (
+        ("a" * 40, right, 0),
+        ("a" * 40, None, 0),
+        ("main", None, 1),
+        ("a" * 40, "0", 1),
+    ):
+        asked.clear()
+        download.hub_file("me/model", "x", revision, sha256=sha256)
+        assert len(asked) == questions, (revision, sha256)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support import shared
+from training.data import near_duplicates as module
 from training.data.decode import decode
 from training.data.faces import load_faces
 from training.data.load import load_samples
@@ -29,6 +30,17 @@ def test_copies_are_found_and_other_faces_are_not(utkface):
     for changed in copies:
         assert near_duplicates(changed, [faces[:20], faces[20:]]).mean() >= 0.95
     assert near_duplicates(faces[:150], [faces[150:]]).sum() <= 2
+
+
+@pytest.mark.parametrize("block", [2, 2048])
+def test_each_image_is_compared_with_all_others(monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (12, 6, 6, 3), np.uint8)
+    images = np.stack([cv2.resize(one, (200, 200), interpolation=cv2.INTER_CUBIC) for one in coarse])
+    others = [images[[7, 0]] // 2 + 40, images[9:]]  # less contrast; the same
+    assert near_duplicates(images[:11], others).nonzero()[0].tolist() == [0, 7, 9, 10]
+    assert not near_duplicates(images[:4], [images[4:]]).any()
 
 
 @pytest.mark.slow

@@ -9,15 +9,16 @@ import pytest
 from tests.support.app import python
 from tests.support.training import command
 from training.fitting import progress
+from training.model import devices
 
 
 @pytest.mark.slow
 def test_several_devices_give_the_losses_of_one(made_up, tmp_path):
     pytest.importorskip("jax")
 
-    def run(name: str, devices: int, *more):
+    def run(name: str, count: int, *more):
         words = ["-m", "tests.tiny", *command(made_up, tmp_path / name, *more)[1:]]
-        env = {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        env = {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
         result = python(*words, env=env)
         assert result.returncode == 0, result.stderr
         return result.stdout
@@ -59,3 +60,53 @@ def test_progress_prints_duration_and_position(monkeypatch, capsys):
     assert "compact" in lines[0]  # no GPU here
     assert lines[1].startswith("  epoch 1 of 2, step 84 of 100: about 2 minutes left")
     assert lines[-1].startswith("  epoch 2 of 2, step 45 of 100: about 55 seconds left") and len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("backend", "gpus", "is_compiled", "auto"),
+    [
+        ("tensorflow", 0, False, "float32"),
+        ("tensorflow", 1, True, "mixed_bfloat16"),
+        ("torch", 0, False, "float32"),
+        ("jax", 0, True, "float32"),
+    ],
+)
+def test_what_a_backend_does_with_and_without_a_gpu(monkeypatch, backend, gpus, is_compiled, auto):
+    import tensorflow as tf
+
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: backend)
+    monkeypatch.setattr(devices, "_gpus", lambda: gpus)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind] * gpus)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: {"compute_capability": (8, 0)})
+    assert devices.compiled() is is_compiled and devices.on_gpu() is (gpus > 0)
+    assert devices.precision("auto") == auto
+    assert devices.precision("mixed_float16") == "mixed_float16"
+
+
+@pytest.mark.parametrize(
+    ("details", "policy"),
+    [
+        ({"compute_capability": (7, 5)}, "mixed_float16"),
+        ({"compute_capability": (9, 0)}, "mixed_bfloat16"),
+        ({}, "mixed_float16"),
+    ],
+)
+def test_older_gpus_get_float16(monkeypatch, details, policy):
+    import tensorflow as tf
+
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "tensorflow")
+    monkeypatch.setattr(devices, "_gpus", lambda: 1)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
+    assert devices.precision("auto") == policy
+
+
+def test_gpus_are_counted_and_unused_ones_named(monkeypatch, capsys):
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "tensorflow")
+    for names, said in ((["cpu:0"], ""), (["cpu:0", "gpu:0"], ""), (["gpu:0", "gpu:1", "cpu:0"], "Using 1 of 2 GPUs")):
+        monkeypatch.setattr(devices.keras.distribution, "list_devices", lambda names=names: names)
+        assert devices._gpus() == len(names) - 1
+        devices.set_up()
+        assert capsys.readouterr().out.startswith(said)
+        assert bool(said) or not capsys.readouterr().out
+    assert devices.count() == 1
