@@ -135,6 +135,28 @@ def test_redirects_are_checked_like_the_first_address(loopback, monkeypatch):
         assert len(asked) == fetching.MAX_REDIRECTS + 1
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://example.com/x.jpg", "example.com", 80),
+        ("https://example.com/x.jpg", "example.com", 443),
+        ("https://example.com:80/x.jpg", "example.com", 80),
+        ("http://example.com:443", "example.com", 443),
+    ],
+)
+def test_the_port_is_that_of_the_scheme_unless_it_is_given(monkeypatch, url, host, port):
+    asked = []
+
+    def resolve(*address, **_):
+        asked.append(address)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(UploadError):
+        fetch(url)
+    assert asked == [(host, port)]
+
+
 def test_a_name_with_a_public_and_a_private_address_is_refused(monkeypatch):
     entries = [(2, 1, 6, "", (address, 80)) for address in ("93.184.216.34", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
