@@ -12,6 +12,7 @@ import threading
 import time
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gradio_client import handle_file
@@ -24,6 +25,7 @@ from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
 from tests.support.training import SHORT
 from training import programs
+from training import push as module
 
 NAME = "tester/age-gender-compact"
 
@@ -331,3 +333,38 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     assert two["model"]["revision"] == second and two["faces"] != one["faces"]
     pinned = answer_of(reader, tmp_path, "--model", f"tester/faces@{first}")
     assert pinned["faces"] == one["faces"] and pinned["model"]["revision"] == first
+
+
+def test_the_card_of_a_repository_names_it_and_tells_no_earlier_pushes(bundle):
+    card = json.loads((bundle / CARD).read_text())
+    card["provenance"]["pushed"] = [{"repo": "me/private", "commit": "1", "url": "https://hub/me/private"}]
+    contents = module._contents(bundle, card, "you/kit")
+    published = json.loads(contents[CARD])
+    assert "pushed" not in published["provenance"] and published["provenance"].keys() | {"pushed"} == (
+        card["provenance"].keys()
+    )
+    assert set(published["files"]) == set(contents) - {CARD} >= {"predict.py", "README.md", "config.json"}
+    for name, entry in published["files"].items():
+        content = contents[name] if isinstance(contents[name], bytes) else Path(contents[name]).read_bytes()
+        assert entry["sha256"] == sha256(content).hexdigest() and entry["bytes"] == len(content), name
+    readme = contents["README.md"].decode()
+    assert "you/kit" in readme and "USER/NAME" not in readme and "- name: kit\n" in readme
+
+
+def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch, capsys):
+    asked = []
+
+    def made(folder, target):
+        asked.append((folder, target.repo_id, target.private, target.revision, target.pull_request))
+        return SimpleNamespace(url="https://hub/you/kit", commit="abc")
+
+    monkeypatch.setattr(module, "push", made)
+    assert module.main([str(bundle), "--repo-id", "you/kit", "--private", "--revision", "v2"]) == 0
+    assert capsys.readouterr().out == "Pushed: https://hub/you/kit\nCommit: abc\n"
+    assert module.main([str(bundle), "--pr"]) == 0
+    assert asked == [(bundle, "you/kit", True, "v2", False), (bundle, "age-gender-compact", False, None, True)]
+    assert module.main([str(bundle / "gone")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    words = module.command(bundle, module.Target("you/kit", True, "v2", True))
+    assert words.startswith(f"python -m training.push {bundle} ") and module.main(words.split()[3:]) == 0
+    assert asked[-1] == (bundle, "you/kit", True, "v2", True)
