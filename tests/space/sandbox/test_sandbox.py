@@ -130,7 +130,7 @@ REUSED_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
 }
 IN_ONE_PROCESS = """
-from tests.space.test_sandbox import noise, shares_memory, two_compressions
+from tests.space.sandbox.test_sandbox import noise, shares_memory, two_compressions
 found = 0
 for seed in range(4):
     victim = photo.open_photo(noise(seed)).rgb.copy()
@@ -183,7 +183,7 @@ def share_of_color(frames: np.ndarray) -> float:
 
 VIDEO_IN_ONE_PROCESS = """
 import sys, av, numpy as np
-from tests.space.test_sandbox import COLOR, share_of_color
+from tests.space.sandbox.test_sandbox import COLOR, share_of_color
 victims = [np.full((256, 256, 3), COLOR, np.uint8) for _ in range(200)]
 del victims
 with reader.open_video(sys.argv[1]) as video:
