@@ -21,6 +21,31 @@ async function load(code) {
   return code;
 }
 
+/** Ask before something is lost. Not `confirm`, which browsers refuse in frames such as those of Spaces. */
+function agrees(text) {
+  const dialog = document.createElement("dialog"),
+    form = document.createElement("form"),
+    question = document.createElement("p");
+  question.textContent = text;
+  form.method = "dialog";
+  form.append(
+    question,
+    ...["Reload", "Cancel"].map((name) =>
+      Object.assign(document.createElement("button"), {value: name, textContent: t(name)}),
+    ),
+  );
+  dialog.className = "ask";
+  dialog.append(form);
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((done) =>
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      done(dialog.returnValue === "Reload");
+    }),
+  );
+}
+
 /** Offer the languages in a menu. */
 function offer(menu) {
   menu.replaceChildren(
@@ -31,9 +56,9 @@ function offer(menu) {
     menu.focus(); // where it was before the page was loaded in this language
     history.replaceState(null, "");
   }
-  menu.addEventListener("change", () => {
-    const own = document.body.dataset.own; // a visitor's photos or video are open
-    if (own && !confirm(t("The page reloads, and your files and results are removed. Continue?"))) {
+  menu.addEventListener("change", async () => {
+    // A visitor's photos or video are open.
+    if (document.body.dataset.own && !(await agrees(t("The page reloads, and your files and results are removed.")))) {
       menu.value = preferred;
       return;
     }

@@ -314,14 +314,19 @@ def test_files_that_are_no_images_leave_the_photos_there(page, tmp_path):
 
 
 def test_another_language_asks_before_it_loses_the_visitor_s_photos(page, tmp_path):
-    asked = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
     page.set_input_files("#file", str(colored(tmp_path / "own.png", "gray")))
     page.wait_for_selector('.result[data-photo="own"]:not([aria-busy])', timeout=30_000)
+    for leave in (lambda: page.click(".ask button:text('Cancel')"), lambda: page.keyboard.press("Escape")):
+        page.select_option("#language", "de")
+        page.locator(".ask").get_by_text("your files and results are removed").wait_for()
+        leave()
+        page.wait_for_selector(".ask", state="detached")
+        assert page.input_value("#language") == "en" and page.get_attribute("#result", "data-photo") == "own"
     page.select_option("#language", "de")
-    page.wait_for_timeout(300)
-    assert len(asked) == 1 and "your files and results are removed" in asked[0]
-    assert page.input_value("#language") == "en" and page.get_attribute("#result", "data-photo") == "own"
+    page.click(".ask button:text('Reload')")
+    page.wait_for_selector("html[lang=de]")
+    page.select_option("#language", "fr")  # nothing is open: nothing is asked
+    page.wait_for_selector("html[lang=fr]")
 
 
 def test_a_blurred_photo_is_blurred_before_its_faces_are_known(modules):
