@@ -13,6 +13,7 @@
 #     "onnxruntime>=1.20,<2",
 #     "opencv-python-headless>=4.10,<5",
 #     "pillow>=12.3,<13",
+#     "pillow-heif>=1.0,<2",
 #     "scikit-learn>=1.6,<2",
 #     "scipy>=1.14,<2",
 #     "tensorflow>=2.20,<2.22",
