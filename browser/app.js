@@ -148,8 +148,9 @@ function choose({file, shown, error}) {
 }
 const strip = photoStrip($("#strip"), kit, {analyze, open: opened}, choose);
 
-function take(files) {
-  strip.take(files);
+function take(files, {adds = false} = {}) {
+  if (adds) strip.add(files);
+  else strip.take(files);
   scrollToResult();
 }
 
@@ -179,8 +180,8 @@ for (const input of ["#file", "#camera"])
     open([...target.files]);
     target.value = "";
   });
-/** Open files that arrive anywhere on the page. */
-function open(files) {
+/** Open files that arrive anywhere on the page. `adds`: beside the photos that are there. */
+function open(files, options) {
   if (!files.length) return;
   const videos = [...files].filter(
     (file) => file.type.startsWith("video/") || /\.(mkv|mov|mp4|m4v|webm)$/i.test(file.name),
@@ -192,7 +193,7 @@ function open(files) {
     return say(t("This file isn't an image that this browser can read. Use JPEG, PNG or WebP."));
   document.body.dataset.own = "yes";
   if (videos.length) video.take(videos[0]);
-  else take(images);
+  else take(images, options);
 }
 /** Say on the Photo tab that links can't be opened. */
 function refuseLink() {
@@ -200,7 +201,7 @@ function refuseLink() {
   say(LINK);
 }
 document.addEventListener("paste", ({clipboardData}) => {
-  if (clipboardData.files.length) open(clipboardData.files);
+  if (clipboardData.files.length) open(clipboardData.files, {adds: true});
   else if (/^https?:/.test(clipboardData.getData("text"))) refuseLink();
 });
 document.addEventListener("dragover", (event) => {
@@ -218,7 +219,8 @@ document.addEventListener("drop", (event) => {
   else if (event.dataTransfer.getData("text")) refuseLink();
 });
 document.addEventListener("snapshot", ({detail}) => open([detail]));
-const exampleFile = async (address) => new File([await (await fetch(address)).blob()], address.split("/").at(-1));
+const exampleFile = async (address) =>
+  Object.assign(new File([await (await fetch(address)).blob()], address.split("/").at(-1)), {example: true});
 for (const example of document.querySelectorAll("#examples button"))
   example.addEventListener("click", async () => {
     const {src} = example.querySelector("img");

@@ -17,7 +17,7 @@ const MOST = 50; // photos
  * @param analyze a function: a file → a promise of what `resultView.show` takes. It is called for one file at a time.
  * @param open a function: a file → a promise of its photo, as `openPhoto`.
  * @param chosen called with an item {file, shown, error} when it is selected and whenever that one changes.
- * @returns {take, again, current, blur}
+ * @returns {take, add, again, current, blur}
  */
 export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   element.classList.add("strip");
@@ -127,32 +127,49 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     select(at + step, {focus: true});
   });
 
+  /** A file's place in the strip. */
+  function made(file, shown = null) {
+    const button = document.createElement("button"),
+      name = document.createElement("span"),
+      item = {file, button, shown, error: null};
+    Object.assign(button, {type: "button", ariaPressed: "false", ariaBusy: "false"});
+    name.textContent = file.name;
+    button.append(name);
+    button.addEventListener("click", () => select(items.indexOf(item)));
+    return item;
+  }
+
+  /** Put items into the strip, as many as it takes, and select one. */
+  function place(all, number) {
+    $("note").hidden = all.length <= MOST;
+    $("note").textContent = t(`Only the first ${MOST} of ${all.length} photos are shown.`);
+    items = all.slice(0, MOST);
+    at = Math.min(at, items.length - 1);
+    $("photos").replaceChildren(
+      ...items.map(({button}) => {
+        const entry = document.createElement("li");
+        entry.append(button);
+        return entry;
+      }),
+    );
+    element.hidden = items.length < 2;
+    select(Math.min(number, items.length - 1));
+    return work();
+  }
+
   return {
     /** Replace the photos with other files. `results`: of those that have been analyzed already. */
     take(files, results = []) {
-      $("note").hidden = files.length <= MOST;
-      $("note").textContent = t(`Only the first ${MOST} of ${files.length} photos are shown.`);
-      files = files.slice(0, MOST);
       at = 0;
-      items = files.map((file, i) => {
-        const button = document.createElement("button"),
-          name = document.createElement("span");
-        Object.assign(button, {type: "button", ariaPressed: "false", ariaBusy: "false"});
-        name.textContent = file.name;
-        button.append(name);
-        button.addEventListener("click", () => select(i));
-        return {file, button, shown: results[i] ?? null, error: null};
-      });
-      $("photos").replaceChildren(
-        ...items.map(({button}) => {
-          const place = document.createElement("li");
-          place.append(button);
-          return place;
-        }),
+      return place(
+        files.map((file, i) => made(file, results[i])),
+        0,
       );
-      element.hidden = items.length < 2;
-      select(0);
-      return work();
+    },
+    /** Add files to the visitor's own ones; they replace an example. */
+    add(files) {
+      const own = items.filter(({file}) => !file.example);
+      return own.length ? place([...own, ...files.map((file) => made(file))], own.length) : this.take(files);
     },
     /** Analyze all photos again, as after a change of settings. */
     again() {

@@ -41,8 +41,8 @@
     input.dispatchEvent(new Event("change", {bubbles: true}));
   };
   const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name);
-  /** Open the images of some files on the Photo tab. */
-  const take = async (files) => {
+  /** Open the images of some files on the Photo tab. `adds`: beside the photos that are there. */
+  const take = async (files, adds = false) => {
     const images = [...files].filter(isImage);
     if (!images.length) {
       const all = [...files], videos = all.filter(isVideo);
@@ -52,12 +52,12 @@
     tabs()[0].click();
     if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
     await built("#photo input[type=file]");
-    document.dispatchEvent(new CustomEvent("photos", {detail: images}));
+    document.dispatchEvent(new CustomEvent("photos", {detail: {files: images, adds}}));
   };
   document.addEventListener("paste", (event) => {
     if (event.target.closest?.("input[type=text], textarea")) return;
     const {files} = event.clipboardData;
-    if (files.length) { event.preventDefault(); take(files); }
+    if (files.length) { event.preventDefault(); take(files, true); }
     else if (/^https?:/.test(event.clipboardData.getData("text"))) openLink(event.clipboardData.getData("text"));
   });
   // A browser would open a file that is dropped beside a drop zone, and Gradio takes one image of several.

@@ -289,6 +289,23 @@ def test_the_selected_photo_is_analyzed_first_and_no_other_s_result_is_shown_wit
     assert page.evaluate("window.wrong") == [] and len(result(page)["faces"]) == 1
 
 
+def test_pasted_photos_are_added_to_the_visitor_s_own(page):
+    paste = """async (name) => {
+      const blob = await (await fetch(document.querySelector("#examples img").src)).blob(), data = new DataTransfer();
+      data.items.add(new File([blob], name, {type: "image/jpeg"}));
+      document.body.dispatchEvent(Object.assign(new Event("paste", {bubbles: true}), {clipboardData: data}));
+    }"""
+    for number, name in enumerate(("one.jpg", "two.jpg", "three.jpg"), 1):
+        page.evaluate(paste, name)
+        page.wait_for_selector(f'.result[data-photo="{name[:-4]}"]:not([aria-busy])', timeout=30_000)
+        assert page.locator(".strip-photos li").count() == number
+    page.locator("#examples button").nth(1).click()
+    page.locator(".strip").wait_for(state="hidden")
+    page.evaluate(paste, "four.jpg")  # in place of the example
+    page.wait_for_selector('.result[data-photo="four"]:not([aria-busy])', timeout=30_000)
+    assert page.locator(".strip-photos li").count() == 1
+
+
 def test_more_photos_than_the_page_takes_are_told(page, tmp_path):
     paths = [colored(tmp_path / f"{i}.png", "gray") for i in range(53)]
     page.set_input_files("#file", [str(path) for path in paths])

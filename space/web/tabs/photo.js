@@ -80,17 +80,17 @@
   /** Show photos that are on the server already, or that it fetches. */
   function takePlace(place, name, own = true) {
     if (own) document.body.dataset.own = "yes";
-    const file = new File([], name);
+    const file = Object.assign(new File([], name), {example: !own});
     places.set(file, {path: place.path, orig_name: place.orig_name ?? null, meta: {_type: "gradio.FileData"}});
     strip.take([file]);
   }
 
-  function take(files) {
+  function take(files, adds = false) {
     document.body.dataset.own = "yes";
-    strip.take(files);
+    if (adds) strip.add(files); else strip.take(files);
     if (innerWidth < 800) setTimeout(() => element.scrollIntoView({behavior: "smooth"}), 300);
   }
-  document.addEventListener("photos", ({detail}) => take(detail));
+  document.addEventListener("photos", ({detail}) => take(detail.files, detail.adds));
   // In place of Gradio, which would upload one file by itself.
   document.addEventListener("change", (event) => {
     const {target} = event;
@@ -119,5 +119,5 @@
   document.addEventListener("blur-faces", ({detail}) => { view.blur(detail); strip.blur(detail); });
   const first = JSON.parse(props.value);
   Promise.all([fromJson(first), fetch(first.image).then((image) => image.blob())])
-    .then(([shown, image]) => strip.current ?? strip.take([new File([image], `${first.name}.jpg`)], [shown]));
+    .then(([shown, image]) => strip.current ?? strip.take([Object.assign(new File([image], `${first.name}.jpg`), {example: true})], [shown]));
 }

@@ -155,18 +155,31 @@ def test_settings_apply_at_once(page):
 
 
 def test_a_visitor_pastes_a_photo(page):
-    content = base64.b64encode((EXAMPLES / "age-20-29-male.jpg").read_bytes()).decode()
-    page.evaluate(
-        """async (content) => {
-          const blob = await (await fetch("data:image/jpeg;base64," + content)).blob();
-          const data = new DataTransfer();
-          data.items.add(new File([blob], "pasted.jpg", {type: "image/jpeg"}));
-          const options = {clipboardData: data, bubbles: true, cancelable: true};
-          document.body.dispatchEvent(new ClipboardEvent("paste", options));
-        }""",
-        content,
-    )
+    def paste(name: str) -> None:
+        content = base64.b64encode((EXAMPLES / name).read_bytes()).decode()
+        page.evaluate(
+            """async (content) => {
+              const blob = await (await fetch("data:image/jpeg;base64," + content)).blob();
+              const data = new DataTransfer();
+              data.items.add(new File([blob], "pasted.jpg", {type: "image/jpeg"}));
+              const options = {clipboardData: data, bubbles: true, cancelable: true};
+              document.body.dispatchEvent(new ClipboardEvent("paste", options));
+            }""",
+            content,
+        )
+
+    paste("age-20-29-male.jpg")
     page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+    assert page.locator(".strip-photos button:visible").count() == 0
+    # The next one comes beside it; an example replaces both.
+    paste("group.jpg")
+    page.locator("#result").get_by_text("8 faces").wait_for(timeout=30_000)
+    assert page.locator(".strip-photos button").count() == 2
+    assert page.locator(".strip-photos [aria-pressed]").last.get_attribute("aria-pressed") == "true"
+    page.locator(".strip-photos button").first.click()
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+    page.locator("#examples .gallery-item").nth(1).click()
+    page.locator(".strip-photos").wait_for(state="hidden", timeout=30_000)
 
 
 def test_a_file_that_is_no_image_is_refused_in_one_place(page, tmp_path):
