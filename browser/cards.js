@@ -67,7 +67,7 @@ export const asText = (faces) => faces.map((face, i) => `${i + 1}: ${inWords(fac
  * @param face of the API's JSON.
  * @param number from 1.
  * @param thumbnail an element that shows the face, or undefined.
- * @param row whether it is a row of a crowd instead of a card.
+ * @param row whether it is a row of a crowd instead of a card; the rest of it is shown while it is "open".
  * @param why whether to offer the explanation of the age.
  */
 export function card(face, number, {thumbnail, row, why}) {
@@ -82,11 +82,9 @@ export function card(face, number, {thumbnail, row, why}) {
   item.innerHTML = `<div class="about-face"><span class="number" aria-label="${t(`Face ${number}`)}">${number}</span>
     <strong class="age">${first}</strong><span class="likely">${second}</span>
     <span class="gender ${face.gender_label}">${sure[0].toUpperCase()}${sure.slice(1)}${SEEN.has(face.quality) ? ` · ${t(face.quality)}` : ""}</span></div>`;
-  if (!row) {
-    item.innerHTML += `${chart(face)}<div class="card-foot">
-      ${why ? `<button type="button" class="why" data-number="${number}">${t("Why this age?")}</button>` : ""}
-      <details><summary>${t("Details")}</summary>${details(face)}</details></div>`;
-  }
+  item.innerHTML += `${chart(face)}<div class="card-foot">
+    ${why ? `<button type="button" class="why" data-number="${number}">${t("Why this age?")}</button>` : ""}
+    <details><summary>${t("Details")}</summary>${details(face)}</details></div>`;
   if (thumbnail) item.prepend(thumbnail);
   return item;
 }

@@ -126,10 +126,11 @@ export function resultView(element, {colors, csv, most}, why) {
     for (const one of element.querySelectorAll("[data-n]"))
       one.classList.toggle("on", number != null && one.dataset.n === String(number));
   }
-  /** Keep a face highlighted, until another one is, and bring its card into view. The photo stays where it is. */
+  /** Keep a face highlighted, until another one is, and bring its card into view, whole. The photo stays where it is. */
   function pin(number) {
     pinned = number;
     light(number);
+    for (const one of people.children) one.classList.toggle("open", one.dataset.n === String(number));
     people.querySelector(`[data-n="${number}"]`)?.scrollIntoView({block: "nearest", behavior: "smooth"});
   }
   const numberOf = (event) => event.target.closest?.("[data-n]")?.dataset.n ?? null;
@@ -153,8 +154,9 @@ export function resultView(element, {colors, csv, most}, why) {
       light(pinned);
     }
   });
-  element.addEventListener("keydown", ({key}) => {
-    if (key === "Escape") pin(null);
+  element.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") pin(null);
+    if (event.key === "Enter" && event.target.matches("li")) pin(numberOf(event));
   });
   order.addEventListener("change", render);
   const reset = zoomable(stage, $(".fit"), (changed) => {

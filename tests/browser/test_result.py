@@ -68,6 +68,21 @@ def test_a_crowd_is_summed_up_and_can_be_sorted(page, crowd):
     assert sorted(numbers) == list(range(1, 73)) and numbers != sorted(numbers)
 
 
+def test_a_row_of_a_crowd_opens_when_it_is_chosen(page, crowd):
+    analyze(page, crowd)
+    opened = page.locator("#people li:has(.chart:visible)")
+    assert opened.count() == 0
+    page.locator("#people li[data-n='3'] .age").click()
+    assert opened.get_attribute("data-n") == "3" and opened.locator("summary").inner_text() == "Details"
+    opened.locator("summary").click()
+    assert "detection score" in opened.inner_text()
+    page.locator("#people li[data-n='5']").focus()
+    page.keyboard.press("Enter")
+    assert opened.count() == 1 and opened.get_attribute("data-n") == "5"
+    page.keyboard.press("Escape")
+    assert opened.count() == 0
+
+
 def test_labels_cover_no_other_face_and_no_other_label(modules):
     """In a tight row of faces every face has a label. Each covers no face but its own."""
     drawn = modules.evaluate(
