@@ -128,10 +128,11 @@ const photos = new WeakMap(); // the example's file → the photo in it
 const opened = async (file) => photos.get(file) ?? openPhoto(file);
 
 let displayed = null; // the file whose photo is shown
+let refused = false; // whether the message is about files that weren't taken: it stays until others are
 
 /** Show a photo's result, or why there is none, or that there is none yet. */
 function choose({file, shown, error}) {
-  say(error ?? "");
+  if (error || !refused) say(error ?? "");
   if (displayed !== file) view.clear();
   displayed = shown || (!error && displayed === file) ? file : null;
   if (shown) {
@@ -149,6 +150,7 @@ function choose({file, shown, error}) {
 const strip = photoStrip($("#strip"), kit, {analyze, open: opened}, choose);
 
 function take(files, {adds = false} = {}) {
+  refused = false;
   if (adds) strip.add(files);
   else strip.take(files);
   scrollToResult();
@@ -189,8 +191,10 @@ function open(files, options) {
   openTab(tabs.find(({dataset}) => dataset.tab === (videos.length ? "video" : "photo")));
   // Browsers don't know the type of some images.
   const images = [...files].filter(({type}) => !type || type.startsWith("image/"));
-  if (!videos.length && !images.length)
+  if (!videos.length && !images.length) {
+    refused = true;
     return say(t("This file isn't an image that this browser can read. Use JPEG, PNG or WebP."));
+  }
   document.body.dataset.own = "yes";
   if (videos.length) video.take(videos[0]);
   else take(images, options);
@@ -198,6 +202,7 @@ function open(files, options) {
 /** Say on the Photo tab that links can't be opened. */
 function refuseLink() {
   openTab(tabs.find(({dataset}) => dataset.tab === "photo"));
+  refused = true;
   say(LINK);
 }
 document.addEventListener("paste", ({clipboardData}) => {

@@ -39,7 +39,8 @@ export default function liveView(element, openChannel) {
 
   let stream = null,
     channel = null,
-    timer = null;
+    timer = null,
+    away = false; // whether the camera was on when another tab of the page was opened
   let attempt = 0; // number of the last start
   let sent = 0,
     answered = 0,
@@ -60,6 +61,7 @@ export default function liveView(element, openChannel) {
 
   async function begin() {
     const mine = ++attempt;
+    away = false;
     start.disabled = camera.disabled = true;
     stop.hidden = false;
     say(t("Waiting for the camera…"));
@@ -250,7 +252,11 @@ export default function liveView(element, openChannel) {
       clearInterval(reporter);
       return;
     }
-    if (stream && !isShown()) return end(""); // another tab of the page is open
+    // While another tab of the page is open, the camera is off.
+    if (stream && !isShown()) {
+      end("");
+      away = true;
+    } else if (away && isShown()) begin();
     if (!channel || !latest) return;
     const now = performance.now();
     marks = marks.filter(([when]) => now - when < 2000);
