@@ -68,7 +68,7 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
     faces = analyzer.analyze(rgb, threshold=threshold, most=most_faces(analyzer))
     if not 1 <= number <= len(faces):
         count = f"{len(faces)} faces were" if len(faces) > 1 else "one face was" if faces else "no faces were"
-        raise ValueError(f"Face {number} doesn't exist: {count} found in this photo.")
+        raise ValueError(f"This photo has no face {number}: {count} found.")
     face = faces[number - 1]
     image = crop(rgb, face, analyzer.template)
     years, older, younger = occlusion_map(analyzer.estimator, image)

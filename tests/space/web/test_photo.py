@@ -60,7 +60,7 @@ def test_why_this_age():
     side = analyzer.estimator.size
     assert picture.shape == (side, 2 * side, 3) and text.startswith(f"Face 1, estimated age {round(face.age)}. ")
     for number in (0, 2, -1):
-        with pytest.raises(ValueError, match=f"Face {number} doesn't exist: one face was found"):
+        with pytest.raises(ValueError, match=f"This photo has no face {number}: one face was found"):
             photo.explain(analyzer, image, number, 0.7)
-    with pytest.raises(ValueError, match="Face 1 doesn't exist: no faces were found"):
+    with pytest.raises(ValueError, match="This photo has no face 1: no faces were found"):
         photo.explain(analyzer, np.zeros((200, 200, 3), np.uint8), 1, 0.7)
