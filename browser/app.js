@@ -96,9 +96,8 @@ async function analyze(file) {
     {canvas, factor, name} = photo,
     chosen = model;
   if (strip.current.file === file) {
-    if (displayed !== file) {
-      view.preview(canvas);
-      displayed = file;
+    if (!view.shows(file)) {
+      view.preview(canvas, file);
       scrollToResult();
     }
     view.wait(t($("#loading").hidden ? "Analyzing…" : "Loading the model…"));
@@ -127,16 +126,14 @@ async function analyze(file) {
 const photos = new WeakMap(); // the example's file → the photo in it
 const opened = async (file) => photos.get(file) ?? openPhoto(file);
 
-let displayed = null; // the file whose photo is shown
 let refused = false; // whether the message is about files that weren't taken: it stays until others are
 
 /** Show a photo's result, or why there is none, or that there is none yet. */
 function choose({file, shown, error}) {
   if (error || !refused) say(error ?? "");
-  if (displayed !== file) view.clear();
-  displayed = shown || (!error && displayed === file) ? file : null;
+  if (!view.shows(file)) view.clear();
   if (shown) {
-    view.show(shown);
+    view.show(shown, file);
     const {width, height} = shown.image;
     if (shown.factor > 1)
       view.note(

@@ -30,7 +30,7 @@ export async function fromJson({name, width, image, answer, probabilities, thumb
  * @param element an empty element.
  * @param kit {colors: by what a label says, csv: column names, most: faces that are returned at most}
  * @param why called with a face's number by the button "Why this age?"; without it there is none.
- * @returns {wait, preview, note, show, clear, blur}
+ * @returns {wait, preview, note, shows, show, clear, blur}
  */
 export function resultView(element, {colors, csv, most}, why) {
   element.classList.add("result");
@@ -67,6 +67,7 @@ export function resultView(element, {colors, csv, most}, why) {
     blurred = false,
     pinned = null,
     waiting = null, // the photo of a preview
+    source = null, // the file of what is shown
     view = {scale: 1, x: 0, y: 0};
 
   /** Faces with boxes in pixels of the canvas. */
@@ -213,7 +214,7 @@ export function resultView(element, {colors, csv, most}, why) {
   clear();
 
   function clear() {
-    shown = waiting = null;
+    shown = waiting = source = null;
     for (const part of [".result-parts", "#data", "#busy"]) $(part).hidden = true;
     $("#summary").textContent = $("#json").textContent = "";
     for (const part of [$("#picture"), boxes, people]) part.replaceChildren();
@@ -230,10 +231,10 @@ export function resultView(element, {colors, csv, most}, why) {
       element.toggleAttribute("aria-busy", Boolean(text));
     },
     /** Show a photo, a canvas, that has no result yet. While faces are blurred, all of it is. */
-    preview(image) {
+    preview(image, file) {
       const text = $("#busy").textContent;
       clear();
-      waiting = image;
+      [waiting, source] = [image, file];
       const {width, height} = image;
       $("#picture").replaceChildren(blurred ? blur(image, [{box: [-width, -height, 3 * width, 3 * height]}]) : image);
       for (const part of [".downloads", "#order"]) $(part).hidden = true;
@@ -242,6 +243,8 @@ export function resultView(element, {colors, csv, most}, why) {
       reset();
       this.wait(text);
     },
+    /** Whether the photo of this file is shown, with its result or without. */
+    shows: (file) => source === file,
     /** Say something about what was tried; the next result replaces it. */
     note(text) {
       $("#busy").textContent = text;
@@ -256,9 +259,11 @@ export function resultView(element, {colors, csv, most}, why) {
      * @param factor pixels of `answer` per pixel of `image`.
      * @param probabilities of each age, for each face; or undefined.
      * @param thumbnails an element for each face.
+     * @param file of the photo.
      */
-    show({image, name, answer, factor, probabilities, thumbnails}) {
+    show({image, name, answer, factor, probabilities, thumbnails}, file) {
       clear();
+      source = file;
       shown = {image, name, answer, factor, probabilities, thumbnails};
       for (const part of [".result-parts", ".downloads", "#data"]) $(part).hidden = false;
       $("#summary").innerHTML = summary(answer, most);
@@ -271,7 +276,7 @@ export function resultView(element, {colors, csv, most}, why) {
     blur(is) {
       blurred = is;
       if (shown) render();
-      else if (waiting) this.preview(waiting);
+      else if (waiting) this.preview(waiting, source);
     },
   };
 }

@@ -9,7 +9,6 @@
   const strip = photoStrip(stripPlace, {...kit, colors}, {analyze, open: openPhoto}, choose);
   const places = new WeakMap();  // file → where it is on the server, as a file object of Gradio
   let settings = kit.settings;   // [threshold, model]
-  let displayed = null;          // the file whose photo is shown
 
   /** Have the server analyze a file; the answer is what `view.show` takes. */
   async function analyze(file) {
@@ -19,9 +18,7 @@
       // Shown at once, from the file, before it has been uploaded. There are files that only the server reads.
       own = openPhoto(file).catch(() => null);
       own.then((photo) => {
-        if (!photo || strip.current.file !== file || displayed === file) return;
-        view.preview(photo.canvas);
-        displayed = file;
+        if (photo && strip.current.file === file && !view.shows(file)) view.preview(photo.canvas, file);
       });
     }
     if (!places.has(file)) places.set(file, await upload(file, tell));
@@ -70,12 +67,11 @@
 
   function choose({file, shown, error}) {
     document.querySelector("#reason .close")?.click();
-    if (displayed !== file) view.clear();
-    displayed = shown || (!error && displayed === file) ? file : null;
+    if (!view.shows(file)) view.clear();
     const message = document.querySelector("#photo-error p");
     message.hidden = !error;
     message.textContent = error ? `⚠️ ${error}` : "";
-    if (shown) view.show(shown); else if (error) view.clear(); else view.wait("Waiting…");
+    if (shown) view.show(shown, file); else if (error) view.clear(); else view.wait("Waiting…");
   }
   /** Show photos that are on the server already, or that it fetches. */
   function takePlace(place, name, own = true) {
