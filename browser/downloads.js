@@ -1,5 +1,5 @@
 // What visitors take away: made here, from what is on the page.
-/** The table of `python -m space.batch --csv` for one photo. `columns`: its names; `error`: why there is no result. */
+/** The table of `age-gender --csv` for one photo. `columns`: its names; `error`: why there is no result. */
 export function asCsv(result, name, columns, error = null) {
   const rows = result.faces.map((face, i) => {
     const [x, y, width, height] = face.box;

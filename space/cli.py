@@ -2,16 +2,21 @@
 
     age-gender photo.jpg                                   a line per face
     age-gender holiday/ --csv faces.csv --jsonl faces.jsonl    folders and zips, as tables; run again to resume
+    age-gender s3://bucket/photos --parquet out/           the same with Ray Data, on all cores or a Ray cluster
     age-gender photo.jpg video.mp4 --annotated out/        copies with boxes and labels, also of folders
     age-gender photo.jpg --json                            a JSON object per file, with "error" if it can't be read
 
-In a checkout, `python -m space.cli` is the same command.
+Folders are searched recursively. The JSONL file has one line per image, and the CSV file has one line per face. To
+resume a stopped run, run the same command again: it skips images that are already in the JSONL file, and tries
+unreadable ones again. In a checkout, `python -m space.cli` is the same command.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -22,9 +27,10 @@ from PIL import Image
 
 from .analyzer import FaceAnalyzer
 from .annotate import blur, draw
-from .batch import __main__ as batch
 from .batch.analyze import analyze_pictures
 from .batch.pictures import BatchError, Picture, find_pictures
+from .batch.ray_pipeline import write_parquet
+from .batch.run import write_tables
 from .detector import THRESHOLD
 from .face import Face, confidence, interval_years, whole_years
 from .hub.bundle import embedded
@@ -48,20 +54,27 @@ def main(arguments: list[str] | None = None) -> int:
     # Files may also follow options; after --, everything is a file.
     options = (parser.parse_args if "--" in arguments else parser.parse_intermixed_args)(arguments)
     tolerate_console()
-    options.paths = [name for path in options.paths for name in batch.expanded(path)]
+    # Windows' shells leave *.jpg to the program.
+    options.paths = [name for path in options.paths for name in _expanded(path)]
     videos = [path for path in options.paths if _is_video(path)]
     tables = options.csv or options.jsonl
-    if tables and (videos or options.json or options.annotated):
-        parser.error("--csv and --jsonl accept images only and can't be combined with --json or --annotated")
+    if options.parquet and tables:
+        parser.error("--parquet can't be combined with --csv and --jsonl")
+    if (tables or options.parquet) and (videos or options.json or options.annotated):
+        parser.error("tables accept images only and can't be combined with --json or --annotated")
     if videos and not options.annotated:
         parser.error(f"{videos[0]} is a video: specify --annotated FOLDER for the annotated copy")
     if options.blur and not options.annotated:
         parser.error("--blur requires --annotated FOLDER")
+    settings = {"model": options.model, "threshold": options.threshold}
     try:
         if tables:
-            print(batch.run(options))
-            return 0
-        return _show(options)
+            print(write_tables(options.paths, csv=options.csv, jsonl=options.jsonl, **settings))
+        elif options.parquet:
+            print(write_parquet(options.paths, options.parquet, **settings))
+        else:
+            return _show(options)
+        return 0
     except BrokenPipeError:  # of `| head`, for example
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it again at its end
         return 1
@@ -69,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(batch.STOPPED if tables else "\nStopped.", file=sys.stderr)
+        print(f"\nStopped.{' Run the same command again to resume.' if tables else ''}", file=sys.stderr)
         return 130
 
 
@@ -80,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="+", metavar="FILE", help="an image, a video, a folder or a zip")
     parser.add_argument("--csv", type=Path, help="CSV file, one line per face")
     parser.add_argument("--jsonl", type=Path, help="JSONL file, one line per image; a stopped run resumes from it")
+    parser.add_argument(
+        "--parquet", type=Path, metavar="FOLDER", help='Parquet files, one row per face (pip install "ray[data]")'
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, one object per file")
     parser.add_argument("--annotated", type=Path, metavar="FOLDER", help="write annotated copies to this folder")
     parser.add_argument("--blur", action="store_true", help="blur faces in the annotated copies")
@@ -88,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--threshold",
-        type=batch.share,
+        type=_share,
         default=THRESHOLD,
         help=f"minimum detection score for a face, 0 to 1 (default: {THRESHOLD})",
     )
@@ -101,6 +117,21 @@ def _version() -> str:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
         return "(running from a checkout, not installed)"
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be a number from 0 to 1")
+    return value
+
+
+def _expanded(path: str) -> list[str]:
+    """A path as it is, or what it matches as a pattern if there is no such file."""
+    return [path] if os.path.lexists(path) else sorted(glob.glob(path)) or [path]
 
 
 def _is_video(path: str) -> bool:

@@ -34,12 +34,11 @@ BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 KNOWN = {
     # README
     "python3 -m venv .venv && .venv/bin/pip install -q -r space/requirements.txt": "by hand; tests/test_docker.py",
-    "age-gender photo.jpg": "tests/space/test_cli.py::test_the_commands_of_the_readme_run_as_printed",
+    "age-gender ": "tests/space/test_cli.py::test_the_commands_of_the_readme_run_as_printed",
     "from space.analyzer import FaceAnalyzer": "tests/test_readme.py",
     "import sys\n\nimport cv2\nfrom huggingface_hub": "tests/test_readme.py",
     "python training/train.py --push": "not run: hours of training; shorter runs: tests/training/test_push.py",
     "python -m space.hub.deploy --space": "not run: needs the Hub; tests/space/hub/test_deploy.py",
-    "python -m space.batch PHOTOS": "not run: PHOTOS stands for files; tests/space/batch/test_batch.py",
     "python -m training.push runs/": "not run: needs a trained bundle; tests/training/test_push.py",
     "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt": ".ci/run",
     # training/README

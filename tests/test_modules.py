@@ -25,7 +25,7 @@ def test_every_module_imports(name):
 def test_the_commands_need_no_page():
     """A training job and a batch import neither Gradio nor FastAPI nor PyAV."""
     program = (
-        "import sys, space.batch.__main__, training.train, training.bundle.build\n"
+        "import sys, space.cli, training.train, training.bundle.build\n"
         "print([m for m in ('gradio', 'fastapi', 'av', 'tensorflow') if m in sys.modules])"
     )
     result = python("-c", program)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import time
+from pathlib import Path
 
 from ..analyzer import FaceAnalyzer
 from ..photo import open_photo
@@ -12,8 +12,12 @@ from .pictures import SUFFIXES, BatchError, Picture, find_pictures
 from .tables import COLUMNS, table
 
 
-def run_with_ray(options: argparse.Namespace) -> str:
-    """The same analysis as a Ray Data pipeline, one model per actor, into a folder of Parquet files.
+def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshold: float) -> str:
+    """Analyze images and folders, also of object storage (s3://), with one model per actor; returns what was done.
+
+    Args:
+        folder: of the Parquet files, new or empty; the columns are those of the CSV file.
+        model, threshold: as for `FaceAnalyzer`.
 
     Raises:
         BatchError, ModelError, OSError: the message is for the user.
@@ -22,18 +26,17 @@ def run_with_ray(options: argparse.Namespace) -> str:
         import pyarrow
         import ray
     except ImportError as error:
-        raise BatchError(f'--ray needs Ray Data ({error}): pip install "ray[data]"') from error
-    if options.parquet.exists() and any(options.parquet.iterdir()):
-        raise BatchError(f"{options.parquet} is not empty: choose another folder.")
-    if any(path.lower().endswith(".zip") for path in options.paths):
-        raise BatchError("--ray reads images and folders, but not zips.")
-    if not any("://" in path for path in options.paths) and not find_pictures(options.paths):
-        raise BatchError(f"There are no images in {', '.join(options.paths)}.")
-    FaceAnalyzer.load(options.model)  # what is wrong is said here, not by an actor
+        raise BatchError(f'--parquet needs Ray Data ({error}): pip install "ray[data]"') from error
+    if folder.exists() and any(folder.iterdir()):
+        raise BatchError(f"{folder} is not empty: choose another folder.")
+    if any(path.lower().endswith(".zip") for path in paths):
+        raise BatchError("--parquet reads images and folders, but not zips.")
+    if not any("://" in path for path in paths) and not find_pictures(paths):
+        raise BatchError(f"There are no images in {', '.join(paths)}.")
+    FaceAnalyzer.load(model)  # what is wrong is said here, not by an actor
     types = dict.fromkeys(("file", "gender", "gender_label", "quality", "error"), pyarrow.string())
     types |= {"face": pyarrow.int32(), "incomplete": pyarrow.bool_()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in COLUMNS])
-    model, threshold = options.model, options.threshold
 
     class Analyze:
         def __init__(self):
@@ -51,10 +54,10 @@ def run_with_ray(options: argparse.Namespace) -> str:
     ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
     cores = int(ray.cluster_resources().get("CPU", 1))
     extensions = sorted(suffix[1:] for suffix in SUFFIXES)
-    photos = ray.data.read_binary_files(options.paths, include_paths=True, file_extensions=extensions)
+    photos = ray.data.read_binary_files(paths, include_paths=True, file_extensions=extensions)
     found = photos.map_batches(Analyze, batch_size=16, batch_format="pyarrow", concurrency=max(1, cores // 2))
-    found.write_parquet(str(options.parquet.resolve()))
-    written = ray.data.read_parquet(str(options.parquet.resolve()))
+    found.write_parquet(str(folder.resolve()))
+    written = ray.data.read_parquet(str(folder.resolve()))
     count = written.count()
     ray.shutdown()
-    return f"{count:,} rows in {time.monotonic() - started:.0f} s: {options.parquet}"
+    return f"{count:,} rows in {time.monotonic() - started:.0f} s: {folder}"

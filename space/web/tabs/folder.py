@@ -1,4 +1,4 @@
-"""The folder tab: many images or a zip → tables. The same as `python -m space.batch`."""
+"""The folder tab: many images or a zip → tables. The same as `age-gender --csv`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SHOWN = 200  # lines of the table on the page
 SIDE = 1280  # pixels, longer side of annotated images
 BANDS = (0, 10, 20, 30, 40, 50, 60, 70)
 INTRO = f"""Upload images, a folder or zips, up to {MAX_PICTURES:,} images in total. For more images, or to keep them on
-your machine, run `python -m space.batch`."""
+your machine, run `age-gender`."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -17,8 +18,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from space import cli
 from space.batch import analyze
-from space.batch.__main__ import expanded
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, find_pictures, open_zip
 from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table
@@ -47,8 +48,19 @@ def album(tmp_path) -> Path:
     return folder
 
 
-def batch(*arguments, **kwargs):
-    return python("-m", "space.batch", *arguments, **kwargs)
+def command(*arguments, **kwargs):
+    return python("-m", "space.cli", *arguments, **kwargs)
+
+
+def batch(*arguments):
+    """The same without a new process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # of wrong options
+            status = stop.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def rows(jsonl: Path) -> list[dict]:
@@ -57,7 +69,7 @@ def rows(jsonl: Path) -> list[dict]:
 
 def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
     tables = tmp_path / "new" / "tables"
-    result = batch(album, "--csv", tables / "faces.csv", "--jsonl", tables / "faces.jsonl")
+    result = command(album, "--csv", tables / "faces.csv", "--jsonl", tables / "faces.jsonl")
     assert result.returncode == 0, result.stderr
     assert "5 images, 11 faces, 1 unreadable image" in result.stdout and "broken.png" in result.stderr
     # notes.txt, .DS_Store, and in the zip __MACOSX/inside/._old.jpg and escape.txt
@@ -95,7 +107,7 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
 def test_names_that_a_spreadsheet_would_run_are_defused(album, tmp_path):
     os.rename(album / "group.jpg", album / "@group.jpg")
     result = subprocess.run(
-        [sys.executable, "-m", "space.batch", "@group.jpg", "--csv", str(tmp_path / "t.csv")],
+        [sys.executable, "-m", "space.cli", "@group.jpg", "--csv", str(tmp_path / "t.csv")],
         cwd=album, env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -189,11 +201,11 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
         shutil.copy(EXAMPLES / ("group.jpg" if i % 10 == 0 else "age-20-29-male.jpg"), album / f"{i:03d}.jpg")
     whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
     assert batch(album, "--jsonl", whole, "--csv", tmp_path / "whole.csv").returncode == 0
-    command = [sys.executable, "-m", "space.batch", album, "--jsonl", part, "--csv", tmp_path / "part.csv"]
+    words = [sys.executable, "-m", "space.cli", album, "--jsonl", part, "--csv", tmp_path / "part.csv"]
     kills = 0
     for _ in range(3):
         process = subprocess.Popen(
-            [*map(str, command)], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            [*map(str, words)], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         before = part.stat().st_size if part.exists() else 0
@@ -224,7 +236,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path):
 @pytest.mark.slow
 def test_a_thousand_pictures_take_no_more_memory_than_a_hundred(tmp_path):
     program = (
-        "import resource, sys; from space.batch.__main__ import main; assert main(sys.argv[1:]) == 0; "
+        "import resource, sys; from space.cli import main; assert main(sys.argv[1:]) == 0; "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
     peak = {}
@@ -259,7 +271,11 @@ def test_what_cannot_be_done_is_said_and_nothing_is_touched(album, tmp_path):
     with FileLock(f"{jsonl}.lock"):
         assert_clear_error(batch(album, "--jsonl", jsonl), "Another run")
     assert jsonl.read_bytes() == before
-    for arguments in ((album,), (album, "--parquet", tmp_path / "p"), (album, "--ray", "--csv", jsonl)):
+    for arguments in (
+        (album, "--parquet", tmp_path / "p", "--csv", jsonl),
+        (album, "--json", "--csv", jsonl),
+        ("--csv", jsonl),
+    ):
         result = batch(*arguments)
         assert result.returncode == 2 and "Traceback" not in result.stderr
 
@@ -363,7 +379,7 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
 
     (album / "more.zip").unlink()  # Ray reads files
     assert batch(album, "--csv", tmp_path / "faces.csv").returncode == 0
-    result = batch(album, "--ray", "--parquet", tmp_path / "parquet", timeout=300)
+    result = command(album, "--parquet", tmp_path / "parquet", timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = pyarrow.parquet.read_table(tmp_path / "parquet").to_pylist()
     with open(tmp_path / "faces.csv", newline="", encoding="utf-8-sig") as file:
@@ -373,7 +389,7 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
         other = expected[Path(line["file"]).name, "" if line["face"] is None else str(line["face"])]
         assert (line["gender"] or "") == other["gender"] and bool(line["error"]) == bool(other["error"])
         assert line["age"] is None or abs(line["age"] - float(other["age"])) < 0.11
-    assert_clear_error(batch(album, "--ray", "--parquet", tmp_path / "parquet", timeout=300), "not empty")
+    assert_clear_error(command(album, "--parquet", tmp_path / "parquet", timeout=300), "not empty")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -402,9 +418,9 @@ def test_names_that_look_like_patterns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("[a].jpg", "a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
-    assert expanded("[a].jpg") == ["[a].jpg"]
-    assert expanded("[ab].jpg") == ["a.jpg", "b.jpg"]
-    assert expanded("none*.jpg") == ["none*.jpg"]
+    assert cli._expanded("[a].jpg") == ["[a].jpg"]
+    assert cli._expanded("[ab].jpg") == ["a.jpg", "b.jpg"]
+    assert cli._expanded("none*.jpg") == ["none*.jpg"]
     with pytest.raises(BatchError, match="empty"):
         find_pictures([""])
 
