@@ -77,7 +77,7 @@ def _lines(csv: Path | None, jsonl: Path | None) -> Path:
             )
     for path in targets:
         path.parent.mkdir(parents=True, exist_ok=True)
-    return jsonl or csv.with_name(csv.name + ".part.jsonl")
+    return jsonl or Path(f"{csv}.part.jsonl")
 
 
 @contextlib.contextmanager
