@@ -46,7 +46,7 @@ def _is_held_out(options: argparse.Namespace) -> bool:
 
 def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], dict, Report]:
     """Load faces, predict and measure: samples, outputs, metrics and the report of the data."""
-    everything, report = load_samples(options.dataset, policy=options.policy, protocol=options.protocol)
+    everything, report = load_samples(options.dataset, policy=options.policy)
     samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
     if everything.binned:
         samples, images = decode(samples, FaceCropper())

@@ -15,16 +15,15 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
-from space.hub.bundle import MODELS, verify
+from space.hub.bundle import verify
 from space.hub.card import CARD, model_name
 from space.hub.download import ModelError
 from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
 from space.text import tolerate_console
 from training import programs
-from training.atomic import write_beside
 
 
 @dataclass(frozen=True)
@@ -36,25 +35,12 @@ class Target:
     revision: str | None = None  # branch, created if needed; None for main
     pull_request: bool = False
 
-    @classmethod
-    def from_options(cls, options: argparse.Namespace, *, default: str) -> Target:
-        """The options of `main`; `default` names the repository if none is given."""
-        return cls(options.repo_id or default, options.private, options.revision, options.pr)
-
     def options(self) -> list[str]:
         """The same as words of a command line."""
         words = ["--repo-id", self.repo_id]
         words += ["--private"] if self.private else []
         words += ["--revision", self.revision] if self.revision else []
         return words + (["--pr"] if self.pull_request else [])
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """What a push made."""
-
-    commit: str  # full SHA
-    url: str
 
 
 def check(target: Target) -> Target:
@@ -69,11 +55,10 @@ def check(target: Target) -> Target:
     return replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
 
 
-def push(folder: str | Path, target: Target) -> Pushed:
+def push(folder: str | Path, target: Target) -> CommitInfo:
     """Upload a bundle in one commit; what the repository has already is not sent again.
 
-    Files that the bundle pushed before listed and this one does not are deleted. The commit is recorded in the
-    folder's own `age_gender.json`, under provenance, unless it is an embedded bundle.
+    Files that the bundle pushed before listed and this one does not are deleted.
 
     Raises:
         ModelError: the folder isn't a complete bundle.
@@ -91,22 +76,12 @@ def push(folder: str | Path, target: Target) -> Pushed:
             api.create_repo(target.repo_id, private=target.private or None, exist_ok=True)
             if target.revision:
                 api.create_branch(target.repo_id, branch=target.revision, exist_ok=True)
-        info = _commit(api, target, folder, card)
+        return _commit(api, target, folder, card)
     except Exception as error:
         raise to_hub_error(error, target.repo_id) from error
-    done = Pushed(info.oid, info.pr_url or info.commit_url)
-    if folder.resolve().is_relative_to(MODELS):  # an embedded bundle belongs to the source code
-        return done
-    pushes = card["provenance"].setdefault("pushed", [])
-    pushes.append({"repo": target.repo_id, "commit": done.commit, "url": done.url})
-    try:
-        write_beside(folder / CARD, json.dumps(card, indent=1) + "\n")
-    except OSError as error:  # the push itself went well
-        print(f"note: pushed, but the push can't be recorded in {folder / CARD}: {error}", file=sys.stderr)
-    return done
 
 
-def _commit(api: HfApi, target: Target, folder: Path, card: dict):
+def _commit(api: HfApi, target: Target, folder: Path, card: dict) -> CommitInfo:
     contents = _contents(folder, card, target.repo_id)
     gender = f"gender {100 * card['metrics']['gender_accuracy']['value']:.1f}%"
     mae = card["metrics"].get("age_mae")
@@ -131,7 +106,6 @@ def _commit(api: HfApi, target: Target, folder: Path, card: dict):
 
 def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
     """The repository's target content: paths of files, and the two files that name the repository as bytes."""
-    provenance = {key: value for key, value in card["provenance"].items() if key != "pushed"}
     files = dict(card["files"])
     contents: dict[str, str | bytes] = {name: str(folder / name) for name in files}
     # Embedded bundles are served by this repository, which needs no copy of these.
@@ -142,7 +116,7 @@ def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
         contents[name] = content
     readme = _named((folder / "README.md").read_text(encoding="utf-8"), repo_id).encode()
     files["README.md"] = {**files["README.md"], "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme)}
-    published = {**card, "provenance": provenance, "files": files}
+    published = {**card, "files": files}
     return {**contents, "README.md": readme, CARD: (json.dumps(published, indent=1) + "\n").encode()}
 
 
@@ -159,6 +133,11 @@ def _listed(api: HfApi, repo_id: str, head: str) -> set[str]:
         return present & set(json.loads(Path(path).read_text(encoding="utf-8"))["files"])
     except (EntryNotFoundError, ValueError, KeyError, TypeError):
         return set()
+
+
+def url(pushed: CommitInfo) -> str:
+    """Where the pull request or the commit of a push can be seen."""
+    return pushed.pr_url or pushed.commit_url
 
 
 def command(folder: str | Path, target: Target) -> str:
@@ -181,12 +160,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
     options = parser.parse_args(arguments)
     try:
-        target = Target.from_options(options, default=f"age-gender-{model_name(verify(options.folder))}")
+        repo_id = options.repo_id or f"age-gender-{model_name(verify(options.folder))}"
+        target = Target(repo_id, options.private, options.revision, options.pr)
         done = push(options.folder, target)
     except (ModelError, HubError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"Pushed: {done.url}\nCommit: {done.commit}")
+    print(f"Pushed: {url(done)}\nCommit: {done.oid}")
     return 0
 
 

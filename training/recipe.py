@@ -31,7 +31,7 @@ _CHOICES = {
     "schedule": ("cosine", "constant"),
     "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     "layers": ("all", "heads", "block5"),
-    "augment": ("published", "mild", "medium", "strong"),
+    "augment": ("published", "mild", "medium"),
 }
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _WHOLE = ("epochs", "batch_size", "limit", "size", "patience", "seed")

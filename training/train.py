@@ -116,7 +116,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
     )
     if pretrained:
         parents.load_initial(network, recipe.init, faces["train"])
-    print(f"{network.name}: {networks.count_parameters(network.weights):,} parameters, {recipe.age_head} head")
+    print(f"{network.name}: {network.count_params():,} parameters, {recipe.age_head} head")
     print(f"Initial weights: {recipe.init}, precision: {precision}, backend: {keras.backend.backend()}")
 
     to.out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
     bundle = build_bundle(final, recipe, faces, to.out, history=history, parents=models, precision=precision)
     if target:
         try:
-            print(f"Pushed: {hub.push(bundle, target).url}")
+            print(f"Pushed: {hub.url(hub.push(bundle, target))}")
         except hub.HubError as error:
             raise hub.HubError(
                 f"{error} The bundle is in {bundle}. Push it later:\n  {hub.command(bundle, target)}"

@@ -60,7 +60,7 @@ def test_utkface_s_faces_are_framed_as_the_template_says(utkface):
     """The template brings test faces back to themselves: the framing that the network learned."""
     from training.data import cropping
 
-    _, images = decode(load_samples(utkface, split="validation")[0].limit(60))
+    _, images = decode(load_samples(utkface)[0].split("validation").limit(60))
     template, offsets = load_template(), []
     for face in cropping.largest_faces(YuNet(), images, 1.0):
         if face:

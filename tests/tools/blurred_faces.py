@@ -40,7 +40,7 @@ def main() -> int:
     print(f"| {' | '.join(['dataset', 'sigma', 'sharpness', 'blurred', 'under 13', *names])} |")
     print("|" + " --- |" * (len(names) + 5))
     for name, cropper in (("UTKFace-Cropped", None), ("FairFace", FaceCropper())):
-        samples, images = decode(load_samples(SHARED / "data" / name, split=options.split)[0], cropper)
+        samples, images = decode(load_samples(SHARED / "data" / name)[0].split(options.split), cropper)
         adults = np.flatnonzero(samples.age_range[:, 0] >= 20)
         chosen = adults[np.linspace(0, len(adults) - 1, min(options.faces, len(adults))).astype(int)]
         age_range, female = samples.age_range[chosen], samples.gender[chosen] == 1

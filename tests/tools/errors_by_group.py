@@ -51,8 +51,8 @@ def main() -> int:
     parser.add_argument("--dataset", default=str(SHARED / "data" / "UTKFace-Cropped"))
     parser.add_argument("--photos", default=str(SHARED / "data" / "FairFace"))
     options = parser.parse_args()
-    samples, images = decode(load_samples(options.dataset, split="validation")[0])
-    people, crops = decode(load_samples(options.photos, split="validation")[0], FaceCropper())
+    samples, images = decode(load_samples(options.dataset)[0].split("validation"))
+    people, crops = decode(load_samples(options.photos)[0].split("validation"), FaceCropper())
     images, crops = np.asarray(images), np.asarray(crops)
     turned = pose_masks(crops)["turned"]
     heads = "MAE|CS@5|gender|women 30-69|13-19|band|gender|lowest race|under 20|turned|blur".split("|")

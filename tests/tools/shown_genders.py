@@ -25,7 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     print("| dataset | estimated age | limit | faces | right | shown | right of those |\n|" + " --- |" * 7)
     for name, cut in (("UTKFace-Cropped", None), ("FairFace", FaceCropper())):
-        samples, images = decode(load_samples(SHARED / "data" / name, split=options.split)[0], cut)
+        samples, images = decode(load_samples(SHARED / "data" / name)[0].split(options.split), cut)
         outputs = predict(options.model, images)
         age, p = outputs["age"], outputs["p_female"]
         right, likelier = (p >= 0.5) == (samples.gender == 1), np.maximum(p, 1 - p)

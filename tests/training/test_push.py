@@ -65,9 +65,7 @@ def test_a_push_is_one_commit_with_everything(hub, bundle, writer):
     figures = {r.metric_type: r.metric_value for r in card.data.eval_results}
     assert figures["mae"] == round(recorded["age_mae"]["value"], 3)
     assert NAME in card.text and "USER/NAME" not in card.text
-    pushed = json.loads(local[CARD])["provenance"]["pushed"]
-    assert [p["commit"] for p in pushed] == [head]
-    assert "pushed" not in json.loads(files[CARD])["provenance"]
+    assert json.loads(files[CARD])["provenance"] == json.loads(local[CARD])["provenance"]
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -335,14 +333,11 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     assert pinned["faces"] == one["faces"] and pinned["model"]["revision"] == first
 
 
-def test_the_card_of_a_repository_names_it_and_tells_no_earlier_pushes(bundle):
+def test_the_card_of_a_repository_names_it_and_lists_what_is_there(bundle):
     card = json.loads((bundle / CARD).read_text())
-    card["provenance"]["pushed"] = [{"repo": "me/private", "commit": "1", "url": "https://hub/me/private"}]
     contents = module._contents(bundle, card, "you/kit")
     published = json.loads(contents[CARD])
-    assert "pushed" not in published["provenance"] and published["provenance"].keys() | {"pushed"} == (
-        card["provenance"].keys()
-    )
+    assert published["provenance"] == card["provenance"]
     assert set(published["files"]) == set(contents) - {CARD} >= {"predict.py", "README.md", "config.json"}
     for name, entry in published["files"].items():
         content = contents[name] if isinstance(contents[name], bytes) else Path(contents[name]).read_bytes()
@@ -356,7 +351,7 @@ def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch,
 
     def made(folder, target):
         asked.append((folder, target.repo_id, target.private, target.revision, target.pull_request))
-        return SimpleNamespace(url="https://hub/you/kit", commit="abc")
+        return SimpleNamespace(pr_url=None, commit_url="https://hub/you/kit", oid="abc")
 
     monkeypatch.setattr(module, "push", made)
     assert module.main([str(bundle), "--repo-id", "you/kit", "--private", "--revision", "v2"]) == 0

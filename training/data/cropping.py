@@ -7,6 +7,7 @@ import hashlib
 import cv2
 import numpy as np
 
+from space import quality
 from space.crop import TEMPLATE_FILE, Template, crop, load_template, similarity
 from space.detector import YuNet
 from space.face import Face
@@ -25,10 +26,17 @@ class FaceCropper:
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] → face crop, uint8 [200, 200, 3]; ValueError where no face is found."""
-        try:
-            return self._crop_nearest(rgb)
-        except cv2.error as error:  # for an image of a few pixels
-            raise ValueError(f"no face found: {error}") from error
+        middle = np.array(rgb.shape[1::-1]) / 2
+        faces = self.detector.detect(rgb)
+        if not faces:
+            # A face that fills its photograph is found with room around it.
+            margin = max(rgb.shape[:2]) // 4
+            rgb, middle = _bordered(rgb, margin), middle + margin
+            faces = self.detector.detect(rgb)
+            if not faces:
+                raise ValueError("no face found")
+        nearest = min(faces, key=lambda face: float(np.linalg.norm(face.center - middle)))
+        return crop(rgb, nearest, self.template)
 
     def crop_unless_framed(self, rgb: np.ndarray) -> tuple[np.ndarray, bool]:
         """uint8 [H, W, 3] → face crop, uint8 [200, 200, 3], and whether it was cropped, not taken whole.
@@ -44,19 +52,6 @@ class FaceCropper:
             if is_framed(face, self.template) if face else width <= size:
                 return whole, False
         return self(rgb), True
-
-    def _crop_nearest(self, rgb: np.ndarray) -> np.ndarray:
-        middle = np.array(rgb.shape[1::-1]) / 2
-        faces = self.detector.detect(rgb)
-        if not faces:
-            # A face that fills its photograph is found with room around it.
-            margin = max(rgb.shape[:2]) // 4
-            rgb, middle = _bordered(rgb, margin), middle + margin
-            faces = self.detector.detect(rgb)
-            if not faces:
-                raise ValueError("no face found")
-        nearest = min(faces, key=lambda face: float(np.linalg.norm(face.center - middle)))
-        return crop(rgb, nearest, self.template)
 
 
 def is_framed(face: Face, template: Template) -> bool:
@@ -92,8 +87,5 @@ def pose_masks(images: np.ndarray) -> dict[str, np.ndarray]:
     for i, face in enumerate(largest_faces(YuNet(), images, 1.0)):
         if face:
             found[i] = True
-            right_eye, left_eye, nose = face.landmarks[:3]
-            between = left_eye - right_eye
-            # Along the line between the eyes the nose of a face that looks ahead is halfway.
-            turned[i] = abs(np.dot(nose - right_eye, between) / max(np.dot(between, between), 1e-6) - 0.5) > 0.25
+            turned[i] = abs(face.yaw) > quality.TURNED
     return {"frontal": found & ~turned, "turned": turned}

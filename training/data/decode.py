@@ -7,9 +7,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,22 +21,15 @@ from training.data.sources import DataError, cache_folder
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
 
 
-def decode(
-    samples: Samples,
-    cut: Callable[[np.ndarray], np.ndarray] | None = None,
-    *,
-    cache_dir: str | os.PathLike | None = None,
-) -> tuple[Samples, np.ndarray]:
+def decode(samples: Samples, cropper: FaceCropper | None = None) -> tuple[Samples, np.ndarray]:
     """Decode the pictures, in parallel, into one array that is kept on disk for the next time.
+
+    It is kept in `$AGE_GENDER_CACHE`, else in `~/.cache/age_gender`: 120 kB a face. Sets of up to 2048 faces are not.
 
     Args:
         samples: N faces.
-        cut: crops the face of a photo, uint8 [H, W, 3] → uint8 [200, 200, 3]; raises ValueError if it finds no face.
-            None: pictures of 200 x 200 pixels are face crops already; others are cropped if they aren't framed as
-            UTKFace's (`cropping.FaceCropper.crop_unless_framed`). A `cut` with a `name` is kept on disk under it,
-            others are not.
-        cache_dir: where decoded pictures are kept, 120 kB each; default `$AGE_GENDER_CACHE`, else
-            `~/.cache/age_gender`. Sets of up to 2048 pictures are not kept.
+        cropper: crops the faces of photos. None: pictures of 200 x 200 pixels are face crops already; others are
+            cropped if they aren't framed as UTKFace's (`FaceCropper.crop_unless_framed`).
 
     Returns:
         The samples whose picture can be read (those that cannot are named on the terminal), and their
@@ -47,27 +38,29 @@ def decode(
     Raises:
         DataError: no picture can be read, or the disk has no room for the cache.
     """
-    if len(samples) <= _IN_MEMORY or (cut and not hasattr(cut, "name")):
+    if len(samples) <= _IN_MEMORY:
         images = np.empty((len(samples), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        order = _decode_into(samples, images, cut)
+        order = _decode_into(samples, images, cropper)
     else:
-        images, order = _decode_cached(samples, cut, cache_dir)
+        images, order = _decode_cached(samples, cropper)
     if len(order) < len(samples):
         names = [str(name) for name in np.delete(samples.name, order)]
-        what = "Images without a detectable face" if cut else "Unreadable images or photos without a detectable face"
+        what = (
+            "Images without a detectable face" if cropper else "Unreadable images or photos without a detectable face"
+        )
         print(f"{what}, skipped: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
         if not len(order):
-            reason = "No face was found in them." if cut else "They are damaged, or no face was found in them."
+            reason = "No face was found in them." if cropper else "They are damaged, or no face was found in them."
             raise DataError(f"There are no usable images. {reason}")
         samples, images = samples.take(order), images[: len(order)]
     images.flags.writeable = False
     return samples, images
 
 
-def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.ndarray]:
-    folder = Path(cache_dir or cache_folder())
+def _decode_cached(samples: Samples, cropper: FaceCropper | None) -> tuple[np.ndarray, np.ndarray]:
+    folder = cache_folder()
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
-    key += f"-{IMAGE_SIZE}" + (f"-{cut.name}" if cut else "")
+    key += f"-{IMAGE_SIZE}" + (f"-{cropper.name}" if cropper else "")
     pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
     shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
     if pixels.is_file() and places.is_file():
@@ -84,7 +77,7 @@ def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.nda
                 "AGE_GENDER_CACHE to a folder on a larger disk."
             )
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        order = _decode_into(samples, images, cut)
+        order = _decode_into(samples, images, cropper)
         images.flush()
         del images
         np.save(places, order)
@@ -96,23 +89,19 @@ def _decode_cached(samples: Samples, cut, cache_dir) -> tuple[np.ndarray, np.nda
     return np.load(pixels, mmap_mode="r"), order
 
 
-def _decode_into(samples: Samples, images: np.ndarray, cut) -> np.ndarray:
+def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | None) -> np.ndarray:
     """Fill `images` from its beginning; returns which sample each picture is of, without those that cannot be read."""
-    photos = []
-
-    @functools.cache
-    def cropper():
-        return FaceCropper()
+    photos, default = [], functools.cache(FaceCropper)
 
     def one(i: int) -> bool:
         try:
             encoded = samples.encoded[i]
-            if cut:
-                images[i] = cut(decode_picture(encoded))
+            if cropper:
+                images[i] = cropper(decode_picture(encoded))
             elif image_size(encoded) == (IMAGE_SIZE, IMAGE_SIZE):
                 images[i] = decode_picture(encoded)
             else:  # perhaps a photo under the name of a face crop
-                images[i], cropped = cropper().crop_unless_framed(decode_picture(encoded))
+                images[i], cropped = default().crop_unless_framed(decode_picture(encoded))
                 photos.extend([i] * cropped)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that PIL raises
             return False

@@ -77,7 +77,8 @@ def load_faces(
     Args:
         train: datasets to learn from, as `load_samples` takes them, with @revision if wanted.
         test: datasets of which only the test split is used.
-        policy, protocol: as for `load_samples`.
+        policy: as for `load_samples`.
+        protocol: of `Samples.split`.
         limit: at most so many faces of each split of each dataset, drawn by `seed`.
         copies: also return training faces that are re-encoded copies of validation or test faces.
 
@@ -87,7 +88,7 @@ def load_faces(
     """
     found: dict[str, list[Faces]] = {name: [] for name in SPLITS}
     for number, source in enumerate((*train, *test)):
-        everything, report = load_samples(source, policy=policy, protocol=protocol)
+        everything, report = load_samples(source, policy=policy)
         print(report)
         cut = FaceCropper() if everything.binned else None
         median = float(np.median(everything.split("train", protocol).age))

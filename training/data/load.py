@@ -28,39 +28,25 @@ from training.data.labels import (
     unreadable,
 )
 from training.data.report import Report
-from training.data.samples import FAIRFACE_RACES, GENDERS, POLICIES, PROTOCOLS, SPLITS, Samples
+from training.data.samples import FAIRFACE_RACES, GENDERS, Samples
 from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source, without_revision
 
 
-def load_samples(
-    source: str | os.PathLike = DATASET,
-    *,
-    split: str = "all",
-    policy: str = "clean",
-    protocol: str = "80/10/10",
-) -> tuple[Samples, Report]:
+def load_samples(source: str | os.PathLike = DATASET, *, policy: str = "clean") -> tuple[Samples, Report]:
     """Read labeled faces: UTKFace's crops, or photos such as FairFace's.
 
     Args:
         source: a Hub dataset id with an optional @revision, a folder (of pictures, tars or parquet files), a tar, a
             parquet file, or a glob pattern of such files.
-        split: "train", "validation", "test" or "all".
         policy: "clean" keeps one of each group of byte-identical files and leaves out groups whose age or
             gender disagree; "all" keeps every file.
-        protocol: "80/10/10" or "60/20/20".
 
     Returns:
         The samples and a report of what was read, rejected, corrected and dropped, and why.
 
     Raises:
-        DataError: nothing there, nothing usable, or an unknown split, policy or protocol.
+        DataError: nothing there, or nothing usable.
     """
-    for value, known, what in ((policy, POLICIES, "policy"), (protocol, PROTOCOLS, "protocol")):
-        if value not in known:
-            raise DataError(f"Unknown {what} {value!r}: choose one of {', '.join(known)}.")
-    if split not in (*SPLITS, "all"):
-        raise DataError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}, all.")
-
     report = Report(without_revision(str(source)), policy)
     dataset = open_source(str(source))
     report.revision = commit_of(dataset)
@@ -73,7 +59,7 @@ def load_samples(
         report.notes.append(f"{100 * max(female, 1 - female):.0f}% of the faces are {GENDERS[female > 0.5]}")
     if not len(samples):
         raise DataError(f"No usable image in {source}.\n{report}")
-    return (samples if split == "all" else samples.split(split, protocol)), report
+    return samples, report
 
 
 def _collection(source: str, samples: Samples) -> str | None:
@@ -87,10 +73,10 @@ def _collection(source: str, samples: Samples) -> str | None:
 
 def load_crops(source: str | os.PathLike, split: str) -> Samples:
     """One split of UTKFace's crops; DataError for photographs such as FairFace's, whose ages are ranges."""
-    samples, _ = load_samples(source, split=split)
+    samples, _ = load_samples(source)
     if samples.binned:
         raise DataError(f"{source} has photos with age ranges, but UTKFace's face crops are needed.")
-    return samples
+    return samples.split(split)
 
 
 def _read(dataset, report: Report, own_picture: PictureFiles) -> Samples:

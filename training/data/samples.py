@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -108,12 +108,15 @@ def splits_overlap(trained: str | None, protocol: str, splits: Sequence[str]) ->
 
 def dataset_hash(samples: Samples) -> str:
     """Names a set of faces, in whatever layout it came: SHA-256 over the images' own, sorted."""
-    return hashlib.sha256("".join(sorted(samples.sha256)).encode()).hexdigest()
+    return _hash(samples.sha256)
 
 
 def label_hash(samples: Samples) -> str:
     """As `dataset_hash`, of the images with their ages and genders."""
-    rows = zip(samples.sha256, samples.age_range.tolist(), samples.gender.tolist(), strict=True)
+    return _hash(zip(samples.sha256, samples.age_range.tolist(), samples.gender.tolist(), strict=True))
+
+
+def _hash(rows: Iterable) -> str:
     return hashlib.sha256("".join(sorted(map(str, rows))).encode()).hexdigest()
 
 

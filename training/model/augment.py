@@ -42,10 +42,6 @@ STRENGTHS = {
         0.05, 0.12, 15.0, 0.3, 0.3, 0.3, 0.1, color=0.05, blur=0.15, defocus=0.05, jpeg=0.15, sharpness=1.0, gamma=0.2,
         grain=6.0, erase=0.1,
     ),
-    "strong": Strength(
-        0.06, 0.14, 20.0, 0.4, 0.4, 0.4, 0.1, color=0.1, blur=0.3, defocus=0.08, jpeg=0.3, sharpness=1.5, gamma=0.35,
-        grain=12.0, erase=0.2,
-    ),
 }  # fmt: skip
 
 _COARSE = 8  # pixels that a blurred face's worst pixel spans

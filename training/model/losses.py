@@ -23,16 +23,9 @@ class LabelDistribution(keras.losses.Loss):
     whose share in the target is `teacher_weight`.
     """
 
-    def __init__(
-        self,
-        sigma: float = SIGMA,
-        teacher_weight: float = 0.0,
-        smoothness: float = 0.0,
-        name: str = "label_distribution",
-        **kwargs,
-    ):
-        super().__init__(name=name, **kwargs)
-        self.sigma, self.teacher_weight, self.smoothness = sigma, teacher_weight, smoothness
+    def __init__(self, teacher_weight: float = 0.0, smoothness: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.teacher_weight, self.smoothness = teacher_weight, smoothness
 
     def call(self, y_true, y_pred):
         teacher = None
@@ -42,7 +35,7 @@ class LabelDistribution(keras.losses.Loss):
         y_true = ops.cast(y_true, "float32")
         first, last = y_true[:, :1], y_true[:, 1:2]
         log_pred = ops.log(y_pred + EPSILON)
-        target = ops.softmax(-0.5 * ops.square((years - first) / self.sigma), axis=-1)
+        target = ops.softmax(-0.5 * ops.square((years - first) / SIGMA), axis=-1)
         known = -ops.sum(target * log_pred, axis=-1)
         inside = ops.cast(ops.logical_and(years >= first, years <= last), "float32")
         within = -ops.log(ops.sum(y_pred * inside, axis=-1) + EPSILON)
@@ -54,14 +47,6 @@ class LabelDistribution(keras.losses.Loss):
             return label
         return (1 - self.teacher_weight) * label - self.teacher_weight * ops.sum(teacher * log_pred, axis=-1)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "sigma": self.sigma,
-            "teacher_weight": self.teacher_weight,
-            "smoothness": self.smoothness,
-        }
-
 
 class GenderCrossEntropy(keras.losses.Loss):
     """Binary cross-entropy of gender.
@@ -70,8 +55,8 @@ class GenderCrossEntropy(keras.losses.Loss):
     teachers', whose share in the target is `teacher_weight`.
     """
 
-    def __init__(self, teacher_weight: float = 0.0, name: str = "gender_cross_entropy", **kwargs):
-        super().__init__(name=name, **kwargs)
+    def __init__(self, teacher_weight: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
         self.teacher_weight = teacher_weight
 
     def call(self, y_true, y_pred):
@@ -81,18 +66,12 @@ class GenderCrossEntropy(keras.losses.Loss):
             y_pred = y_pred[:, 0]
         return ops.binary_crossentropy(target, ops.reshape(y_pred, (-1,)))
 
-    def get_config(self):
-        return {**super().get_config(), "teacher_weight": self.teacher_weight}
-
 
 class RangeError(keras.losses.Loss):
     """Years outside the label's range: the absolute error where the age is known.
 
     y_true: first and last year, float [N, 2]; y_pred: years, float [N].
     """
-
-    def __init__(self, name: str = "range_error", **kwargs):
-        super().__init__(name=name, **kwargs)
 
     def call(self, y_true, y_pred):
         first, last = ops.split(ops.cast(y_true, "float32"), 2, axis=-1)

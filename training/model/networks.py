@@ -198,11 +198,6 @@ def convolutional_base(model: keras.Model, block: str = "") -> list:
     return [layer for layer in model.layers if layer.name.startswith(block or "block")]
 
 
-def count_parameters(variables) -> int:
-    """Number of values in `variables`."""
-    return int(sum(np.prod(v.shape, dtype=np.int64) for v in variables))
-
-
 def _heads(age, gender, age_head: str) -> dict:
     # float32 whatever the policy: expected age over 102 probabilities needs more than bfloat16's 8 bits.
     p_female = layers.Dense(1, activation="sigmoid", dtype="float32", name="gender")(gender)

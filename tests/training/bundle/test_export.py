@@ -31,7 +31,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
     assert {"model.onnx", bundle.card["serve"]} <= set(bundle.card["files"])
     # A network that has learned from 48 made-up faces may be too coarse for int8.
     assert bundle.card["serve"] == "model.int8.onnx" or re.search("not faster|less accurate", record["reason"])
-    validation, images = decode(load_samples(made_up, split="validation")[0])
+    validation, images = decode(load_samples(made_up)[0].split("validation"))
     shutil.copy(trained / "bundle" / "model.onnx", tmp_path)
 
     def attempt(float32, int8):
@@ -59,7 +59,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
 
 def test_folding_pools_keeps_the_outputs_and_relus_run_in_int8(trained, made_up, tmp_path):
     onnx = pytest.importorskip("onnx")
-    _, images = decode(load_samples(made_up, split="validation")[0])
+    _, images = decode(load_samples(made_up)[0].split("validation"))
     quantizer = quantize.Quantizer.measure(trained / "bundle" / "model.onnx", images[:16], tmp_path)
     before, after = (
         Estimator(path).predict(images) for path in (trained / "bundle" / "model.onnx", quantizer.prepared)
@@ -75,7 +75,7 @@ def test_folding_pools_keeps_the_outputs_and_relus_run_in_int8(trained, made_up,
 
 
 def test_onnx_equals_keras(trained, made_up):
-    _, images = decode(load_samples(made_up, split="validation")[0])
+    _, images = decode(load_samples(made_up)[0].split("validation"))
     network = files.load_keras(trained / "bundle")
     expected = {name: np.asarray(value) for name, value in network.predict_on_batch(np.asarray(images)).items()}
     answers = Estimator(trained / "bundle" / "model.onnx").predict(images)
@@ -87,7 +87,7 @@ def test_onnx_equals_keras(trained, made_up):
 
 
 def test_weights_are_restored_from_onnx(trained, made_up):
-    _, images = decode(load_samples(made_up, split="validation")[0])
+    _, images = decode(load_samples(made_up)[0].split("validation"))
     vgg16 = networks.build("vgg16")
     embedded = open_bundle("vgg16").model_path  # in int8
     files.read_onnx(vgg16, embedded)

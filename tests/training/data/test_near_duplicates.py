@@ -15,7 +15,7 @@ from training.data.near_duplicates import near_duplicates
 
 
 def test_copies_are_found_and_other_faces_are_not(utkface):
-    samples = load_samples(utkface, split="test")[0].limit(300)
+    samples = load_samples(utkface)[0].split("test").limit(300)
     _, faces = decode(samples)
 
     def encoded(face, quality):

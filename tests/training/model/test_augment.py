@@ -35,7 +35,7 @@ def test_each_kind_of_augmentation_changes_faces_by_itself(name):
 
 def test_augmentation_varies_faces_and_leaves_them_alone_outside_of_training():
     face = np.linspace(0, 255, 200 * 200 * 3).reshape(1, 200, 200, 3).astype(np.uint8).repeat(24, 0)
-    layer = Augment(STRENGTHS["strong"], seed=3)
+    layer = Augment(STRENGTHS["medium"], seed=3)
     np.testing.assert_array_equal(np.asarray(layer(face)), face)
     varied = np.asarray(layer(face, training=True))
     assert varied.dtype == np.uint8 and varied.shape == face.shape

@@ -11,7 +11,6 @@ from tests.support import EMBEDDED, EXAMPLES
 from training import recipe
 from training.fitting.loop import set_trainable
 from training.model import files, networks
-from training.model.networks import count_parameters
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +19,20 @@ def vgg16():
     return networks.build("vgg16", age_head="regression")
 
 
+def count(variables) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
 def test_vgg16_has_exactly_the_published_parameters(vgg16):
     assert vgg16.count_params() == 34_148_546
     heads, block5 = (stage.layers for stage in recipe.load("published").stages)
     set_trainable(vgg16, heads)
-    assert count_parameters(vgg16.trainable_weights) == 19_433_730
-    assert count_parameters(vgg16.non_trainable_weights) == 14_714_816  # the base, and 128 moving averages
+    assert count(vgg16.trainable_weights) == 19_433_730
+    assert count(vgg16.non_trainable_weights) == 14_714_816  # the base, and 128 moving averages
     set_trainable(vgg16, block5)
-    assert count_parameters(vgg16.trainable_weights) == 26_513_154
+    assert count(vgg16.trainable_weights) == 26_513_154
     set_trainable(vgg16, "all")
-    assert count_parameters(vgg16.trainable_weights) == 34_148_546 - 128
+    assert count(vgg16.trainable_weights) == 34_148_546 - 128
 
 
 def test_pretrained_layers_learn_the_slower_the_deeper_they_lie():
