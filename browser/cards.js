@@ -41,21 +41,20 @@ function crowd(faces) {
 }
 
 const range = (face) => `${wholeYears(face.age_low)}–${wholeYears(face.age_high)}`;
-const hasRange = (face) => face.age_low != null;
-const isWide = (face) => hasRange(face) && face.age_high - face.age_low >= WIDE;
+const isWide = (face) => face.age_high - face.age_low >= WIDE;
 
 const about = (face) => t(`about ${wholeYears(face.age)}`);
 
 /** The age as people read it, the more certain part first: `about 25 (20–33)`, or `11–35, about 25`. */
 function age(face) {
   const years = about(face);
-  return isWide(face) ? [range(face), years] : [years, hasRange(face) ? range(face) : ""];
+  return isWide(face) ? [range(face), years] : [years, range(face)];
 }
 
 /** `female, about 25 (20–33)` */
 export function inWords(face) {
   const gender = t(face.gender_label === "uncertain" ? "gender uncertain" : face.gender_label);
-  return listed(gender, `${about(face)}${hasRange(face) ? ` (${range(face)})` : ""}`);
+  return listed(gender, `${about(face)} (${range(face)})`);
 }
 
 /** All of them as plain text, a line each. */
@@ -101,7 +100,7 @@ function details({box, score, sharpness, gender, gender_probability: p}) {
 
 /** The interval on an axis of 0 to 100 years, under the distribution where the network has one. */
 function chart(face) {
-  const [low, high] = [face.age_low ?? face.age, face.age_high ?? face.age];
+  const [low, high] = [face.age_low, face.age_high];
   let curve = "";
   if (face.age_probs) {
     const probs = face.age_probs.slice(0, 101),
@@ -109,7 +108,7 @@ function chart(face) {
     curve = `<polyline points="${probs.map((p, years) => `${years},${(26 - (24 * p) / most).toFixed(1)}`).join(" ")}"/>`;
   }
   const ticks = [0, 25, 50, 75, 100].map((years) => `<text x="${years}" y="36">${years}</text>`).join("");
-  const name = listed(about(face), hasRange(face) && `${t("likely")} ${intervalYears(face)}`);
+  const name = listed(about(face), `${t("likely")} ${intervalYears(face)}`);
   return `<svg class="chart" viewBox="-6 0 114 38" role="img" aria-label="${name}">
     <rect x="${low.toFixed(1)}" y="2" width="${(high - low).toFixed(1)}" height="24"/>${curve}
     <line class="mark" x1="${face.age.toFixed(1)}" x2="${face.age.toFixed(1)}" y1="0" y2="28"/>

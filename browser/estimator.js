@@ -8,7 +8,7 @@ export class Estimator {
   /** `limits`: of kit.json, {soft, wider: as in space/quality.py; least: as in space/calibration.py} */
   constructor(session, Tensor, card, limits) {
     Object.assign(this, {session, Tensor, card, limits, size: card.crop.size});
-    this.calibration = card.calibration && new Calibration(card.calibration, limits.least);
+    this.calibration = new Calibration(card.calibration, limits.least);
   }
 
   /**
@@ -58,7 +58,6 @@ export class Estimator {
   }
 
   calibrated(age, p, age_probs, sharpness) {
-    if (!this.calibration) return {age, age_low: null, age_high: null, p_female: p, age_probs, sharpness};
     const {soft, wider} = this.limits,
       factor = Math.max(1, soft / Math.max(sharpness, 0.02)) ** wider;
     const [age_low, age_high] = this.calibration.interval(age, age_probs, factor);

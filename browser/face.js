@@ -61,8 +61,7 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
 
 /** An age as people are shown it; the same for the exact age and for the JSON's, which has one decimal. */
 export const wholeYears = (age) => String(Math.floor(Number(age.toFixed(1)) + 0.5));
-export const intervalYears = (face) =>
-  face.age_low == null ? "–" : t(`${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
+export const intervalYears = (face) => t(`${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
 /** "female", "male", or "uncertain" where neither is likely enough at this estimated age and sharpness. */
 export const apparentGender = (face, {uncertain, soft, blurred_gender}) => {
   const [, limit] = uncertain.find(([below]) => face.age < below) ?? uncertain.at(-1);

@@ -266,7 +266,7 @@ export default function liveView(element, openChannel) {
     rate.textContent = t(`${frequency} frames per second, ${Math.round(latency())} ms latency`);
     const rows = latest.faces.map((face) => {
       const row = document.createElement("li");
-      const interval = face.age_low === null ? "" : ` (${t("{interval} years", {interval: intervalYears(face)})})`;
+      const interval = ` (${t("{interval} years", {interval: intervalYears(face)})})`;
       row.textContent = `${face.id}: ${listed(label(face) + interval, percent(face.gender_probability))}`;
       row.className = face.gender_label;
       row.dataset.id = face.id;

@@ -73,10 +73,14 @@ class Track {
   /** Take one more answer into account: the weighted median, which no single bad frame can move. */
   learn(face) {
     this.seenAs = {sharpness: face.sharpness, cut_off: face.cut_off};
-    const [low, high] = [face.age_low ?? face.age, face.age_high ?? face.age],
-      {window, calm_age, calm_gender} = this.limits;
-    // A year beside the interval, so that a network without intervals weighs all alike.
-    this.answers.push([face.score / (1 + high - low) ** 2, face.age, low, high, face.p_female]);
+    const {window, calm_age, calm_gender} = this.limits;
+    this.answers.push([
+      face.score / (1 + face.age_high - face.age_low) ** 2,
+      face.age,
+      face.age_low,
+      face.age_high,
+      face.p_female,
+    ]);
     if (this.answers.length > window) this.answers.shift();
     const weights = this.answers.map((row) => row[0]);
     const [age, age_low, age_high, p_female] = [1, 2, 3, 4].map((column) =>
@@ -90,8 +94,7 @@ class Track {
       Math.abs(age - this.shown.age) >= calm_age ||
       Math.abs(p_female - this.shown.p_female) >= calm_gender
     ) {
-      const bounds = face.age_low == null ? {age_low: null, age_high: null} : {age_low, age_high};
-      this.shown = {age, ...bounds, p_female};
+      this.shown = {age, age_low, age_high, p_female};
     }
   }
 

@@ -21,7 +21,6 @@ from .detector import SURE, THRESHOLD, YuNet, surest
 from .estimator import BATCH, Estimator
 from .face import Face
 from .hub.bundle import Bundle, open_bundle
-from .hub.card import model_name
 from .hub.download import ModelError
 from .photo import open_photo, to_pixels
 from .tilt import PROPOSED, TURNED, upright
@@ -40,7 +39,7 @@ class FaceAnalyzer:
     template: Template
     estimator: Estimator
     detector: YuNet
-    calibration: Calibration | None = None  # None: no intervals, probabilities as the network says them
+    calibration: Calibration
     lock: FairLock | None = None  # with which the networks take turns
 
     @classmethod
@@ -59,20 +58,14 @@ class FaceAnalyzer:
     @classmethod
     def _open(cls, model: str | None, detector: YuNet) -> FaceAnalyzer:
         bundle = open_bundle(model)
-        try:
-            template = Template.from_dict(bundle.card["crop"])
-            calibration = Calibration.from_dict(bundle.card.get("calibration"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"The card in {bundle.folder} has no usable crop template or calibration ({error})."
-            ) from error
+        template = Template.from_dict(bundle.card["crop"])
         estimator = Estimator(bundle.model_path)
         if estimator.size != template.size:
             raise ModelError(
                 f"The network in {bundle.folder} needs {estimator.size} pixels, but its "
                 f"crop template has {template.size}."
             )
-        return cls(bundle, template, estimator, detector, calibration)
+        return cls(bundle, template, estimator, detector, Calibration.from_dict(bundle.card["calibration"]))
 
     def taking_turns(self) -> FaceAnalyzer:
         """The same analyzer for a server: one batch at a time, and whoever has waited longest is next.
@@ -87,7 +80,7 @@ class FaceAnalyzer:
 
     def with_model(self, model: str | None) -> FaceAnalyzer:
         """The same detector with another embedded model, by name; itself for its own and for None."""
-        return self if model in (None, model_name(self.bundle.card)) else _with_model(self, model)
+        return self if model in (None, self.bundle.card["name"]) else _with_model(self, model)
 
     def warm_up(self) -> None:
         """Find and estimate once, so that the first visitor does not wait for memory and kernels."""
@@ -165,24 +158,21 @@ class FaceAnalyzer:
         """The same faces with age and gender filled in, from their crops, uint8 [N, size, size, 3], in one batch."""
         answers = self.estimator.predict(images)
         ages = np.maximum(answers["age"].astype(np.float64), 0.0)
-        p_female, bounds = answers["p_female"], [(None, None)] * len(faces)
-        sharp = quality.sharpness(images)
-        if self.calibration:
-            p_female = self.calibration.p_female(p_female)
-            calibrated = self.calibration.age_probs(ages, answers.get("age_probs"), quality.wider(sharp))
-            bounds = list(zip(*self.calibration.interval(ages, calibrated), strict=True))
+        p_female, sharp = self.calibration.p_female(answers["p_female"]), quality.sharpness(images)
+        calibrated = self.calibration.age_probs(ages, answers.get("age_probs"), quality.wider(sharp))
+        lows, highs = self.calibration.interval(ages, calibrated)
         return [
             replace(
                 face,
                 age=float(age),
-                age_low=None if low is None else float(low),
-                age_high=None if high is None else float(high),
+                age_low=float(low),
+                age_high=float(high),
                 p_female=float(p),
                 age_probs=probs,
                 sharpness=float(seen),
             )
-            for face, age, p, (low, high), seen, probs in zip(
-                faces, ages, p_female, bounds, sharp, answers.get("age_probs", [None] * len(faces)), strict=True
+            for face, age, low, high, p, seen, probs in zip(
+                faces, ages, lows, highs, p_female, sharp, answers.get("age_probs", [None] * len(faces)), strict=True
             )
         ]
 

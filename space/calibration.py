@@ -25,14 +25,10 @@ class Calibration:
     temperature: float  # divides the gender's logit
 
     @classmethod
-    def from_dict(cls, values: dict | None) -> Calibration | None:
-        """The calibration of a bundle's card, None where there is none; KeyError, TypeError, ValueError if broken."""
-        if values is None:
-            return None
+    def from_dict(cls, values: dict) -> Calibration:
+        """The calibration of a bundle's card, which `hub.card.read_card` has checked."""
         age = values["age"]
         at, temperature, weight = (np.asarray(age[key], np.float64) for key in ("at", "temperature", "log_weight"))
-        if at.ndim != 1 or not at.shape == temperature.shape == weight.shape or not len(at) or (temperature <= 0).any():
-            raise ValueError("the tables do not fit together")
         return cls(
             float(age["coverage"]), float(age["level"]), at, temperature, weight, float(values["gender"]["temperature"])
         )

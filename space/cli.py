@@ -229,8 +229,8 @@ def _print_error(as_json: bool, file: str, error: str) -> None:
 def _words(person: dict) -> str:
     """`female · 97%, age 25 (likely 20 to 33)`."""
     gender = confidence(person["gender_label"], person["gender"], person["gender_probability"])
-    likely = f" (likely {interval_years(person['age_low'], person['age_high'])})" if person["age_high"] else ""
-    return f"{gender}, age {whole_years(person['age'])}{likely}"
+    likely = interval_years(person["age_low"], person["age_high"])
+    return f"{gender}, age {whole_years(person['age'])} (likely {likely})"
 
 
 def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) -> Path:

@@ -28,7 +28,7 @@ class Face:
     # float32 [5, 2]: right eye, left eye, nose, right and left mouth corner. Faces are compared without their arrays.
     landmarks: np.ndarray | None = field(default=None, compare=False)
     age: float | None = None
-    age_low: float | None = None  # None until intervals are calibrated
+    age_low: float | None = None  # ends of the interval of likely ages
     age_high: float | None = None
     p_female: float | None = None  # probability that the apparent gender is female
     rotation: int = 0  # degrees counterclockwise by which the image was turned to find the face: 0, 90, 180 or 270
@@ -155,9 +155,9 @@ def whole_years(age: float) -> str:
     return str(int(round(age, 1) + 0.5))  # halves go up; Python's own rounding would send 18.5 to 18
 
 
-def interval_years(low: float | None, high: float | None) -> str:
-    """An interval as people are shown it, "26 to 37"; a dash where the model has none."""
-    return "–" if low is None else f"{whole_years(low)} to {whole_years(high)}"
+def interval_years(low: float, high: float) -> str:
+    """An interval as people are shown it, "26 to 37"."""
+    return f"{whole_years(low)} to {whole_years(high)}"
 
 
 def apparent_gender(gender: str, probability: float, age: float, sharpness: float | None = None) -> str:

@@ -59,22 +59,19 @@ class Track:
     def learn(self, face: Face) -> None:
         """Take one more answer into account: the weighted median, which no single bad frame can move."""
         age, low, high = face.age, face.age_low, face.age_high
-        assert age is not None, "a face that is estimated"
+        assert age is not None and low is not None and high is not None, "a face that is estimated"
         self.seen_as = face.sharpness, face.cut_off
-        first, last = (age, age) if low is None or high is None else (low, high)
-        # A year beside the interval, so that a network without intervals weighs all alike.
-        self.answers.append((face.score / (1 + last - first) ** 2, age, first, last, face.p_female))
+        self.answers.append((face.score / (1 + high - low) ** 2, age, low, high, face.p_female))
         if self.window and len(self.answers) > self.window:
             self.answers.popleft()
         rows = np.array(self.answers)
         values = tuple(weighted_median(column, rows[:, 0]) for column in rows[:, 1:].T)
-        bounds = (None, None) if low is None else values[1:3]
         if (
             self.shown is None
             or abs(values[0] - self.shown[0]) >= CALM_AGE
             or abs(values[3] - self.shown[3]) >= CALM_GENDER
         ):
-            self.shown = (values[0], *bounds, values[3])
+            self.shown = values
 
     def is_somebody_else(self, face: Face, seconds: float) -> bool:
         """Whether this answer and those before it are another person's; an answer that fits ends the doubt."""

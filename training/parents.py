@@ -81,7 +81,7 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
         bundle = open_bundle(model, keras=keras)
         weights = bundle.folder / "model.weights.h5"
         digest = sha256_of(weights if weights.is_file() else bundle.model_path)
-        return Parent(role, model, digest, lineage(bundle.card), bundle.card.get("calibration"))
+        return Parent(role, model, digest, lineage(bundle.card), bundle.card["calibration"])
     if (path.parent / CARD).is_file():
         card = read_card(path.parent)
         return Parent(role, model, sha256_of(path), lineage(card), card.get("calibration"))

@@ -19,7 +19,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import EntryNotFoundError
 
 from space.hub.bundle import verify
-from space.hub.card import CARD, model_name
+from space.hub.card import CARD
 from space.hub.download import ModelError
 from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
 from space.text import tolerate_console
@@ -86,7 +86,7 @@ def _commit(api: HfApi, target: Target, folder: Path, card: dict) -> CommitInfo:
     gender = f"gender {100 * card['metrics']['gender_accuracy']['value']:.1f}%"
     mae = card["metrics"].get("age_mae")
     years = f"age MAE {mae['value']:.2f} years, " if mae else ""
-    title = f"{model_name(card)}: {years}{gender}"
+    title = f"{card['name']}: {years}{gender}"
 
     def attempt():
         head = api.model_info(target.repo_id, revision=target.revision).sha
@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
     options = parser.parse_args(arguments)
     try:
-        repo_id = options.repo_id or f"age-gender-{model_name(verify(options.folder))}"
+        repo_id = options.repo_id or f"age-gender-{verify(options.folder)['name']}"
         target = Target(repo_id, options.private, options.revision, options.pr)
         done = push(options.folder, target)
     except (ModelError, HubError, OSError) as error:

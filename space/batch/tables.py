@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from ..analyzer import FaceAnalyzer
-from ..hub.card import model_name
 from .pictures import BatchError
 
 METHOD = 2  # of intervals and labels; raised when rows of before would not fit beside new ones
@@ -66,7 +65,7 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
     """What a row depends on besides its image; included in each line of the JSONL."""
     card = analyzer.bundle.card
     return {
-        "model": f"{model_name(card)}-{card['files'][card['serve']]['sha256'][:12]}",
+        "model": f"{card['name']}-{card['files'][card['serve']]['sha256'][:12]}",
         "detector": analyzer.detector.name,
         "threshold": threshold,
         "method": METHOD,

@@ -21,7 +21,6 @@ from pathlib import Path
 from ..analyzer import FaceAnalyzer
 from ..estimator import Estimator
 from ..hub.bundle import Bundle, open_bundle
-from ..hub.card import model_name
 from ..hub.download import ModelError
 from .measure import SCENES, machine, scene, serving, start_up
 
@@ -61,7 +60,7 @@ def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
     if model and model.endswith(".onnx"):
         return [(Path(model).stem, Path(model), None)]
     bundle = open_bundle(model)
-    name = model_name(bundle.card)
+    name = bundle.card["name"]
     return [
         (f"{name}, {'int8' if 'int8' in file else 'float32'}", bundle.folder / file, bundle)
         for file in dict.fromkeys([bundle.card["serve"], "model.onnx"])

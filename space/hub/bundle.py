@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .card import CARD, license_of, model_name, read_card
+from .card import CARD, license_of, read_card
 from .download import ModelError, hub_file, sha256_of
 
 MODELS = Path(__file__).resolve().parent.parent / "models"  # the embedded bundles, by name
@@ -35,7 +35,7 @@ class Bundle:
     def as_dict(self) -> dict:
         """What the API says about the model."""
         return {
-            "name": model_name(self.card),
+            "name": self.card["name"],
             "source": self.source,
             "revision": self.revision,
             "license": license_of(self.card)[0],

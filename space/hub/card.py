@@ -68,11 +68,6 @@ def read_card(folder: Path) -> dict:
     return card
 
 
-def model_name(card: dict) -> str:
-    """The name that people choose a model by; several may have the same network."""
-    return card.get("name") or card["network"]
-
-
 def license_of(card: dict) -> tuple[str, str]:
     """The license of a bundle's weights: its name, and a sentence on what it allows."""
     entry = card.get("license") or {}
@@ -89,8 +84,8 @@ def _check(card: dict) -> None:
     if not (isinstance(card["network"], str) and _NAME.fullmatch(card["network"])):
         raise ValueError("the network's name must have at most 64 letters, digits, _, . and -")
     entry = card.get("license") or {}
-    for value in (card.get("name"), entry.get("id"), entry.get("name")):
-        if not (value is None or (isinstance(value, str) and _NAME.fullmatch(value))):
+    for value in (card["name"], entry.get("id") or "none", entry.get("name") or "none"):
+        if not (isinstance(value, str) and _NAME.fullmatch(value)):
             raise ValueError("the name of the model or of its license isn't a plain name")
     if not isinstance(card["serve"], str):
         raise ValueError("the name of the served file has the wrong type")
@@ -107,8 +102,8 @@ def _check(card: dict) -> None:
     if served and not served["role"].startswith("onnx"):
         raise ValueError("the served file isn't an ONNX network")
     _check_crop(card["crop"])
-    _check_calibration(card.get("calibration"))
-    _check_metrics(card.get("metrics") or {})
+    _check_calibration(card["calibration"])
+    _check_metrics(card["metrics"])
 
 
 def _check_crop(crop: dict) -> None:
@@ -117,12 +112,13 @@ def _check_crop(crop: dict) -> None:
     points = crop["landmarks"]
     if not (isinstance(points, list) and len(points) == 5 and all(len(point) == 2 for point in points)):
         raise ValueError("the crop template must have five landmarks")
-    _check_numbers("a landmark of the crop template", *(value for point in points for value in point))
+    places = [value for point in points for value in point]
+    _check_numbers("a landmark of the crop template", *places)
+    if max(map(abs, places)) > 10 * crop["size"]:
+        raise ValueError("a landmark of the crop template is far outside of the crop")
 
 
-def _check_calibration(tables: dict | None) -> None:
-    if tables is None:
-        return
+def _check_calibration(tables: dict) -> None:
     age = tables["age"]
     columns = [age[key] for key in ("at", "temperature", "log_weight")]
     if not all(isinstance(column, list) and 0 < len(column) == len(columns[0]) <= 200 for column in columns):
@@ -139,16 +135,13 @@ def _check_calibration(tables: dict | None) -> None:
 
 def _check_metrics(metrics: dict) -> None:
     """The figures that the page and the tools show."""
-    for one, others in (("n", ("gender_accuracy",)), ("interval_coverage", ("interval_width",))):
-        if one in metrics and not all(key in metrics for key in others):
-            raise ValueError(f"it has the metric {one} without {' and '.join(others)}")
-    if "n" in metrics and not _is_integer(metrics["n"]):
+    if not _is_integer(metrics["n"]):
         raise ValueError("the number of test faces has the wrong type")
     if not isinstance(metrics.get("collection") or "", str):
         raise ValueError("the name of the test faces has the wrong type")
-    for key in ("age_mae", "age_band", "gender_accuracy", "interval_coverage", "interval_width"):
-        if key in metrics:
-            _check_numbers(f"the metric {key}", metrics[key]["value"])
+    ages = [key for key in ("age_mae", "age_band") if key in metrics]  # of exact ages, or of bands
+    for key in (*ages, "gender_accuracy", "interval_coverage", "interval_width"):
+        _check_numbers(f"the metric {key}", metrics[key]["value"])
 
 
 def _is_integer(value) -> TypeGuard[int]:

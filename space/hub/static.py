@@ -29,7 +29,7 @@ from ..video import annotator, scenes
 from ..web.about import about_html
 from ..web.result import example_photos, page_result
 from .bundle import Bundle, embedded, open_bundle
-from .card import CARD, model_name
+from .card import CARD
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER = ROOT / "browser"
@@ -82,7 +82,7 @@ def site_files(space: str, model: str | None = None) -> Files:
         network, mirror = single_look(bundle.model_path.read_bytes())
         card = _card(bundle, mirror)
         # A name for each version: a page that is open while the site changes never mixes two.
-        folders.append(f"models/{model_name(bundle.card)}-{hashlib.sha256(network + card).hexdigest()[:12]}")
+        folders.append(f"models/{bundle.card['name']}-{hashlib.sha256(network + card).hexdigest()[:12]}")
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
     files |= {f"examples/{path.name}": path for path in example_photos()}
     files |= {f"{VIDEO}{Path(name).name}": modules / name for name in _VIDEO}
@@ -213,7 +213,7 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
 
     return {
         "models": [
-            {"name": model_name(bundle.card), "title": _title(bundle), "folder": folder, "about": bundle.as_dict()}
+            {"name": bundle.card["name"], "title": _title(bundle), "folder": folder, "about": bundle.as_dict()}
             for bundle, folder in zip(bundles, folders, strict=True)
         ],
         "detector": of(
@@ -247,13 +247,10 @@ def _size(content: Path | bytes) -> int:
 
 def _title(bundle: Bundle) -> str:
     """What visitors choose a model by, beside its name."""
-    metrics = bundle.card.get("metrics") or {}
-    parts = [f"{bundle.model_path.stat().st_size / 1e6:.0f} MB"]
-    if metrics.get("n"):
-        gender = 100 * metrics["gender_accuracy"]["value"]
-        ages = [f"age error {metrics['age_mae']['value']:.2f} years"] if "age_mae" in metrics else []
-        parts = [*ages, f"gender {gender:.1f}%", *parts]
-    return ", ".join(parts)
+    metrics = bundle.card["metrics"]
+    ages = [f"age error {metrics['age_mae']['value']:.2f} years"] if "age_mae" in metrics else []
+    gender, size = 100 * metrics["gender_accuracy"]["value"], bundle.model_path.stat().st_size / 1e6
+    return ", ".join([*ages, f"gender {gender:.1f}%", f"{size:.0f} MB"])
 
 
 def _page(bundles: list[Bundle], example: str) -> bytes:

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from ..hub.bundle import Bundle
-from ..hub.card import license_of, model_name
+from ..hub.card import license_of
 from ..text import printable
 
 _TEXT = Path(__file__).resolve().parent.parent.parent / "browser" / "about.html"
@@ -19,15 +19,12 @@ def about_html(bundles: list[Bundle], privacy: str) -> str:
 
 
 def _row(bundle: Bundle) -> str:
-    metrics = bundle.card.get("metrics") or {}
-    keys = ("age_mae", "gender_accuracy", "interval_coverage")
-    age, gender, inside = (metrics.get(key, {}).get("value") for key in keys)
-    faces = printable(metrics.get("collection") or "its own test set")
+    metrics = bundle.card["metrics"]
     texts = [
-        f"{metrics['n']:,} of {faces}" if metrics.get("n") else "–",
-        f"{age:.2f} years" if age else "–",
-        *(f"{100 * share:.1f}%" if share else "–" for share in (gender, inside)),
+        f"{metrics['n']:,} of {printable(metrics.get('collection') or 'its own test set')}",
+        f"{metrics['age_mae']['value']:.2f} years" if "age_mae" in metrics else "–",
+        *(f"{100 * metrics[key]['value']:.1f}%" for key in ("gender_accuracy", "interval_coverage")),
         license_of(bundle.card)[0],
     ]
     cells = "".join(f"<td>{escape(text)}</td>" for text in texts)
-    return f'<tr><th scope="row">{escape(model_name(bundle.card))}</th>{cells}</tr>'
+    return f'<tr><th scope="row">{escape(bundle.card["name"])}</th>{cells}</tr>'

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from ..hub.bundle import Bundle
-from ..hub.card import model_name
 from ..hub.download import ModelError, hub_file
 
 MAX_CHARACTERS = 100_000  # of a card; ours have 13,000
@@ -27,7 +26,7 @@ def about(bundle: Bundle) -> tuple[str, list[tuple[str, str]]]:
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     # Whoever reads this uses the model already; commands name a repository that an embedded model does not have.
     text = re.sub(r"## Use\n.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = text.replace("USER/NAME", model_name(bundle.card))
+    text = text.replace("USER/NAME", bundle.card["name"])
     text = text.replace("<", "&lt;")  # a stranger's text: no HTML, which could cover the page
     figures = []
     for caption, name in _IMAGE.findall(text):

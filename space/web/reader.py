@@ -16,7 +16,6 @@ import gradio as gr
 
 from ..analyzer import FaceAnalyzer
 from ..batch.pictures import BatchError, Picture
-from ..hub.card import model_name
 from ..photo import Photo, PhotoError
 from ..sandbox.client import Sandbox
 from ..turns import FairLock
@@ -59,7 +58,7 @@ class Reader:
     ) -> Iterator[Progress | VideoResult]:
         """As `annotate_video`, for an upload. Raises VideoError and UploadError."""
         bundle = analyzer.bundle
-        model = model_name(bundle.card) if bundle.source == "embedded" else str(bundle.folder)
+        model = bundle.card["name"] if bundle.source == "embedded" else str(bundle.folder)
         with upload.open() as file:
             yield from self.sandbox.video(file, target, model=model, **settings)
 

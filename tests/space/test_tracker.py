@@ -149,14 +149,6 @@ def test_after_a_cut_everyone_is_new():
     assert play(tracker, [[at(100)]] * 2, start=1.0)[-1] == [2]
 
 
-def test_a_network_without_intervals():
-    tracker = Tracker()
-    plain = lambda faces: [replace(f, age=20.0, p_female=0.2) for f in faces]  # noqa: E731
-    for i in range(3):
-        shown = tracker.update([at(100)], i / 15, plain)
-    assert shown[0].age_low is None and shown[0].age == 20 and shown[0].gender_probability == pytest.approx(0.8)
-
-
 def test_the_weighted_median_is_numpy_s_of_repeated_values():
     generator = np.random.default_rng(1)
     for _ in range(50):

@@ -135,7 +135,7 @@ def write_card(
     age_head: str,
     *,
     name: str,
-    calibration: dict | None,
+    calibration: dict,
     metrics: dict,
     provenance: dict,
     served: dict,

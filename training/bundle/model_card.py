@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from space.hub.card import license_of, model_name
+from space.hub.card import license_of
 from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
@@ -130,7 +130,7 @@ def _body(card: dict, name: str) -> str:
     metrics, provenance = card["metrics"], card["provenance"]
     return _TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
-        model=model_name(card),
+        model=card["name"],
         serve=card["serve"],
         summary=" ".join(
             f"On {figures['n']:,} {'held-out ' if figures['learned'] else ''}faces of {_title(figures)}"
@@ -324,8 +324,6 @@ def _limit(split: dict) -> str:
 
 def _calibration(card: dict) -> str:
     tables = card["calibration"]
-    if not tables:
-        return "Not calibrated: `age_low` and `age_high` are absent, and the gender probability is the network's own."
     learned = " and ".join(d["collection"] or d["dataset"] for d in card["provenance"]["datasets"] if d["learned"])
     coverage = " ".join(
         f"On the test faces of {_title(figures)}, the coverage is "

@@ -156,14 +156,9 @@ def covered(age_range: np.ndarray, low: np.ndarray, high: np.ndarray, age_probs:
     return (found * inside).sum(axis=1) / found.sum(axis=1)
 
 
-def apply(calibration: dict | None, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The outputs with "p_female" calibrated, and "age_low", "age_high" and "calibrated_probs" (of each age) added.
-
-    As they are without calibration.
-    """
+def apply(calibration: dict, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs with "p_female" calibrated, and "age_low", "age_high" and "calibrated_probs" (of each age) added."""
     tables = Calibration.from_dict(calibration)
-    if tables is None:
-        return outputs
     age = outputs["age"].astype(np.float64)
     probs = tables.age_probs(age, outputs.get("age_probs"))
     low, high = tables.interval(age, probs)

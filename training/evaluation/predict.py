@@ -15,4 +15,4 @@ def predict(model: str, images: np.ndarray) -> dict[str, np.ndarray]:
     if model.endswith(".onnx"):
         return Estimator(model).predict(images)
     bundle = open_bundle(model)
-    return calibrate.apply(bundle.card.get("calibration"), Estimator(bundle.model_path).predict(images))
+    return calibrate.apply(bundle.card["calibration"], Estimator(bundle.model_path).predict(images))

@@ -66,7 +66,7 @@ class AgeGenderOutput(ModelOutput):
     """What the model answers.
 
     logits: float32 [N, 11], of the labels in `config.id2label`; their sigmoid is the probability.
-    age: float32 [N], years. p_female: float32 [N]. age_low, age_high: float32 [N], years, NaN without calibration.
+    age: float32 [N], years. p_female: float32 [N]. age_low, age_high: float32 [N], years.
     """
 
     logits: torch.Tensor | None = None

@@ -52,7 +52,7 @@ class Predictor:
         answers = self.estimate(np.stack([crop for _, crop in found]))
         p_female, people = answers["p_female"], []
         for i, (row, _) in enumerate(found):
-            years = {name: None if answers[name][i] is None else float(answers[name][i]) for name in _YEARS}
+            years = {name: float(answers[name][i]) for name in _YEARS}
             people.append(
                 {
                     "box": [float(v) for v in row[:4]],
@@ -75,15 +75,13 @@ class Predictor:
         ]
 
     def estimate(self, crops: np.ndarray) -> dict:
-        """Of uint8 [N, size, size, 3]: age, age_low, age_high (None without calibration), p_female and age_probs (None
-        if the network has none), each for N faces."""
+        """Of uint8 [N, size, size, 3]: age, age_low, age_high, p_female and age_probs (None if the network has none),
+        each for N faces."""
         names = [output.name for output in self.network.get_outputs()]
         outputs = dict(zip(names, self.network.run(names, {"face": crops}), strict=True))
         age, p_female, probs = outputs["age"].astype(float), outputs["p_female"].astype(float), outputs.get("age_probs")
-        low = high = np.full(len(age), None)
-        if self.tables:
-            p_female = _temperature(p_female, self.tables["gender"]["temperature"])
-            low, high = _interval(age, probs, self.tables["age"], _wider(crops))
+        p_female = _temperature(p_female, self.tables["gender"]["temperature"])
+        low, high = _interval(age, probs, self.tables["age"], _wider(crops))
         return {"age": age, "age_low": low, "age_high": high, "p_female": p_female, "age_probs": probs}
 
     def _detector(self, size: tuple[int, int]):

@@ -20,26 +20,20 @@ app has no user accounts and no analytics, and the page sends no requests to oth
 
 def describe(analyzer: FaceAnalyzer) -> str:
     """The lines that say which model and detector answer, and how good the model was on its test faces."""
-    model, metrics = analyzer.bundle.as_dict(), analyzer.bundle.card.get("metrics") or {}
+    model, metrics = analyzer.bundle.as_dict(), analyzer.bundle.card["metrics"]
     source = f"{model['source']}@{model['revision'][:12]}" if model["revision"] else model["source"]
     lines = [f"Model: `{model['name']}` (`{source}`)", f"Detector: `{analyzer.detector.name}`"]
-    if metrics.get("n"):
-        ages = (
-            f"the mean absolute error for age is {metrics['age_mae']['value']:.1f} years and "
-            if "age_mae" in metrics
-            else ""
-        )
-        faces = f"{metrics['n']:,} {printable(metrics.get('collection') or 'test')} faces"
-        lines.append(f"On {faces}, {ages}the gender accuracy is {100 * metrics['gender_accuracy']['value']:.1f}%.")
-    if metrics.get("interval_coverage"):
-        lines.append(
-            f"The predicted interval contains the labeled age for {100 * metrics['interval_coverage']['value']:.0f}% "
-            f"of these faces and is {metrics['interval_width']['value']:.0f} years wide on average."
-        )
-    lines.append(
+    ages = ""
+    if "age_mae" in metrics:
+        ages = f"the mean absolute error for age is {metrics['age_mae']['value']:.1f} years and "
+    lines += [
+        f"On {metrics['n']:,} {printable(metrics.get('collection') or 'test')} faces, {ages}the gender accuracy is "
+        f"{100 * metrics['gender_accuracy']['value']:.1f}%.",
+        f"The predicted interval contains the labeled age for {100 * metrics['interval_coverage']['value']:.0f}% "
+        f"of these faces and is {metrics['interval_width']['value']:.0f} years wide on average.",
         f"Gender is shown as “uncertain” if the confidence is below {100 * UNCERTAIN[-1][1]:.0f}%. For estimated ages "
-        f"under {UNCERTAIN[-2][0]:.0f}, the limit is higher: up to {100 * UNCERTAIN[0][1]:.0f}%."
-    )
+        f"under {UNCERTAIN[-2][0]:.0f}, the limit is higher: up to {100 * UNCERTAIN[0][1]:.0f}%.",
+    ]
     return "\n\n".join(lines)
 
 

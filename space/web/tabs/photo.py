@@ -19,7 +19,7 @@ from ...detector import THRESHOLD
 from ...explain import occlusion_map, overlay
 from ...face import Face, whole_years
 from ...hub.bundle import MODELS, embedded
-from ...hub.card import license_of, model_name, read_card
+from ...hub.card import license_of, read_card
 from ...photo import Photo, open_photo
 from .. import modules
 from ..components import (
@@ -139,7 +139,7 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
                 blurred = gr.Checkbox(
                     False, label="Blur faces in the result", info="Only detected faces are blurred.", elem_id="blur"
                 )
-                value = model_name(analyzer.bundle.card) if choices else None
+                value = analyzer.bundle.card["name"] if choices else None
                 model = gr.Radio(
                     choices, value=value, label="Model for photos", visible=len(choices) > 1, elem_id="model-choice"
                 )

@@ -60,6 +60,14 @@ def tables(**age) -> dict:
     return {"age": usable | age, "gender": {"temperature": 1}}
 
 
+def figures(**changed) -> dict:
+    """Metrics with these values."""
+    return {
+        "n": 3,
+        **{key: {"value": 1} for key in ("gender_accuracy", "interval_coverage", "interval_width")},
+    } | changed
+
+
 @pytest.mark.parametrize(
     ("breaks", "words"),
     [
@@ -79,9 +87,11 @@ def tables(**age) -> dict:
         (lambda f: edit(f, serve="README.md"), "isn't an ONNX network"),
         (lambda f: edit(f, format=True), "not the card"),
         (lambda f: edit(f, metrics={"n": 3, "age_mae": {"value": float("nan")}}), "NaN"),
-        (lambda f: edit(f, metrics={"n": 3, "age_mae": {"value": "4"}, "gender_accuracy": {"value": 1}}), "finite"),
+        (lambda f: edit(f, metrics=figures(age_mae={"value": "4"})), "finite"),
         (lambda f: edit(f, crop={"size": 200, "landmarks": [[1e999, 0]] * 5}), "Infinity"),
+        (lambda f: edit(f, crop={"size": 200, "landmarks": [[1e300, 0]] * 5}), "far outside"),
         (lambda f: edit(f, crop={"size": 10**9, "landmarks": [[0, 0]] * 5}), "16 to 1024"),
+        (lambda f: edit(f, calibration=None), "is not the card"),
         (lambda f: edit(f, calibration={"age": {}}), "missing 'at'"),
         (lambda f: edit(f, calibration=tables(at=[0, 0])), "ages must increase"),
         (lambda f: edit(f, calibration=tables(level=1)), "between 0 and 1"),
@@ -89,9 +99,11 @@ def tables(**age) -> dict:
         (lambda f: edit(f, calibration=tables(log_weight=[0, "0"])), "finite number"),
         (lambda f: edit(f, calibration=tables(temperature=[1, 0])), "0.001 to 1,000,000"),
         (lambda f: edit(f, calibration=tables(log_weight=[0, -101])), "-100 to 100"),
-        (lambda f: edit(f, metrics={"n": 5}), "without gender_accuracy"),
-        (lambda f: edit(f, metrics={"interval_coverage": {"value": 1}}), "without interval_width"),
-        (lambda f: edit(f, metrics={"n": 5, "age_mae": None, "gender_accuracy": None}), "not the card"),
+        (lambda f: edit(f, metrics={"n": 5}), "missing 'gender_accuracy'"),
+        (lambda f: edit(f, metrics=figures(n=None)), "number of test faces"),
+        (lambda f: edit(f, metrics=figures(gender_accuracy=None)), "not the card"),
+        (lambda f: edit(f, name="../x"), "plain name"),
+        (lambda f: edit(f, license={"name": "a b"}), "plain name"),
         (lambda f: edit(f, crop={"size": 200, "landmarks": [[10**400, 0]] * 5}), "not the card"),
         (lambda f: edit(f, files={"a/" * 90 + "b": {"sha256": "0" * 64, "role": "document"}}), "not a plain name"),
         (lambda f: (f / CARD).write_text("[" * 100_000), "cannot be read"),

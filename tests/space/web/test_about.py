@@ -25,9 +25,16 @@ def test_a_row_has_the_figures_of_the_card():
     assert cells == ["&lt;b&gt;mine", faces, "4.18 years", "94.9%", "88.1%", "cc-by-4.0"]
 
 
-def test_a_card_without_figures_has_dashes():
-    assert row({"network": "compact"}) == ["compact", "–", "–", "–", "–", "unknown"]
-    assert row({"network": "vgg16", "metrics": {"n": 12}})[1] == "12 of its own test set"
+def test_a_model_of_age_bands_has_no_error_in_years():
+    metrics = {"n": 12, "gender_accuracy": {"value": 0.9}, "interval_coverage": {"value": 0.8}}
+    assert row({"name": "mine", "metrics": metrics}) == [
+        "mine",
+        "12 of its own test set",
+        "–",
+        "90.0%",
+        "80.0%",
+        "unknown",
+    ]
 
 
 def test_the_text_on_photos_is_put_in():

@@ -89,13 +89,6 @@ def test_answers_have_all_fields_and_no_face_is_an_empty_list(predictor, group):
     assert {person["gender"] for person in people} == {"female", "male"}
 
 
-def test_without_calibration_there_are_no_intervals(predictor, group, monkeypatch):
-    calibrated = predictor.predict(group)
-    monkeypatch.setattr(predictor, "tables", None)
-    for person, other in zip(predictor.predict(group), calibrated, strict=True):
-        assert person["age_low"] is None and person["age_high"] is None and person["age"] == other["age"]
-
-
 def test_a_predictor_of_files_estimates_crops(predictor, group):
     of_files = predict.Predictor.of_files(MODELS / "compact" / "age_gender.json", MODELS / "compact" / CARD["serve"])
     crops = np.stack([crop for _, crop in predictor.faces(group)])
