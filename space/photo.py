@@ -191,7 +191,9 @@ def _check_tiff(content: bytes, tags) -> None:
     names = [struct.unpack_from(f"{order}H", content, offset + 2 + 12 * i)[0] for i in range(count)]
     if tags.get(254, 0) & 1 or any(tag in names for tag in _RAW_TAGS):
         raise PhotoError(_NO_RAW)
-    if version != 42 or len(set(names)) < count or tags.get(259, 1) not in _TIFF_COMPRESSIONS:
+    if version != 42:
+        raise PhotoError("BigTIFF images aren't supported. Use JPEG or PNG.")
+    if len(set(names)) < count or tags.get(259, 1) not in _TIFF_COMPRESSIONS:
         raise PhotoError("TIFF images with JPEG or fax compression aren't supported. Use JPEG or PNG.")
 
 

@@ -148,7 +148,10 @@ def load_network(model: str):
     bundle = open_bundle(model, keras=True)
     if (bundle.folder / "model.weights.h5").is_file():
         return files.load_keras(bundle.folder), False
-    network = networks.build(bundle.card["network"], age_head=bundle.card["age_head"])
+    try:
+        network = networks.build(bundle.card["network"], age_head=bundle.card.get("age_head", ""))
+    except ValueError as error:
+        raise ModelError(f"{model} isn't a network of this kit: {error}") from error
     whole = bundle.folder / "model.onnx"
     files.read_onnx(network, whole if whole.is_file() else bundle.model_path)
     return network, True

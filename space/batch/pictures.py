@@ -170,14 +170,21 @@ def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tup
         images.append(entry) if image else others.append(f"{name}/{_name(entry)}")
     if len(images) > MAX_MEMBERS:
         raise BatchError(f"{short} has {len(images):,} images: the limit is {MAX_MEMBERS:,} in one zip.")
-    names: Counter[str] = Counter()
+    taken: Counter[str] = Counter()  # a zip may hold several members of one name
     found = []
     for entry in sorted(images, key=lambda entry: entry.filename):
-        called = _name(entry)
-        names[called] += 1  # a zip may hold several members of one name
-        called += f" ({names[called]})" if names[called] > 1 else ""
-        found.append(Member(f"{name}/{called}", partial(_member, path, entry, archive)))
+        found.append(Member(f"{name}/{unused_name(_name(entry), taken)}", partial(_member, path, entry, archive)))
     return found, others
+
+
+def unused_name(name: str, taken: Counter[str]) -> str:
+    """The name, or, if it is taken, the name with a number: `a.jpg (2)`. It counts as taken from now on."""
+    unused = name
+    while unused in taken:
+        taken[name] += 1
+        unused = f"{name} ({taken[name]})"
+    taken[unused] = 1
+    return unused
 
 
 def _check_overlap(entries: list[zipfile.ZipInfo], name: str) -> None:

@@ -1,12 +1,10 @@
 """Measure the speed of the app on this machine and print the results as a table.
 
     python -m space.bench                                  the default embedded model
-    python -m space.bench --model runs/vgg16/bundle --model untrained/model.onnx --json bench.json
+    python -m space.bench --model runs/vgg16/bundle --model network.onnx --json bench.json
     python -m space.bench --peers                          compared with other engines and programs
 
-Every figure is the median of repeated calls after a warm-up. Compare only figures from the same run. Speed doesn't
-depend on the weights, so you can also benchmark a network with random weights
-(`python -m training.bundle.export vgg16 untrained`).
+Every figure is the median of repeated calls after a warm-up. Compare only figures from the same run.
 """
 
 from __future__ import annotations

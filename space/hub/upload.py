@@ -68,17 +68,17 @@ def check_write_access(repo_id: str, *, others: bool = False) -> str:
 
 def with_retries(attempt: Callable[[], Answer]) -> Answer:
     """The answer of `attempt`, which is made again when somebody else committed first or the server was busy."""
-    for number in range(1, TRIES + 1):
+    for number in range(1, TRIES):
         try:
             return attempt()
         except HfHubHTTPError as error:
             status = error.response.status_code
-            if number == TRIES or status not in (409, 412, 429, 500, 502, 503, 504):
+            if status not in (409, 412, 429, 500, 502, 503, 504):
                 raise
             if status not in (409, 412):  # those go on top of the other commit at once
                 asked = error.response.headers.get("Retry-After") or ""
                 time.sleep(min(float(asked) if asked.isdigit() else 2.0**number, PATIENCE))
-    raise AssertionError("unreachable")
+    return attempt()
 
 
 def to_hub_error(error: Exception, repo_id: str) -> HubError:

@@ -2,7 +2,7 @@
 
 Gradio's own streaming puts every frame through its queue and cannot tell when a frame was taken; this takes the frame
 from memory, sends text that the page draws over the moving picture, and nothing touches the disk. The page's side is
-`tabs/live.js`."""
+`browser/live-socket.js`."""
 
 from __future__ import annotations
 

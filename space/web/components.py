@@ -53,10 +53,17 @@ class UploadInput:
     """
 
     is_template = True
+    example = "photo.jpg"  # of the reader's, in "Use via API": this server fetches none
 
     def get_block_name(self) -> str:
         """The stock component that the browser shows."""
         return next(kind.__name__.lower() for kind in type(self).__mro__ if kind.__module__.startswith("gradio."))
+
+    def example_payload(self):
+        return {"path": self.example, "url": self.example, "meta": {"_type": "gradio.FileData"}}
+
+    def example_value(self):
+        return self.example
 
     def preprocess(self, payload):
         try:
@@ -77,10 +84,10 @@ class Files(UploadInput, gr.File):
     """Several files."""
 
     def example_payload(self):
-        return [_example("photo.jpg")]
+        return [super().example_payload()]
 
     def example_value(self):
-        return ["photo.jpg"]
+        return [super().example_value()]
 
 
 class FolderButton(UploadInput, gr.UploadButton):
@@ -88,23 +95,13 @@ class FolderButton(UploadInput, gr.UploadButton):
 
 
 class Video(UploadInput, gr.Video):
-    """A video, whose example in "Use via API" is a file of the reader's: this server fetches none."""
+    """A video."""
 
-    def example_payload(self):
-        return _example("video.mp4")
-
-    def example_value(self):
-        return "video.mp4"
+    example = "video.mp4"
 
 
 class PhotoInput(UploadInput, gr.Image):
     """An image file."""
-
-    def example_payload(self):
-        return _example("photo.jpg")
-
-    def example_value(self):
-        return "photo.jpg"
 
 
 class PagePhoto(PhotoInput):
@@ -117,17 +114,9 @@ class PagePhoto(PhotoInput):
             return error
 
 
-def _example(name: str) -> dict:
-    return {"path": name, "url": name, "meta": {"_type": "gradio.FileData"}}
-
-
-def download_buttons(labels: list[str], paths: list | None = None) -> list[gr.DownloadButton]:
-    """Download buttons that appear once there is something to download; `paths`: what there is from the start."""
-    values = paths or [None] * len(labels)
-    return [
-        gr.DownloadButton(label, value=path and str(path), visible=path is not None, size="sm", min_width=90, scale=0)
-        for label, path in zip(labels, values, strict=True)
-    ]
+def download_buttons(*labels: str) -> list[gr.DownloadButton]:
+    """Download buttons that appear once there is something to download."""
+    return [gr.DownloadButton(label, visible=False, size="sm", min_width=90, scale=0) for label in labels]
 
 
 def offered(path=None) -> gr.DownloadButton:

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
+from weakref import WeakValueDictionary
 
 import gradio as gr
 
 from ..analyzer import FaceAnalyzer
-from ..batch.pictures import BatchError, Picture
+from ..batch.pictures import BatchError, Picture, unused_name
 from ..photo import Photo, PhotoError
 from ..sandbox.client import Sandbox
 from ..turns import FairLock
@@ -70,7 +71,7 @@ class Reader:
             BatchError: a zip that can't be read, or more than MAX_ZIPS zips or MAX_PICTURES images.
         """
         pictures: list[Picture] = []
-        names: Counter[str] = Counter()
+        taken: Counter[str] = Counter()
         uploads = list({upload.path or upload: upload for upload in uploads}.values())
         if sum(upload.name.lower().endswith(".zip") for upload in uploads) > MAX_ZIPS:
             raise BatchError(f"There are more than {MAX_ZIPS} zips. Upload fewer at a time.")
@@ -90,10 +91,7 @@ class Reader:
                 else:
                     skipped.append(upload.name)
                     continue
-                for picture in found:
-                    names[picture.name] += 1
-                    count = names[picture.name]
-                    pictures.append(Picture(f"{picture.name} ({count})" if count > 1 else picture.name, picture.open))
+                pictures += [Picture(unused_name(picture.name, taken), picture.open) for picture in found]
                 if len(pictures) > MAX_PICTURES:
                     raise BatchError(f"There are more than {MAX_PICTURES:,} images. Upload fewer at a time.")
             yield pictures
@@ -114,21 +112,12 @@ class Turns:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._owners: dict[str, tuple[threading.Lock, int]] = {}
+        self._owners: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()  # of those who run or wait
 
     @contextlib.contextmanager
     def of(self, owner: str) -> Iterator[None]:
         """Wait until no other task of this owner runs."""
         with self._lock:
-            turn, waiting = self._owners.get(owner, (threading.Lock(), 0))
-            self._owners[owner] = turn, waiting + 1
-        try:
-            with turn:
-                yield
-        finally:
-            with self._lock:
-                turn, waiting = self._owners[owner]
-                if waiting > 1:
-                    self._owners[owner] = turn, waiting - 1
-                else:
-                    del self._owners[owner]
+            turn = self._owners.setdefault(owner, threading.Lock())
+        with turn:
+            yield

@@ -64,11 +64,11 @@ def page_result(analyzer: FaceAnalyzer, name: str, photo: Photo, threshold: floa
     }
 
 
-def data_url(rgb: np.ndarray, *, side: int | None = None, quality: int = 85) -> str:
+def data_url(rgb: np.ndarray, *, side: int | None = None) -> str:
     """uint8 [H, W, 3] as a JPEG's data: URL, longer side at most `side` pixels."""
     image = Image.fromarray(rgb)
     if side and max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -143,6 +143,11 @@ def test_color_profiles_are_applied():
     assert read_photo(encode(cmyk, "JPEG", icc_profile=b"no profile")).shape == (8, 8, 3)  # a broken one is ignored
 
 
+def test_bigtiff_is_refused_by_its_name():
+    with pytest.raises(PhotoError, match="BigTIFF"):
+        open_photo(encode(Image.new("RGB", (50, 40)), "TIFF", big_tiff=True))
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "MPO"])
 def test_a_file_is_what_its_content_says(kind):
     assert photo.is_image(encode(Image.new("RGB", (8, 8)), kind)[:32])

@@ -32,19 +32,17 @@ class Repo:
     gated: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # sha -> path -> content
     refs: dict[str, str] = field(default_factory=dict)  # branch -> sha
-    messages: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)  # of a Space
     secrets: dict[str, str] = field(default_factory=dict)
     running: str = "0" * 40  # the commit of the build that runs
     create: dict = field(default_factory=dict)  # the request that made it
 
-    def commit(self, files: dict[str, bytes], branch: str = "main", message: str = "") -> str:
+    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
         """A new commit with exactly these files; returns its SHA."""
         listing = sorted((name, _blob(content)) for name, content in files.items())
         sha = hashlib.sha1(f"{self.id}{branch}{len(self.commits)}{listing}".encode()).hexdigest()
         self.commits[sha] = dict(files)
         self.refs[branch] = sha
-        self.messages.append(message)
         return sha
 
     def find(self, revision: str) -> str | None:
@@ -63,15 +61,13 @@ class Fault:
     drop: bool = False  # close the connection at once
     truncate: int = -1  # send only so many bytes of the content
     damage: bool = False  # flip a byte of the content
-    code: str = ""  # X-Error-Code
-    skip: int = 0  # let so many requests through first
     headers: dict[str, str] = field(default_factory=dict)
 
 
 class Hub:
     """The server; use as a context manager."""
 
-    def __init__(self, port: int = 0):
+    def __init__(self):
         self.repos: dict[tuple[str, str], Repo] = {}
         self.tokens = {"hf_writer": "tester"}
         self.read_only_tokens = {"hf_reader": "tester"}
@@ -79,7 +75,7 @@ class Hub:
         self.faults: list[Fault] = []
         self.requests: list[str] = []  # "METHOD /path" in order of arrival
         self.stage = "RUNNING"  # of Spaces
-        self._port = port
+        self._port = 0
         self.start()
 
     def start(self) -> None:
@@ -187,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             if self.fault.status:
-                return self._answer(self.fault.status, {"error": "fault"}, self.fault.headers, self.fault.code)
+                return self._answer(self.fault.status, {"error": "fault"}, self.fault.headers)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()
         self.user = self.hub.tokens.get(token) or self.hub.read_only_tokens.get(token)
         self.can_write = token in self.hub.tokens
@@ -204,9 +200,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _next_fault(self, line: str) -> Fault | None:
         for fault in self.hub.faults:
             if fault.times > 0 and re.search(fault.pattern, line):
-                if fault.skip:
-                    fault.skip -= 1
-                    continue
                 fault.times -= 1
                 return fault
         return None
@@ -351,11 +344,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self.can_write:
             return self._answer(403, {"error": "Forbidden"})
-        files, message = dict(repo.commits[head]), ""
+        files = dict(repo.commits[head])
         for item in map(json.loads, self.body.decode().splitlines()):
             key, value = item["key"], item["value"]
             if key == "header":
-                message = value["summary"]
                 if value.get("parentCommit") not in (None, head):
                     return self._answer(412, {"error": "A commit has happened since. Please refresh and try again."})
             elif key == "file":
@@ -368,7 +360,7 @@ class _Handler(BaseHTTPRequestHandler):
                 gone = value["path"].rstrip("/")
                 files = {n: c for n, c in files.items() if n != gone and not n.startswith(gone + "/")}
         pull = self.query.get("create_pr", ["0"])[0] in ("1", "true", "True")
-        sha = repo.commit(files, "refs/pr/1" if pull else urllib.parse.unquote(revision), message)
+        sha = repo.commit(files, "refs/pr/1" if pull else urllib.parse.unquote(revision))
         place = f"{self.hub.url}/{'' if kind == 'models' else kind + '/'}{id}"
         answer = {"success": True, "commitOid": sha, "commitUrl": f"{place}/commit/{sha}", "hookOutput": ""}
         self._answer(200, answer | ({"pullRequestUrl": f"{place}/discussions/1"} if pull else {}))

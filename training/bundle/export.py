@@ -23,7 +23,7 @@ import numpy as np
 from space.crop import load_template
 from space.estimator import Estimator
 from space.face import EXAMPLES
-from space.hub.bundle import verify
+from space.hub.bundle import embedded, open_bundle, verify
 from space.hub.card import CARD, FORMAT, read_card
 from space.hub.download import ModelError, sha256_of
 from training import programs
@@ -218,19 +218,6 @@ def embed(bundle: Path, target: Path) -> None:
         _list_files(folder, card)
 
 
-def untrained(name: str, target: Path) -> None:
-    """A network with random weights in all forms in `target`, for the benchmark."""
-    from training.bundle import quantize
-    from training.model import networks
-
-    noise = np.random.default_rng(0).integers(0, 256, (16, networks.INPUT_SIZE, networks.INPUT_SIZE, 3), np.uint8)
-    with new_folder(target) as folder:
-        network = networks.build(name)
-        network.save(folder / "model.keras")
-        convert(network, folder / "model.onnx")
-        quantize.convert(folder / "model.onnx", folder / "model.int8.onnx", noise)
-
-
 def current_commit() -> str | None:
     """The full SHA of this checkout's commit, None outside of a repository."""
     root = Path(__file__).resolve().parent.parent.parent
@@ -268,17 +255,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description="Convert a bundle's network for another runtime, or copy the files needed for serving to a folder."
     )
-    parser.add_argument(
-        "source", type=Path, help="a bundle folder, or vgg16 or compact for a network with random weights"
-    )
+    parser.add_argument("source", help=f"{', '.join(embedded())}, a bundle folder or a Hub id user/name")
     parser.add_argument("target", type=Path, help=".onnx, .tflite (LiteRT) or .xml (OpenVINO) file, or a folder")
     options = parser.parse_args()
     try:
-        if str(options.source) in ("compact", "vgg16"):
-            untrained(str(options.source), options.target)
-        elif options.target.suffix in RUNTIMES:
-            export(options.source, options.target)
+        bundle = open_bundle(options.source, keras=True).folder
+        if options.target.suffix in RUNTIMES:
+            export(bundle, options.target)
         else:
-            embed(options.source, options.target)
+            embed(bundle, options.target)
     except (ExportError, ModelError, ImportError, OSError) as error:
         sys.exit(f"error: {error}")

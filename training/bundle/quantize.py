@@ -135,13 +135,6 @@ def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarra
     return record | {"serve": "model.onnx", "reason": "int8 is less accurate" if not good else "int8 is not faster"}
 
 
-def convert(source: Path, target: Path, faces: np.ndarray) -> None:
-    """Quantize an ONNX network with ranges from uint8 faces [N, 200, 200, 3], however accurate it is."""
-    with tempfile.TemporaryDirectory() as scratch:
-        quantizer = Quantizer.measure(source, faces, Path(scratch))
-        quantizer.write(target, list(quantizer.layers))
-
-
 def _score(estimator: Estimator, images: np.ndarray, age: np.ndarray, female: np.ndarray) -> dict:
     outputs = estimator.predict(images)
     return {

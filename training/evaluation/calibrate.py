@@ -28,7 +28,6 @@ def fit(
     female: np.ndarray,
     *,
     source: np.ndarray | None = None,
-    coverage: float = COVERAGE,
     margin: float = MARGIN,
 ) -> dict:
     """Calibrate on N validation faces.
@@ -36,7 +35,7 @@ def fit(
     Ages: a temperature by predicted age and a weight by age (temperature and vector scaling, Guo et al. 2017, arXiv
     1706.04599, smooth in the age), by the likelihood of the labels. Age bands count the same, so that the young and the
     old don't pay for the many in between. Then the intervals are chosen so large that, in cross-validation, they hold
-    `coverage` + `margin` in the source where they hold least.
+    COVERAGE + `margin` in the source where they hold least.
     Gender: one temperature, by penalized likelihood. Temperatures by estimated age were not better.
 
     Args:
@@ -62,7 +61,7 @@ def fit(
         faces = {name: values[on] for name, values in outputs.items()}
         temperature, log_weight = _distribution(faces["age"].astype(np.float64), faces.get("age_probs"), age_range[on])
         return {
-            "coverage": coverage,
+            "coverage": COVERAGE,
             "level": 0.5,
             "at": list(NODES),
             "temperature": [round(float(value), 4) for value in temperature],
@@ -82,7 +81,7 @@ def fit(
         calibration = Calibration.from_dict(tables)
         assert calibration is not None
         inside = covered(age_range, *calibration.interval(age, probs), probs)
-        if min(inside[source == s].mean() for s in np.unique(source)) >= coverage + margin:
+        if min(inside[source == s].mean() for s in np.unique(source)) >= COVERAGE + margin:
             break
     return tables
 

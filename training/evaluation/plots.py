@@ -16,6 +16,7 @@ from training.data.samples import AGE_BANDS, GENDERS, band_name
 from training.evaluation.calibrate import BINS, COVERAGE
 from training.evaluation.metrics import group_masks, per_face
 
+WORST = 24  # faces in the picture of the largest errors
 _FEWEST = 5  # faces of a group below which its cell stays empty
 
 
@@ -115,13 +116,13 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     _save(figure, path)
 
 
-def worst_faces(samples, images: np.ndarray, outputs: dict[str, np.ndarray], path: Path, count: int = 24) -> None:
-    """The `count` crops with the largest errors of age, for the developer's eyes: real people, not to be published."""
+def worst_faces(samples, images: np.ndarray, outputs: dict[str, np.ndarray], path: Path) -> None:
+    """The WORST crops with the largest errors of age, for the developer's eyes: real people, not to be published."""
     error = np.abs(outputs["age"] - samples.age)
-    figure, axes = plt.subplots(-(-count // 8), 8, figsize=(16, 2.3 * -(-count // 8)), layout="constrained")
+    figure, axes = plt.subplots(WORST // 8, 8, figsize=(16, 2.3 * WORST // 8), layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
-    for axis, i in zip(axes.flat, np.argsort(-error)[:count], strict=False):
+    for axis, i in zip(axes.flat, np.argsort(-error)[:WORST], strict=False):
         axis.imshow(images[i])
         axis.set_title(
             f"{samples.age[i]:.0f} → {outputs['age'][i]:.0f}, {GENDERS[samples.gender[i]][0]} → "

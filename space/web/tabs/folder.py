@@ -22,6 +22,7 @@ from ...batch.pictures import BatchError, Picture
 from ...batch.tables import no_faces, settings, write_csv
 from ...detector import THRESHOLD
 from ...face import Face, interval_years, whole_years
+from ...photo import PhotoError
 from ...text import counted, time_left
 from ..charts import bars
 from ..components import (
@@ -127,11 +128,15 @@ def write_annotated(pictures: list[Picture], jsonl: Path, target: Path, words: d
         for row in map(json.loads, rows):
             if not row["faces"]:
                 continue
-            photo = opens[row["file"]]()
+            try:
+                photo = opens[row["file"]]()
+            except PhotoError:  # on a busy server, it can take longer than before
+                continue
             faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in row["faces"]]
             image = Image.fromarray(draw(photo.rgb, faces, words))
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-            name = row["file"].replace("\\", "/").lstrip("/").replace("../", "")
+            parts = row["file"].replace("\\", "/").split("/")
+            name = "/".join(part for part in parts if part not in ("", ".", ".."))
             with archive.open(f"{name}.faces.jpg", "w") as file:
                 image.save(file, "JPEG", quality=85)
 
@@ -197,7 +202,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
         with gr.Column(scale=2, min_width=320):
             out = gr.HTML(elem_id="batch-report", apply_default_css=False)
             with gr.Row(elem_classes="downloads"):
-                buttons = download_buttons(["⬇ CSV", "⬇ JSONL", "⬇ Annotated images"])
+                buttons = download_buttons("⬇ CSV", "⬇ JSONL", "⬇ Annotated images")
 
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]

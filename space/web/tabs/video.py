@@ -131,7 +131,7 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
             )  # fmt: skip
             out = gr.HTML(elem_id="video-report", apply_default_css=False)
             with gr.Row(elem_classes="downloads"):
-                files = download_buttons(["⬇ CSV", "⬇ JSON"])
+                files = download_buttons("⬇ CSV", "⬇ JSON")
             with gr.Accordion("JSON", open=False, visible=False) as details:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video", elem_classes="notranslate")
 

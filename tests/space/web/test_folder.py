@@ -1,0 +1,34 @@
+"""The Folder tab's files."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+from space.batch.pictures import Picture
+from space.photo import PhotoError, open_photo
+from space.web.tabs.folder import write_annotated
+from tests.support import EXAMPLES
+
+FACE = {"box": [10, 10, 50, 50], "score": 0.9, "age": 30.0, "gender": "female", "gender_probability": 0.9}
+
+
+def too_slow():
+    raise PhotoError("It takes too long.")
+
+
+def test_annotated_images_keep_their_folders_and_lead_nowhere(tmp_path):
+    kept = {
+        "album/b.jpg": "album/b.jpg",
+        "a.zip/../../up.jpg": "a.zip/up.jpg",
+        "a.zip/....//x.jpg": "a.zip/..../x.jpg",
+        "/etc/c.jpg": "etc/c.jpg",
+        "a\\..\\d.jpg": "a/d.jpg",
+    }
+    pictures = [Picture(name, lambda: open_photo(EXAMPLES / "age-20-29-male.jpg")) for name in kept]
+    pictures += [Picture("slow.jpg", too_slow), Picture("nobody.jpg", too_slow)]
+    rows = [{"file": picture.name, "faces": [FACE] if picture.name != "nobody.jpg" else []} for picture in pictures]
+    (tmp_path / "faces.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_annotated(pictures, tmp_path / "faces.jsonl", tmp_path / "annotated.zip", {})
+    with zipfile.ZipFile(tmp_path / "annotated.zip") as archive:
+        assert archive.namelist() == [f"{name}.faces.jpg" for name in kept.values()]
