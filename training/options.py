@@ -75,12 +75,14 @@ class Options:
         ),
     ] = None
     seed: Annotated[int | None, _option("random seed", metavar="N")] = None
-    out: Annotated[Path | None, _option("run folder (default: runs/RECIPE)", metavar="FOLDER")] = None
+    out: Annotated[
+        Path | None, _option("run folder (default: runs/RECIPE, after --init runs/RECIPE-finetuned)", metavar="FOLDER")
+    ] = None
     resume: Annotated[bool, FlagCreatePairsOff, _option("continue the run in --out with its saved recipe")] = False
     push: Annotated[bool, FlagCreatePairsOff, _option("upload the bundle to the Hub when it is finished")] = False
     repo_id: Annotated[
         str | None,
-        _option("model repository (default: age-gender-RECIPE under your username)", metavar="USER/NAME"),
+        _option("model repository (default: age-gender-RECIPE[-finetuned] under your username)", metavar="USER/NAME"),
     ] = None
     private: Annotated[bool, FlagCreatePairsOff, _option("create the repository as private")] = False
     revision: Annotated[
@@ -106,7 +108,8 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
         SystemExit: the command line can't be parsed.
     """
     given = tyro.cli(Options, prog="python training/train.py", description=doc, args=arguments)
-    out = given.out or Path("runs") / Path(given.recipe).stem
+    fine_tune = parents.has_heads(given.init)
+    out = given.out or Path("runs") / f"{Path(given.recipe).stem}{recipes.FINE_TUNED if fine_tune else ''}"
     changes = {key: getattr(given, key) for key in ("init", "limit", "epochs", "batch_size", "precision", "seed")}
     changes |= {"teacher": given.teacher, "train": given.dataset, "test": given.test_dataset}
     changes = {key: value for key, value in changes.items() if value not in (None, ())}
@@ -115,7 +118,7 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
     elif (out / STATE).exists():
         raise RecipeError(f"{out} already contains a run. Continue it with --resume, or choose another --out.")
     else:
-        recipe = recipes.load(given.recipe).of_run(fine_tune=parents.has_heads(given.init)).changed(**changes)
+        recipe = recipes.load(given.recipe).of_run(fine_tune).changed(**changes)
     if Path(recipe.init).is_file() and Path(recipe.init).resolve().parent == out.resolve():
         raise RecipeError(
             f"The initial weights {recipe.init} are in {out}, where the run writes: choose another --out."
@@ -142,15 +145,15 @@ def to_command(recipe: Recipe) -> str:
     """The command that repeats a run. Local paths are cut to their last part."""
     settings = ("init", "teacher", "train", "test", "limit", "batch_size", "precision", "seed")
     name, changes = FILE, {}
-    if recipe.name in recipes.names():
-        kit = recipes.load(recipe.name)
+    if recipe.name.removesuffix(recipes.FINE_TUNED) in recipes.names():
+        kit = recipes.load(recipe.name.removesuffix(recipes.FINE_TUNED))
         changes = {key: getattr(recipe, key) for key in settings if getattr(recipe, key) != getattr(kit, key)}
-        base = kit.of_run(fine_tune=parents.has_heads(changes.get("init")))
+        base = kit.of_run(parents.has_heads(changes.get("init")))
         epochs = {stage.epochs for stage in recipe.stages}
         if recipe.stages != base.stages and len(epochs) == 1:
             changes["epochs"] = epochs.pop()
         if base.changed(**changes) == recipe:
-            name = recipe.name
+            name = kit.name
         else:  # other settings than the kit's recipe of that name
             changes = {}
     words = ["python", "training/train.py", "--recipe", name]

@@ -20,6 +20,7 @@ from training.data.samples import POLICIES, PROTOCOLS
 from training.data.sources import public_name
 
 RECIPES = Path(__file__).with_name("recipes")
+FINE_TUNED = "-finetuned"  # end of the name of a fine-tuned model
 FILE = "recipe.toml"  # in the folders of runs and bundles
 STATE = "state.json"  # in a run's folder, once it has a checkpoint
 _CHOICES = {
@@ -133,9 +134,13 @@ class Recipe:
             raise RecipeError(f'{what}: layers = "{variant.layers}" requires the vgg16 network.')
 
     def of_run(self, fine_tune: bool) -> Recipe:
-        """The recipe that a run follows: its stages are the ones that run, those of `fine_tuning` if wanted."""
-        stages = self.fine_tuning if fine_tune and self.fine_tuning else self.stages
-        return dataclasses.replace(self, stages=stages, fine_tuning=())
+        """The recipe that a run follows: its stages are the ones that run, those of `fine_tuning` if wanted.
+
+        Then its name says so: a fine-tuned model has another name than the one that it is made from.
+        """
+        if not (fine_tune and self.fine_tuning):
+            return dataclasses.replace(self, fine_tuning=())
+        return dataclasses.replace(self, stages=self.fine_tuning, fine_tuning=(), name=f"{self.name}{FINE_TUNED}")
 
     def changed(self, **changes) -> Recipe:
         """A recipe with other settings. `epochs` is that of each stage. What it learns from isn't tested with again."""

@@ -73,7 +73,9 @@ def test_a_model_given_with_init_is_fine_tuned_and_a_recipe_s_own_init_trains_it
     text = (recipe.RECIPES / "compact.toml").read_text().replace("mirror =", 'init = "open"\nmirror =')
     (tmp_path / "mine.toml").write_text(text)
     own = parse("--recipe", str(tmp_path / "mine.toml"))
-    assert own.init == "open" and own.stages == compact.stages and not own.fine_tuning
+    assert own.init == "open" and own.stages == compact.stages and not own.fine_tuning and own.name == "mine"
+    _, to = options.parse(["--recipe", "compact", "--init", "open", "--push"])
+    assert tuned.name == to.out.name == "compact-finetuned" and to.push.repo_id == "age-gender-compact-finetuned"
     for ran in (tuned, parse("--recipe", "compact", "--init", "open", "--epochs", "1")):
         assert parse(*shlex.split(options.to_command(ran))[2:]) == ran  # the recorded command repeats it
 
