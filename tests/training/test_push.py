@@ -20,7 +20,7 @@ from huggingface_hub import ModelCard
 
 from space.detector import FILE, yunet_file
 from space.hub.card import CARD
-from space.hub.download import sha256_of
+from space.hub.download import ModelError, sha256_of
 from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
 from tests.support.training import SHORT
@@ -344,6 +344,13 @@ def test_the_card_of_a_repository_names_it_and_lists_what_is_there(bundle):
         assert entry["sha256"] == sha256(content).hexdigest() and entry["bytes"] == len(content), name
     readme = contents["README.md"].decode()
     assert "you/kit" in readme and "USER/NAME" not in readme and "- name: kit\n" in readme
+
+
+def test_a_bundle_that_lacks_a_listed_file_is_refused_before_the_hub_is_asked(bundle, monkeypatch):
+    monkeypatch.setattr(module, "check", lambda target: pytest.fail("asked"))
+    (bundle / "README.md").unlink()
+    with pytest.raises(ModelError, match=r"is missing README\.md, which its age_gender\.json lists"):
+        module.push(bundle, module.Target("you/kit"))
 
 
 def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch, capsys):

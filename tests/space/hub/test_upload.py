@@ -80,3 +80,50 @@ def test_failures_without_an_answer_are_of_the_network_or_of_this_machine():
     assert "before it reached the Hub: ValueError: no such file" in str(
         upload.to_hub_error(ValueError("no such file"), "you/kit")
     )
+
+
+class Api:
+    """The Hub as `me`, who is in the organization `team`."""
+
+    def __init__(self, **token):
+        self.token = token
+
+    def __call__(self):
+        return self
+
+    def whoami(self):
+        return {"name": "me", "orgs": [{"name": "team"}], "auth": {"accessToken": self.token}}
+
+
+FINE = {"role": "fineGrained", "fineGrained": {"scoped": [{"permissions": ["repo.content.read"]}]}}
+WRITING = {"role": "fineGrained", "fineGrained": {"scoped": [{"permissions": ["x"]}, {"permissions": ["repo.write"]}]}}
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "others", "answer"),
+    [
+        ({"role": "write"}, "kit", False, "me/kit"),
+        ({"role": "write"}, "team/kit", False, "team/kit"),
+        (WRITING, "me/kit", False, "me/kit"),
+        ({"role": "write"}, "you/kit", True, "you/kit"),
+        ({"role": "write"}, "you/kit", False, "cannot write to you/kit: choose a name under me or team"),
+        ({"role": "write"}, "a b", False, "isn't a valid repository name"),
+        ({"role": "read"}, "kit", False, "read-only"),
+        (FINE, "kit", False, "read-only"),
+    ],
+)
+def test_who_can_write_where(monkeypatch, token, repo_id, others, answer):
+    monkeypatch.setattr(upload, "get_token", lambda: "hf_x")
+    monkeypatch.setattr(upload, "HfApi", Api(**token))
+    if "/" in answer and " " not in answer:
+        assert upload.check_write_access(repo_id, others=others) == answer
+    else:
+        with pytest.raises(upload.HubError, match=answer):
+            upload.check_write_access(repo_id, others=others)
+
+
+def test_without_a_token_nothing_is_asked(monkeypatch):
+    monkeypatch.setattr(upload, "get_token", lambda: None)
+    monkeypatch.setattr(upload, "HfApi", lambda: pytest.fail("asked"))
+    with pytest.raises(upload.HubError, match="hf auth login"):
+        upload.check_write_access("kit")

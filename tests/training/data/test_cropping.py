@@ -93,3 +93,13 @@ def test_a_larger_square_image_without_a_face_is_an_error(monkeypatch):
     monkeypatch.setattr(cropping, "largest_faces", lambda *_: [None])
     with pytest.raises(ValueError, match="no face found"):
         cropper().crop_unless_framed(noise(400, 400))
+
+
+def test_faces_are_ahead_or_turned_or_not_found(monkeypatch):
+    ahead, turned = face(200, 200), face(200, 200)
+    turned.landmarks[2, 0] += 30  # the nose, towards an eye
+    looks = iter([[ahead], [], [turned], [face(90, 90, 20), turned]])
+    monkeypatch.setattr(cropping, "YuNet", lambda: type("Finds", (), {"detect": lambda *_: next(looks)})())
+    masks = cropping.pose_masks(np.zeros((4, 200, 200, 3), np.uint8))
+    assert masks["frontal"].tolist() == [True, False, False, False]
+    assert masks["turned"].tolist() == [False, False, True, True]

@@ -81,6 +81,8 @@ def test_answers_have_all_fields_and_no_face_is_an_empty_list(predictor, group):
     assert predictor.predict(np.zeros((64, 64, 3), np.uint8)) == []
     people = predictor.predict(group)
     assert len(people) == 8
+    for person, (row, _) in zip(people, predictor.faces(group), strict=True):
+        assert [*person["box"], person["score"]] == row.tolist()
     fields = ["box", "score", "age", "age_low", "age_high", "gender", "gender_probability"]
     for person in people:
         assert list(person) == fields and person["age_low"] <= person["age"] <= person["age_high"]
