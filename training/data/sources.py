@@ -14,7 +14,7 @@ import re
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from space.text import counted
@@ -202,41 +202,52 @@ def _label_table(files: list[str]) -> list[dict]:
     known = {os.path.normpath(name): name for name in files if name.lower().endswith(_PICTURE + _MORE)}
     real = {os.path.realpath(name): name for name in known}
     other_case = {name.lower(): name for name in known}  # IMG_1.JPG as img_1.jpg
+
+    def find(path: str) -> str | None:
+        return known.get(path) or real.get(os.path.realpath(path)) or other_case.get(path.lower())
+
     rows: list[dict] = []
     for name in (name for name in files if name.lower().endswith(_TABLE)):
-        lines = _lines(name)
-        columns = list(lines[0]) if lines else []
-        lines = [_renamed(line) for line in lines]
-        if {"gender_probability", "age_low"} & set(columns):
-            print(f"{name} holds estimates of this kit, not labels: it isn't used.")
-            continue
-        if not lines or not {"age", "gender", "file_name"} <= set(lines[0]):
-            found = f"; its columns are {', '.join(columns[:8])}" if columns else ""
-            print(f"{name} isn't a table of labels (file_name, age, gender){found}: it isn't used.")
-            continue
-        missing: list[str] = []
-        unsupported: list[str] = []
-        before = len(rows)
-        for line in lines:
-            relative = str(line["file_name"])
-            path = os.path.normpath(Path(name).parent / relative.replace("\0", ""))
-            image = known.get(path) or real.get(os.path.realpath(path)) or other_case.get(path.lower())
-            if image is None:
-                (unsupported if os.path.isfile(path) else missing).append(relative)
-                continue
-            race = line.get("race", line.get("ethnicity"))
-            label = {key: str(line.get(key)) for key in ("age", "gender")}
-            rows.append({"image": image, **label, "race": None if race is None else str(race)})
-        notes = [
-            f"; {counted(len(names), 'named file')} {what}: {', '.join(names[:3])}"
-            for names, what in ((missing, "missing"), (unsupported, "not supported, or outside of the dataset"))
-            if names
-        ]
-        print(f"{name}: labels of {len(rows) - before} images{''.join(notes)}.")
+        labeled, note = _labels(name, find)
+        print(f"{name}{note}")
+        rows += labeled
     if rows and len(rows) < len(known):
         unlabeled = len(known) - len({row["image"] for row in rows})
         print(f"{counted(unlabeled, 'image')} without a label in these tables: not used.")
     return rows
+
+
+def _labels(table: str, find: Callable[[str], str | None]) -> tuple[list[dict], str]:
+    """The labels of the images that a table names, and how the sentence about the table goes on.
+
+    `find`: the image at a path, if there is one.
+    """
+    lines = _lines(table)
+    columns = list(lines[0]) if lines else []
+    if {"gender_probability", "age_low"} & set(columns):
+        return [], " holds estimates of this kit, not labels: it isn't used."
+    lines = [_renamed(line) for line in lines]
+    if not lines or not {"age", "gender", "file_name"} <= set(lines[0]):
+        found = f"; its columns are {', '.join(columns[:8])}" if columns else ""
+        return [], f" isn't a table of labels (file_name, age, gender){found}: it isn't used."
+    rows: list[dict] = []
+    absent: dict[str, list[str]] = {"missing": [], "not supported, or outside of the dataset": []}
+    for line in lines:
+        named = str(line["file_name"])
+        path = os.path.normpath(Path(table).parent / named.replace("\0", ""))
+        image = find(path)
+        if image is None:
+            absent["not supported, or outside of the dataset" if os.path.isfile(path) else "missing"].append(named)
+            continue
+        race = line.get("race", line.get("ethnicity"))
+        label = {key: str(line.get(key)) for key in ("age", "gender")}
+        rows.append({"image": image, **label, "race": None if race is None else str(race)})
+    notes = [
+        f"; {counted(len(names), 'named file')} {what}: {', '.join(names[:3])}"
+        for what, names in absent.items()
+        if names
+    ]
+    return rows, f": labels of {len(rows)} images{''.join(notes)}."
 
 
 def _lines(table: str) -> list[dict]:
