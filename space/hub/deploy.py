@@ -16,27 +16,26 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..text import missing_package, tolerate_console
+from ..text import counted, missing_package, tolerate_console
 
 try:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     from ..web import modules
     from . import static
-    from .bundle import embedded, open_bundle
+    from .bundle import Bundle, embedded, open_bundle
     from .card import CARD
     from .download import ModelError, hub_file
+    from .repository import ROOT, THUMBNAIL, own_files, space_card, untracked
     from .static import Files
     from .upload import HubError, check_write_access, to_hub_error, with_retries
     from .wait import wait
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing_package(missing)}")
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 _UNPAID = (
     "The Hub requires a paid plan (402): creating a Gradio Space on CPU needs PRO, Team or Enterprise. Subscribe at "
     "huggingface.co/pricing, use --hardware zero-a10g (free accounts can host two such Spaces), or specify an existing "
@@ -46,6 +45,7 @@ _UNPAID = (
 _TOOLS = (
     "space/bench/",
     "space/hub/deploy.py",
+    "space/hub/repository.py",
     "space/hub/static.py",
     "space/hub/wait.py",
     "space/hub/upload.py",
@@ -53,14 +53,7 @@ _TOOLS = (
 )
 
 
-def space_files(
-    space: str,
-    model: str | None = None,
-    revision: str | None = None,
-    served: str | None = None,
-    *,
-    mcp: bool = False,
-) -> Files:
+def space_files(space: str, bundle: Bundle, *, preload: bool = True, mcp: bool = False) -> Files:
     """What the Space's repository holds: path → file or bytes.
 
     The card and the requirements lie at the root, where Spaces look for them. Only what serving the chosen model needs
@@ -68,36 +61,24 @@ def space_files(
 
     Args:
         space: `user/name`, for the card.
-        model: the Hub model, or the name of an embedded one; None for the default.
-        revision: the Hub model's full commit.
-        served: its file to serve, for the build to download; None leaves that to the start.
+        bundle: the model to serve.
+        preload: let the build download a Hub model, not the start.
     """
-    card = SpaceCard.load(ROOT / "space" / "README.md")
-    repo = model is not None and model not in embedded()
-    if repo:
-        card.data.models = [model, *card.data.models]
-    if repo and served:
-        # Baked into the image: the Space then starts without the network's help.
-        card.data.preload_from_hub = [f"{model} {CARD},{served} {revision}"]
-    card.text = card.text.replace("USER/NAME", space)
-    card.data.thumbnail = static.thumbnail(space)
+    card = space_card(ROOT / "space" / "README.md", space, [bundle])
+    if bundle.revision and preload:  # baked into the image: the Space then starts without the network's help
+        card.data.preload_from_hub = [f"{bundle.source} {CARD},{bundle.card['serve']} {bundle.revision}"]
     files: Files = {
         "README.md": str(card).encode(),
-        static.THUMBNAIL: ROOT / ".github" / "photo.jpg",
+        THUMBNAIL: ROOT / ".github" / "photo.jpg",
         "requirements.txt": _requirements(mcp),
         "app.py": ROOT / "app.py",
         "LICENSE": ROOT / "LICENSE",
     }
-    for path in sorted((ROOT / "space").rglob("*")):
-        name = path.relative_to(ROOT).as_posix()
-        hidden = any(part.startswith((".", "__pycache__")) for part in path.parts[len(ROOT.parts) :])
-        at_root = name in ("space/README.md", "space/requirements.txt")
-        unused = name.startswith((*_TOOLS, "space/models/")) or path.suffix == ".pyi"
-        if path.is_file() and not (hidden or at_root or unused):
-            files[name] = path
+    at_root = ("space/README.md", "space/requirements.txt")
+    own = {path.relative_to(ROOT).as_posix(): path for path in own_files("space")}
+    files |= {name: path for name, path in own.items() if not name.startswith((*_TOOLS, *at_root, "space/models/"))}
     files |= {path.relative_to(ROOT).as_posix(): path for path in modules.FILES}
-    if not repo:
-        bundle = open_bundle(model)
+    if not bundle.revision:
         for name, entry in bundle.card["files"].items():
             if name == bundle.card["serve"] or not entry["role"].startswith("onnx"):
                 files[f"space/models/{bundle.folder.name}/{name}"] = bundle.folder / name
@@ -133,25 +114,26 @@ def deploy(
         ModelError: the model is unavailable.
         HubError: what the Hub said and what to do.
     """
-    served = _resolve(model)
-    variables = {"AGE_GENDER_MODEL": served.variable, "GRADIO_MCP_SERVER": "true" if mcp else None}
+    bundle, private_model = _served(model)
+    pinned = f"{bundle.source}@{bundle.revision}" if bundle.revision else model
+    variables = {"AGE_GENDER_MODEL": pinned, "GRADIO_MCP_SERVER": "true" if mcp else None}
     variables = {name: value for name, value in variables.items() if value}
     if not dry_run:
         space = check_write_access(space)
-    if served.private and not os.environ.get("SPACE_HF_TOKEN"):
+    if private_model and not os.environ.get("SPACE_HF_TOKEN"):
         raise HubError(
-            f"The model {served.repo} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
+            f"The model {bundle.source} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
             "read-only token (huggingface.co/settings/tokens); it becomes the Space's secret HF_TOKEN."
         )
     # A build has no token: what is private is fetched at the start instead.
-    preloaded = None if served.private else served.file
-    files = space_files(space, served.repo or model, served.revision, preloaded, mcp=mcp)
+    files = space_files(space, bundle, preload=not private_model, mcp=mcp)
+    _note_untracked("space")
     if dry_run:
         _print(files)
-        secrets = ["HF_TOKEN"] if served.private else []
+        secrets = ["HF_TOKEN"] if private_model else []
         print(f"variables: {variables}; secrets: {secrets}; hardware: {hardware or 'unchanged'}")
         return ""
-    return _publish(space, files, variables, hardware=hardware, private=private, secret=served.private)
+    return _publish(space, files, variables, hardware=hardware, private=private, secret=private_model)
 
 
 def _publish(
@@ -205,28 +187,32 @@ def _check_kind(api: HfApi, space: str, sdk: str) -> None:
         raise HubError(f"{space} is a {existing} Space, not a {sdk} one: choose another name with --space.")
 
 
-@dataclass(frozen=True)
-class _Served:
-    """The model that a Space serves: of the Hub, pinned to a commit, or an embedded one."""
-
-    variable: str | None  # as AGE_GENDER_MODEL names it; None: the app's default
-    repo: str | None = None
-    revision: str | None = None
-    file: str | None = None  # the network
-    private: bool = False
-
-
-def _resolve(model: str | None) -> _Served:
-    if not model or model in embedded():
-        return _Served(model)
+def _served(model: str | None) -> tuple[Bundle, bool]:
+    """The model that a Space serves, downloaded and verified, and whether it is private on the Hub."""
+    if model is None or model in embedded():
+        return open_bundle(model), False
+    if Path(model).is_dir() or "/" not in model:
+        raise ModelError(
+            f"A Space serves {', '.join(embedded())}, or a model of the Hub, such as user/name: not {model}. Push your "
+            "own bundle first: python -m training.push FOLDER."
+        )
     repo, _, wished = model.partition("@")
     revision, _ = hub_file(repo, CARD, wished or None)
     try:
         private = bool(HfApi().model_info(repo).private)
     except Exception as error:
         raise to_hub_error(error, repo) from error
-    # Downloads and verifies what the Space will serve.
-    return _Served(f"{repo}@{revision}", repo, revision, open_bundle(f"{repo}@{revision}").card["serve"], private)
+    return open_bundle(f"{repo}@{revision}"), private
+
+
+def _note_untracked(*folders: str) -> None:
+    names = untracked(*folders)
+    if names:
+        print(
+            f"note: {counted(len(names), 'file')} that git doesn't track will not be uploaded: {', '.join(names[:5])}"
+            f"{' …' if len(names) > 5 else ''}",
+            file=sys.stderr,
+        )
 
 
 def _print(files: Files) -> None:
@@ -332,6 +318,7 @@ def _gradio(options: argparse.Namespace) -> str:
 
 def _static(options: argparse.Namespace) -> str:
     files = static.site_files(options.space or "USER/NAME", options.model)
+    _note_untracked("browser")
     if options.dry_run:
         _print(files)
         return ""

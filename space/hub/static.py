@@ -16,7 +16,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from huggingface_hub import SpaceCard
 
 from .. import analyzer, calibration, detector, quality, tilt, tracker
 from ..annotate import COLORS
@@ -30,8 +29,8 @@ from ..web.about import about_html
 from ..web.result import example_photos, page_result
 from .bundle import Bundle, embedded, open_bundle
 from .card import CARD
+from .repository import ROOT, THUMBNAIL, own_files, space_card
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSER = ROOT / "browser"
 # Files of npm packages. Mediabunny's license is a file of its own.
 _SCRIPT = "onnxruntime-web/dist/ort.wasm.bundle.min.mjs"
@@ -45,7 +44,6 @@ _SERVED = (
     "manifest.webmanifest",
     "yunet.LICENSE.txt",
 )  # of browser/, as they are
-THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
 VIDEO = "video/"  # the folder of what only the Video tab reads
 Files = dict[str, Path | bytes]
 
@@ -67,7 +65,7 @@ def site_files(space: str, model: str | None = None) -> Files:
     """
     names = [model] if model else embedded()
     bundles = [open_bundle(name) for name in names]
-    served = [path for pattern in _SERVED for path in sorted(BROWSER.glob(pattern)) if path.is_file()]
+    served = [path for path in own_files("browser") if any(path.match(f"browser/{pattern}") for pattern in _SERVED)]
     files: Files = {path.relative_to(BROWSER).as_posix(): path for path in served}
     files["LICENSE"] = ROOT / "LICENSE"
     modules = _node_modules()
@@ -90,14 +88,9 @@ def site_files(space: str, model: str | None = None) -> Files:
     files["kit.json"] = json.dumps(_kit(bundles, folders, files) | {"runtime": runtime}, indent=1).encode()
     files["index.html"] = _page(bundles, _example(names[0]))
     files["service-worker.js"] = _service_worker(files, folders)
-    files["README.md"] = _space_card(space, bundles)
+    files["README.md"] = str(space_card(BROWSER / "README.md", space, bundles)).encode()
     files[THUMBNAIL] = ROOT / ".github" / "photo.jpg"
     return files
-
-
-def thumbnail(space: str) -> str:
-    """The address of a Space's preview image, which is one of its files."""
-    return f"https://huggingface.co/spaces/{space}/resolve/main/{THUMBNAIL}"
 
 
 def write(files: Files, folder: Path) -> None:
@@ -289,11 +282,3 @@ def _service_worker(files: Files, folders: list[str]) -> bytes:
     values = {"VERSION": digest.hexdigest()[:12], "FILES": kept, "MODELS": folders}
     head = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
     return head.encode() + (BROWSER / "service-worker.js").read_bytes()
-
-
-def _space_card(space: str, bundles: list[Bundle]) -> bytes:
-    card = SpaceCard.load(BROWSER / "README.md")
-    card.data.models = [*(bundle.source for bundle in bundles if bundle.revision), *card.data.models]
-    card.text = card.text.replace("USER/NAME", space)
-    card.data.thumbnail = thumbnail(space)
-    return str(card).encode()

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from space.estimator import Estimator
+from space.hub.repository import DATASETS
 from space.text import counted
 from training.atomic import clear, new_folder
 from training.bundle import export, licenses, quantize
 from training.data.cropping import pose_masks
 from training.data.faces import Faces
 from training.data.samples import dataset_hash
-from training.data.sources import HUB_IDS, public_name
+from training.data.sources import public_name
 from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record
 from training.evaluation.tables import table
@@ -215,7 +216,7 @@ def _published(recipe: Recipe, test: list[Faces]) -> Recipe:
     names = []
     for source, faces in zip((*recipe.train, *recipe.test), test, strict=True):
         copy = Path(source).expanduser().exists() and faces.report.rows >= COLLECTION
-        known = HUB_IDS.get(faces.report.collection or "") if copy else None
+        known = DATASETS.get(faces.report.collection or "") if copy else None
         names.append(known or public_name(source))
     count = len(recipe.train)
     return replace(recipe.public(), train=tuple(names[:count]), test=tuple(names[count:]))

@@ -11,10 +11,10 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from space.hub.card import license_of
+from space.hub.repository import DATASETS
 from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
-from training.data.sources import HUB_IDS
 from training.evaluation.calibrate import MARGIN
 from training.evaluation.tables import gate_rows, gender_line, rows
 
@@ -88,7 +88,7 @@ def _hub_id(dataset: dict) -> str | None:
     """The Hub id of a dataset of the provenance or of the metrics; None for faces that the Hub doesn't have."""
     if dataset.get("revision"):
         return dataset["dataset"]
-    return HUB_IDS.get(dataset["collection"])
+    return DATASETS.get(dataset["collection"])
 
 
 def _all_metrics(card: dict) -> list[dict]:

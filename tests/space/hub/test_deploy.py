@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ import pytest
 import yaml
 from gradio_client import Client, handle_file
 
-from space.hub import deploy
+from space.hub import deploy, repository
+from space.hub.bundle import open_bundle
+from space.hub.download import ModelError
 from tests.support import EMBEDDED, EXAMPLES, ROOT, files_of
 from tests.support.app import assert_clear_error, free_port, python
 
@@ -35,7 +38,7 @@ def front_matter(readme: bytes) -> dict:
 
 
 def test_the_card_is_complete_and_agrees_with_the_requirements():
-    card = front_matter(deploy.space_files(SPACE)["README.md"])
+    card = front_matter(deploy.space_files(SPACE, open_bundle())["README.md"])
     for key in (
         "title emoji colorFrom colorTo sdk sdk_version python_version app_file short_description license models "
         "datasets tags startup_duration_timeout suggested_hardware"
@@ -46,6 +49,45 @@ def test_the_card_is_complete_and_agrees_with_the_requirements():
     pinned = re.search(r"gradio~=(\S+)", (ROOT / "space" / "requirements.txt").read_text())[1]
     assert card["sdk_version"] == pinned
     assert (ROOT / card["app_file"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "license", "datasets", "text"),
+    [
+        ("compact", "utkface-non-commercial-research", 2, "non-commercial research only"),
+        ("open", "cc-by-4.0", 1, "CC BY 4.0"),
+    ],
+)
+def test_the_card_has_the_license_and_the_datasets_of_the_model_that_is_served(model, license, datasets, text):
+    readme = deploy.space_files(SPACE, open_bundle(model))["README.md"].decode()
+    card = front_matter(readme.encode())
+    assert card["license_name"] == f"mit-code-{license}-weights" and len(card["datasets"]) == datasets
+    assert text in readme and "{" not in readme and ("UTKFace" in readme) == (model != "open")
+
+
+def test_only_what_git_tracks_is_uploaded(tmp_path, monkeypatch, capsys):
+    """Secrets, notes and links that lie in the folders stay where they are."""
+    (tmp_path / "space" / "web").mkdir(parents=True)
+    for name in ("space/a.py", "space/web/b.css", "space/.hidden.py", "space/token.env", "space/web/me.jpg"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "space" / "passwd").symlink_to("/etc/passwd")
+    monkeypatch.setattr(repository, "ROOT", tmp_path)
+    for words in ("init -q", "add space/a.py space/web/b.css space/.hidden.py space/passwd"):
+        subprocess.run(["git", *words.split()], cwd=tmp_path, check=True)
+    assert [path.name for path in repository.own_files("space")] == ["a.py", "b.css"]
+    deploy._note_untracked("space")
+    assert "2 files that git doesn't track will not be uploaded: space/token.env, space/web/me.jpg" in (
+        capsys.readouterr().err
+    )
+    shutil.rmtree(tmp_path / ".git")  # a downloaded archive
+    assert len(repository.own_files("space")) == 4 and not repository.untracked("space")
+
+
+def test_a_model_that_the_hub_does_not_have_is_refused_before_it_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(deploy, "hub_file", lambda *_: pytest.fail("asked"))
+    for model in ("comapct", str(tmp_path)):
+        with pytest.raises(ModelError, match=r"compact, open, vgg16, or a model of the Hub.*training\.push"):
+            deploy._served(model)
 
 
 def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):

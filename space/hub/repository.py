@@ -1,0 +1,72 @@
+"""The files of this repository that a Space is made of, and the card that it gets."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from huggingface_hub import SpaceCard
+
+from .bundle import Bundle
+from .card import license_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
+DATASETS = {"UTKFace": "py97/UTKFace-Cropped", "FairFace": "HuggingFaceM4/FairFace"}  # on the Hub, of collections
+
+
+def own_files(folder: str) -> list[Path]:
+    """The regular files below a folder of the repository that git tracks: nothing else that lies there is published.
+
+    Without git, as in a downloaded archive, all that aren't hidden. Links are left out.
+    """
+    paths = [ROOT / name for name in _listed(folder)] or sorted((ROOT / folder).rglob("*"))
+    visible = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
+    return [path for path in visible if path.is_file() and not path.is_symlink()]
+
+
+def untracked(*folders: str) -> list[str]:
+    """The names of files below these folders that git neither tracks nor ignores."""
+    return _listed("--others", "--exclude-standard", *folders)
+
+
+def _listed(*arguments: str) -> list[str]:
+    command = ["git", "ls-files", "-z", *arguments]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return sorted(filter(None, listed.stdout.decode(errors="surrogateescape").split("\0")))
+
+
+def space_card(path: Path, space: str, bundles: list[Bundle]) -> SpaceCard:
+    """A Space's card from the one at `path`, with the licenses and datasets of the models that it serves.
+
+    Args:
+        space: `user/name`.
+    """
+    card, licenses = SpaceCard.load(path), [license_of(bundle.card) for bundle in bundles]
+    card.data.models = [*(bundle.source for bundle in bundles if bundle.revision), *card.data.models]
+    learned = [dataset for bundle in bundles for dataset in _learned(bundle.card)]
+    card.data.datasets = list(dict.fromkeys(learned)) or None
+    names = dict.fromkeys(name for name, _ in licenses)
+    card.data.license, card.data.license_name = "other", f"mit-code-{'-'.join(names)}-weights"
+    links = [entry["link"] for bundle in bundles if (entry := bundle.card.get("license") or {}).get("link")]
+    card.data.license_link = links[0] if links else None
+    card.data.thumbnail = f"https://huggingface.co/spaces/{space}/resolve/main/{THUMBNAIL}"
+    sentences = {
+        sentence: ", ".join(b.card["name"] for b in bundles if license_of(b.card)[1] == sentence)
+        for _, sentence in licenses
+    }
+    text = " ".join(
+        sentence if len(sentences) == 1 else f"{names}: {sentence}" for sentence, names in sentences.items()
+    )
+    card.text = card.text.replace("USER/NAME", space).replace("{LICENSE}", text)
+    return card
+
+
+def _learned(card: dict) -> list[str]:
+    """The Hub ids of the datasets that a model learned from, as far as they are known."""
+    datasets = (card.get("provenance") or {}).get("datasets") or []
+    ids = [d["dataset"] if d.get("revision") else DATASETS.get(d.get("collection")) for d in datasets if d["learned"]]
+    return [id for id in ids if id]
