@@ -143,7 +143,7 @@ def serve(options: argparse.Namespace) -> int:
     from space.hub.download import ModelError
     from space.sandbox.client import open_sandbox
     from space.web.access import credentials
-    from space.web.page import build, launch_options
+    from space.web.page import build, launch_options, sweep_regularly
 
     try:
         auth = options.auth or os.environ.get("AGE_GENDER_AUTH")
@@ -188,6 +188,7 @@ def serve(options: argparse.Namespace) -> int:
                 allowed=frozenset(allowed),
             ),
         )
+        sweep_regularly(page)
         if not interactive():
             # So that everything is cleaned up. Until here, the signal ends the process at once, even in a model's code.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -91,7 +91,7 @@ class FaceAnalyzer:
         """Every face in an image with apparent age and gender, largest first; all predicted in one batch.
 
         Args:
-            rgb: uint8 [H, W, 3] in RGB order, upright or turned by quarters; or a Pillow image, or the path of a file.
+            rgb: uint8 [H, W, 3] in RGB order, upright or turned by quarters; a Pillow image; or a file's path or bytes.
                 Images read by OpenCV are BGR, which can't be detected: convert them first.
             threshold: detector's score from which something counts as a face, 0 to 1.
             most: return only so many faces, the largest ones.
@@ -122,7 +122,7 @@ class FaceAnalyzer:
         rgb, reduction = _pixels(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(
-                f"An image must be uint8 [H, W, 3] RGB, a Pillow image or a path, not {rgb.dtype} {rgb.shape}."
+                f"An image must be uint8 [H, W, 3] RGB, a Pillow image, a path or bytes, not {rgb.dtype} {rgb.shape}."
             )
         if not (isinstance(threshold, numbers.Real) and 0 <= threshold <= 1):
             raise ValueError(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
@@ -182,9 +182,9 @@ def _total(faces: list[Face], threshold: float) -> float:
 
 
 def _pixels(source) -> tuple[np.ndarray, int]:
-    """The pixels of an array, a Pillow image or a file, and how much `open_photo` reduced them. Raises PhotoError."""
-    if isinstance(source, (str, os.PathLike)):
-        photo = open_photo(os.fspath(source))
+    """The pixels of what `FaceAnalyzer.analyze` takes, and how much `open_photo` reduced them. Raises PhotoError."""
+    if isinstance(source, (str, os.PathLike, bytes)):
+        photo = open_photo(source if isinstance(source, bytes) else os.fspath(source))
         return photo.rgb, photo.reduction
     return to_pixels(source) if isinstance(source, Image.Image) else np.asarray(source), 1
 

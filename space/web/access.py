@@ -144,9 +144,21 @@ def client_address(scope: Scope) -> str:
     return host
 
 
-def address_of(request: HTTPConnection) -> str:
-    """`client_address` of a request."""
-    return client_address(request.scope)
+def client_key(scope: Scope) -> str:
+    """By what each visitor is limited: the client's address; of IPv6 its /64 network, all of which is one visitor's."""
+    text = client_address(scope)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, ipaddress.IPv4Address):
+        return text
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
+def key_of(request: HTTPConnection) -> str:
+    """`client_key` of a request."""
+    return client_key(request.scope)
 
 
 def is_proxy(host: str) -> bool:

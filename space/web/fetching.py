@@ -30,7 +30,7 @@ MIN_FREE_BYTES = 500_000_000  # that must be free where images go
 MAX_REDIRECTS = 3
 MAX_URL = 2000  # characters
 PORTS = (80, 443)
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # stands for IPv4 addresses, which may be private
+_UNICAST = ipaddress.ip_network("2000::/3")  # all that the internet has; others may stand for private IPv4 addresses
 _WRONG = "The URL must point to a public image and start with https:// or http://."
 _NO_ANSWER = "The server at this URL doesn't answer in time, or isn't public."
 _TOO_LARGE = f"The image at this URL is too large: the limit is {MAX_BYTES // 1_000_000} MB."
@@ -42,7 +42,7 @@ def is_public(address: str) -> bool:
     inner = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
     if inner is not None:
         return is_public(str(inner))
-    if getattr(ip, "teredo", None) or (ip.version == 6 and ip in _NAT64):
+    if ip.version == 6 and (ip not in _UNICAST or getattr(ip, "teredo", None)):
         return False
     return ip.is_global and not ip.is_multicast
 

@@ -4,6 +4,7 @@
 - `processing_utils.async_ssrf_protected_download`: the only place where components fetch URLs;
 - `route_utils.get_fn`: accepts any session name, and fails for functions that don't exist;
 - `traceback` in `queueing` and `routes`: prints messages, which quote visitors' data;
+- `queueing.Queue`: any visitor can stop, fill or hold it, see `queue.py`;
 - `routes.CustomCORSMiddleware`: lets pages of every site read answers, with the visitor's login;
 - `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list;
 - `GradioMCPServer._execute_tool_without_progress`, `postprocess_output_data` and `convert_strings_to_filedata`: answer
@@ -22,7 +23,6 @@ import logging
 import mimetypes
 import re
 import sys
-import traceback
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +37,8 @@ from jinja2 import ChoiceLoader, FunctionLoader
 from starlette.exceptions import HTTPException
 
 from .components import UploadInput
+from .queue import Queue
+from .traces import log_traceback_without_message
 from .uploads import NO_URLS, UploadError, admitted
 
 WRONG_FORM = "A value in this request doesn't have the form that the endpoint expects. See the API tab."
@@ -79,6 +81,7 @@ def patch_gradio() -> None:
     logging.getLogger("mcp").setLevel(logging.ERROR)  # its warnings quote callers
     if importlib.util.find_spec("mcp"):
         patch_mcp()
+    queueing.Queue = Queue  # type: ignore[misc]
     for module in (queueing, routes):
         module.traceback = types.SimpleNamespace(print_exc=log_traceback_without_message)
 
@@ -97,13 +100,6 @@ def run_before_gradio(script: str) -> None:
         return html.replace("<head>", f"<head><script>{{% raw %}}{script}{{% endraw %}}</script>", 1)
 
     environment.loader = ChoiceLoader([FunctionLoader(page), original])
-
-
-def log_traceback_without_message() -> None:
-    """Log the location and type of the current exception, but not its message, which quotes visitors' data."""
-    error = sys.exception()
-    if error is not None:
-        print("".join(traceback.format_tb(error.__traceback__)), type(error).__name__, sep="", file=sys.stderr)
 
 
 def hide_unlisted_tools(blocks: gr.Blocks) -> None:

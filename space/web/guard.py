@@ -28,9 +28,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..video.limits import MAX_BYTES
-from .access import OTHER_SITE, Logins, Origins, client_address, is_proxy
-from .gradio_patches import hide_unlisted_tools, log_traceback_without_message
+from .access import OTHER_SITE, Logins, Origins, client_address, client_key, is_proxy
+from .gradio_patches import hide_unlisted_tools
 from .memory import trim_memory
+from .traces import log_traceback_without_message
 from .uploads import NO_URLS
 
 MAX_JSON = 28_000_000  # bytes of a call: a photo of 20 MB as a data: URL
@@ -89,6 +90,7 @@ class Guard:
         self.prefix = urlsplit(root_path).path.rstrip("/")
         self.calls = Budget(MAX_JSON_IN_ALL, MAX_JSON_PER_ADDRESS)
         self.others = Budget(MAX_OTHER_IN_ALL, MAX_OTHER_PER_ADDRESS)
+        self.arriving: Counter[str] = Counter()  # calls of each address that aren't in the queue yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -111,7 +113,7 @@ class Guard:
         else:
             calling = limit == MAX_JSON
             budget, size = self.calls if calling else self.others, _expected(scope, limit)
-            if not budget.take(client_address(scope), size, already=held(scope) if calling and size else 0):
+            if not budget.take(client_key(scope), size, already=held(scope) if calling and size else 0):
                 await _drain(receive)
                 return await _answer(503, _BUSY)(scope, receive, send)
         if mcp:
@@ -119,11 +121,16 @@ class Guard:
             # Its calls come to the queue from this machine, with these headers.
             MutableHeaders(scope=scope)["x-forwarded-for"] = client_address(scope)
         send = self._with_headers(scope, path, send)
+        joining, key = _joins(scope, path), client_key(scope)
+        self.arriving[key] += joining
         try:
             await self._pass_on(scope, receive, send, limit, uploading=uploading)
         finally:
+            self.arriving[key] -= joining
+            if not self.arriving[key]:
+                del self.arriving[key]
             if budget:
-                budget.give_back(client_address(scope), size)
+                budget.give_back(client_key(scope), size)
             if size > LARGE_BODY:
                 trim_memory()
 
@@ -138,7 +145,7 @@ class Guard:
                 headers["Content-Security-Policy"] = POLICY
                 if path.rstrip("/") == "/login" and scope["method"] == "POST":
                     if message["status"] < 400:
-                        self.logins.succeed(client_address(scope))
+                        self.logins.succeed(client_key(scope))
                     _restrict_cookies(headers, self.prefix, https=_is_https(scope))
             await send(message)
 
@@ -162,10 +169,10 @@ class Guard:
         if path == f"{API_PREFIX}/upload" and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
             return 507, "The server is out of disk space. Try again in an hour."
         if path.rstrip("/") == "/login" and scope["method"] == "POST":
-            if seconds := self.logins.wait(client_address(scope)):
+            if seconds := self.logins.wait(client_key(scope)):
                 return 429, f"Too many failed logins. Try again in {seconds:.0f} seconds."
-            self.logins.begin(client_address(scope))
-        if _joins(scope, path) and queued_for(scope) >= MAX_QUEUED_PER_ADDRESS:
+            self.logins.begin(client_key(scope))
+        if _joins(scope, path) and queued_for(scope) + self.arriving[client_key(scope)] >= MAX_QUEUED_PER_ADDRESS:
             return 503, f"You already have {MAX_QUEUED_PER_ADDRESS} requests in the queue. Try again later."
         return None
 
@@ -264,8 +271,8 @@ def _events(scope: Scope) -> Iterator[Event]:
 
 def queued_for(scope: Scope) -> int:
     """How many requests of the same address wait in Gradio's queue or run."""
-    address = client_address(scope)
-    return sum(client_address(event.request.scope) == address for event in _events(scope))
+    key = client_key(scope)
+    return sum(client_key(event.request.scope) == key for event in _events(scope))
 
 
 def held(scope: Scope) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from pathlib import Path
 
 import gradio as gr
@@ -16,7 +19,7 @@ from ..live.server import PATH, LiveServer
 from ..sandbox.client import Sandbox
 from ..text import CAUTION, TITLE
 from ..video.limits import MAX_BYTES
-from . import access, fetching, gradio_patches, guard, modules
+from . import access, fetching, gradio_patches, guard, modules, uploads
 from .components import MAX_QUEUED
 from .reader import Reader
 from .tabs import about, api, folder, live, photo, video
@@ -84,7 +87,7 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False)
     gradio_patches.run_before_gradio(LANGUAGE)
     reader = Reader(sandbox)
     # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
-    with gradio_patches.Page(title=TITLE, analytics_enabled=False, delete_cache=(300, 3300)) as page:
+    with gradio_patches.Page(title=TITLE, analytics_enabled=False, delete_cache=(300, int(uploads.MAX_AGE))) as page:
         page.fetch = fetching.fetch if allow_urls else None
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
         gr.HTML('<select id="language" aria-label="Language"></select>', elem_id="languages", apply_default_css=False)
@@ -109,6 +112,19 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False)
     # Later visitors are told that it is busy instead of filling the memory, and nothing runs beside the queue.
     page.queue(max_size=MAX_QUEUED, api_open=False)
     return page
+
+
+def sweep_regularly(page: gr.Blocks, every: float = 300.0) -> None:
+    """Delete what visitors left, every so many seconds, until the program ends."""
+
+    def sweep() -> None:
+        while True:
+            time.sleep(every)
+            # Files of the page itself.
+            kept = {os.path.realpath(path) for block in page.blocks.values() for path in block.keep_in_cache}
+            uploads.sweep(kept)
+
+    threading.Thread(target=sweep, daemon=True).start()
 
 
 def launch_options(
@@ -136,7 +152,7 @@ def launch_options(
         "enable_monitoring": False,
         "app_kwargs": {
             "routes": [
-                WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in, access.address_of).serve),
+                WebSocketRoute(PATH, LiveServer(analyzer, sandbox, access.signed_in, access.key_of).serve),
                 modules.route(),
             ],
             "middleware": [

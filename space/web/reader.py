@@ -21,7 +21,7 @@ from ..photo import Photo, PhotoError
 from ..sandbox.client import Sandbox
 from ..turns import FairLock
 from ..video.result import Progress, VideoResult
-from .access import client_address
+from .access import client_key
 from .memory import trim_memory
 from .uploads import Upload, UploadError
 
@@ -44,7 +44,7 @@ class Reader:
         Raises:
             PhotoError, UploadError: for the visitor.
         """
-        with self._turns.of(client_address(request.request.scope) if request and request.request else ""), self._places:
+        with self._turns.of(client_key(request.request.scope) if request and request.request else ""), self._places:
             photo = self._decoded(upload)
             if photo.rgb.size <= LARGE:
                 yield photo

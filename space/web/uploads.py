@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -23,6 +24,7 @@ from ..photo import is_image
 
 MAX_DATA_URL = 20_000_000  # bytes of a file that a request holds as a data: URL
 MAX_URLS = 1  # addresses of one request that are fetched
+MAX_AGE = 3300.0  # seconds for which uploads and results are kept
 MAX_DEPTH = 20  # of lists and objects in a request
 NO_FILE = "This file wasn't uploaded to this server, or has been deleted. Upload it and try again."
 NO_URLS = "This server doesn't fetch files from URLs: upload the file itself."
@@ -37,6 +39,22 @@ class UploadError(ValueError):
 def folder() -> str:
     """The real path of the folder that uploads are in. Gradio's results are there too."""
     return os.path.realpath(os.environ.get("GRADIO_TEMP_DIR") or f"{tempfile.gettempdir()}/gradio")
+
+
+def sweep(kept: set[str], age: float = MAX_AGE) -> None:
+    """Delete all files in `folder()` that are older than `age` seconds, whatever Gradio knows of them, but not `kept`.
+
+    Gradio's own cleaner misses uploads that were cut off, and fields of a form that aren't named `files`.
+    """
+    oldest = time.time() - age
+    for place, _, names in os.walk(folder()):
+        for name in names:
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):  # deleted meanwhile
+                status = os.lstat(path)
+                # Copies keep the time of their original, but not the time at which they were made.
+                if max(status.st_mtime, status.st_ctime) < oldest and path not in kept:
+                    os.unlink(path)
 
 
 def open_upload(path: str) -> int:

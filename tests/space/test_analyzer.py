@@ -79,12 +79,12 @@ def test_analyze_checks_its_input(analyzer):
         analyzer.detect(rgb, quarters=4)
 
 
-def test_pillow_images_are_read_like_files(analyzer):
+def test_pillow_images_and_bytes_are_read_like_files(analyzer):
     with Image.open(EXAMPLES / "group.jpg") as image:
         gray = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
         clear = image.convert("RGBA")
     clear.putalpha(0)
-    assert len(analyzer.analyze(gray)) == 8
+    assert len(analyzer.analyze(gray)) == 8 == len(analyzer.analyze((EXAMPLES / "group.jpg").read_bytes()))
     assert analyzer.analyze(clear) == []  # white, as the file
 
 

@@ -40,6 +40,7 @@ from ..components import (
 from ..modules import label_words
 from ..reader import MAX_PICTURES, Reader
 
+MAX_SECONDS = 600.0  # of a run, after which the others' runs have their turn
 SHOWN = 200  # lines of the table on the page
 SIDE = 1280  # pixels, longer side of annotated images
 BANDS = (0, 10, 20, 30, 40, 50, 60, 70)
@@ -161,13 +162,21 @@ def _analyze(
         rows = analyze_pictures(analyzer, pictures, threshold=threshold, thumbnails=thumbnails)
         for count, row in enumerate(rows, 1):
             found.add(row)
+            found.images = count
             file.write(json.dumps({k: v for k, v in row.items() if k != "thumbnails"} | made) + "\n")
             now = time.monotonic()
+            if now - started > MAX_SECONDS:
+                break
             if now - reported > 0.5:
                 reported, left = now, (now - started) / count * (len(pictures) - count)
                 yield f"{count:,} of {len(pictures):,} images{time_left(left)}"
     write_csv(jsonl, jsonl.with_suffix(".csv"))
-    yield _summary(found, len(skipped), time.monotonic() - started)
+    text = _summary(found, len(skipped), time.monotonic() - started)
+    left = len(pictures) - found.images
+    if left:
+        limit = f"{MAX_SECONDS / 60:.0f} minutes"
+        text = f"⚠️ {counted(left, 'image')} left out, because a run ends after {limit}.\n\n{text}"
+    yield text
     yield found
 
 

@@ -79,6 +79,15 @@ def test_the_client_address_is_the_one_that_the_nearest_proxy_saw(monkeypatch):
     assert address("10.0.0.3", b"1.1.1.1") == "1.1.1.1" and address("8.8.8.8", b"1.1.1.1") == "8.8.8.8"
 
 
+def test_all_addresses_of_an_ipv6_network_count_as_one_visitor():
+    def key(client):
+        return access.client_key({"client": (client, 1), "headers": []})
+
+    assert key("2a00:1450:4001:81b::1") == key("2a00:1450:4001:81b:ffff::2") != key("2a00:1450:4001:81c::1")
+    assert key("::ffff:8.8.8.8") == key("8.8.8.8") == "8.8.8.8" != key("8.8.8.9")
+    assert key("") == "" and key("testclient") == "testclient"
+
+
 def test_guessing_passwords_becomes_slow(monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(access.time, "monotonic", lambda: clock[0])

@@ -7,6 +7,7 @@ import zipfile
 
 from space.batch.pictures import Picture
 from space.photo import PhotoError, open_photo
+from space.web.tabs import folder
 from space.web.tabs.folder import write_annotated
 from tests.support import EXAMPLES
 
@@ -32,3 +33,15 @@ def test_annotated_images_keep_their_folders_and_lead_nowhere(tmp_path):
     write_annotated(pictures, tmp_path / "faces.jsonl", tmp_path / "annotated.zip", {})
     with zipfile.ZipFile(tmp_path / "annotated.zip") as archive:
         assert archive.namelist() == [f"{name}.faces.jpg" for name in kept.values()]
+
+
+def test_a_run_ends_in_time_with_what_it_has(tmp_path, monkeypatch):
+    rows = [{"file": f"{i}.jpg", "faces": [], "error": None, "incomplete": False} for i in range(5)]
+    monkeypatch.setattr(folder, "settings", lambda *_: {})
+    monkeypatch.setattr(folder, "write_csv", lambda *_: None)
+    monkeypatch.setattr(folder, "analyze_pictures", lambda *_, **__: iter(rows))
+    clock = iter(range(0, 10_000, 250))
+    monkeypatch.setattr(folder.time, "monotonic", lambda: next(clock))
+    *_, text, found = folder._analyze(None, [None] * 5, [], 0.7, str(tmp_path), thumbnails=False)
+    assert found.images == len(found.rows) == (tmp_path / "faces.jsonl").read_text().count("\n") == 3
+    assert text.startswith("⚠️ 2 images left out, because a run ends after 10 minutes.\n\n**0 faces** in 3 images")

@@ -581,3 +581,38 @@ def test_a_full_disk_is_told_at_the_start(tmp_path, monkeypatch, capsys):
     entry.temporary_folder.cache_clear()
     assert entry.main([]) == 1
     assert "is full): set TMPDIR" in capsys.readouterr().err
+
+
+def test_calls_count_before_their_bodies_have_come(monkeypatch):
+    """80 calls whose bodies come later are as many as 80 calls."""
+    import asyncio
+
+    monkeypatch.setattr(guard, "_events", lambda scope: iter(()))
+    answered, go_on = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            answered.append(message["status"])
+
+    async def run():
+        guarded = guard.Guard(app)
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "client": ("8.8.8.8", 1)}
+        calls = [asyncio.create_task(guarded(scope | {"headers": []}, receive, send)) for _ in range(80)]
+        other = asyncio.create_task(guarded(scope | {"headers": [], "client": ("9.9.9.9", 1)}, receive, send))
+        await asyncio.sleep(0.05)
+        refused = len(answered)
+        go_on.set()
+        await asyncio.gather(*calls, other)
+        return refused, guarded.arriving
+
+    refused, arriving = asyncio.run(run())
+    assert refused == 80 - guard.MAX_QUEUED_PER_ADDRESS and answered.count(503) == refused and not arriving
+    assert answered.count(200) == guard.MAX_QUEUED_PER_ADDRESS + 1

@@ -307,3 +307,19 @@ def test_many_zips_start_few_workers(attacked, tmp_path):
     with pytest.raises(Exception, match="create a zip instead"):
         (tmp_path / "a.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
         client.predict([handle_file(tmp_path / "a.7z")], api_name="/analyze_batch")
+
+
+def test_old_files_are_deleted_whoever_wrote_them(monkeypatch, tmp_path):
+    """Gradio forgets uploads that were cut off."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "deeper").mkdir()
+    for name in ("tmpabc", "deeper/photo.jpg", "deeper/example.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    os.utime(tmp_path / "tmpabc", (0, 0))  # a copy of an old file, made now
+    kept = {os.path.realpath(tmp_path / "deeper" / "example.jpg")}
+    uploads.sweep(kept)
+    assert (tmp_path / "tmpabc").exists() and (tmp_path / "deeper" / "photo.jpg").exists()
+    now = uploads.time.time()
+    monkeypatch.setattr(uploads.time, "time", lambda: now + uploads.MAX_AGE + 1)
+    uploads.sweep(kept)
+    assert [path.name for path in tmp_path.rglob("*")] == ["deeper", "example.jpg"]
