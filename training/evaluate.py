@@ -29,8 +29,8 @@ from training.data.cropping import FaceCropper, pose_masks
 from training.data.decode import decode
 from training.data.load import load_samples
 from training.data.report import Report
-from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, positive_int, splits_overlap
-from training.evaluation.metrics import cross_table_csv, measure, same_faces, split_record
+from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, dataset_hash, positive_int, splits_overlap
+from training.evaluation.metrics import cross_table_csv, measure, split_record
 from training.evaluation.predict import predict
 from training.evaluation.tables import compare, table
 from training.parents import protocols, read_model
@@ -39,7 +39,7 @@ from training.parents import protocols, read_model
 def _is_held_out(options: argparse.Namespace) -> bool:
     """Whether the model's record shows that it and its parents were trained without the faces that are scored."""
     trained = protocols(read_model(options.model, keras=False).as_dict())
-    return options.split != "train" and not any(
+    return options.split not in ("train", "all") and not any(
         protocol is None or splits_overlap(protocol, options.protocol, [options.split]) for protocol in trained
     )
 
@@ -47,13 +47,15 @@ def _is_held_out(options: argparse.Namespace) -> bool:
 def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], dict, Report]:
     """Load faces, predict and measure: samples, outputs, metrics and the report of the data."""
     everything, report = load_samples(options.dataset, policy=options.policy)
-    samples = everything.split(options.split, options.protocol).limit(options.limit, options.seed)
+    chosen = everything if options.split == "all" else everything.split(options.split, options.protocol)
+    samples = chosen.limit(options.limit, options.seed)
     if everything.binned:
         samples, images = decode(samples, FaceCropper())
         outputs = predict(options.model, images)
         metrics = measure(samples, outputs, poses=pose_masks(images)) | {"detector": YuNet.name}
     else:
-        median = float(np.median(everything.split("train", options.protocol).age))
+        known = everything if options.split == "all" else everything.split("train", options.protocol)
+        median = float(np.median(known.age))
         samples, images = decode(samples)
         metrics = measure(samples, outputs := predict(options.model, images), median_age=median)
     return samples, outputs, metrics | {"split": split_record(options, options.split)}, report
@@ -75,7 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
         default=sources.DATASET,
         help=f"as for train.py, or {sources.FAIRFACE} or a local copy of it (default: {sources.DATASET})",
     )
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument(
+        "--split", choices=(*SPLITS, "all"), default="test", help="which faces to use (default: test; all: every face)"
+    )
     parser.add_argument("--policy", choices=POLICIES, default="clean")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="80/10/10")
     parser.add_argument("--limit", type=positive_int, help="use at most this many faces")
@@ -97,16 +101,17 @@ def main(arguments: list[str] | None = None) -> int:
         if not held_out:
             print(
                 "This model may have been trained on these faces (no training record, another --protocol, or --split "
-                "train). The results may be too optimistic."
+                "train or all). The results may be too optimistic."
             )
         if options.json:
             write_beside(options.json, json.dumps(metrics, indent=1))
         if options.csv:
             write_beside(options.csv, cross_table_csv(samples, outputs))
         if not samples.binned and not options.model.endswith(".onnx"):
-            recorded = open_bundle(options.model).card.get("metrics") or {}
-            if "age_mae" in recorded and same_faces(recorded.get("split"), metrics["split"]):
-                print(compare(metrics, recorded))
+            card = open_bundle(options.model).card
+            tested = [d["faces"].get("test", {}).get("sha256") for d in card["provenance"]["datasets"][:1]]
+            if "age_mae" in card["metrics"] and dataset_hash(samples) in tested:
+                print(compare(metrics, card["metrics"]))
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -119,6 +119,8 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
         raise RecipeError(f"{out} already contains a run. Continue it with --resume, or choose another --out.")
     else:
         recipe = recipes.load(given.recipe).of_run(fine_tune).changed(**changes)
+    if recipe.init == "none" and not any(stage.epochs for stage in recipe.stages):
+        raise RecipeError("0 epochs build a bundle from existing weights: specify them with --init MODEL.")
     if Path(recipe.init).is_file() and Path(recipe.init).resolve().parent == out.resolve():
         raise RecipeError(
             f"The initial weights {recipe.init} are in {out}, where the run writes: choose another --out."

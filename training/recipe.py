@@ -35,10 +35,22 @@ _CHOICES = {
     "augment": ("published", "mild", "medium"),
 }
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_WHOLE = ("epochs", "batch_size", "limit", "size", "patience", "seed")
+_TYPES = {  # of settings, by their annotation: a test, and how an error goes on
+    "str": (lambda value: isinstance(value, str), "a text"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "int": (lambda value: _is_number(value) and isinstance(value, int), "a whole number"),
+    "int | None": (lambda value: value is None or (_is_number(value) and isinstance(value, int)), "a whole number"),
+    "float": (lambda value: _is_number(value), "a number"),
+    "dict[str, float]": (
+        lambda value: isinstance(value, dict) and all(_is_number(v) and 0 <= v <= 1 for v in value.values()),
+        "a table of shares from 0 to 1",
+    ),
+    "tuple[dict, ...]": (lambda value: all(isinstance(part, dict) for part in value), "a list of tables"),
+}
+_SIZES = (64, 200)  # pixels, least and most
 _SHARES = ("dropout", "teacher_weight")
 _POSITIVE = ("batch_size", "learning_rate", "gender_weight", "limit", "size")
-_NOT_NEGATIVE = ("epochs", "others", "patience", "dropout", "teacher_weight", "weight_decay", "smoothness")
+_NOT_NEGATIVE = ("epochs", "others", "patience", "dropout", "teacher_weight", "weight_decay", "smoothness", "seed")
 
 
 class RecipeError(ValueError):
@@ -110,7 +122,7 @@ class Recipe:
             raise RecipeError("The recipe names no dataset to train on.")
         if len({*self.train, *self.test}) < len(self.train) + len(self.test):
             raise RecipeError("The recipe names a dataset twice.")
-        if self.name and not _PLAIN.fullmatch(self.name):
+        if self.name and not _PLAIN.fullmatch(str(self.name)):
             raise RecipeError(
                 f"The name {self.name!r} can't be a model's name: rename the file, with at most 64 letters, digits, _, "
                 ". and -."
@@ -199,6 +211,11 @@ def from_dict(values: dict, where: str) -> Recipe:
             found = values.get(key, [])
             if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
                 raise RecipeError(f"{key} must be a list of texts.")
+        for part in ("stages", "fine_tuning"):
+            if not all(isinstance(stage, dict) for stage in values.get(part, [])):
+                raise RecipeError(f"{part} must be a list of tables: [[{part}]] with double brackets.")
+            if not all(isinstance(stage.get("branches", []), list) for stage in values.get(part, [])):
+                raise RecipeError("branches must be a list of tables.")
         stages = {
             part: tuple(Stage(**{**stage, "branches": tuple(stage.get("branches", ()))}) for stage in values[part])
             for part in ("stages", "fine_tuning")
@@ -210,26 +227,36 @@ def from_dict(values: dict, where: str) -> Recipe:
             raise RecipeError("The recipe has no stages.")
         return recipe
     except (TypeError, AttributeError) as error:
-        reason = str(error).replace("Recipe.__init__() got an", "").replace("Stage.__init__() got an", "").strip()
+        # Of a dataclass: `Stage.__init__() missing 1 required positional argument: 'epochs'`.
+        reason = re.sub(r"(Recipe|Stage)\.__init__\(\) (got an )?|\d required positional |keyword ", "", str(error))
         raise RecipeError(f"{where} isn't a recipe: {reason}. See training/recipes/ for examples.") from None
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
 def _check(values: Recipe | Stage, what: str) -> None:
     for setting in dataclasses.fields(values):
         value, name = getattr(values, setting.name), setting.name
+        fits, kind = _TYPES.get(str(setting.type), (lambda _: True, ""))
+        wrong = f"{what} has {name} = {value!r}: it must be"
         if name in _CHOICES and value not in _CHOICES[name]:
             raise RecipeError(f"{what} has {name} = {value!r}: choose one of {', '.join(map(str, _CHOICES[name]))}.")
-        number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-        if name in _POSITIVE and value is not None and not (number and value > 0):
-            raise RecipeError(f"{what} has {name} = {value!r}: it must be a number greater than 0.")
-        if name in _WHOLE and value is not None and not isinstance(value, int):
-            raise RecipeError(f"{what} has {name} = {value!r}: it must be a whole number.")
-        if name in _SHARES and number and value > 1:
-            raise RecipeError(f"{what} has {name} = {value!r}: it must be at most 1.")
-        if name in _NOT_NEGATIVE and not (number and value >= 0):
-            raise RecipeError(f"{what} has {name} = {value!r}: it must be 0 or greater.")
+        if not fits(value):
+            raise RecipeError(f"{wrong} {kind}.")
+        if name in _POSITIVE and value is not None and not value > 0:
+            raise RecipeError(f"{wrong} greater than 0.")
+        if (name in _SHARES and value > 1) or (name == "dropout" and value == 1):
+            raise RecipeError(f"{wrong} at most 1." if name != "dropout" else f"{wrong} less than 1.")
+        if name in _NOT_NEGATIVE and not value >= 0:
+            raise RecipeError(f"{wrong} 0 or greater.")
+        if name != "others" and value == math.inf:
+            raise RecipeError(f"{wrong} finite.")
+        if name == "size" and not _SIZES[0] <= value <= _SIZES[1]:
+            raise RecipeError(f"{wrong} from {_SIZES[0]} to {_SIZES[1]}.")
 
 
 def _without_defaults(value: Recipe | Stage) -> dict:

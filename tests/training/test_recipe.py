@@ -57,9 +57,9 @@ def test_recipes_of_the_kit():
 
 def test_options_change_the_recipe():
     changed = parse(
-        "--recipe", "compact", "--epochs", "0", "--teacher", "a/b", "c/d", "--dataset", "x/y@main", "--seed", "3"
+        "--recipe", "compact", "--epochs", "2", "--teacher", "a/b", "c/d", "--dataset", "x/y@main", "--seed", "3"
     )
-    assert {s.epochs for s in changed.stages} == {0}
+    assert {s.epochs for s in changed.stages} == {2}
     assert changed.teacher == ("a/b", "c/d") and changed.train == ("x/y@main",) and changed.seed == 3
     words = shlex.split(options.to_command(changed))
     assert parse(*words[2:]) == changed
@@ -78,6 +78,12 @@ def test_a_model_given_with_init_is_fine_tuned_and_a_recipe_s_own_init_trains_it
     assert tuned.name == to.out.name == "compact-finetuned" and to.push.repo_id == "age-gender-compact-finetuned"
     for ran in (tuned, parse("--recipe", "compact", "--init", "open", "--epochs", "1")):
         assert parse(*shlex.split(options.to_command(ran))[2:]) == ran  # the recorded command repeats it
+
+
+def test_a_run_without_epochs_needs_initial_weights():
+    with pytest.raises(RecipeError, match="--init MODEL"):
+        parse("--recipe", "compact", "--epochs", "0")
+    assert {stage.epochs for stage in parse("--recipe", "compact", "--epochs", "0", "--init", "open").stages} == {0}
 
 
 def test_branches_are_the_stage_with_other_settings():
@@ -125,6 +131,21 @@ def test_branches_are_the_stage_with_other_settings():
         ("network = 'compact'\n" + STAGE.replace("epochs = 1", "epochs = 1.5") + "learning_rate = 1", ["whole number"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ size = 96 }]", ["branches can't"]),
         ("network = ", ["can't be read"]),
+        ("", ["missing arguments", "network"]),
+        ("network = 'compact'\ntrain = ['x']\n[stages]\nname = 'a'", ["[[stages]]", "double brackets"]),
+        ("network = 'compact'\nname = 5\n" + STAGE + "learning_rate = 1", ["name", "a text"]),
+        ("network = 'compact'\nmirror = 'yes'\n" + STAGE + "learning_rate = 1", ["mirror", "true or false"]),
+        ("network = 'compact'\ninit = 5\n" + STAGE + "learning_rate = 1", ["init", "a text"]),
+        ("network = 'compact'\nseed = -1\n" + STAGE + "learning_rate = 1", ["seed", "0 or greater"]),
+        ("network = 'compact'\ndropout = 1.0\n" + STAGE + "learning_rate = 1", ["dropout", "less than 1"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = inf", ["learning_rate", "finite"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nsize = 7", ["size", "from 64 to 200"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbalance = 'no'", ["balance", "true or false"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nrates = { a = 'x' }", ["rates", "shares from 0 to 1"]),
+        (
+            "network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = { balance = true }",
+            ["branches", "list of tables"],
+        ),
         ("stages = 3\nnetwork = 'compact'\ntrain = ['x']", ["isn't a recipe"]),
     ],
 )

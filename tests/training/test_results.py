@@ -13,7 +13,6 @@ from tests.support.app import python
 from training.bundle import licenses, model_card
 from training.data.load import load_samples
 from training.data.samples import dataset_hash
-from training.evaluation.metrics import same_faces
 from training.evaluation.tables import rows
 
 NAMES = embedded()
@@ -77,9 +76,7 @@ def test_the_embedded_networks_are_good_enough(name):
     """On the whole clean test split, chosen on validation; the bars are a little below what was measured."""
     metrics = FIGURES[name]
     whole = {"name": "test", "protocol": "80/10/10", "policy": "clean", "limit": None, "seed": 0}
-    assert same_faces(metrics["split"], whole) and not same_faces(None, whole)
-    assert not same_faces({**whole, "limit": 5}, whole)
-    assert not same_faces({**whole, "limit": 5}, {**whole, "limit": 5, "seed": 1})
+    assert metrics["split"] == whole
     years, gender, photos, bands = BARS.get(name, (4.35, 0.94, 0.91, 0.945))
     assert metrics["age_mae"]["value"] < years and metrics["gender_accuracy"]["value"] > gender
     assert PHOTOS[name]["gender_accuracy"]["value"] > photos

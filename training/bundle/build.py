@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,7 @@ def build_bundle(
             validation[0].samples.age,
             validation[0].samples.gender == 1,
         )
-        print(f"Served: {served['serve']} ({served['reason']}); float32 {served['float32']}, int8 {served['int8']}")
+        print(f"Served: {served['serve']}, because {served['reason']}")
         estimator = Estimator(folder / served["serve"])
         tables = kept or calibration_tables(estimator, validation)
         published = _published(recipe, faces["test"])
@@ -103,7 +104,7 @@ def build_bundle(
     clear(bundle)  # of runs that were killed here
     for figures in (metrics, *metrics["others"]):
         print(f"{figures['dataset']}, test split", table(figures), sep="\n")
-    print(f"Bundle: {bundle}   serve it with: python app.py --model {bundle}")
+    print(f"Bundle: {bundle}\nServe it: python app.py --model {shlex.quote(str(bundle))}")
     return bundle
 
 

@@ -126,7 +126,7 @@ def export(bundle: Path, target: Path) -> None:
     elif target.suffix == ".tflite":
         load_keras(bundle).export(str(target), format="litert", verbose=False)
     else:
-        raise ExportError(f"{target} has an unknown suffix: use {', '.join(RUNTIMES)}.")
+        raise ExportError(f"{target} has an unknown suffix: use {', '.join(RUNTIMES)}, or a folder without a suffix.")
 
 
 def write_card(
@@ -204,9 +204,12 @@ def embed(bundle: Path, target: Path) -> None:
 
     Raises:
         ModelError: `bundle` isn't a complete bundle.
+        ExportError: `target` is a folder with other files.
     """
     bundle = Path(bundle)
     card = verify(bundle)
+    if target.exists() and not (target / CARD).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise ExportError(f"{target} holds other files: choose another folder.")
     large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
     with new_folder(target) as folder:
         for name, entry in card["files"].items():
@@ -253,16 +256,18 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(
-        description="Convert a bundle's network for another runtime, or copy the files needed for serving to a folder."
+        prog="python -m training.bundle.export",
+        description="Convert a bundle's network for another runtime, or copy the files needed for serving to a folder.",
     )
     parser.add_argument("source", help=f"{', '.join(embedded())}, a bundle folder or a Hub id user/name")
     parser.add_argument("target", type=Path, help=".onnx, .tflite (LiteRT) or .xml (OpenVINO) file, or a folder")
     options = parser.parse_args()
     try:
         bundle = open_bundle(options.source, keras=True).folder
-        if options.target.suffix in RUNTIMES:
+        if options.target.suffix:
             export(bundle, options.target)
         else:
             embed(bundle, options.target)
+        print(f"Wrote {options.target}.")
     except (ExportError, ModelError, ImportError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -93,7 +93,11 @@ def load_faces(
         cut = FaceCropper() if everything.binned else None
         median = float(np.median(everything.split("train", protocol).age))
         for name in SPLITS if number < len(train) else ("test",):
-            samples, images = decode(everything.split(name, protocol).limit(limit, seed), cut)
+            chosen = everything.split(name, protocol).limit(limit, seed)
+            samples, images = decode(chosen, cut)
+            if lost := len(chosen) - len(samples):
+                reason = "photos without a detected face, or unreadable"
+                report.dropped[reason] = report.dropped.get(reason, 0) + lost
             print(f"  {name}: {describe(samples)}")
             found[name].append(Faces(samples, images, report, median))
     if not copies:

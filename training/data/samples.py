@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from space.text import counted
 from training.data.sources import DataError
 
 IMAGE_SIZE = 200  # pixels, height and width after decoding
@@ -68,8 +69,8 @@ class Samples:
         chosen = self.take(np.isin(self.bucket, PROTOCOLS[protocol][split]))
         if not len(chosen):
             raise DataError(
-                f"The {split} split of {protocol} is empty: the source has only {len(self)} usable images, "
-                "none of them in this split. Use the whole dataset."
+                f"The {split} split of {protocol} is empty: of {counted(len(self), 'usable image')} none is in it. Use "
+                "more images. (To measure on all of them: evaluate.py --split all.)"
             )
         return chosen
 

@@ -173,9 +173,3 @@ def _interval(values: np.ndarray) -> dict[str, float]:
 def split_record(options, split: str) -> dict:
     """Which faces figures were measured on; equal records mean equal faces, given the same dataset."""
     return {"name": split, **{name: getattr(options, name) for name in ("protocol", "policy", "limit", "seed")}}
-
-
-def same_faces(one: dict | None, other: dict) -> bool:
-    """Whether two metrics' `split` name the same faces; the seed matters only to a limit."""
-    ignored = () if other["limit"] else ("seed",)
-    return one is not None and all(one.get(name) == value for name, value in other.items() if name not in ignored)

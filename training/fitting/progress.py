@@ -22,7 +22,13 @@ class Progress(keras.callbacks.Callback):
         self.done, self.started, self.told, self.epoch = 0, 0.0, False, 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.epoch, self.begun = epoch, time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        left = self.epochs - epoch - 1
+        if not self.told and left:  # epochs of a few steps
+            print(f"Stage {self.name!r}: about {duration((time.monotonic() - self.begun) * left)} left.", flush=True)
+            self.told = True
 
     def on_train_batch_end(self, batch, logs=None):
         self.done += 1

@@ -104,8 +104,8 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
                     model.get_layer(layer.name).set_weights(layer.get_weights())
             return
     raise ValueError(
-        f"The weights in {path} do not fit the network {model.name!r} or are damaged ({reason}). Check --network and "
-        "--age-head."
+        f"The weights in {path} do not fit the network {model.name!r} or are damaged ({reason}). Choose other "
+        "weights, or a recipe with this network and age_head."
     )
 
 
