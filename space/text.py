@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
+from collections.abc import Callable
 
 TITLE = "Apparent age and gender"
 CAUTION = (
@@ -36,6 +38,20 @@ def printable(text: str) -> str:
 def missing_package(error: ModuleNotFoundError) -> str:
     """What to do in an environment without the app's requirements."""
     return f"The package {error.name} is missing: run pip install -r space/requirements.txt"
+
+
+def stoppable(main: Callable[..., int]) -> Callable[..., int]:
+    """A command line's `main`, which Ctrl-C ends with a word and status 130, as in a shell."""
+
+    @functools.wraps(main)
+    def run(*arguments, **options) -> int:
+        try:
+            return main(*arguments, **options)
+        except KeyboardInterrupt:
+            print("\nStopped.", file=sys.stderr)
+            return 130
+
+    return run
 
 
 def tolerate_console() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from space.detector import YuNet
 from space.hub.bundle import open_bundle
-from space.text import tolerate_console
+from space.text import stoppable, tolerate_console
 from training.atomic import write_beside
 from training.data import sources
 from training.data.cropping import FaceCropper, pose_masks
@@ -61,6 +61,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     return samples, outputs, metrics | {"split": split_record(options, options.split)}, report
 
 
+@stoppable
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     tolerate_console()
@@ -89,6 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--csv", type=Path, help="write the results for every combination of race, gender and age band to a CSV file"
     )
     options = parser.parse_args(arguments)
+    for path in filter(None, (options.json, options.csv)):  # known before minutes of measuring
+        if not path.parent.is_dir() or path.is_dir():
+            parser.error(f"{path} can't be written: specify a file in a folder that exists")
     try:
         held_out = _is_held_out(options)
         samples, outputs, metrics, report = score(options)

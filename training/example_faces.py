@@ -22,6 +22,7 @@ from space.crop import similarity
 from space.detector import YuNet
 from space.face import EXAMPLES
 from space.hub.download import ModelError
+from space.text import stoppable
 from training.data.decode import decode_picture
 from training.data.load import load_samples
 from training.data.samples import FAIRFACE_RACES, GENDERS
@@ -208,6 +209,7 @@ def group(faces: list[np.ndarray]) -> np.ndarray:
     return canvas
 
 
+@stoppable
 def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.example_faces", description=__doc__.splitlines()[0])

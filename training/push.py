@@ -8,6 +8,7 @@ Knows nothing of networks or data: a bundle is uploaded as it is on disk, with a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import shlex
@@ -16,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 
 from space.hub.bundle import verify
 from space.hub.card import CARD
 from space.hub.download import ModelError
-from space.hub.upload import HubError, check_write_access, to_hub_error, with_retries
-from space.text import tolerate_console
+from space.hub.upload import PUBLIC, HubError, check_write_access, to_hub_error, with_retries
+from space.text import stoppable, tolerate_console
 from training import programs
 
 
@@ -50,9 +51,15 @@ def check(target: Target) -> Target:
         target: `repo_id` may lack its user: the token's is put in.
 
     Raises:
-        HubError: no token, an invalid or read-only token, an invalid name, no write access, or no connection.
+        HubError: no token, an invalid or read-only token, an invalid name, no write access, a public repository that
+            was to be private, or no connection.
     """
-    return replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
+    target = replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
+    if target.private:
+        with contextlib.suppress(RepositoryNotFoundError, HfHubHTTPError):
+            if not HfApi().model_info(target.repo_id).private:
+                raise HubError(PUBLIC.format(target.repo_id))
+    return target
 
 
 def push(folder: str | Path, target: Target) -> CommitInfo:
@@ -145,6 +152,7 @@ def command(folder: str | Path, target: Target) -> str:
     return shlex.join(["python", "-m", "training.push", str(folder), *target.options()])
 
 
+@stoppable
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     tolerate_console()
@@ -153,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--repo-id",
         metavar="USER/NAME",
-        help="model repository on the Hub (default: age-gender-NETWORK under your username)",
+        help="model repository on the Hub (default: age-gender-NAME, with the model's name, under your username)",
     )
     parser.add_argument("--private", action="store_true", help="create the repository as private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, created if needed (default: main)")

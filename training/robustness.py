@@ -21,6 +21,7 @@ import numpy as np
 from space.analyzer import FaceAnalyzer
 from space.crop import crop, load_template
 from space.hub.download import ModelError
+from space.text import stoppable
 from training.data.decode import decode
 from training.data.load import load_crops
 from training.data.samples import SPLITS, Samples, positive_int
@@ -117,10 +118,13 @@ def crops_from_scenes(analyzer, faces: np.ndarray, condition: Condition) -> tupl
     return np.array(cut, np.uint8).reshape(-1, *faces.shape[1:]), found
 
 
+@stoppable
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python training/robustness.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a bundle's folder, or a Hub id with optional @revision")
+    parser.add_argument(
+        "--model", required=True, help="a bundle folder, a Hub id with optional @revision, compact, open or vgg16"
+    )
     parser.add_argument("--dataset", default=DATASET, help=f"as for train.py (default: {DATASET})")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--limit", type=positive_int, default=500, help="use at most this many faces (default: 500)")

@@ -53,7 +53,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-if __package__ in (None, ""):  # run as a script: import as a package, and shadow nobody's `data` or `evaluate`
+if __package__ in (
+    None,
+    "",
+):  # run as a script: import as a package, so that no installed `data` or `evaluate` is shadowed
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from space.text import tolerate_console

@@ -20,6 +20,7 @@ from ..analyzer import FaceAnalyzer
 from ..estimator import Estimator
 from ..hub.bundle import Bundle, open_bundle
 from ..hub.download import ModelError
+from ..text import stoppable
 from .measure import SCENES, machine, scene, serving, start_up
 
 
@@ -66,6 +67,7 @@ def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
     ]
 
 
+@stoppable
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -79,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peers", action="store_true", help="also benchmark other engines and projects, if installed")
     parser.add_argument("--json", type=Path, help="also write the results to this JSON file")
     options = parser.parse_args(arguments)
+    if options.json and not options.json.parent.is_dir():  # known before minutes of measuring
+        parser.error(f"--json {options.json}: there is no folder {options.json.parent}")
     try:
         report: dict = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}
         vgg16 = None

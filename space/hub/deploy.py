@@ -18,7 +18,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..text import counted, missing_package, tolerate_console
+from ..text import counted, missing_package, stoppable, tolerate_console
 
 try:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -31,7 +31,7 @@ try:
     from .download import ModelError, hub_file
     from .repository import ROOT, THUMBNAIL, own_files, space_card, untracked
     from .static import Files
-    from .upload import HubError, check_write_access, to_hub_error, with_retries
+    from .upload import PUBLIC, HubError, check_write_access, to_hub_error, with_retries
     from .wait import wait
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing_package(missing)}")
@@ -141,7 +141,7 @@ def _publish(
 ) -> str:
     api = HfApi()
     try:
-        _check_kind(api, space, "gradio")
+        _check_existing(api, space, "gradio", private=private)
         url = api.create_repo(
             space,
             repo_type="space",
@@ -169,7 +169,7 @@ def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
     """
     space, api = check_write_access(space), HfApi()
     try:
-        _check_kind(api, space, "static")
+        _check_existing(api, space, "static", private=private)
         url = api.create_repo(space, repo_type="space", space_sdk="static", private=private or None, exist_ok=True)
         _commit(api, space, files, ours=re.compile(r"models/[\w.-]+/(model\.onnx|age_gender\.json)$|ort/ort[\w.-]+$"))
     except Exception as error:
@@ -177,14 +177,16 @@ def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
     return str(url)
 
 
-def _check_kind(api: HfApi, space: str, sdk: str) -> None:
-    """Refuse to turn a Space of another kind into this one."""
+def _check_existing(api: HfApi, space: str, sdk: str, *, private: bool) -> None:
+    """Refuse to turn a Space of another kind into this one, and to call a public one private."""
     try:
-        existing = api.space_info(space).sdk
+        info = api.space_info(space)
     except RepositoryNotFoundError:
         return
-    if existing not in (None, sdk):
-        raise HubError(f"{space} is a {existing} Space, not a {sdk} one: choose another name with --space.")
+    if info.sdk not in (None, sdk):
+        raise HubError(f"{space} is a {info.sdk} Space, not a {sdk} one: choose another name with --space.")
+    if private and not info.private:
+        raise HubError(PUBLIC.format(space))
 
 
 def _served(model: str | None) -> tuple[Bundle, bool]:
@@ -252,6 +254,7 @@ def _commit(api: HfApi, space: str, files: Files, ours: re.Pattern) -> None:
     with_retries(attempt)
 
 
+@stoppable
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     tolerate_console()

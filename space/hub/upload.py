@@ -14,6 +14,7 @@ TIMEOUT = 60.0  # seconds without a byte before a request counts as lost
 TRIES = 3  # at a commit that another one overtook, or that the server was too busy for
 PATIENCE = 30.0  # seconds, longest wait that a busy server may ask for
 
+PUBLIC = "{} exists and is public: --private is for new repositories. Change its visibility in its settings on the Hub."
 _LOCAL = (LookupError, TypeError, ValueError, MemoryError, PermissionError, FileNotFoundError)
 
 Answer = TypeVar("Answer")

@@ -120,6 +120,9 @@ class Guard:
             hide_unlisted_tools(scope["app"].get_blocks())
             # Its calls come to the queue from this machine, with these headers.
             MutableHeaders(scope=scope)["x-forwarded-for"] = client_address(scope)
+        headers = MutableHeaders(scope=scope)
+        if "range" in headers and not _is_range(headers["range"]):
+            del headers["range"]  # Gradio fails for what isn't one range; without it, the whole file is the answer
         send = self._with_headers(scope, path, send)
         joining, key = _joins(scope, path), client_key(scope)
         self.arriving[key] += joining
@@ -251,6 +254,12 @@ def _expected(scope: Scope, limit: int) -> int:
 def _joins(scope: Scope, path: str) -> bool:
     """Whether a request calls a function."""
     return scope["method"] == "POST" and bool(_JOINING.search(path))
+
+
+def _is_range(text: str) -> bool:
+    """Whether a Range header names one range of bytes."""
+    found = re.fullmatch(r"bytes=(\d{1,15})-(\d{1,15})?", text, re.ASCII)
+    return found is not None and (found[2] is None or int(found[1]) <= int(found[2]))
 
 
 async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:

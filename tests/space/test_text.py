@@ -44,3 +44,14 @@ def test_a_console_shows_characters_that_it_lacks_as_escapes(monkeypatch):
     text.tolerate_console()
     print("1 → 2", flush=True)
     assert written.getvalue().split() == [b"1", rb"\u2192", b"2"]
+
+
+def test_ctrl_c_ends_a_command_with_a_word(capsys):
+    @text.stoppable
+    def main(arguments=None) -> int:
+        if arguments:
+            raise KeyboardInterrupt
+        return 0
+
+    assert main() == 0 and main(["x"]) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"

@@ -21,6 +21,7 @@ from huggingface_hub import ModelCard
 from space.detector import FILE, yunet_file
 from space.hub.card import CARD
 from space.hub.download import ModelError, sha256_of
+from space.hub.upload import HubError
 from tests.support import EXAMPLES, files_of
 from tests.support.app import App, assert_clear_error, python
 from tests.support.training import SHORT
@@ -351,6 +352,21 @@ def test_a_bundle_that_lacks_a_listed_file_is_refused_before_the_hub_is_asked(bu
     (bundle / "README.md").unlink()
     with pytest.raises(ModelError, match=r"is missing README\.md, which its age_gender\.json lists"):
         module.push(bundle, module.Target("you/kit"))
+
+
+@pytest.mark.parametrize(
+    ("public", "private", "refused"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_a_public_repository_does_not_become_private_by_a_push(monkeypatch, public, private, refused):
+    info = SimpleNamespace(private=not public)
+    monkeypatch.setattr(module, "check_write_access", lambda repo_id, others: f"me/{repo_id}")
+    monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=lambda repo_id: info))
+    target = module.Target("kit", private)
+    if refused:
+        with pytest.raises(HubError, match="me/kit exists and is public"):
+            module.check(target)
+    else:
+        assert module.check(target).repo_id == "me/kit"
 
 
 def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch, capsys):

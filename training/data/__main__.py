@@ -5,16 +5,17 @@ python -m training.data SOURCE"""
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 import numpy as np
 
+from space.text import stoppable
 from training.data.load import load_samples
 from training.data.samples import POLICIES, PROTOCOLS, describe
 from training.data.sources import DATASET, DataError
 
 
+@stoppable
 def main(arguments: list[str] | None = None) -> int:
     """Report what a source holds; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.data", description="Summarize a UTKFace dataset.")
@@ -29,7 +30,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(report)
     for name, buckets in PROTOCOLS["80/10/10"].items():
         print(f"  {name}: {describe(samples.take(np.isin(samples.bucket, buckets)))}")
-    print(json.dumps(report.as_dict()))
     return 0
 
 

@@ -59,7 +59,7 @@ class Predictor:
                     "score": float(row[4]),
                     **years,
                     "gender": "female" if p_female[i] >= 0.5 else "male",
-                    "gender_probability": max(p_female[i], 1 - p_female[i]),
+                    "gender_probability": float(max(p_female[i], 1 - p_female[i])),
                 }
             )
         return people

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 import urllib.request
 from pathlib import Path
 
@@ -63,6 +64,24 @@ def test_the_card_has_the_license_and_the_datasets_of_the_model_that_is_served(m
     card = front_matter(readme.encode())
     assert card["license_name"] == f"mit-code-{license}-weights" and len(card["datasets"]) == datasets
     assert text in readme and "{" not in readme and ("UTKFace" in readme) == (model != "open")
+
+
+@pytest.mark.parametrize(
+    ("sdk", "existing_is_private", "words"),
+    [
+        ("static", True, "a static Space, not a gradio one"),
+        ("gradio", False, "exists and is public"),
+        ("gradio", True, ""),
+    ],
+)
+def test_an_existing_space_keeps_its_kind_and_its_visibility(sdk, existing_is_private, words):
+    info = types.SimpleNamespace(sdk=sdk, private=existing_is_private)
+    api = types.SimpleNamespace(space_info=lambda space: info)
+    if words:
+        with pytest.raises(deploy.HubError, match=words):
+            deploy._check_existing(api, SPACE, "gradio", private=True)
+    else:
+        deploy._check_existing(api, SPACE, "gradio", private=True)
 
 
 def test_only_what_git_tracks_is_uploaded(tmp_path, monkeypatch, capsys):

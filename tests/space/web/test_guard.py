@@ -616,3 +616,22 @@ def test_calls_count_before_their_bodies_have_come(monkeypatch):
     refused, arriving = asyncio.run(run())
     assert refused == 80 - guard.MAX_QUEUED_PER_ADDRESS and answered.count(503) == refused and not arriving
     assert answered.count(200) == guard.MAX_QUEUED_PER_ADDRESS + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("bytes=0-", True), ("bytes=5-9", True), ("bytes=9-5", False), ("bytes=0-0,1-1", False), ("bytes=0-9-9", False),
+     ("bytes=-5", False), (f"bytes={'1' * 5000}-", False), ("bytes=²-³", False)],
+)  # fmt: skip
+def test_a_range_that_gradio_cannot_read_is_left_out(text, kept):
+    import asyncio
+
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(b"range" in dict(scope["headers"]))
+
+    scope = {"type": "http", "method": "GET", "path": "/gradio_api/file=x", "client": ("8.8.8.8", 1)}
+    headers = [(b"range", text.encode("latin-1"))]
+    asyncio.run(guard.Guard(app)(scope | {"headers": headers}, None, None))
+    assert seen == [kept]
