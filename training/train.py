@@ -47,7 +47,6 @@ To train with Hugging Face Jobs, see training/README.md.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -98,7 +97,6 @@ def run(recipe: Recipe, to: Destination) -> Path:
         )
 
     # Keras and its backend are imported only now: wrong data is reported at once.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
     from training.bundle.build import build_bundle
