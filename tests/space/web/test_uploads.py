@@ -14,6 +14,7 @@ import threading
 import urllib.request
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gradio_client import handle_file
@@ -323,3 +324,22 @@ def test_old_files_are_deleted_whoever_wrote_them(monkeypatch, tmp_path):
     monkeypatch.setattr(uploads.time, "time", lambda: now + uploads.MAX_AGE + 1)
     uploads.sweep(kept)
     assert [path.name for path in tmp_path.rglob("*")] == ["deeper", "example.jpg"]
+
+
+def test_the_app_deletes_old_files_but_not_its_own(monkeypatch, tmp_path):
+    from space.web import page
+
+    swept = threading.Event()
+
+    def sweep(kept):
+        assert kept == {os.path.realpath(tmp_path / "example.jpg")}
+        swept.set()
+        raise SystemExit  # ends the thread
+
+    monkeypatch.setattr(uploads, "sweep", sweep)
+    blocks = {
+        1: SimpleNamespace(keep_in_cache={str(tmp_path / "example.jpg")}),
+        2: SimpleNamespace(keep_in_cache=set()),
+    }
+    page.sweep_regularly(SimpleNamespace(blocks=blocks), every=0)
+    assert swept.wait(5)
