@@ -329,12 +329,12 @@ def test_old_files_are_deleted_whoever_wrote_them(monkeypatch, tmp_path):
 def test_the_app_deletes_old_files_but_not_its_own(monkeypatch, tmp_path):
     from space.web import page
 
-    swept = threading.Event()
+    swept, called = [], threading.Event()
 
     def sweep(kept):
-        assert kept == {os.path.realpath(tmp_path / "example.jpg")}
-        swept.set()
-        raise SystemExit  # ends the thread
+        swept.append(kept)
+        called.set()
+        threading.Event().wait()  # for ever, in its own thread
 
     monkeypatch.setattr(uploads, "sweep", sweep)
     blocks = {
@@ -342,4 +342,4 @@ def test_the_app_deletes_old_files_but_not_its_own(monkeypatch, tmp_path):
         2: SimpleNamespace(keep_in_cache=set()),
     }
     page.sweep_regularly(SimpleNamespace(blocks=blocks), every=0)
-    assert swept.wait(5)
+    assert called.wait(5) and swept == [{os.path.realpath(tmp_path / "example.jpg")}]
