@@ -349,14 +349,12 @@ def test_the_hub_dataset_through_the_real_client(hub, tmp_path):
     def load(*arguments):
         result = python("-m", "training.data", *arguments, env=env)
         assert result.returncode == 0, result.stderr
-        return json.loads(result.stdout.splitlines()[-1])
+        return result.stdout.splitlines()[0]
 
-    older = load(f"{sources.DATASET}@{first}")
-    assert older["rows"] == 40 and older["revision"] == first
-    newest = load()
-    assert newest["rows"] == 60 and newest["revision"] == repo.refs["main"]
+    assert load(f"{sources.DATASET}@{first}").startswith(f"{sources.DATASET}@{first}: 40 rows")
+    assert load().startswith(f"{sources.DATASET}@{repo.refs['main']}: 60 rows")
     hub.stop()
-    assert load()["rows"] == 60  # from the client's cache
+    assert ": 60 rows" in load()  # from the client's cache
 
 
 def test_fairface_through_the_real_client(hub, photographs, tmp_path):
@@ -371,8 +369,7 @@ def test_fairface_through_the_real_client(hub, photographs, tmp_path):
     repo = hub.add(sources.FAIRFACE, files, "dataset")
     result = python("-m", "training.data", sources.FAIRFACE, env=hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "0"})
     assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout.splitlines()[-1])
-    assert report["rows"] == 60 and report["revision"] == repo.refs["main"]
+    assert result.stdout.splitlines()[0].startswith(f"{sources.FAIRFACE}@{repo.refs['main']}: 60 rows, 60 used")
 
 
 def test_an_unknown_hub_dataset(hub, tmp_path):

@@ -35,6 +35,7 @@ def lines(monkeypatch, capsys, *, bar: bool, steps: int, epochs: int, step: floa
             done += 1
             now[0] += step * (10 if done <= FIRST else 1)
             told.on_train_batch_end(batch)
+        told.on_epoch_end(epoch)
     return capsys.readouterr().out.splitlines()
 
 
@@ -57,3 +58,9 @@ def test_a_log_gets_a_line_each_minute(monkeypatch, capsys):
 
 def test_short_stages_say_nothing(monkeypatch, capsys):
     assert lines(monkeypatch, capsys, bar=False, steps=FIRST + MEASURED - 1, epochs=1, step=1.0) == []
+
+
+def test_stages_of_a_few_steps_are_told_after_their_first_epoch(monkeypatch, capsys):
+    assert lines(monkeypatch, capsys, bar=True, steps=5, epochs=4, step=1.0) == [
+        "Stage 'full size': about 96 seconds left."
+    ]

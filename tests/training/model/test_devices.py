@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.app import python
 from tests.support.training import command
-from training.fitting import progress
 from training.model import devices
 
 
@@ -41,26 +40,6 @@ def test_xla_compiles_the_whole_step(made_up, tmp_path):
     )
     result = python("-c", program, *command(made_up, tmp_path / "run", "--epochs", "1")[1:])
     assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(40, "40 seconds"), (600, "10 minutes"), (9000, "2.5 hours")])
-def test_durations_are_words(seconds, text):
-    assert progress.duration(seconds) == text
-
-
-def test_progress_prints_duration_and_position(monkeypatch, capsys):
-    clock = iter(range(10_000))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))  # a second a step
-    told = progress.Progress("full size", steps=100, epochs=2, bar=False)
-    for epoch in range(2):
-        told.on_epoch_begin(epoch)
-        for step in range(100):
-            told.on_train_batch_end(step)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Stage 'full size': 1000 ms per step, about 3 minutes.")
-    assert "compact" in lines[0]  # no GPU here
-    assert lines[1].startswith("  epoch 1 of 2, step 84 of 100: about 2 minutes left")
-    assert lines[-1].startswith("  epoch 2 of 2, step 45 of 100: about 55 seconds left") and len(lines) == 3
 
 
 @pytest.mark.parametrize(

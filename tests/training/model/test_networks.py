@@ -111,7 +111,7 @@ def test_initial_weights_from_a_file(tmp_path):
     (tmp_path / "bad.weights.h5").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="damaged"):
         networks.load_weights(first, tmp_path / "bad.weights.h5")
-    with pytest.raises(ValueError, match="age-head"):
+    with pytest.raises(ValueError, match="age_head"):
         networks.load_weights(networks.build("compact", age_head="regression"), tmp_path / "w.weights.h5")
     with pytest.raises(ValueError, match="No weights at"):
         networks.load_weights(first, tmp_path / "missing.weights.h5")
