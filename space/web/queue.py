@@ -8,64 +8,57 @@ many of them are one visitor's.
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
+from collections import Counter
+from collections.abc import Iterator
+from time import monotonic
 
 from gradio import queueing
+from gradio.utils import run_coro_in_background
 
 from .access import client_key
 from .traces import log_traceback_without_message
 
-KEPT = 600.0  # seconds for which messages are kept after their session's last event
-MAX_SESSIONS = 2000  # whose messages are kept
-MAX_BYTES = 200_000_000  # of results that haven't been fetched yet, about
-MAX_REMEMBERED = 1000  # addresses, for whose turn it is
+KEPT = 600.0  # seconds for which messages are kept after their session's last use
+LISTENING = 30.0  # seconds since the last use for which somebody may still listen: listeners ask every ten
+EVERY = 30.0  # seconds between two looks for messages to drop
+MAX_SESSIONS = 2000  # without an event, whose messages are kept
+MAX_BYTES = 300_000_000  # of results that haven't been fetched yet, about
+MAX_BYTES_PER_ADDRESS = 50_000_000
+MAX_REMEMBERED = 1000  # addresses and kinds of events, for whose turn it is
+UNFETCHED = "Fetch the results of your earlier requests first, or try again in ten minutes."
 
 
 class Messages(asyncio.Queue):
-    """The messages for one session, with their size in bytes and the time of the last use."""
+    """The messages for one session: whose it is, their size in bytes, and when it was used last."""
 
     def __init__(self):
         super().__init__()
-        self.bytes, self.used = 0, time.monotonic()
+        self.key, self.bytes, self.last_used = "", 0, monotonic()
+
+    async def get(self):
+        self.last_used = monotonic()
+        return await super().get()
 
     def _put(self, item):
         super()._put(item)
         self.bytes += _size(getattr(item, "output", None))
-        self.used = time.monotonic()
+        self.last_used = monotonic()
 
     def _get(self):
         item = super()._get()
         self.bytes -= _size(getattr(item, "output", None))
-        self.used = time.monotonic()
+        self.last_used = monotonic()
         return item
 
 
-class Sessions(dict):
-    """The messages of each session by its name.
-
-    Those of finished sessions are dropped after a while, or for lack of room.
-    """
-
-    def __init__(self, queue: queueing.Queue):
-        super().__init__()
-        self._queue = queue
+class MessagesBySession(dict):
+    """Messages by the name of their session; the ones that Gradio adds know their size."""
 
     def __setitem__(self, session: str, messages: asyncio.Queue) -> None:
-        self.tidy()
         super().__setitem__(session, Messages())
 
-    def tidy(self) -> None:
-        """Drop sessions that have no waiting or running event: those not used for KEPT seconds, and the oldest ones."""
-        busy = {event.session_hash for event in self._queue.event_ids_to_events.values()}
-        finished = sorted((name for name in self if name not in busy), key=lambda name: self[name].used)
-        size, forgotten = sum(messages.bytes for messages in self.values()), time.monotonic() - KEPT
-        for name in finished:
-            messages = self[name]
-            if messages.used < forgotten or len(self) >= MAX_SESSIONS or (size > MAX_BYTES and messages.bytes):
-                size -= messages.bytes
-                del self[name]
-                self._queue.pending_event_ids_session.pop(name, None)
+    def __delitem__(self, session: str) -> None:
+        self.pop(session, None)  # it may be gone already when its listener leaves
 
 
 class Queue(queueing.Queue):
@@ -73,41 +66,113 @@ class Queue(queueing.Queue):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.pending_messages_per_session = Sessions(self)
-        self._served: dict[str, float] = {}  # when an event of each address was taken last
+        self.pending_messages_per_session = MessagesBySession()
+        self._served: dict[tuple[str, str], float] = {}  # when events of a kind and an address ran last
+
+    def start(self) -> None:
+        """Run events, and drop what nobody fetches, until the queue is closed."""
+        super().start()
+        run_coro_in_background(self._tidy_regularly)
+
+    async def push(self, body, request, username):
+        """As Gradio's; refuses calls of an address that leaves too many results."""
+        key = client_key(request.scope)
+        if self._bytes()[key] > MAX_BYTES_PER_ADDRESS:
+            return False, UNFETCHED, "queue_full"
+        answer = await super().push(body, request, username)
+        messages = self.pending_messages_per_session.get(body.session_hash)
+        if messages is not None:
+            messages.key = key
+        return answer
 
     def send_message(self, event, event_message) -> None:
         """Send a message to the event's session, if it is still there."""
         if event.session_hash in self.pending_messages_per_session:
             super().send_message(event, event_message)
-            if getattr(event_message, "output", None):
-                self.pending_messages_per_session.tidy()
+
+    def broadcast_estimations(self, concurrency_id, after=None) -> None:
+        """Tell waiting events how long they will wait; an error must not stop the queue."""
+        try:
+            super().broadcast_estimations(concurrency_id, after)
+        except Exception:
+            log_traceback_without_message()
 
     def get_events(self):
-        """The next events: among those that may run, of the address that has had no turn for the longest time."""
-        for waiting in self.event_queue_per_concurrency_id.values():
-            limit = waiting.concurrency_limit
-            if len(waiting.queue) > 1 and (limit is None or waiting.current_concurrency < limit):
-                waiting.queue.sort(key=lambda event: self._served.get(client_key(event.request.scope), 0.0))
-        found = super().get_events()
-        for event in found[0] if found else ():
-            key = client_key(event.request.scope)
-            self._served.pop(key, None)
-            self._served[key] = time.monotonic()
-            if len(self._served) > MAX_REMEMBERED:
-                del self._served[next(iter(self._served))]
-        return found
+        """The next events: among those that may run, of the address whose last turn is the longest ago."""
+        try:
+            for waiting in self.event_queue_per_concurrency_id.values():
+                limit = waiting.concurrency_limit
+                if len(waiting.queue) > 1 and (limit is None or waiting.current_concurrency < limit):
+                    waiting.queue.sort(key=lambda event: self._served.get(_kind(event), event.enqueue_time))
+            return super().get_events()
+        except Exception:
+            log_traceback_without_message()
+            return None
 
-    async def start_processing(self) -> None:
-        """Run events until the queue is closed; an error ends what runs, but not the queue."""
-        while True:
+    async def process_events(self, events, *args, **kwargs) -> None:
+        """Run events; then it's the turn of others, and nothing is kept of them, however they end."""
+        try:
+            await super().process_events(events, *args, **kwargs)
+        finally:
+            for event in events:
+                self._served.pop(_kind(event), None)
+                self._served[_kind(event)] = monotonic()
+                self.event_ids_to_events.pop(event._id, None)
+            while len(self._served) > MAX_REMEMBERED:
+                del self._served[next(iter(self._served))]
+
+    def tidy(self) -> None:
+        """Drop the messages of sessions that have no event, and that nobody has used for a while.
+
+        If there are too many, those of the address that leaves most are dropped, the oldest first.
+        """
+        by_session, busy, now = self.pending_messages_per_session, {e.session_hash for e in self._events()}, monotonic()
+        finished = sorted((name for name in by_session if name not in busy), key=lambda s: by_session[s].last_used)
+        for name in [name for name in finished if now - by_session[name].last_used > KEPT]:
+            finished.remove(name)
+            del by_session[name]
+        unused = [name for name in finished if now - by_session[name].last_used > LISTENING]
+        for name in unused[: max(0, len(finished) - MAX_SESSIONS)]:
+            unused.remove(name)
+            del by_session[name]
+        held = self._bytes()
+        while held.total() > MAX_BYTES:
+            largest = held.most_common(1)[0][0]
+            name = next((name for name in unused if by_session[name].key == largest), None)
+            if name is None:
+                break
+            unused.remove(name)
+            del by_session[name]
+            held = self._bytes()
+        for name in self.pending_event_ids_session.keys() - by_session.keys() - busy:
+            del self.pending_event_ids_session[name]
+
+    async def _tidy_regularly(self) -> None:
+        while not self.stopped:
+            await asyncio.sleep(EVERY)
             try:
-                return await super().start_processing()
+                self.tidy()
             except Exception:
                 log_traceback_without_message()
-                print("The queue was restarted.", file=sys.stderr)
-                self.stopped = False
-                await asyncio.sleep(0.1)
+
+    def _events(self) -> Iterator[queueing.Event]:
+        """The events that wait or run."""
+        for waiting in self.event_queue_per_concurrency_id.values():
+            yield from waiting.queue
+        for job in self.active_jobs:
+            yield from job or ()
+
+    def _bytes(self) -> Counter[str]:
+        """Bytes of results that each address hasn't fetched."""
+        held: Counter[str] = Counter()
+        for messages in self.pending_messages_per_session.values():
+            held[messages.key] += messages.bytes
+        return held
+
+
+def _kind(event: queueing.Event) -> tuple[str, str]:
+    """Events that take turns with those of other addresses."""
+    return event.concurrency_id, client_key(event.request.scope)
 
 
 def _size(value) -> int:

@@ -25,6 +25,19 @@ def test_the_gradio_internals_are_unchanged():
     # Every way to call a function ends in `process_api`, which is the only caller of what `Page` overrides.
     assert inspect.getsource(blocks).count("self.preprocess_data(") == 2  # one for batches, one for the rest
     assert inspect.getsource(blocks.Blocks.process_api).count("self.preprocess_data(") == 2
+    # What `queue.py` relies on.
+    assert inspect.getsource(blocks).count("queueing.Queue(") == 1
+    queue = inspect.getsource(queueing.Queue)
+    for line in (
+        "self.pending_messages_per_session[body.session_hash] = AsyncQueue()",
+        "messages = self.pending_messages_per_session[event.session_hash]",
+        "return events, batch, concurrency_id",
+        "event_batch = self.get_events()",
+        "self.process_events, events, batch, start_time, fn",
+        "self.event_ids_to_events.pop(event._id, None)",
+    ):
+        assert line in queue, line
+    assert "self.enqueue_time: float = time.monotonic()" in inspect.getsource(queueing.Event)
     # The script that chooses the language is put before Gradio's own.
     environment = routes.templates.env
     for name in ("frontend/index.html", "frontend/share.html"):
