@@ -113,8 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
             write_beside(options.csv, cross_table_csv(samples, outputs))
         if not samples.binned and not options.model.endswith(".onnx"):
             card = open_bundle(options.model).card
-            tested = [d["faces"].get("test", {}).get("sha256") for d in card["provenance"]["datasets"][:1]]
-            if "age_mae" in card["metrics"] and dataset_hash(samples) in tested:
+            sets = (card.get("provenance") or {}).get("datasets") or ()
+            tested = [d["faces"]["test"]["sha256"] for d in sets if d["dataset"] == card["metrics"].get("dataset")]
+            if dataset_hash(samples) in tested:
                 print(compare(metrics, card["metrics"]))
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

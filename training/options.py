@@ -76,7 +76,8 @@ class Options:
     ] = None
     seed: Annotated[int | None, _option("random seed", metavar="N")] = None
     out: Annotated[
-        Path | None, _option("run folder (default: runs/RECIPE, after --init runs/RECIPE-finetuned)", metavar="FOLDER")
+        Path | None,
+        _option("run folder (default: runs/RECIPE, with --init runs/RECIPE-finetuned)", metavar="FOLDER"),
     ] = None
     resume: Annotated[bool, FlagCreatePairsOff, _option("continue the run in --out with its saved recipe")] = False
     push: Annotated[bool, FlagCreatePairsOff, _option("upload the bundle to the Hub when it is finished")] = False
@@ -120,7 +121,7 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
     else:
         recipe = recipes.load(given.recipe).of_run(fine_tune).changed(**changes)
     if recipe.init == "none" and not any(stage.epochs for stage in recipe.stages):
-        raise RecipeError("0 epochs build a bundle from existing weights: specify them with --init MODEL.")
+        raise RecipeError("--epochs 0 only builds a bundle: specify its weights with --init MODEL.")
     if Path(recipe.init).is_file() and Path(recipe.init).resolve().parent == out.resolve():
         raise RecipeError(
             f"The initial weights {recipe.init} are in {out}, where the run writes: choose another --out."

@@ -8,7 +8,6 @@ Knows nothing of networks or data: a bundle is uploaded as it is on disk, with a
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import shlex
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from space.hub.bundle import verify
 from space.hub.card import CARD
@@ -56,9 +55,14 @@ def check(target: Target) -> Target:
     """
     target = replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
     if target.private:
-        with contextlib.suppress(RepositoryNotFoundError, HfHubHTTPError):
-            if not HfApi().model_info(target.repo_id).private:
-                raise HubError(PUBLIC.format(target.repo_id))
+        try:
+            public = not HfApi().model_info(target.repo_id).private
+        except RepositoryNotFoundError:
+            return target
+        except Exception as error:
+            raise to_hub_error(error, target.repo_id) from error
+        if public:
+            raise HubError(PUBLIC.format(target.repo_id))
     return target
 
 

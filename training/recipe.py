@@ -36,10 +36,10 @@ _CHOICES = {
 }
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TYPES = {  # of settings, by their annotation: a test, and how an error goes on
-    "str": (lambda value: isinstance(value, str), "a text"),
+    "str": (lambda value: isinstance(value, str), "a string"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
-    "int": (lambda value: _is_number(value) and isinstance(value, int), "a whole number"),
-    "int | None": (lambda value: value is None or (_is_number(value) and isinstance(value, int)), "a whole number"),
+    "int": (lambda value: _is_number(value) and isinstance(value, int), "an integer"),
+    "int | None": (lambda value: value is None or (_is_number(value) and isinstance(value, int)), "an integer"),
     "float": (lambda value: _is_number(value), "a number"),
     "dict[str, float]": (
         lambda value: isinstance(value, dict) and all(_is_number(v) and 0 <= v <= 1 for v in value.values()),
@@ -148,11 +148,12 @@ class Recipe:
     def of_run(self, fine_tune: bool) -> Recipe:
         """The recipe that a run follows: its stages are the ones that run, those of `fine_tuning` if wanted.
 
-        Then its name says so: a fine-tuned model has another name than the one that it is made from.
+        Then its name says that: a fine-tuned model has another name than the one that it is made from.
         """
-        if not (fine_tune and self.fine_tuning):
+        if not fine_tune:
             return dataclasses.replace(self, fine_tuning=())
-        return dataclasses.replace(self, stages=self.fine_tuning, fine_tuning=(), name=f"{self.name}{FINE_TUNED}")
+        stages = self.fine_tuning or self.stages
+        return dataclasses.replace(self, stages=stages, fine_tuning=(), name=f"{self.name}{FINE_TUNED}")
 
     def changed(self, **changes) -> Recipe:
         """A recipe with other settings. `epochs` is that of each stage. What it learns from isn't tested with again."""
@@ -210,7 +211,7 @@ def from_dict(values: dict, where: str) -> Recipe:
         for key in ("train", "test", "teacher"):
             found = values.get(key, [])
             if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-                raise RecipeError(f"{key} must be a list of texts.")
+                raise RecipeError(f"{key} must be a list of strings.")
         for part in ("stages", "fine_tuning"):
             if not all(isinstance(stage, dict) for stage in values.get(part, [])):
                 raise RecipeError(f"{part} must be a list of tables: [[{part}]] with double brackets.")

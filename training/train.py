@@ -52,10 +52,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-if __package__ in (
-    None,
-    "",
-):  # run as a script: import as a package, so that no installed `data` or `evaluate` is shadowed
+# Run as a script: import as a package, which shadows no installed `data` or `evaluate`.
+if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from space.text import tolerate_console

@@ -195,8 +195,8 @@ def _served(model: str | None) -> tuple[Bundle, bool]:
         return open_bundle(model), False
     if Path(model).is_dir() or "/" not in model:
         raise ModelError(
-            f"A Space serves {', '.join(embedded())}, or a model of the Hub, such as user/name: not {model}. Push your "
-            "own bundle first: python -m training.push FOLDER."
+            f"{model} can't be served: choose {', '.join(embedded())} or a Hub model (user/name). To publish your own "
+            "bundle, run python -m training.push FOLDER."
         )
     repo, _, wished = model.partition("@")
     revision, _ = hub_file(repo, CARD, wished or None)
@@ -321,7 +321,7 @@ def _gradio(options: argparse.Namespace) -> str:
 
 def _static(options: argparse.Namespace) -> str:
     files = static.site_files(options.space or "USER/NAME", options.model)
-    _note_untracked("browser")
+    _note_untracked("browser", "space/examples")
     if options.dry_run:
         _print(files)
         return ""

@@ -9,6 +9,7 @@ from huggingface_hub import SpaceCard
 
 from .bundle import Bundle
 from .card import license_of
+from .upload import HubError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
@@ -18,24 +19,32 @@ DATASETS = {"UTKFace": "py97/UTKFace-Cropped", "FairFace": "HuggingFaceM4/FairFa
 def own_files(folder: str) -> list[Path]:
     """The regular files below a folder of the repository that git tracks: nothing else that lies there is published.
 
-    Without git, as in a downloaded archive, all that aren't hidden. Links are left out.
+    In a downloaded archive, which git knows nothing of: all that aren't hidden. Links are left out.
+
+    Raises:
+        HubError: this is a checkout, but git can't list it.
     """
-    paths = [ROOT / name for name in _listed(folder)] or sorted((ROOT / folder).rglob("*"))
+    paths = [ROOT / name for name in _listed(folder)] if _is_checkout() else sorted((ROOT / folder).rglob("*"))
     visible = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
     return [path for path in visible if path.is_file() and not path.is_symlink()]
 
 
 def untracked(*folders: str) -> list[str]:
-    """The names of files below these folders that git neither tracks nor ignores."""
-    return _listed("--others", "--exclude-standard", *folders)
+    """The names of files below these folders of a checkout that git neither tracks nor ignores."""
+    return _listed("--others", "--exclude-standard", *folders) if _is_checkout() else []
+
+
+def _is_checkout() -> bool:
+    return (ROOT / ".git").exists()  # a file in a worktree
 
 
 def _listed(*arguments: str) -> list[str]:
     command = ["git", "ls-files", "-z", *arguments]
     try:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return []
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace").strip()
+        raise HubError(f"git can't list the files of {ROOT}, which decides what is published: {reason}") from error
     return sorted(filter(None, listed.stdout.decode(errors="surrogateescape").split("\0")))
 
 
@@ -47,8 +56,8 @@ def space_card(path: Path, space: str, bundles: list[Bundle]) -> SpaceCard:
     """
     card, licenses = SpaceCard.load(path), [license_of(bundle.card) for bundle in bundles]
     card.data.models = [*(bundle.source for bundle in bundles if bundle.revision), *card.data.models]
-    learned = [dataset for bundle in bundles for dataset in _learned(bundle.card)]
-    card.data.datasets = list(dict.fromkeys(learned)) or None
+    datasets = [id for bundle in bundles for id in learned(bundle.card.get("provenance") or {})]
+    card.data.datasets = list(dict.fromkeys(datasets)) or None
     names = dict.fromkeys(name for name, _ in licenses)
     card.data.license, card.data.license_name = "other", f"mit-code-{'-'.join(names)}-weights"
     links = [entry["link"] for bundle in bundles if (entry := bundle.card.get("license") or {}).get("link")]
@@ -59,14 +68,19 @@ def space_card(path: Path, space: str, bundles: list[Bundle]) -> SpaceCard:
         for _, sentence in licenses
     }
     text = " ".join(
-        sentence if len(sentences) == 1 else f"{names}: {sentence}" for sentence, names in sentences.items()
+        sentence if len(sentences) == 1 else f"{models}: {sentence}" for sentence, models in sentences.items()
     )
     card.text = card.text.replace("USER/NAME", space).replace("{LICENSE}", text)
     return card
 
 
-def _learned(card: dict) -> list[str]:
-    """The Hub ids of the datasets that a model learned from, as far as they are known."""
-    datasets = (card.get("provenance") or {}).get("datasets") or []
-    ids = [d["dataset"] if d.get("revision") else DATASETS.get(d.get("collection")) for d in datasets if d["learned"]]
-    return [id for id in ids if id]
+def learned(record: dict) -> list[str]:
+    """The Hub ids of the datasets that a model and its ancestors learned from, as far as they are known.
+
+    Args:
+        record: the provenance of a bundle, or a parent of it. A stranger's may lack anything.
+    """
+    datasets = [dataset for dataset in record.get("datasets") or () if dataset.get("learned")]
+    ids = [d.get("dataset") if d.get("revision") else DATASETS.get(d.get("collection") or "") for d in datasets]
+    ids += [id for parent in record.get("parents") or () for id in learned(parent)]
+    return [id for id in dict.fromkeys(ids) if id and "/" in id]

@@ -64,11 +64,10 @@ def site_files(space: str, model: str | None = None) -> Files:
         SiteError: `onnx`, npm or onnxruntime-web is unavailable.
     """
     names = [model] if model else embedded()
-    bundles = [open_bundle(name) for name in names]
+    bundles, modules = [open_bundle(name) for name in names], _node_modules()
     served = [path for path in own_files("browser") if any(path.match(f"browser/{pattern}") for pattern in _SERVED)]
     files: Files = {path.relative_to(BROWSER).as_posix(): path for path in served}
     files["LICENSE"] = ROOT / "LICENSE"
-    modules = _node_modules()
     files["ort/ort.wasm.bundle.min.mjs"] = modules / _SCRIPT
     # Most static servers send such files as they are: 14 MB instead of 4.
     packed = gzip.compress((modules / _BINARY).read_bytes(), 9, mtime=0)
@@ -82,7 +81,7 @@ def site_files(space: str, model: str | None = None) -> Files:
         # A name for each version: a page that is open while the site changes never mixes two.
         folders.append(f"models/{bundle.card['name']}-{hashlib.sha256(network + card).hexdigest()[:12]}")
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
-    files |= {f"examples/{path.name}": path for path in example_photos()}
+    files |= {f"examples/{path.name}": path for path in _examples()}
     files |= {f"{VIDEO}{Path(name).name}": modules / name for name in _VIDEO}
     files[f"{VIDEO}two-people.mp4"] = EXAMPLES / "two-people.mp4"
     files["kit.json"] = json.dumps(_kit(bundles, folders, files) | {"runtime": runtime}, indent=1).encode()
@@ -174,9 +173,14 @@ def _version(package: Path) -> str | None:
     return json.loads(package.read_text(encoding="utf-8"))["version"] if package.is_file() else None
 
 
+def _examples() -> list[Path]:
+    own = own_files("space/examples")
+    return [path for path in example_photos() if path in own]
+
+
 def _example(model: str) -> str:
     """The result of the first example, so that visitors see one before any model has been loaded."""
-    path = example_photos()[0]
+    path = _examples()[0]
     result = page_result(analyzer.FaceAnalyzer.load(model), path.stem, open_photo(path), detector.THRESHOLD)
     result["image"] = f"examples/{path.name}"
     result["answer"]["elapsed_ms"] = None  # of another machine
@@ -250,7 +254,7 @@ def _page(bundles: list[Bundle], example: str) -> bytes:
     live_html = (BROWSER / "live.html").read_text(encoding="utf-8")
     examples = "".join(
         f'<button type="button" aria-label="{_example_name(path)}"><img src="examples/{path.name}" alt=""></button>'
-        for path in example_photos()
+        for path in _examples()
     )
     values = {
         "TITLE": escape(TITLE),

@@ -122,7 +122,7 @@ class Guard:
             MutableHeaders(scope=scope)["x-forwarded-for"] = client_address(scope)
         headers = MutableHeaders(scope=scope)
         if "range" in headers and not _is_range(headers["range"]):
-            del headers["range"]  # Gradio fails for what isn't one range; without it, the whole file is the answer
+            del headers["range"]  # Gradio fails for several ranges, and for none; without it, it sends the whole file
         send = self._with_headers(scope, path, send)
         joining, key = _joins(scope, path), client_key(scope)
         self.arriving[key] += joining
@@ -258,8 +258,8 @@ def _joins(scope: Scope, path: str) -> bool:
 
 def _is_range(text: str) -> bool:
     """Whether a Range header names one range of bytes."""
-    found = re.fullmatch(r"bytes=(\d{1,15})-(\d{1,15})?", text, re.ASCII)
-    return found is not None and (found[2] is None or int(found[1]) <= int(found[2]))
+    found = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", text, re.ASCII)
+    return found is not None and any(found.groups()) and not (all(found.groups()) and int(found[1]) > int(found[2]))
 
 
 async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -42,12 +42,16 @@ def folder() -> str:
 
 
 def sweep(kept: set[str], age: float = MAX_AGE) -> None:
-    """Delete all files in `folder()` that are older than `age` seconds, whatever Gradio knows of them, but not `kept`.
+    """Delete all files and empty folders in `folder()` that are older than `age` seconds, but not the files `kept`.
 
     Gradio's own cleaner misses uploads that were cut off, and fields of a form that aren't named `files`.
     """
     oldest = time.time() - age
-    for place, _, names in os.walk(folder()):
+    for place, folders, names in os.walk(folder(), topdown=False):
+        for name in folders:
+            with contextlib.suppress(OSError):  # it isn't empty
+                if os.lstat(path := os.path.join(place, name)).st_ctime < oldest:
+                    os.rmdir(path)
         for name in names:
             path = os.path.join(place, name)
             with contextlib.suppress(OSError):  # deleted meanwhile

@@ -76,6 +76,9 @@ def test_a_model_given_with_init_is_fine_tuned_and_a_recipe_s_own_init_trains_it
     assert own.init == "open" and own.stages == compact.stages and not own.fine_tuning and own.name == "mine"
     _, to = options.parse(["--recipe", "compact", "--init", "open", "--push"])
     assert tuned.name == to.out.name == "compact-finetuned" and to.push.repo_id == "age-gender-compact-finetuned"
+    (tmp_path / "mine.toml").write_text(text.split("[[fine_tuning]]")[0])
+    tuned_by_its_stages = parse("--recipe", str(tmp_path / "mine.toml"), "--init", "compact")
+    assert tuned_by_its_stages.stages == compact.stages and tuned_by_its_stages.name == "mine-finetuned"
     for ran in (tuned, parse("--recipe", "compact", "--init", "open", "--epochs", "1")):
         assert parse(*shlex.split(options.to_command(ran))[2:]) == ran  # the recorded command repeats it
 
@@ -128,14 +131,14 @@ def test_branches_are_the_stage_with_other_settings():
         ("network = 'compact'\ntrain = 'x/y'\nstages = []", ["train must be a list"]),
         ("network = 'compact'\ntrain = ['x', 'x']\nstages = []", ["twice"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nteacher_weight = 1.5", ["at most 1"]),
-        ("network = 'compact'\n" + STAGE.replace("epochs = 1", "epochs = 1.5") + "learning_rate = 1", ["whole number"]),
+        ("network = 'compact'\n" + STAGE.replace("epochs = 1", "epochs = 1.5") + "learning_rate = 1", ["an integer"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ size = 96 }]", ["branches can't"]),
         ("network = ", ["can't be read"]),
         ("", ["missing arguments", "network"]),
         ("network = 'compact'\ntrain = ['x']\n[stages]\nname = 'a'", ["[[stages]]", "double brackets"]),
-        ("network = 'compact'\nname = 5\n" + STAGE + "learning_rate = 1", ["name", "a text"]),
+        ("network = 'compact'\nname = 5\n" + STAGE + "learning_rate = 1", ["name", "a string"]),
         ("network = 'compact'\nmirror = 'yes'\n" + STAGE + "learning_rate = 1", ["mirror", "true or false"]),
-        ("network = 'compact'\ninit = 5\n" + STAGE + "learning_rate = 1", ["init", "a text"]),
+        ("network = 'compact'\ninit = 5\n" + STAGE + "learning_rate = 1", ["init", "a string"]),
         ("network = 'compact'\nseed = -1\n" + STAGE + "learning_rate = 1", ["seed", "0 or greater"]),
         ("network = 'compact'\ndropout = 1.0\n" + STAGE + "learning_rate = 1", ["dropout", "less than 1"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = inf", ["learning_rate", "finite"]),

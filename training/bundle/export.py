@@ -6,6 +6,7 @@ network was trained; that comes in as plain values for the card.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import json
@@ -26,6 +27,7 @@ from space.face import EXAMPLES
 from space.hub.bundle import embedded, open_bundle, verify
 from space.hub.card import CARD, FORMAT, read_card
 from space.hub.download import ModelError, sha256_of
+from space.text import stoppable
 from training import programs
 from training.atomic import new_folder
 from training.bundle import model_card
@@ -209,7 +211,7 @@ def embed(bundle: Path, target: Path) -> None:
     bundle = Path(bundle)
     card = verify(bundle)
     if target.exists() and not (target / CARD).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise ExportError(f"{target} holds other files: choose another folder.")
+        raise ExportError(f"{target} contains other files: choose another folder.")
     large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
     with new_folder(target) as folder:
         for name, entry in card["files"].items():
@@ -252,22 +254,28 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-if __name__ == "__main__":
-    import argparse
-
+@stoppable
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m training.bundle.export",
         description="Convert a bundle's network for another runtime, or copy the files needed for serving to a folder.",
     )
     parser.add_argument("source", help=f"{', '.join(embedded())}, a bundle folder or a Hub id user/name")
     parser.add_argument("target", type=Path, help=".onnx, .tflite (LiteRT) or .xml (OpenVINO) file, or a folder")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         bundle = open_bundle(options.source, keras=True).folder
         if options.target.suffix:
             export(bundle, options.target)
         else:
             embed(bundle, options.target)
-        print(f"Wrote {options.target}.")
     except (ExportError, ModelError, ImportError, OSError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Wrote {options.target}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

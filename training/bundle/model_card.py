@@ -11,7 +11,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from space.hub.card import license_of
-from space.hub.repository import DATASETS
+from space.hub.repository import DATASETS, learned
 from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
@@ -62,7 +62,7 @@ def render(card: dict) -> str:
         library_name="keras" if _has_keras(card) else "onnx",
         pipeline_tag="image-classification",
         tags=["age-estimation", "gender-classification", "face", "onnx", card["network"]],
-        datasets=_hub_datasets(card) or None,
+        datasets=learned(card["provenance"]) or None,
         metrics=["mae", "accuracy"],
         model_name=name.split("/")[-1],
         widget=[{"src": EXAMPLE, "example_title": "An average of FairFace photos (CC BY 4.0), not a real person"}]
@@ -76,12 +76,6 @@ def render(card: dict) -> str:
 def _has_keras(card: dict) -> bool:
     """Whether `keras.saving.load_model("hf://…")` can load the bundle."""
     return {"config.json", "metadata.json", "model.weights.h5"} <= set(card["files"])
-
-
-def _hub_datasets(card: dict) -> list[str]:
-    """The Hub ids of the datasets that the weights learned from. A local copy of a collection gets the collection's."""
-    learned = [dataset for dataset in card["provenance"]["datasets"] if dataset["learned"]]
-    return [name for name in (_hub_id(dataset) for dataset in learned) if name and "/" in name]
 
 
 def _hub_id(dataset: dict) -> str | None:

@@ -69,8 +69,8 @@ class Samples:
         chosen = self.take(np.isin(self.bucket, PROTOCOLS[protocol][split]))
         if not len(chosen):
             raise DataError(
-                f"The {split} split of {protocol} is empty: of {counted(len(self), 'usable image')} none is in it. Use "
-                "more images. (To measure on all of them: evaluate.py --split all.)"
+                f"The {split} split ({protocol}) is empty: none of {counted(len(self), 'usable image')} is in it. Add "
+                "images, or measure on all of them with evaluate.py --split all."
             )
         return chosen
 

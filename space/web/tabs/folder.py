@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import tempfile
-import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import gradio as gr
 import numpy as np
@@ -18,7 +20,7 @@ from PIL import Image
 from ...analyzer import FaceAnalyzer
 from ...annotate import draw
 from ...batch.analyze import analyze_pictures
-from ...batch.pictures import BatchError, Picture
+from ...batch.pictures import BatchError, Picture, unused_name
 from ...batch.tables import no_faces, settings, write_csv
 from ...detector import THRESHOLD
 from ...face import Face, interval_years, whole_years
@@ -119,27 +121,38 @@ def report(found: Found) -> str:
     )
 
 
-def write_annotated(pictures: list[Picture], jsonl: Path, target: Path, words: dict[str, str]) -> None:
+def write_annotated(pictures: list[Picture], jsonl: Path, target: Path, words: dict[str, str], end: float) -> int:
     """A zip of the images with faces boxed and labeled, longer side at most SIDE pixels, from a finished JSONL.
 
-    `words`: as for `annotate.label`.
+    Args:
+        words: as for `annotate.label`.
+        end: the time, by `monotonic`, at which it stops.
+
+    Returns:
+        How many images with faces are missing: for lack of time, or because they couldn't be read again.
     """
     opens = {picture.name: picture.open for picture in pictures}
+    taken: Counter[str] = Counter()
+    missing = 0
     with zipfile.ZipFile(target, "w") as archive, open(jsonl, encoding="utf-8") as rows:
         for row in map(json.loads, rows):
             if not row["faces"]:
                 continue
             try:
-                photo = opens[row["file"]]()
+                photo = opens[row["file"]]() if monotonic() < end else None
             except PhotoError:  # on a busy server, it can take longer than before
+                photo = None
+            if photo is None:
+                missing += 1
                 continue
             faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in row["faces"]]
             image = Image.fromarray(draw(photo.rgb, faces, words))
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-            parts = row["file"].replace("\\", "/").split("/")
+            parts = re.split(r"[/\\]", row["file"].replace(":", ""))
             name = "/".join(part for part in parts if part not in ("", ".", ".."))
-            with archive.open(f"{name}.faces.jpg", "w") as file:
+            with archive.open(f"{unused_name(name, taken)}.faces.jpg", "w") as file:
                 image.save(file, "JPEG", quality=85)
+    return missing
 
 
 def _analyze(
@@ -154,7 +167,7 @@ def _analyze(
     """Progress as text, then what was found; faces.jsonl and faces.csv are in `folder` then. Raises BatchError."""
     if not pictures:
         raise BatchError("The upload contains no images. A zip inside of a zip isn't opened.")
-    started = reported = time.monotonic()
+    started = reported = monotonic()
     found, made = Found(len(pictures)), settings(analyzer, threshold)
     jsonl = Path(folder) / "faces.jsonl"
     yield f"0 of {len(pictures):,} images"
@@ -164,18 +177,18 @@ def _analyze(
             found.add(row)
             found.images = count
             file.write(json.dumps({k: v for k, v in row.items() if k != "thumbnails"} | made) + "\n")
-            now = time.monotonic()
+            now = monotonic()
             if now - started > MAX_SECONDS:
                 break
             if now - reported > 0.5:
                 reported, left = now, (now - started) / count * (len(pictures) - count)
                 yield f"{count:,} of {len(pictures):,} images{time_left(left)}"
     write_csv(jsonl, jsonl.with_suffix(".csv"))
-    text = _summary(found, len(skipped), time.monotonic() - started)
+    text = _summary(found, len(skipped), monotonic() - started)
     left = len(pictures) - found.images
     if left:
         limit = f"{MAX_SECONDS / 60:.0f} minutes"
-        text = f"⚠️ {counted(left, 'image')} left out, because a run ends after {limit}.\n\n{text}"
+        text = f"⚠️ {counted(left, 'image')} not analyzed: a run is limited to {limit}.\n\n{text}"
     yield text
     yield found
 
@@ -232,6 +245,7 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
             return
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
             text, jsonl, archive = "", Path(folder) / "faces.jsonl", None
+            end = monotonic() + MAX_SECONDS
             skipped: list[str] = []
             try:
                 with reader.pictures(files, skipped) as pictures:
@@ -243,7 +257,9 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
                         if annotate and step.faces:
                             yield "Writing annotated images…", *nothing
                             archive = jsonl.with_name("annotated.zip")
-                            write_annotated(pictures, jsonl, archive, label_words(language))
+                            missing = write_annotated(pictures, jsonl, archive, label_words(language), end)
+                            if missing:
+                                text = f"⚠️ {counted(missing, 'annotated image')} missing in the zip.\n\n{text}"
                         yield text, report(step), offered(jsonl.with_suffix(".csv")), offered(jsonl), offered(archive)
             except BatchError as error:  # the page says it in place
                 yield f"⚠️ {error}", *nothing

@@ -100,12 +100,15 @@ def test_only_what_git_tracks_is_uploaded(tmp_path, monkeypatch, capsys):
     )
     shutil.rmtree(tmp_path / ".git")  # a downloaded archive
     assert len(repository.own_files("space")) == 4 and not repository.untracked("space")
+    (tmp_path / ".git").write_text("a checkout that git can't read")
+    with pytest.raises(deploy.HubError, match="git can't list the files"):
+        repository.own_files("space")
 
 
 def test_a_model_that_the_hub_does_not_have_is_refused_before_it_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(deploy, "hub_file", lambda *_: pytest.fail("asked"))
     for model in ("comapct", str(tmp_path)):
-        with pytest.raises(ModelError, match=r"compact, open, vgg16, or a model of the Hub.*training\.push"):
+        with pytest.raises(ModelError, match=r"choose compact, open, vgg16 or a Hub model.*training\.push"):
             deploy._served(model)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 
 from space.batch.pictures import Picture
@@ -25,14 +26,18 @@ def test_annotated_images_keep_their_folders_and_lead_nowhere(tmp_path):
         "a.zip/....//x.jpg": "a.zip/..../x.jpg",
         "/etc/c.jpg": "etc/c.jpg",
         "a\\..\\d.jpg": "a/d.jpg",
+        "a/./d.jpg": "a/d.jpg (2)",
+        "C:\\x.jpg": "C/x.jpg",
     }
     pictures = [Picture(name, lambda: open_photo(EXAMPLES / "age-20-29-male.jpg")) for name in kept]
     pictures += [Picture("slow.jpg", too_slow), Picture("nobody.jpg", too_slow)]
     rows = [{"file": picture.name, "faces": [FACE] if picture.name != "nobody.jpg" else []} for picture in pictures]
     (tmp_path / "faces.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    write_annotated(pictures, tmp_path / "faces.jsonl", tmp_path / "annotated.zip", {})
+    missing = write_annotated(pictures, tmp_path / "faces.jsonl", tmp_path / "annotated.zip", {}, math.inf)
     with zipfile.ZipFile(tmp_path / "annotated.zip") as archive:
         assert archive.namelist() == [f"{name}.faces.jpg" for name in kept.values()]
+    assert missing == 1  # slow.jpg
+    assert write_annotated(pictures, tmp_path / "faces.jsonl", tmp_path / "late.zip", {}, 0) == len(kept) + 1
 
 
 def test_a_run_ends_in_time_with_what_it_has(tmp_path, monkeypatch):
@@ -41,7 +46,7 @@ def test_a_run_ends_in_time_with_what_it_has(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "write_csv", lambda *_: None)
     monkeypatch.setattr(folder, "analyze_pictures", lambda *_, **__: iter(rows))
     clock = iter(range(0, 10_000, 250))
-    monkeypatch.setattr(folder.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(folder, "monotonic", lambda: next(clock))
     *_, text, found = folder._analyze(None, [None] * 5, [], 0.7, str(tmp_path), thumbnails=False)
     assert found.images == len(found.rows) == (tmp_path / "faces.jsonl").read_text().count("\n") == 3
-    assert text.startswith("⚠️ 2 images left out, because a run ends after 10 minutes.\n\n**0 faces** in 3 images")
+    assert text.startswith("⚠️ 2 images not analyzed: a run is limited to 10 minutes.\n\n**0 faces** in 3 images")

@@ -11,7 +11,6 @@ import pytest
 from space.web import queue as module
 from space.web.queue import Messages, Queue
 
-
 FN = type("Fn", (), {"batch": False, "_id": 1})()  # hashable
 
 

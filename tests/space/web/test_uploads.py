@@ -313,7 +313,8 @@ def test_many_zips_start_few_workers(attacked, tmp_path):
 def test_old_files_are_deleted_whoever_wrote_them(monkeypatch, tmp_path):
     """Gradio forgets uploads that were cut off."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    (tmp_path / "deeper").mkdir()
+    for name in ("deeper", "empty"):
+        (tmp_path / name).mkdir()
     for name in ("tmpabc", "deeper/photo.jpg", "deeper/example.jpg"):
         (tmp_path / name).write_bytes(b"x")
     os.utime(tmp_path / "tmpabc", (0, 0))  # a copy of an old file, made now
@@ -323,7 +324,7 @@ def test_old_files_are_deleted_whoever_wrote_them(monkeypatch, tmp_path):
     now = uploads.time.time()
     monkeypatch.setattr(uploads.time, "time", lambda: now + uploads.MAX_AGE + 1)
     uploads.sweep(kept)
-    assert [path.name for path in tmp_path.rglob("*")] == ["deeper", "example.jpg"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["deeper", "example.jpg"]  # "empty" is gone too
 
 
 def test_the_app_deletes_old_files_but_not_its_own(monkeypatch, tmp_path):

@@ -137,11 +137,11 @@ def test_the_slim_bundle_is_a_bundle(trained, tmp_path):
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(export.ExportError, match="holds other files"):
+    with pytest.raises(export.ExportError, match="contains other files"):
         export.embed(EMBEDDED, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     (tmp_path / "file").touch()
-    with pytest.raises(export.ExportError, match="holds other files"):
+    with pytest.raises(export.ExportError, match="contains other files"):
         export.embed(EMBEDDED, tmp_path / "file")
     for _ in range(2):  # an earlier copy is replaced
         export.embed(EMBEDDED, tmp_path / "copy")
