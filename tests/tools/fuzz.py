@@ -52,7 +52,7 @@ class Nobody:
 
     def estimate(self, rgb, faces):
         assert rgb.dtype == np.uint8 and rgb.ndim == 3
-        return [replace(face, age=30.0, p_female=0.1) for face in faces]
+        return [replace(face, age=30.0, age_low=20.0, age_high=40.0, p_female=0.1) for face in faces]
 
 
 def zips() -> list[bytes]:

@@ -74,8 +74,12 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
         convert(network, folder / "model.onnx")
     else:
         # Only TensorFlow's converter keeps the batch dynamic without further packages.
+        program = (
+            "import sys; from pathlib import Path; from training.bundle.export import export; "
+            "export(*map(Path, sys.argv[1:]))"
+        )
         result = subprocess.run(
-            [sys.executable, "-m", "training.bundle.export", str(folder), str(folder / "model.onnx")],
+            [sys.executable, "-c", program, str(folder), str(folder / "model.onnx")],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             cwd=Path(__file__).resolve().parent.parent.parent,
             capture_output=True,
