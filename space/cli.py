@@ -35,7 +35,7 @@ from .detector import THRESHOLD
 from .face import Face, confidence, interval_years, whole_years
 from .hub.bundle import embedded
 from .hub.download import ModelError
-from .text import counted, printable, tolerate_console
+from .text import counted, printable, some_of, tolerate_console
 from .video.result import Progress, VideoError
 
 # What is a video by its name; of these, `video.reader` says which it can read.
@@ -158,8 +158,7 @@ def _show(options: argparse.Namespace) -> int:
         except VideoError as error:
             _print_error(options.json, path, str(error))
     if skipped:
-        names = ", ".join(skipped[:5]) + (" …" if len(skipped) > 5 else "")
-        print(printable(f"{counted(len(skipped), 'file')} skipped: {names}"), file=sys.stderr)
+        print(printable(f"{counted(len(skipped), 'file')} skipped: {some_of(skipped)}"), file=sys.stderr)
     return 0 if analyzed else 1
 
 

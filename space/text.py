@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 TITLE = "Apparent age and gender"
 CAUTION = (
@@ -17,6 +17,11 @@ CAUTION = (
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 face`, `2 faces`, `3 people`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first names, `a, b, c …`."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 def time_left(seconds: float | None) -> str:

@@ -48,7 +48,6 @@ _TYPES = {  # of settings, by their annotation: a test, and how an error goes on
     "tuple[dict, ...]": (lambda value: all(isinstance(part, dict) for part in value), "a list of tables"),
 }
 _SIZES = (64, 200)  # pixels, least and most
-_SHARES = ("dropout", "teacher_weight")
 _POSITIVE = ("batch_size", "learning_rate", "gender_weight", "limit", "size")
 _NOT_NEGATIVE = ("epochs", "others", "patience", "dropout", "teacher_weight", "weight_decay", "smoothness", "seed")
 
@@ -250,8 +249,10 @@ def _check(values: Recipe | Stage, what: str) -> None:
             raise RecipeError(f"{wrong} {kind}.")
         if name in _POSITIVE and value is not None and not value > 0:
             raise RecipeError(f"{wrong} greater than 0.")
-        if (name in _SHARES and value > 1) or (name == "dropout" and value == 1):
-            raise RecipeError(f"{wrong} at most 1." if name != "dropout" else f"{wrong} less than 1.")
+        if name == "dropout" and value >= 1:
+            raise RecipeError(f"{wrong} less than 1.")
+        if name == "teacher_weight" and value > 1:
+            raise RecipeError(f"{wrong} at most 1.")
         if name in _NOT_NEGATIVE and not value >= 0:
             raise RecipeError(f"{wrong} 0 or greater.")
         if name != "others" and value == math.inf:

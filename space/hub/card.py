@@ -29,6 +29,10 @@ LICENSES = {  # of weights, by the name that the Hub shows: what they mean for u
     "with attribution.",
 }
 UNKNOWN_LICENSE = "The licenses of the training data determine how you may use the weights."
+DATASETS = {  # of collections: their ids on the Hub, under which a local copy is published
+    "UTKFace": "py97/UTKFace-Cropped",
+    "FairFace": "HuggingFaceM4/FairFace",  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -73,6 +77,22 @@ def license_of(card: dict) -> tuple[str, str]:
     entry = card.get("license") or {}
     name = entry.get("name") or entry.get("id") or "unknown"
     return name, LICENSES.get(name, UNKNOWN_LICENSE)
+
+
+def hub_id(dataset: dict) -> str | None:
+    """The Hub id of a dataset of the provenance or of the metrics; None for faces that the Hub doesn't have."""
+    return dataset.get("dataset") if dataset.get("revision") else DATASETS.get(dataset.get("collection") or "")
+
+
+def learned(record: dict) -> list[str]:
+    """The Hub ids of the datasets that a model and its ancestors learned from, as far as they are known.
+
+    Args:
+        record: the provenance of a bundle, or a parent of it. A stranger's may lack anything.
+    """
+    ids = [hub_id(dataset) for dataset in record.get("datasets") or () if dataset.get("learned")]
+    ids += [id for parent in record.get("parents") or () for id in learned(parent)]
+    return [id for id in dict.fromkeys(ids) if id and "/" in id]
 
 
 def _refuse(name: str) -> float:

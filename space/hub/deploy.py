@@ -18,7 +18,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..text import counted, missing_package, stoppable, tolerate_console
+from ..text import counted, missing_package, some_of, stoppable, tolerate_console
 
 try:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -210,11 +210,8 @@ def _served(model: str | None) -> tuple[Bundle, bool]:
 def _note_untracked(*folders: str) -> None:
     names = untracked(*folders)
     if names:
-        print(
-            f"note: {counted(len(names), 'file')} that git doesn't track will not be uploaded: {', '.join(names[:5])}"
-            f"{' …' if len(names) > 5 else ''}",
-            file=sys.stderr,
-        )
+        text = f"note: {counted(len(names), 'file')} that git doesn't track will not be uploaded: {some_of(names)}"
+        print(text, file=sys.stderr)
 
 
 def _print(files: Files) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from huggingface_hub import SpaceCard
 
 from .bundle import Bundle
-from .card import license_of
+from .card import learned, license_of
 from .upload import HubError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
-DATASETS = {"UTKFace": "py97/UTKFace-Cropped", "FairFace": "HuggingFaceM4/FairFace"}  # on the Hub, of collections
 
 
 def own_files(folder: str) -> list[Path]:
@@ -72,15 +71,3 @@ def space_card(path: Path, space: str, bundles: list[Bundle]) -> SpaceCard:
     )
     card.text = card.text.replace("USER/NAME", space).replace("{LICENSE}", text)
     return card
-
-
-def learned(record: dict) -> list[str]:
-    """The Hub ids of the datasets that a model and its ancestors learned from, as far as they are known.
-
-    Args:
-        record: the provenance of a bundle, or a parent of it. A stranger's may lack anything.
-    """
-    datasets = [dataset for dataset in record.get("datasets") or () if dataset.get("learned")]
-    ids = [d.get("dataset") if d.get("revision") else DATASETS.get(d.get("collection") or "") for d in datasets]
-    ids += [id for parent in record.get("parents") or () for id in learned(parent)]
-    return [id for id in dict.fromkeys(ids) if id and "/" in id]

@@ -81,11 +81,13 @@ def site_files(space: str, model: str | None = None) -> Files:
         # A name for each version: a page that is open while the site changes never mixes two.
         folders.append(f"models/{bundle.card['name']}-{hashlib.sha256(network + card).hexdigest()[:12]}")
         files |= {f"{folders[-1]}/model.onnx": network, f"{folders[-1]}/{CARD}": card}
-    files |= {f"examples/{path.name}": path for path in _examples()}
+    own = own_files("space/examples")
+    examples = [path for path in example_photos() if path in own]
+    files |= {f"examples/{path.name}": path for path in examples}
     files |= {f"{VIDEO}{Path(name).name}": modules / name for name in _VIDEO}
     files[f"{VIDEO}two-people.mp4"] = EXAMPLES / "two-people.mp4"
     files["kit.json"] = json.dumps(_kit(bundles, folders, files) | {"runtime": runtime}, indent=1).encode()
-    files["index.html"] = _page(bundles, _example(names[0]))
+    files["index.html"] = _page(bundles, examples, _example(names[0], examples[0]))
     files["service-worker.js"] = _service_worker(files, folders)
     files["README.md"] = str(space_card(BROWSER / "README.md", space, bundles)).encode()
     files[THUMBNAIL] = ROOT / ".github" / "photo.jpg"
@@ -173,14 +175,8 @@ def _version(package: Path) -> str | None:
     return json.loads(package.read_text(encoding="utf-8"))["version"] if package.is_file() else None
 
 
-def _examples() -> list[Path]:
-    own = own_files("space/examples")
-    return [path for path in example_photos() if path in own]
-
-
-def _example(model: str) -> str:
-    """The result of the first example, so that visitors see one before any model has been loaded."""
-    path = _examples()[0]
+def _example(model: str, path: Path) -> str:
+    """The result of an example, so that visitors see one before any model has been loaded."""
     result = page_result(analyzer.FaceAnalyzer.load(model), path.stem, open_photo(path), detector.THRESHOLD)
     result["image"] = f"examples/{path.name}"
     result["answer"]["elapsed_ms"] = None  # of another machine
@@ -250,11 +246,11 @@ def _title(bundle: Bundle) -> str:
     return ", ".join([*ages, f"gender {gender:.1f}%", f"{size:.0f} MB"])
 
 
-def _page(bundles: list[Bundle], example: str) -> bytes:
+def _page(bundles: list[Bundle], photos: list[Path], example: str) -> bytes:
     live_html = (BROWSER / "live.html").read_text(encoding="utf-8")
     examples = "".join(
         f'<button type="button" aria-label="{_example_name(path)}"><img src="examples/{path.name}" alt=""></button>'
-        for path in _examples()
+        for path in photos
     )
     values = {
         "TITLE": escape(TITLE),

@@ -210,7 +210,7 @@ class Page(gr.Blocks):
 
         def fetch(url):
             path, name = self.fetch(url)
-            self.upload_file_set.add(path)  # which Gradio deletes within the hour
+            self.upload_file_set.add(path)  # as what is uploaded
             return path, name
 
         # In threads of their own: slow servers don't delay other requests.

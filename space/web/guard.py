@@ -101,9 +101,9 @@ class Guard:
                 send({"type": "websocket.close", "code": 1008}) if refused else self.app(scope, receive, send)
             )
 
-        path = self._path(scope)
-        uploading, mcp = path == f"{API_PREFIX}/upload", path.startswith(_MCP)
-        limit = MAX_UPLOAD if uploading else MAX_JSON if mcp or _joins(scope, path) else MAX_OTHER
+        path, key = self._path(scope), client_key(scope)
+        uploading, mcp, joining = path == f"{API_PREFIX}/upload", path.startswith(_MCP), _joins(scope, path)
+        limit = MAX_UPLOAD if uploading else MAX_JSON if mcp or joining else MAX_OTHER
         refusal = (403, refused) if refused else self._refusal(scope, path, limit)
         if refusal:
             await _drain(receive)
@@ -113,7 +113,7 @@ class Guard:
         else:
             calling = limit == MAX_JSON
             budget, size = self.calls if calling else self.others, _expected(scope, limit)
-            if not budget.take(client_key(scope), size, already=held(scope) if calling and size else 0):
+            if not budget.take(key, size, already=held(scope) if calling and size else 0):
                 await _drain(receive)
                 return await _answer(503, _BUSY)(scope, receive, send)
         if mcp:
@@ -124,7 +124,6 @@ class Guard:
         if "range" in headers and not _is_range(headers["range"]):
             del headers["range"]  # Gradio fails for several ranges, and for none; without it, it sends the whole file
         send = self._with_headers(scope, path, send)
-        joining, key = _joins(scope, path), client_key(scope)
         self.arriving[key] += joining
         try:
             await self._pass_on(scope, receive, send, limit, uploading=uploading)
@@ -133,7 +132,7 @@ class Guard:
             if not self.arriving[key]:
                 del self.arriving[key]
             if budget:
-                budget.give_back(client_key(scope), size)
+                budget.give_back(key, size)
             if size > LARGE_BODY:
                 trim_memory()
 

@@ -86,8 +86,7 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False)
     gradio_patches.patch_gradio()
     gradio_patches.run_before_gradio(LANGUAGE)
     reader = Reader(sandbox)
-    # Uploads and results are deleted within the hour: looked for every 5 minutes, when older than 55.
-    with gradio_patches.Page(title=TITLE, analytics_enabled=False, delete_cache=(300, int(uploads.MAX_AGE))) as page:
+    with gradio_patches.Page(title=TITLE, analytics_enabled=False) as page:
         page.fetch = fetching.fetch if allow_urls else None
         gr.Markdown(f"# {TITLE}\n{DESCRIPTION}", elem_id="head")
         gr.HTML('<select id="language" aria-label="Language"></select>', elem_id="languages", apply_default_css=False)
@@ -115,7 +114,7 @@ def build(analyzer: FaceAnalyzer, sandbox: Sandbox, *, allow_urls: bool = False)
 
 
 def sweep_regularly(page: gr.Blocks, every: float = 300.0) -> None:
-    """Delete what visitors left, every so many seconds, until the program ends."""
+    """Delete what visitors left, every so many seconds, until the program ends: nothing is older than an hour then."""
 
     def sweep() -> None:
         while True:
@@ -123,6 +122,8 @@ def sweep_regularly(page: gr.Blocks, every: float = 300.0) -> None:
             # Files of the page itself.
             kept = {os.path.realpath(path) for block in page.blocks.values() for path in block.keep_in_cache}
             uploads.sweep(kept)
+            for files in page.temp_file_sets:  # those that Gradio serves
+                files -= {path for path in list(files) if not os.path.exists(path)}
 
     threading.Thread(target=sweep, daemon=True).start()
 

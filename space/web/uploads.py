@@ -44,7 +44,7 @@ def folder() -> str:
 def sweep(kept: set[str], age: float = MAX_AGE) -> None:
     """Delete all files and empty folders in `folder()` that are older than `age` seconds, but not the files `kept`.
 
-    Gradio's own cleaner misses uploads that were cut off, and fields of a form that aren't named `files`.
+    Gradio's `delete_cache` misses uploads that were cut off, and fields of a form that aren't named `files`.
     """
     oldest = time.time() - age
     for place, folders, names in os.walk(folder(), topdown=False):

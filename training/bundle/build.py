@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from space.estimator import Estimator
-from space.hub.repository import DATASETS
+from space.hub.card import DATASETS
 from space.text import counted
 from training.atomic import clear, new_folder
 from training.bundle import export, licenses, quantize

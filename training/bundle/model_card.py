@@ -10,8 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from space.hub.card import license_of
-from space.hub.repository import DATASETS, learned
+from space.hub.card import hub_id, learned, license_of
 from space.text import counted
 from training.bundle import licenses
 from training.data.samples import RACES
@@ -78,13 +77,6 @@ def _has_keras(card: dict) -> bool:
     return {"config.json", "metadata.json", "model.weights.h5"} <= set(card["files"])
 
 
-def _hub_id(dataset: dict) -> str | None:
-    """The Hub id of a dataset of the provenance or of the metrics; None for faces that the Hub doesn't have."""
-    if dataset.get("revision"):
-        return dataset["dataset"]
-    return DATASETS.get(dataset["collection"])
-
-
 def _all_metrics(card: dict) -> list[dict]:
     return [card["metrics"], *card["metrics"]["others"]]
 
@@ -94,7 +86,7 @@ def _eval_results(metrics: dict) -> list[EvalResult]:
     where = dict(
         task_type="image-classification",
         task_name="Apparent age and gender",
-        dataset_type=_hub_id(metrics) or "faces",
+        dataset_type=hub_id(metrics) or "faces",
         dataset_name=f"{metrics['collection'] or metrics['dataset']}, {split['protocol']} by content hash, "
         f"{split['policy']}{_limit(split)}",
         dataset_split=split["name"],
@@ -190,7 +182,7 @@ def _results(card: dict, metrics: dict, name: str) -> str:
             "Splits depend on the bytes of the files: a copy with a different image size or compression has different faces "
             "in this split, some of which may have been used for training."
         )
-    command = f"```\n{_command(name, _hub_id(metrics) or metrics['dataset'], split)}\n```"
+    command = f"```\n{_command(name, hub_id(metrics) or metrics['dataset'], split)}\n```"
     parts = [
         "\n".join(lines),
         _markdown(rows(metrics)),
@@ -246,7 +238,7 @@ def _training(card: dict) -> str:
         )
         use = "" if dataset["learned"] else " (test only)"
         lines.append(
-            f"- {_hub_id(dataset) or dataset['dataset']}{use}: {counts} faces, from {report['rows']:,} rows. Skipped: "
+            f"- {hub_id(dataset) or dataset['dataset']}{use}: {counts} faces, from {report['rows']:,} rows. Skipped: "
             f"{dropped or 'none'}."
         )
     chain = _chain(provenance["parents"])

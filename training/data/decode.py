@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from space.photo import OWN_FILES
+from space.text import some_of
 from training.data.cropping import FaceCropper
 from training.data.samples import IMAGE_SIZE, Samples
 from training.data.sources import DataError, cache_folder
@@ -48,7 +49,7 @@ def decode(samples: Samples, cropper: FaceCropper | None = None) -> tuple[Sample
         what = (
             "Images without a detectable face" if cropper else "Unreadable images or photos without a detectable face"
         )
-        print(f"{what}, skipped: {len(names)}: {', '.join(names[:10])}{' …' if len(names) > 10 else ''}")
+        print(f"{what}, skipped: {len(names)}: {some_of(names, 10)}")
         if not len(order):
             reason = "No face was found in them." if cropper else "They are damaged, or no face was found in them."
             raise DataError(f"There are no usable images. {reason}")

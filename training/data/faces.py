@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from space.text import some_of
 from training.data.cropping import FaceCropper, pose_masks
 from training.data.decode import decode
 from training.data.load import load_samples
@@ -117,6 +118,6 @@ def _without_copies(faces: Faces, held_out: list[np.ndarray]) -> Faces:
     reason = "re-encoded copies of validation or test images"
     faces.report.dropped[reason] = int(copies.sum())
     names = faces.samples.name[copies]
-    print(f"  {len(names)} {reason} skipped for training: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+    print(f"  {len(names)} {reason} skipped for training: {some_of(names)}")
     kept = np.flatnonzero(~copies)
     return replace(faces, samples=faces.samples.take(kept), images=Rows(faces.images, kept))

@@ -17,10 +17,10 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from space.hub.card import DATASETS
 from space.text import counted
 
-DATASET = "py97/UTKFace-Cropped"
-FAIRFACE = "HuggingFaceM4/FairFace"  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
+DATASET, FAIRFACE = DATASETS["UTKFace"], DATASETS["FairFace"]
 _CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _TAR = (".tar", ".tar.gz", ".tgz")

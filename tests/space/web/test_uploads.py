@@ -334,13 +334,17 @@ def test_the_app_deletes_old_files_but_not_its_own(monkeypatch, tmp_path):
 
     def sweep(kept):
         swept.append(kept)
-        called.set()
-        threading.Event().wait()  # for ever, in its own thread
+        if len(swept) == 2:
+            called.set()
+            threading.Event().wait()  # for ever, in its own thread
 
     monkeypatch.setattr(uploads, "sweep", sweep)
     blocks = {
         1: SimpleNamespace(keep_in_cache={str(tmp_path / "example.jpg")}),
         2: SimpleNamespace(keep_in_cache=set()),
     }
-    page.sweep_regularly(SimpleNamespace(blocks=blocks), every=0)
-    assert called.wait(5) and swept == [{os.path.realpath(tmp_path / "example.jpg")}]
+    (tmp_path / "there").touch()
+    served = {str(tmp_path / "there"), str(tmp_path / "deleted")}
+    page.sweep_regularly(SimpleNamespace(blocks=blocks, temp_file_sets=[served]), every=0)
+    assert called.wait(5) and swept == 2 * [{os.path.realpath(tmp_path / "example.jpg")}]
+    assert served == {str(tmp_path / "there")}
