@@ -137,3 +137,8 @@ def test_a_file_that_is_gone_is_an_error_of_its_own_image(tmp_path, monkeypatch)
         pass
     with pytest.raises(BatchError, match=NO_FILE.split(",")[0]):
         names([Upload("x.zip", str(tmp_path / "gone.zip"))])
+
+
+def test_a_number_that_is_taken_is_passed_over():
+    found, _ = names([image("a.jpg (2)"), image("a.jpg"), image("a.jpg", JPEG + b".")])
+    assert found == ["a.jpg (2)", "a.jpg", "a.jpg (3)"]
