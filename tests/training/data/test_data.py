@@ -417,6 +417,22 @@ def test_a_parquet_row_cannot_name_a_file_of_this_machine(tmp_path, made_up):
     assert len(samples) == 5 and len(report.rejected["missing or unreadable image"]) == 3
 
 
+def test_a_tar_is_unpacked_below_its_folder_without_links_to_elsewhere(tmp_path):
+    with tarfile.open(tmp_path / "faces.tar.bz2", "w:bz2") as archive:
+        for name, kind, link in (
+            ("../../up.jpg", tarfile.REGTYPE, ""),
+            ("same.jpg", tarfile.LNKTYPE, "../../up.jpg"),
+            ("passwd.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+            ("pipe.jpg", tarfile.FIFOTYPE, ""),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, link, 4 if kind == tarfile.REGTYPE else 0
+            archive.addfile(member, io.BytesIO(b"face"))
+    sources._unpack(tmp_path / "faces.tar.bz2", tmp_path / "out", 1000)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["same.jpg", "up.jpg"]
+    assert (tmp_path / "out" / "same.jpg").read_bytes() == b"face"
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar.bz2"])
 def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(sources, "MAX_UNPACKED", 1_000_000)
