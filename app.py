@@ -16,7 +16,8 @@ import threading
 from pathlib import Path
 
 import space  # noqa: F401  switches off what libraries report, before they are imported
-from space.text import missing_package, tolerate_console
+from space.console import tolerate_console
+from space.text import missing_package
 
 PREFIX, LOCK = "age-gender-", ".lock"  # of temporary folders, and of the file in each that its process locks
 MIN_FREE_BYTES = 100_000_000  # that must be free for a temporary folder

@@ -31,11 +31,12 @@ from .batch.analyze import analyze_pictures
 from .batch.pictures import BatchError, Picture, find_pictures
 from .batch.ray_pipeline import write_parquet
 from .batch.run import write_tables
+from .console import tolerate_console
 from .detector import THRESHOLD
 from .face import Face, confidence, interval_years, whole_years
 from .hub.bundle import embedded
 from .hub.download import ModelError
-from .text import counted, printable, some_of, tolerate_console
+from .text import counted, printable, some_of
 from .video.result import Progress, VideoError
 
 # What is a video by its name; of these, `video.reader` says which it can read.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 TITLE = "Apparent age and gender"
 CAUTION = (
@@ -43,24 +40,3 @@ def printable(text: str) -> str:
 def missing_package(error: ModuleNotFoundError) -> str:
     """What to do in an environment without the app's requirements."""
     return f"The package {error.name} is missing: run pip install -r space/requirements.txt"
-
-
-def stoppable(main: Callable[..., int]) -> Callable[..., int]:
-    """A command line's `main`, which Ctrl-C ends with a word and status 130, as in a shell."""
-
-    @functools.wraps(main)
-    def run(*arguments, **options) -> int:
-        try:
-            return main(*arguments, **options)
-        except KeyboardInterrupt:
-            print("\nStopped.", file=sys.stderr)
-            return 130
-
-    return run
-
-
-def tolerate_console() -> None:
-    """Print characters that a console lacks as escapes: a Windows console in cp1252 has no arrows, for example."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")

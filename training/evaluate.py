@@ -20,9 +20,9 @@ if __package__ in (None, ""):  # run as a script
 
 import numpy as np
 
+from space.console import command
 from space.detector import YuNet
 from space.hub.bundle import open_bundle
-from space.text import stoppable, tolerate_console
 from training.atomic import write_beside
 from training.data import sources
 from training.data.cropping import FaceCropper, pose_masks
@@ -61,10 +61,9 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     return samples, outputs, metrics | {"split": split_record(options, options.split)}, report
 
 
-@stoppable
-def main(arguments: list[str] | None = None) -> int:
+@command(ValueError, RuntimeError, OSError)
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; returns the exit status."""
-    tolerate_console()
     parser = argparse.ArgumentParser(
         prog="python training/evaluate.py", description="Score a model on UTKFace or FairFace."
     )
@@ -93,34 +92,29 @@ def main(arguments: list[str] | None = None) -> int:
     for path in filter(None, (options.json, options.csv)):  # known before minutes of measuring
         if not path.parent.is_dir() or path.is_dir():
             parser.error(f"{path} can't be written: specify a file in a folder that exists")
-    try:
-        held_out = _is_held_out(options)
-        samples, outputs, metrics, report = score(options)
+    held_out = _is_held_out(options)
+    samples, outputs, metrics, report = score(options)
+    print(
+        report,
+        f"{options.model} on the {options.split} split ({options.protocol}, policy {options.policy})",
+        table(metrics),
+        sep="\n",
+    )
+    if not held_out:
         print(
-            report,
-            f"{options.model} on the {options.split} split ({options.protocol}, policy {options.policy})",
-            table(metrics),
-            sep="\n",
+            "This model may have been trained on these faces (no training record, another --protocol, or --split "
+            "train or all). The results may be too optimistic."
         )
-        if not held_out:
-            print(
-                "This model may have been trained on these faces (no training record, another --protocol, or --split "
-                "train or all). The results may be too optimistic."
-            )
-        if options.json:
-            write_beside(options.json, json.dumps(metrics, indent=1))
-        if options.csv:
-            write_beside(options.csv, cross_table_csv(samples, outputs))
-        if not samples.binned and not options.model.endswith(".onnx"):
-            card = open_bundle(options.model).card
-            sets = (card.get("provenance") or {}).get("datasets") or ()
-            tested = [d["faces"]["test"]["sha256"] for d in sets if d["dataset"] == card["metrics"].get("dataset")]
-            if dataset_hash(samples) in tested:
-                print(compare(metrics, card["metrics"]))
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if options.json:
+        write_beside(options.json, json.dumps(metrics, indent=1))
+    if options.csv:
+        write_beside(options.csv, cross_table_csv(samples, outputs))
+    if not samples.binned and not options.model.endswith(".onnx"):
+        card = open_bundle(options.model).card
+        sets = (card.get("provenance") or {}).get("datasets") or ()
+        tested = [d["faces"]["test"]["sha256"] for d in sets if d["dataset"] == card["metrics"].get("dataset")]
+        if dataset_hash(samples) in tested:
+            print(compare(metrics, card["metrics"]))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from space.console import command
 from space.crop import similarity
 from space.detector import YuNet
 from space.face import EXAMPLES
 from space.hub.download import ModelError
-from space.text import stoppable
 from training.data.decode import decode_picture
 from training.data.load import load_samples
 from training.data.samples import FAIRFACE_RACES, GENDERS
@@ -209,36 +209,31 @@ def group(faces: list[np.ndarray]) -> np.ndarray:
     return canvas
 
 
-@stoppable
-def main() -> int:
+@command(ModelError, DataError)
+def main() -> None:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.example_faces", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="HuggingFaceM4/FairFace")
     parser.add_argument("--out", type=Path, default=EXAMPLES)
     options = parser.parse_args()
-    try:
-        samples, detector = load_samples(options.dataset)[0], YuNet()
-        options.out.mkdir(parents=True, exist_ok=True)
-        examples = []
-        for low, high, gender, *races in GROUPS:
-            member = (samples.age_range[:, 0] >= low) & ((samples.age_range[:, 1] <= high) | (high == 99))
-            member &= np.isin(samples.race, [FAIRFACE_RACES.index(race) for race in races])
-            chosen = samples.take(member & (samples.gender == GENDERS.index(gender))).limit(900)
-            found = candidates([decode_picture(encoded) for encoded in chosen.encoded], detector)
-            faces, seen = align(*found)
-            examples.append(blend(faces, seen))
-            Image.fromarray(examples[-1]).save(options.out / f"age-{low:02d}-{high:02d}-{gender}.jpg", quality=92)
-            fit = [alike(blur(even(examples[-1]), 1), blur(even(face), 1), FACE) for face in faces]
-            print(
-                f"{low}-{high}, {gender}: {len(faces)} of {len(found[0])} of {len(chosen)} faces; correlation with "
-                f"each {np.median(fit):.2f}, at most {max(fit):.2f}",
-                flush=True,
-            )
-        Image.fromarray(group(examples)).save(options.out / "group.jpg", quality=92)
-    except (ModelError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    samples, detector = load_samples(options.dataset)[0], YuNet()
+    options.out.mkdir(parents=True, exist_ok=True)
+    examples = []
+    for low, high, gender, *races in GROUPS:
+        member = (samples.age_range[:, 0] >= low) & ((samples.age_range[:, 1] <= high) | (high == 99))
+        member &= np.isin(samples.race, [FAIRFACE_RACES.index(race) for race in races])
+        chosen = samples.take(member & (samples.gender == GENDERS.index(gender))).limit(900)
+        found = candidates([decode_picture(encoded) for encoded in chosen.encoded], detector)
+        faces, seen = align(*found)
+        examples.append(blend(faces, seen))
+        Image.fromarray(examples[-1]).save(options.out / f"age-{low:02d}-{high:02d}-{gender}.jpg", quality=92)
+        fit = [alike(blur(even(examples[-1]), 1), blur(even(face), 1), FACE) for face in faces]
+        print(
+            f"{low}-{high}, {gender}: {len(faces)} of {len(found[0])} of {len(chosen)} faces; correlation with "
+            f"each {np.median(fit):.2f}, at most {max(fit):.2f}",
+            flush=True,
+        )
+    Image.fromarray(group(examples)).save(options.out / "group.jpg", quality=92)
 
 
 if __name__ == "__main__":

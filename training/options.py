@@ -110,7 +110,7 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
     """
     given = tyro.cli(Options, prog="python training/train.py", description=doc, args=arguments)
     fine_tune = parents.has_heads(given.init)
-    out = given.out or Path("runs") / f"{Path(given.recipe).stem}{recipes.FINE_TUNED if fine_tune else ''}"
+    out = given.out or _run_folder(given, fine_tune)
     changes = {key: getattr(given, key) for key in ("init", "limit", "epochs", "batch_size", "precision", "seed")}
     changes |= {"teacher": given.teacher, "train": given.dataset, "test": given.test_dataset}
     changes = {key: value for key, value in changes.items() if value not in (None, ())}
@@ -128,6 +128,16 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
         )
     target = hub.Target(given.repo_id or f"age-gender-{recipe.name}", given.private, given.revision, given.pr)
     return recipe, Destination(out, given.resume, target if given.push else None)
+
+
+def _run_folder(given: Options, fine_tune: bool) -> Path:
+    """The folder of a run by its recipe's name. A run resumes without its --init, unless two runs could be meant."""
+    plain, tuned = (Path("runs") / f"{Path(given.recipe).stem}{ending}" for ending in ("", recipes.FINE_TUNED))
+    if given.resume and not given.init and (tuned / FILE).exists():
+        if (plain / FILE).exists():
+            raise RecipeError(f"{plain} and {tuned} contain runs: specify which one to resume with --out.")
+        return tuned
+    return tuned if fine_tune else plain
 
 
 def _resumed(out: Path, changes: dict) -> Recipe:

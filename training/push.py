@@ -18,11 +18,11 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
+from space.console import command
 from space.hub.bundle import verify
 from space.hub.card import CARD
 from space.hub.download import ModelError
 from space.hub.upload import PUBLIC, HubError, check_write_access, to_hub_error, with_retries
-from space.text import stoppable, tolerate_console
 from training import programs
 
 
@@ -151,15 +151,14 @@ def url(pushed: CommitInfo) -> str:
     return pushed.pr_url or pushed.commit_url
 
 
-def command(folder: str | Path, target: Target) -> str:
+def push_command(folder: str | Path, target: Target) -> str:
     """The command that pushes a bundle later."""
     return shlex.join(["python", "-m", "training.push", str(folder), *target.options()])
 
 
-@stoppable
-def main(arguments: list[str] | None = None) -> int:
+@command(ModelError, HubError, OSError)
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; returns the exit status."""
-    tolerate_console()
     parser = argparse.ArgumentParser(prog="python -m training.push", description="Push a bundle to the Hub.")
     parser.add_argument("folder", type=Path, help="the bundle folder")
     parser.add_argument(
@@ -171,15 +170,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, created if needed (default: main)")
     parser.add_argument("--pr", action="store_true", help="open a pull request instead of committing")
     options = parser.parse_args(arguments)
-    try:
-        repo_id = options.repo_id or f"age-gender-{verify(options.folder)['name']}"
-        target = Target(repo_id, options.private, options.revision, options.pr)
-        done = push(options.folder, target)
-    except (ModelError, HubError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    repo_id = options.repo_id or f"age-gender-{verify(options.folder)['name']}"
+    target = Target(repo_id, options.private, options.revision, options.pr)
+    done = push(options.folder, target)
     print(f"Pushed: {url(done)}\nCommit: {done.oid}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 
 from space.analyzer import FaceAnalyzer
+from space.console import command
 from space.crop import crop, load_template
 from space.hub.download import ModelError
-from space.text import stoppable
 from training.data.decode import decode
 from training.data.load import load_crops
 from training.data.samples import SPLITS, Samples, positive_int
@@ -118,8 +118,8 @@ def crops_from_scenes(analyzer, faces: np.ndarray, condition: Condition) -> tupl
     return np.array(cut, np.uint8).reshape(-1, *faces.shape[1:]), found
 
 
-@stoppable
-def main(arguments: list[str] | None = None) -> int:
+@command(ModelError, ValueError, OSError)
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python training/robustness.py", description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -129,32 +129,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--limit", type=positive_int, default=500, help="use at most this many faces (default: 500)")
     options = parser.parse_args(arguments)
-    try:
-        analyzer = FaceAnalyzer.load(options.model)
-        samples, images = decode(load_crops(options.dataset, options.split).limit(options.limit))
-        faces = np.asarray(images)
-        age, right = _answers(options.model, faces, samples)
-        print(
-            f"{options.model}, {len(samples)} faces from the {options.split} split. "
-            "In parentheses: the same faces as original crops",
-            "",
-            "| condition | found, % | MAE, years | gender, % |",
-            "| --- | --- | --- | --- |",
-            f"| original crops | – | {age.mean():.2f} | {100 * right.mean():.1f} |",
-            sep="\n",
-        )
-        for name, condition in CONDITIONS.items():
-            cut, found = crops_from_scenes(analyzer, faces, condition)
-            cells = [f"{100 * found.mean():.1f}", "–", "–"]
-            if found.any():
-                here_age, here_right = _answers(options.model, cut, samples.take(found))
-                cells[1] = f"{here_age.mean():.2f} ({age[found].mean():.2f})"
-                cells[2] = f"{100 * here_right.mean():.1f} ({100 * right[found].mean():.1f})"
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    except (ModelError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    analyzer = FaceAnalyzer.load(options.model)
+    samples, images = decode(load_crops(options.dataset, options.split).limit(options.limit))
+    faces = np.asarray(images)
+    age, right = _answers(options.model, faces, samples)
+    print(
+        f"{options.model}, {len(samples)} faces from the {options.split} split. "
+        "In parentheses: the same faces as original crops",
+        "",
+        "| condition | found, % | MAE, years | gender, % |",
+        "| --- | --- | --- | --- |",
+        f"| original crops | – | {age.mean():.2f} | {100 * right.mean():.1f} |",
+        sep="\n",
+    )
+    for name, condition in CONDITIONS.items():
+        cut, found = crops_from_scenes(analyzer, faces, condition)
+        cells = [f"{100 * found.mean():.1f}", "–", "–"]
+        if found.any():
+            here_age, here_right = _answers(options.model, cut, samples.take(found))
+            cells[1] = f"{here_age.mean():.2f} ({age[found].mean():.2f})"
+            cells[2] = f"{100 * here_right.mean():.1f} ({100 * right[found].mean():.1f})"
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def _answers(model: str, faces: np.ndarray, samples: Samples) -> tuple[np.ndarray, np.ndarray]:

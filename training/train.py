@@ -56,7 +56,7 @@ from filelock import FileLock, Timeout
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from space.text import tolerate_console
+from space.console import tolerate_console
 from training import options, parents
 from training import push as hub
 from training.data.faces import load_faces
@@ -144,7 +144,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
             print(f"Pushed: {hub.url(hub.push(bundle, target))}")
         except hub.HubError as error:
             raise hub.HubError(
-                f"{error} The bundle is in {bundle}. Push it later:\n  {hub.command(bundle, target)}"
+                f"{error} The bundle is in {bundle}. Push it later:\n  {hub.push_command(bundle, target)}"
             ) from error
     return bundle
 

@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..analyzer import FaceAnalyzer
+from ..console import command
 from ..estimator import Estimator
 from ..hub.bundle import Bundle, open_bundle
 from ..hub.download import ModelError
-from ..text import stoppable
 from .measure import SCENES, machine, scene, serving, start_up
 
 
@@ -67,8 +67,8 @@ def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
     ]
 
 
-@stoppable
-def main(arguments: list[str] | None = None) -> int:
+@command(ModelError, OSError, RuntimeError)
+def main(arguments: list[str] | None = None) -> None:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m space.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -83,32 +83,27 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.json and not options.json.parent.is_dir():  # known before minutes of measuring
         parser.error(f"--json {options.json}: there is no folder {options.json.parent}")
-    try:
-        report: dict = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}
-        vgg16 = None
-        for model in options.model or [None]:
-            for name, path, bundle in _networks(model):
-                analyzer = FaceAnalyzer.load(model if bundle else None)
-                analyzer = replace(analyzer, estimator=Estimator(path))
-                report["detector"] = analyzer.detector.name
-                values = serving(analyzer)
-                if bundle and path == bundle.model_path:
-                    values |= start_up([f"--model={model}"] if model else [])
-                if options.peers:
-                    from . import peers
+    report: dict = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "models": {}, "peers": {}}
+    vgg16 = None
+    for model in options.model or [None]:
+        for name, path, bundle in _networks(model):
+            analyzer = FaceAnalyzer.load(model if bundle else None)
+            analyzer = replace(analyzer, estimator=Estimator(path))
+            report["detector"] = analyzer.detector.name
+            values = serving(analyzer)
+            if bundle and path == bundle.model_path:
+                values |= start_up([f"--model={model}"] if model else [])
+            if options.peers:
+                from . import peers
 
-                    values |= {f"{engine}, one face": took for engine, took in peers.engines(path).items()}
-                    vgg16 = path if "vgg16" in name else vgg16
-                report["models"][name] = values
-        if options.peers:
-            report["peers"] = peers.programs(scene(1, *SCENES[1]), scene(5, *SCENES[5]), vgg16)
-    except (ModelError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+                values |= {f"{engine}, one face": took for engine, took in peers.engines(path).items()}
+                vgg16 = path if "vgg16" in name else vgg16
+            report["models"][name] = values
+    if options.peers:
+        report["peers"] = peers.programs(scene(1, *SCENES[1]), scene(5, *SCENES[5]), vgg16)
     print(table(report))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

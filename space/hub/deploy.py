@@ -18,7 +18,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..text import counted, missing_package, some_of, stoppable, tolerate_console
+from ..console import command
+from ..text import counted, missing_package, some_of
 
 try:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -251,10 +252,9 @@ def _commit(api: HfApi, space: str, files: Files, ours: re.Pattern) -> None:
     with_retries(attempt)
 
 
-@stoppable
-def main(arguments: list[str] | None = None) -> int:
+@command(ModelError, static.SiteError, HubError, OSError)
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; returns the exit status."""
-    tolerate_console()
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.out and not options.static:
@@ -265,17 +265,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--out writes the files instead of publishing them: specify either --space or --out")
     if not (options.space or options.out):
         parser.error("specify --space USER/NAME, or --static with --out FOLDER")
-    try:
-        url = _static(options) if options.static else _gradio(options)
-        if url:
-            print(f"Space: {url}", flush=True)
-            if options.wait:
-                wait(url.split("/spaces/")[-1])
-                print("The Space is running.")
-    except (ModelError, static.SiteError, HubError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    url = _static(options) if options.static else _gradio(options)
+    if url:
+        print(f"Space: {url}", flush=True)
+        if options.wait:
+            wait(url.split("/spaces/")[-1])
+            print("The Space is running.")
 
 
 def _parser() -> argparse.ArgumentParser:

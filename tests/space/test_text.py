@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
-
 import pytest
 
 from space import text
@@ -36,22 +33,3 @@ def test_control_characters_are_replaced():
         text.printable("\x1b[31mred\x07 né\u202e")
         == "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER} né\N{REPLACEMENT CHARACTER}"
     )
-
-
-def test_a_console_shows_characters_that_it_lacks_as_escapes(monkeypatch):
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
-    text.tolerate_console()
-    print("1 → 2", flush=True)
-    assert written.getvalue().split() == [b"1", rb"\u2192", b"2"]
-
-
-def test_ctrl_c_ends_a_command_with_a_word(capsys):
-    @text.stoppable
-    def main(arguments=None) -> int:
-        if arguments:
-            raise KeyboardInterrupt
-        return 0
-
-    assert main() == 0 and main(["x"]) == 130
-    assert capsys.readouterr().err == "\nStopped.\n"

@@ -383,6 +383,6 @@ def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch,
     assert asked == [(bundle, "you/kit", True, "v2", False), (bundle, "age-gender-compact", False, None, True)]
     assert module.main([str(bundle / "gone")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
-    words = module.command(bundle, module.Target("you/kit", True, "v2", True))
+    words = module.push_command(bundle, module.Target("you/kit", True, "v2", True))
     assert words.startswith(f"python -m training.push {bundle} ") and module.main(words.split()[3:]) == 0
     assert asked[-1] == (bundle, "you/kit", True, "v2", True)

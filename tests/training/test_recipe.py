@@ -212,6 +212,25 @@ def test_a_resumed_run_is_pushed_under_its_own_name(tmp_path):
     assert to.push.repo_id == "age-gender-compact"
 
 
+def test_a_fine_tuning_run_resumes_without_its_initial_weights_unless_two_runs_could_be_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    resume = ["--recipe", "compact", "--resume"]
+    with pytest.raises(RecipeError, match=f"runs.compact has no {recipe.FILE}"):
+        options.parse(resume)
+    tuned = tmp_path / "runs" / "compact-finetuned"
+    tuned.mkdir(parents=True)
+    parse("--recipe", "compact", "--init", "open").save(tuned)
+    found, to = options.parse(resume)
+    assert found.init == "open" and to.out.name == "compact-finetuned" and to.resume
+    plain = tmp_path / "runs" / "compact"
+    plain.mkdir()
+    parse("--recipe", "compact").save(plain)
+    with pytest.raises(RecipeError, match="contain runs: specify which one to resume with --out"):
+        options.parse(resume)
+    for words, name in (["--init", "open"], "compact-finetuned"), (["--out", "runs/compact"], "compact"):
+        assert options.parse([*resume, *words])[1].out.name == name
+
+
 def test_what_a_run_learns_from_is_not_also_a_dataset_that_it_never_learned_from():
     changed = parse("--recipe", "open", "--dataset", "py97/UTKFace-Cropped")
     assert changed.train == ("py97/UTKFace-Cropped",) and changed.test == ()

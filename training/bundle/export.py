@@ -21,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
+from space.console import command
 from space.crop import load_template
 from space.estimator import Estimator
 from space.face import EXAMPLES
 from space.hub.bundle import embedded, open_bundle, verify
 from space.hub.card import CARD, FORMAT, read_card
 from space.hub.download import ModelError, sha256_of
-from space.text import stoppable
 from training import programs
 from training.atomic import new_folder
 from training.bundle import model_card
@@ -258,8 +258,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-@stoppable
-def main(arguments: list[str] | None = None) -> int:
+@command(ExportError, ModelError, ImportError, OSError)
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m training.bundle.export",
@@ -268,17 +268,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("source", help=f"{', '.join(embedded())}, a bundle folder or a Hub id user/name")
     parser.add_argument("target", type=Path, help=".onnx, .tflite (LiteRT) or .xml (OpenVINO) file, or a folder")
     options = parser.parse_args(arguments)
-    try:
-        bundle = open_bundle(options.source, keras=True).folder
-        if options.target.suffix:
-            export(bundle, options.target)
-        else:
-            embed(bundle, options.target)
-    except (ExportError, ModelError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    bundle = open_bundle(options.source, keras=True).folder
+    if options.target.suffix:
+        export(bundle, options.target)
+    else:
+        embed(bundle, options.target)
     print(f"Wrote {options.target}.")
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from space.console import command
 from space.crop import TEMPLATE_FILE
 from space.detector import YuNet
 from space.hub.download import ModelError
@@ -50,23 +51,19 @@ def derive(images: np.ndarray, yunet: YuNet) -> tuple[dict, str]:
     return template, "\n".join(lines)
 
 
-def main() -> int:
+@command(ModelError, DataError)
+def main() -> None:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.data.template", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default=DATASET)
     parser.add_argument("--faces", type=int, default=4000, help="number of training face crops to use")
     parser.add_argument("--out", type=Path, default=TEMPLATE_FILE)
     options = parser.parse_args()
-    try:
-        yunet = YuNet()
-        _, images = decode(load_crops(options.dataset, "train").limit(options.faces))
-    except (ModelError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    yunet = YuNet()
+    _, images = decode(load_crops(options.dataset, "train").limit(options.faces))
     template, report = derive(images, yunet)
     print(report, json.dumps(template), sep="\n")
     options.out.write_text(json.dumps(template, indent=1) + "\n")
-    return 0
 
 
 if __name__ == "__main__":
