@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -109,12 +110,11 @@ def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | No
         return True
 
     count = len(samples)
+    every = 0.1 if sys.stderr.isatty() else 10.0  # seconds; in a log, each update stays
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        readable = np.fromiter(
-            tqdm(pool.map(one, range(count), chunksize=64), "Decoding", count, unit=" images", disable=count < 1000),
-            bool,
-            count,
-        )
+        done = pool.map(one, range(count), chunksize=64)
+        progress = tqdm(done, "Decoding", count, unit=" images", disable=count < 1000, mininterval=every)
+        readable = np.fromiter(progress, bool, count)
     if photos:
         print(f"{len(photos)} of {count} images are photos, not face crops: their faces are detected and cropped")
     order = np.arange(count)
