@@ -140,61 +140,11 @@ def interactive() -> bool:
 def serve(options: argparse.Namespace) -> int:
     """Load model and page and run until stopped; returns the exit status."""
     # Imported after the options: --help and wrong options answer at once.
-    from space.analyzer import FaceAnalyzer
     from space.hub.download import ModelError
-    from space.sandbox.client import open_sandbox
-    from space.web.access import credentials
-    from space.web.page import build, launch_options, sweep_regularly
 
     try:
-        auth = options.auth or os.environ.get("AGE_GENDER_AUTH")
-        login = credentials(auth) if auth else None
-    except ValueError as error:
-        print(f"error: --auth and AGE_GENDER_AUTH {error}.", file=sys.stderr)
-        return 1
-    if login and options.mcp:  # Gradio's MCP server lists its tools to everybody and can call none of them then
-        print("error: --mcp doesn't support login: remove --auth and AGE_GENDER_AUTH, or --mcp.", file=sys.stderr)
-        return 1
-    try:
-        analyzer = FaceAnalyzer.load(options.model)
-        model = analyzer.bundle.as_dict()
-        revision = f"@{model['revision']}" if model["revision"] else ""
-        print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
-        threading.Thread(target=analyzer.warm_up, daemon=True).start()  # while the page is built
-        root_path = options.root_path or os.environ.get("GRADIO_ROOT_PATH", "")
-        host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-        sandbox = open_sandbox()
-        if not sandbox.isolated:
-            print(
-                "note: Visitors are not isolated from each other on this system. Use the app for your own files only."
-            )
-        if not interactive():
-            atexit.register(sandbox.close)
-        allowed = options.allow_origin or (["*"] if "SPACE_ID" in os.environ else [])
-        analyzer = analyzer.taking_turns()
-        page = build(analyzer, sandbox, allow_urls=options.allow_urls)
-        page.launch(
-            server_name=options.host,
-            server_port=options.port,
-            share=options.share or None,
-            mcp_server=options.mcp,
-            auth=login,
-            prevent_thread_lock=True,
-            # A public link and a Space have names of their own.
-            **launch_options(
-                analyzer,
-                sandbox,
-                root_path=root_path,
-                hosts=None if options.share or "SPACE_ID" in os.environ else frozenset((host,)),
-                allowed=frozenset(allowed),
-            ),
-        )
-        sweep_regularly(page)
-        if not interactive():
-            # So that everything is cleaned up. Until here, the signal ends the process at once, even in a model's code.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            page.block_thread()
-    except (ModelError, OSError) as error:
+        page = _start(options, _login(options))
+    except (StartError, ModelError, OSError) as error:
         text = str(error)
         if "empty port" in text:  # Gradio's text names its own functions
             text = (
@@ -203,7 +153,70 @@ def serve(options: argparse.Namespace) -> int:
             )
         print(f"error: {text}", file=sys.stderr)
         return 1
+    if not interactive():
+        # So that everything is cleaned up. Until here, the signal ends the process at once, even in a model's code.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        page.block_thread()
     return 0
+
+
+class StartError(ValueError):
+    """Options that the app can't start with; the message is for the user."""
+
+
+def _login(options: argparse.Namespace) -> tuple[str, str] | None:
+    """Username and password that visitors need, if any."""
+    from space.web.access import credentials
+
+    text = options.auth or os.environ.get("AGE_GENDER_AUTH")
+    if not text:
+        return None
+    if options.mcp:  # Gradio's MCP server lists its tools to everybody and can call none of them then
+        raise StartError("--mcp doesn't support login: remove --auth and AGE_GENDER_AUTH, or --mcp.")
+    try:
+        return credentials(text)
+    except ValueError as error:
+        raise StartError(f"--auth and AGE_GENDER_AUTH {error}.") from None
+
+
+def _start(options: argparse.Namespace, login: tuple[str, str] | None):
+    """Load the model and launch the page, a `gradio.Blocks`."""
+    from space.analyzer import FaceAnalyzer
+    from space.sandbox.client import open_sandbox
+    from space.web.page import build, launch_options, sweep_regularly
+
+    analyzer = FaceAnalyzer.load(options.model)
+    model = analyzer.bundle.as_dict()
+    revision = f"@{model['revision']}" if model["revision"] else ""
+    print(f"model: {model['name']}, {model['source']}{revision}; detector: {analyzer.detector.name}", flush=True)
+    threading.Thread(target=analyzer.warm_up, daemon=True).start()  # while the page is built
+    sandbox = open_sandbox()
+    if not sandbox.isolated:
+        print("note: Visitors are not isolated from each other on this system. Use the app for your own files only.")
+    if not interactive():
+        atexit.register(sandbox.close)
+    analyzer = analyzer.taking_turns()
+    page = build(analyzer, sandbox, allow_urls=options.allow_urls)
+    on_space = "SPACE_ID" in os.environ
+    host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        share=options.share or None,
+        mcp_server=options.mcp,
+        auth=login,
+        prevent_thread_lock=True,
+        **launch_options(
+            analyzer,
+            sandbox,
+            root_path=options.root_path or os.environ.get("GRADIO_ROOT_PATH", ""),
+            # A public link and a Space have names of their own.
+            hosts=None if options.share or on_space else frozenset((host,)),
+            allowed=frozenset(options.allow_origin or (["*"] if on_space else [])),
+        ),
+    )
+    sweep_regularly(page)
+    return page
 
 
 def _port(text: str) -> int:
