@@ -29,19 +29,12 @@ from training.data.cropping import FaceCropper, pose_masks
 from training.data.decode import decode
 from training.data.load import load_samples
 from training.data.report import Report
-from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, dataset_hash, positive_int, splits_overlap
+from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, dataset_hash, positive_int
 from training.evaluation.metrics import cross_table_csv, measure, split_record
 from training.evaluation.predict import predict
 from training.evaluation.tables import compare, table
-from training.parents import protocols, read_model
-
-
-def _is_held_out(options: argparse.Namespace) -> bool:
-    """Whether the model's record shows that it and its parents were trained without the faces that are scored."""
-    trained = protocols(read_model(options.model, keras=False).as_dict())
-    return options.split not in ("train", "all") and not any(
-        protocol is None or splits_overlap(protocol, options.protocol, [options.split]) for protocol in trained
-    )
+from training.leakage import Measured, doubt
+from training.parents import read_model
 
 
 def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], dict, Report]:
@@ -92,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     for path in filter(None, (options.json, options.csv)):  # known before minutes of measuring
         if not path.parent.is_dir() or path.is_dir():
             parser.error(f"{path} can't be written: specify a file in a folder that exists")
-    held_out = _is_held_out(options)
+    record = read_model(options.model, keras=False).as_dict()
     samples, outputs, metrics, report = score(options)
     print(
         report,
@@ -100,10 +93,12 @@ def main(arguments: list[str] | None = None) -> None:
         table(metrics),
         sep="\n",
     )
-    if not held_out:
+    whole = not options.limit and options.policy == "clean"
+    faces = Measured(report, options.protocol, options.split, dataset_hash(samples) if whole else None)
+    if found := doubt(record, faces):
         print(
-            "This model may have been trained on these faces (no training record, another --protocol, or --split "
-            "train or all). The results may be too optimistic."
+            f"The model, or one of its parent models, {found.reason}: it may have been trained on these faces, and the "
+            "results may be too optimistic."
         )
     if options.json:
         write_beside(options.json, json.dumps(metrics, indent=1))

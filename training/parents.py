@@ -12,7 +12,6 @@ from space.hub.bundle import open_bundle
 from space.hub.card import CARD, read_card
 from space.hub.download import ModelError, sha256_of
 from training.data.faces import Faces
-from training.data.samples import splits_overlap
 from training.data.sources import DataError, public_name
 from training.recipe import FILE, Recipe
 from training.recipe import load as load_recipe
@@ -51,14 +50,29 @@ def lineage(card: dict) -> dict | None:
     """
     try:
         provenance = card["provenance"]
-        keys = ("dataset", "collection", "learned")
+        split = card["metrics"]["split"]
+        whole = not split["limit"] and split["policy"] == "clean"
         return {
-            "datasets": [{key: dataset[key] for key in keys} for dataset in provenance["datasets"]],
+            "datasets": [_dataset(dataset, whole=whole) for dataset in provenance["datasets"]],
             "protocol": card["metrics"]["split"]["protocol"],
             "parents": provenance["parents"],
         }
     except (KeyError, TypeError):
         return None
+
+
+def _dataset(dataset: dict, *, whole: bool) -> dict:
+    """What a dataset of the provenance tells of the faces that were held out of training.
+
+    Args:
+        whole: all faces were used once, so that the splits' hashes tell one copy of a dataset from another.
+    """
+    hashes = {split: part["sha256"] for split, part in dataset["faces"].items() if split != "train"}
+    return {
+        **{key: dataset[key] for key in ("dataset", "collection", "learned")},
+        "rows": dataset["report"]["rows"],
+        "held_out": hashes if whole else {},
+    }
 
 
 def read(recipe: Recipe) -> list[Parent]:
@@ -97,11 +111,6 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
     return Parent(role, model, sha256_of(path), None)
 
 
-def protocols(record: dict) -> set[str | None]:
-    """The protocols that a model and all its ancestors used; None stands for unknown."""
-    return ({record["protocol"]} - {""}).union(*(protocols(parent) for parent in record["parents"]))
-
-
 def has_heads(init: str | None) -> bool:
     """Whether initial weights are a whole network to fine-tune: not ImageNet's, by name or as Keras's file."""
     if init in (None, "imagenet", "none"):
@@ -117,24 +126,6 @@ def has_heads(init: str | None) -> bool:
     except OSError:
         return True  # damaged: reported when it is loaded
     return any("dense" in name for name in found)
-
-
-def check_no_leakage(parents: list[Parent], protocol: str) -> None:
-    """DataError if a parent, or one of its ancestors, was trained on faces that this run validates or tests with."""
-    for parent in parents:
-        option = f"--{parent.role} {parent.model}"
-        for trained in protocols(parent.as_dict()):
-            if trained is None:
-                print(
-                    f"{option} has no training record. If it was trained on this run's test faces, the results will be "
-                    "too optimistic."
-                )
-            elif splits_overlap(trained, protocol, ("validation", "test")):
-                raise DataError(
-                    f"{option}, or one of its parent models, was trained with the split protocol {trained}, whose "
-                    f"training split includes validation or test faces of {protocol}. Set protocol = {trained!r} in "
-                    "the recipe, or choose another model."
-                )
 
 
 def load_network(model: str):

@@ -106,7 +106,7 @@ class Recipe:
     batch_size: int = 128
     optimizer: str = "adamw"
     weight_decay: float = 0.05  # of adamw
-    schedule: str = "cosine"  # with one epoch of warm-up, or "constant"
+    schedule: str = "cosine"  # with a warm-up of an epoch, at most a tenth of the stage, or "constant"
     average: bool = True  # score and keep a moving average of the weights
     patience: int = 10  # epochs without a better score before a stage ends, 0 for never
     precision: str = "auto"

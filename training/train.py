@@ -11,7 +11,7 @@
 #     "numpy>=2.0,<3",
 #     "onnx>=1.17,<2",
 #     "onnxruntime>=1.20,<2",
-#     "opencv-python-headless>=4.10,<5",
+#     "opencv-python-headless>=4.10.0.84,<5",
 #     "pillow>=12.3,<13",
 #     "pillow-heif>=1.0,<2",
 #     "scikit-learn>=1.6,<2",
@@ -57,7 +57,7 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from space.console import tolerate_console
-from training import options, parents
+from training import leakage, options, parents
 from training import push as hub
 from training.data.faces import load_faces
 from training.data.sources import DataError
@@ -75,7 +75,6 @@ def run(recipe: Recipe, to: Destination) -> Path:
     """
     target = hub.check(to.push) if to.push else None
     models = parents.read(recipe)
-    parents.check_no_leakage(models, recipe.protocol)
     resumed = to.resume and (to.out / STATE).exists()  # a run that was stopped in its first epoch begins again
     faces = load_faces(
         recipe.train,
@@ -86,6 +85,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
         seed=recipe.seed,
         copies=recipe.near_duplicates,
     )
+    leakage.check(models, faces, recipe.protocol, recipe.limit)
 
     count = sum(map(len, faces["train"]))
     if recipe.init not in ("imagenet", "none") and count < FEW and any(stage.epochs for stage in recipe.stages):

@@ -33,6 +33,7 @@ DATASETS = {  # of collections: their ids on the Hub, under which a local copy i
     "UTKFace": "py97/UTKFace-Cropped",
     "FairFace": "HuggingFaceM4/FairFace",  # Kärkkäinen & Joo 2021, arXiv 1908.04913; CC BY 4.0
 }
+COLLECTION = 10_000  # images that a local copy of a collection has at least; fewer are somebody's selection
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -81,7 +82,10 @@ def license_of(card: dict) -> tuple[str, str]:
 
 def hub_id(dataset: dict) -> str | None:
     """The Hub id of a dataset of the provenance or of the metrics; None for faces that the Hub doesn't have."""
-    return dataset.get("dataset") if dataset.get("revision") else DATASETS.get(dataset.get("collection") or "")
+    if dataset.get("revision"):
+        return dataset.get("dataset")
+    rows = (dataset.get("report") or dataset).get("rows")
+    return DATASETS.get(dataset.get("collection") or "") if rows is None or rows >= COLLECTION else None
 
 
 def learned(record: dict) -> list[str]:

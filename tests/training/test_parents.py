@@ -11,16 +11,10 @@ import pytest
 from space.hub.bundle import MODELS
 from space.hub.download import ModelError
 from tests.support.training import SHORT
-from training import parents
-from training.data.sources import DataError
-from training.parents import IMAGENET, Parent, check_no_leakage, has_heads, lineage, protocols, read, read_model
+from training.parents import IMAGENET, has_heads, lineage, read, read_model
 from training.recipe import load
 
 CARD = json.loads((MODELS / "compact" / "age_gender.json").read_text())
-
-
-def record(protocol: str, *ancestors: dict) -> dict:
-    return {"datasets": [], "protocol": protocol, "parents": list(ancestors)}
 
 
 def sha256(path) -> str:
@@ -79,27 +73,6 @@ def test_the_parents_of_a_recipe():
 )
 def test_a_card_without_a_record_has_no_lineage(broken):
     assert lineage(broken) is None
-
-
-def test_protocols_of_all_ancestors():
-    assert protocols(record("80/10/10", record("60/20/20", record("70/15/15")), IMAGENET)) == {
-        "80/10/10", "60/20/20", "70/15/15",
-    }  # fmt: skip
-    assert protocols(record("80/10/10", parents.UNKNOWN)) == {"80/10/10", None}
-
-
-def test_leakage_is_an_error_and_an_unknown_past_a_warning(capsys):
-    def check(*ancestors, protocol="80/10/10"):
-        check_no_leakage([Parent("teacher", "x", None, record(protocol, *ancestors))], "80/10/10")
-
-    check()
-    check(IMAGENET, record("60/20/20"))  # trained on fewer faces
-    assert capsys.readouterr().out == ""
-    check(parents.UNKNOWN)
-    assert "--teacher x has no training record" in capsys.readouterr().out
-    for ancestor in (record("90/5/5"), record("80/10/10", record("90/5/5"))):
-        with pytest.raises(DataError, match=r"--teacher x, or one of its parent models, .* 90/5/5"):
-            check(ancestor)
 
 
 def test_whole_networks_are_told_from_imagenet_s_convolutions(tmp_path):

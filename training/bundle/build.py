@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from space.estimator import Estimator
-from space.hub.card import DATASETS
+from space.hub.card import hub_id
 from space.text import counted
+from training import leakage
 from training.atomic import clear, new_folder
 from training.bundle import export, licenses, quantize
 from training.data.cropping import pose_masks
@@ -28,7 +29,6 @@ from training.recipe import Recipe
 SHARPNESS = (1.0, 1.15, 1.3, 1.45, 1.6, 1.8)  # of the age distribution, see `networks.sharpen_ages`
 SHARPENED = 1000  # validation faces on which it is chosen
 FEWEST = 200  # validation faces for a calibration better than that of the model that was fine-tuned
-COLLECTION = 10_000  # images of a collection's local copy; fewer are somebody's selection
 
 
 def build_bundle(
@@ -55,20 +55,20 @@ def build_bundle(
         ExportError: ONNX and Keras disagree.
         OSError: the disk is full or can't be written; no partial bundle is left.
     """
-    from training.fitting.checkpoints import kept_initial  # imports Keras
+    from training.fitting.checkpoints import result  # imports Keras
 
     bundle, validation = out / "bundle", faces["validation"]
     with new_folder(bundle) as folder:
         kept = kept_calibration(parents, validation)
         # Weights that weren't trained here stay as they are.
-        sharpen = history and recipe.age_head == "distribution" and not kept and not kept_initial(out)
+        sharpen = history and recipe.age_head == "distribution" and not kept and not result(out)["initial"]
         sharpness = choose_sharpness(network, validation[0]) if sharpen else None
         export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
             folder,
             faces["train"][0].spread(quantize.FACES),
             validation[0].images,
-            validation[0].samples.age,
+            validation[0].samples.age_range,
             validation[0].samples.gender == 1,
         )
         print(f"Served: {served['serve']}, because {served['reason']}")
@@ -83,6 +83,8 @@ def build_bundle(
             "stages": _stages(history),
             "precision": precision if history else None,
             "sharpness": sharpness,
+            "result": result(out) if history else None,
+            "calibrated_by": next(p.model for p in parents if p.role == "init") if kept else None,
             "parents": [parent.as_dict() for parent in parents],
             "commit": export.current_commit(),
             "repository": export.repository(),
@@ -170,10 +172,14 @@ def _measure(
             "dataset": public_name(faces.report.source),
             "collection": faces.report.collection,
             "revision": faces.report.revision,
+            "rows": faces.report.rows,
             # Whether the network or one of its parents learned from this dataset's training split.
             "learned": number < len(recipe.train) or faces.report.collection in seen,
             "split": split_record(recipe, "test"),
         }
+        measured = leakage.measured(faces, recipe.protocol, "test", limit=recipe.limit)
+        doubts = [one for parent in provenance["parents"] if (one := leakage.doubt(parent, measured))]
+        figures["doubt"] = doubts[0].reason if doubts else None
         found.append((faces, figures, outputs))
     faces, figures, outputs = next(entry for entry in found if entry[0] is main)
     return figures | {"others": [other for entry, other, _ in found if entry is not main]}, outputs, faces
@@ -216,9 +222,8 @@ def _published(recipe: Recipe, test: list[Faces]) -> Recipe:
     """The recipe as its readers can run it: without local folders, and with the Hub's id for a copy of a collection."""
     names = []
     for source, faces in zip((*recipe.train, *recipe.test), test, strict=True):
-        copy = Path(source).expanduser().exists() and faces.report.rows >= COLLECTION
-        known = DATASETS.get(faces.report.collection or "") if copy else None
-        names.append(known or public_name(source))
+        local = Path(source).expanduser().exists()
+        names.append((hub_id(faces.report.as_dict()) if local else None) or public_name(source))
     count = len(recipe.train)
     return replace(recipe.public(), train=tuple(names[:count]), test=tuple(names[count:]))
 

@@ -36,6 +36,7 @@ from training.model.files import load_keras, save_keras
 MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
 RUNTIMES = (".onnx", ".tflite", ".xml")  # suffixes of what `export` writes
 TOLERANCE = 0.01  # years, largest age difference allowed between ONNX and Keras
+FLOAT16_TOLERANCE = 0.1  # the same for the Keras file, whose weights are in float16
 _ROLES = {
     "model.onnx": "onnx-float32",
     "model.int8.onnx": "onnx-int8",
@@ -63,7 +64,7 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
         faces: uint8 [N, 200, 200, 3], real ones, for the proof.
 
     Raises:
-        ExportError: the conversion failed, or an age differs by 0.01 year or more.
+        ExportError: the conversion failed, or a file's outputs differ from the network's.
     """
     import keras
 
@@ -87,13 +88,24 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
         )
         if result.returncode:
             raise ExportError(f"The ONNX conversion failed: {result.stderr.strip().splitlines()[-1]}")
-    keras_out = predict(network, faces)
-    onnx_out = Estimator(folder / "model.onnx").predict(np.asarray(faces))
-    difference = float(np.max(np.abs(keras_out["age"] - onnx_out["age"])))
-    if not difference < TOLERANCE:  # NaN fails too
-        raise ExportError(f"ONNX and Keras differ by {difference:.4f} years on real faces; the limit is {TOLERANCE}.")
-    gender = float(np.max(np.abs(keras_out["p_female"] - onnx_out["p_female"])))
-    print(f"ONNX matches Keras on {len(faces)} faces: ages within {difference:.6f} years, gender within {gender:.6f}")
+    outputs = predict(network, faces)
+    _compare("model.onnx", Estimator(folder / "model.onnx").predict(np.asarray(faces)), outputs, TOLERANCE)
+    # Its weights are in float16, which can't hold every number.
+    _compare("model.weights.h5", predict(load_keras(folder), faces), outputs, FLOAT16_TOLERANCE)
+
+
+def _compare(file: str, found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], years: float) -> None:
+    """ExportError if a file's ages differ by `years` or more, or the genders' probabilities by a tenth of that."""
+    age, gender = (float(np.max(np.abs(found[name] - wanted[name]))) for name in ("age", "p_female"))
+    if not (age < years and gender < years / 10):  # NaN fails too
+        raise ExportError(
+            f"{file} and the trained network differ on real faces: by {age:.4f} years and {gender:.4f} in the "
+            f"gender's probability; the limits are {years} and {years / 10:g}."
+        )
+    print(
+        f"{file} matches the trained network on {len(wanted['age'])} faces: ages within {age:.6f} years, gender "
+        f"within {gender:.6f}"
+    )
 
 
 def convert(network, path: Path) -> None:

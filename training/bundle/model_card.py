@@ -119,7 +119,7 @@ def _body(card: dict, name: str) -> str:
         model=card["name"],
         serve=card["serve"],
         summary=" ".join(
-            f"On {figures['n']:,} {'held-out ' if figures['learned'] else ''}faces of {_title(figures)}"
+            f"On {figures['n']:,} {'held-out ' if figures['learned'] and not figures['doubt'] else ''}faces of {_title(figures)}"
             f"{'' if figures['learned'] else ', which it never learned from'}, {headline(figures)}."
             for figures in _all_metrics(card)
         ),
@@ -177,17 +177,24 @@ def _results(card: dict, metrics: dict, name: str) -> str:
     ]
     if photos:
         lines.append("YuNet detects the faces, as in the app. The labels are age bands.")
-    if photos and metrics["learned"]:
+    if metrics["doubt"]:
         lines.append(
-            "Splits depend on the bytes of the files: a copy with a different image size or compression has different faces "
-            "in this split, some of which may have been used for training."
+            f"A model that this one was trained from {metrics['doubt']}. It may have been trained on some of these faces, and "
+            "the results may be too optimistic."
         )
-    command = f"```\n{_command(name, hub_id(metrics) or metrics['dataset'], split)}\n```"
+    dataset, where = hub_id(metrics) or metrics["dataset"], "in the kit's repository"
+    if photos and metrics["learned"] and not metrics["revision"]:
+        dataset = metrics["dataset"]
+        where += f", with the same copy of the photos in the folder `{dataset}`"
+        lines.append(
+            "Splits depend on the bytes of the files: a copy with a different image size or compression, such as the Hub's, "
+            "has different faces in this split, some of which were used for training."
+        )
     parts = [
         "\n".join(lines),
         _markdown(rows(metrics)),
-        f"{gender_line(metrics)}. To reproduce these results, run this command in the kit's repository:",
-        command,
+        f"{gender_line(metrics)}. To reproduce these results, run this command {where}:",
+        f"```\n{_command(name, dataset, split)}\n```",
     ]
     if metrics is card["metrics"]:
         parts.append(_figures(card, ("ages", "Errors by age"), ("groups", "By race, gender and age band")))
@@ -223,6 +230,7 @@ def _training(card: dict) -> str:
             for stage in provenance["stages"]
         )
         lines.append(f"This run trained {stages}, in {provenance['precision']}.")
+        lines += _result(provenance["result"])
     else:
         lines.append("This run exported existing weights without training them.")
     if provenance["sharpness"] not in (None, 1.0):
@@ -247,6 +255,16 @@ def _training(card: dict) -> str:
         + (f"\n\nParent models (initial weights and teachers):\n\n{chain}" if chain else "")
         + _settings(card)
     )
+
+
+def _result(result: dict | None) -> list[str]:
+    """What became of the epochs, where it isn't the best of them."""
+    if result and result["initial"]:
+        return ["No epoch lowered the validation error: the weights are those that the run started from."]
+    if result and len(result["mean_of"]) > 1:
+        parts = [f"branch {number}" if number else "what the last stage started from" for number in result["mean_of"]]
+        return [f"The weights are the mean of {', '.join(parts[:-1])} and {parts[-1]}."]
+    return []
 
 
 def _branches(stages: list[dict], number: int) -> int:
@@ -318,7 +336,13 @@ def _calibration(card: dict) -> str:
         f"{100 * figures['gender_ece']:.1f}%."
         for figures in _all_metrics(card)
     )
-    return f"""Fitted on {tables["faces"]:,} validation faces of {learned}. The interval targets
+    kept = card["provenance"]["calibrated_by"]
+    fitted = (
+        f"Kept from {kept}, because this run had too few validation faces: fitted on {tables['faces']:,} of its faces."
+        if kept
+        else f"Fitted on {tables['faces']:,} validation faces of {learned}."
+    )
+    return f"""{fitted} The interval targets
 {100 * tables["age"]["coverage"]:.0f}% coverage (quantiles of the predicted distribution, which is flattened by a temperature
 and weighted by age). {coverage} Where a label is a band, ages in the band count as distributed as this distribution says.
 Other data is harder, so the tables are fitted to {100 * (tables["age"]["coverage"] + MARGIN):.0f}% on the validation faces.
@@ -335,8 +359,8 @@ def _served(card: dict) -> str:
     kept = f" ({counted(len(record['kept_float']), 'layer')} kept in float32)" if record["kept_float"] else ""
     gender = " → ".join(f"{100 * scores['gender_accuracy']:.2f}" for scores in (before, after))
     return f"""The app serves `{card["serve"]}`: {record["reason"]}. Quantization is static and per channel, with ranges
-from {record["faces"]} training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: age MAE
-{before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%. On the export machine, one face takes
+from {record["faces"]} training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: mean age
+error (outside the band, where the label is one) {before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%. On the export machine, one face takes
 {before["ms"]:.1f} → {after["ms"]:.1f} ms."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from space.estimator import Estimator
+from training.evaluation.metrics import range_error
 
 FACES = 128  # training faces on which the ranges of activations are measured
 SCREENED = 500  # validation faces on which candidates are compared
@@ -92,21 +93,22 @@ class Quantizer:
         return sorted(self.layers, key=lambda name: -moved[name])
 
 
-def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarray, female: np.ndarray) -> dict:
+def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age_range: np.ndarray, female: np.ndarray) -> dict:
     """Write model.int8.onnx beside a bundle's model.onnx, if it is as accurate on validation faces and faster.
 
     Args:
         folder: holds model.onnx.
         faces: uint8 [N, 200, 200, 3] training faces, on which the ranges of activations are measured.
-        images: uint8 [V, 200, 200, 3] validation faces that decide, with their `age`, float [V] years, and `female`,
-            bool [V].
+        images: uint8 [V, 200, 200, 3] validation faces that decide.
+        age_range: their labels' first and last age, float [V, 2] years.
+        female: their genders, bool [V].
 
     Returns:
         For the card: serve (the file to serve), reason, faces, validation_faces, kept_float (layers), and float32 and
-        int8, each with age_mae (years), gender_accuracy and ms (one face).
+        int8, each with age_mae (mean of the years outside the label's range), gender_accuracy and ms (one face).
     """
     every = max(1, len(images) // SCREENED)
-    screened = (np.asarray(images[::every]), age[::every], female[::every])
+    screened = (np.asarray(images[::every]), age_range[::every], female[::every])
     limit = _score(Estimator(folder / "model.onnx"), *screened)
     record = {"faces": len(faces), "validation_faces": len(screened[0]), "float32": limit}
     with tempfile.TemporaryDirectory() as name:
@@ -135,10 +137,10 @@ def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age: np.ndarra
     return record | {"serve": "model.onnx", "reason": "int8 is less accurate" if not good else "int8 is not faster"}
 
 
-def _score(estimator: Estimator, images: np.ndarray, age: np.ndarray, female: np.ndarray) -> dict:
+def _score(estimator: Estimator, images: np.ndarray, age_range: np.ndarray, female: np.ndarray) -> dict:
     outputs = estimator.predict(images)
     return {
-        "age_mae": round(float(np.mean(np.abs(outputs["age"] - age))), 4),
+        "age_mae": round(float(np.mean(range_error(outputs["age"], age_range))), 4),
         "gender_accuracy": round(float(np.mean((outputs["p_female"] >= 0.5) == female)), 4),
     }
 

@@ -62,7 +62,8 @@ def decode(samples: Samples, cropper: FaceCropper | None = None) -> tuple[Sample
 def _decode_cached(samples: Samples, cropper: FaceCropper | None) -> tuple[np.ndarray, np.ndarray]:
     folder = cache_folder()
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
-    key += f"-{IMAGE_SIZE}" + (f"-{cropper.name}" if cropper else "")
+    # Photos among face crops are cropped too.
+    key += f"-{IMAGE_SIZE}-{'photos' if cropper else 'crops'}-{(cropper or FaceCropper()).name}"
     pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
     shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
     if pixels.is_file() and places.is_file():

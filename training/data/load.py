@@ -127,7 +127,7 @@ class _LabelReader:
         self.columns = ["image", *filter(None, (self._key, *self._labels))]
         self._classes = {c: getattr(dataset.features[c], "names", None) for c in self.columns}
         texts = race and getattr(dataset.features[race], "dtype", "") == "string"
-        self.races = race_names(sorted(dataset.unique(race)) if texts else self._classes.get(race))
+        self.races = race_names(sorted(filter(None, dataset.unique(race))) if texts else self._classes.get(race))
 
     def read(self, batch: dict, i: int, *, readable: bool) -> tuple[str, tuple | None]:
         """Name and label of row `i` of a batch; None, and a line in the report, if it can't be used."""

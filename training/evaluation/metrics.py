@@ -116,7 +116,8 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
             bounds = outputs["age_low"], outputs["age_high"]
             values["interval_coverage"] = calibrate.covered(samples.age_range, *bounds, outputs["calibrated_probs"])
         else:
-            values["interval_coverage"] = (outputs["age_low"] <= samples.age) & (samples.age <= outputs["age_high"])
+            years = np.minimum(samples.age, calibrate.AGES - 1)  # the oldest age stands for all above
+            values["interval_coverage"] = (outputs["age_low"] <= years) & (years <= outputs["age_high"])
         values["interval_width"] = outputs["age_high"] - outputs["age_low"]
     return values
 

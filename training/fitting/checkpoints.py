@@ -36,6 +36,8 @@ class Weights:
     score: float  # on validation faces, lower is better
     size: int  # pixels of the faces that they were scored on
     epoch: int = 0  # of the whole run
+    branch: int = 0  # of its stage, from 1; 0 for what the stage started from
+    mean_of: list[int] = field(default_factory=list)  # branches, 0 as above; empty if the weights are not a mean
 
 
 @dataclass
@@ -66,10 +68,16 @@ class RunState:
                 path.unlink()
 
 
-def kept_initial(out: Path) -> bool:
-    """Whether the finished run in `out` has left the weights of the model that it started from as they were."""
+def result(out: Path) -> dict:
+    """What the weights of the finished run in `out` are, as plain values for a bundle's provenance.
+
+    Returns:
+        initial: whether they are those that the run started from; mean_of: branches of the last stage whose mean they
+        are, 0 for what that stage started from, or an empty list.
+    """
     state = read_state(out)
-    return bool(state and state.start and state.start.file == INITIAL)
+    start = state.start if state else None
+    return {"initial": bool(start and start.file == INITIAL), "mean_of": start.mean_of if start else []}
 
 
 def read_state(out: Path) -> RunState | None:

@@ -135,6 +135,8 @@ class _Run:
         recipe, state = self.recipe, self.state
         done = sum((row["stage"], row["branch"]) == (number + 1, branch + 1) for row in state.history)
         set_trainable(self.network, stage.layers)
+        if (count := sum(map(len, self.train))) < devices.count():
+            raise FitError(f"{count} training faces can't be divided among {devices.count()} devices: use more faces.")
         trainer = self._trainer(number, branch, stage)
         batches = Batches(
             list(self.network.output),
@@ -198,7 +200,13 @@ class _Run:
                 verbose=self.verbose,
                 callbacks=[
                     _EpochEnd(self, number, branch, stage),
-                    Progress(stage.name, batches.steps, stage.epochs, bar=self.verbose == 1),
+                    Progress(
+                        stage.name,
+                        (branch + 1, len(self.recipe.stages[number].variants())),
+                        batches.steps,
+                        stage.epochs,
+                        bar=self.verbose == 1,
+                    ),
                 ],
             )
         except Exception as error:  # each backend has an error of its own for it
@@ -211,8 +219,8 @@ class _Run:
 
         This is the greedy soup of Wortsman et al. 2022 (arXiv 2203.05482).
         """
-        seen = networks.at_size(self.network, size)
-        used: list[str] = []
+        seen, inputs = networks.at_size(self.network, size), networks.head_inputs(self.network)
+        used: list[Weights] = []
         total, best = None, Weights("", math.inf, size)
         for weights in sorted(rivals, key=lambda weights: weights.score):
             load(self.network, self.out / weights.file, "best weights")
@@ -220,14 +228,15 @@ class _Run:
             summed = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
             self.network.set_weights([value / (len(used) + 1) for value in summed])
             if size == networks.INPUT_SIZE:
-                networks.measure_norms(self.network, self.train[0].spread(MEASURED))
+                networks.measure_norms(self.network, inputs, self.train[0].spread(MEASURED))
             score = validate(seen, self.validation)["val_score"]
             if not used or score < best.score:
-                total, used = summed, [*used, weights.file]
-                best = Weights(f"best-mean-{number + 1}.weights.h5", score, size)
+                total, used = summed, [*used, weights]
+                branches = sorted(0 if one is self.state.start else one.branch for one in used)
+                best = Weights(f"best-mean-{number + 1}.weights.h5", score, size, mean_of=branches)
                 save(self.network, self.out / best.file)
         print(f"  mean of the weights of {len(used)} of {len(rivals)}: score {best.score:.3f}", flush=True)
-        return next((w for w in rivals if [w.file] == used == [INITIAL]), best)
+        return used[0] if [one.file for one in used] == [INITIAL] else best
 
 
 def set_trainable(network: keras.Model, layers: str) -> None:
@@ -260,6 +269,7 @@ class _EpochEnd(keras.callbacks.Callback):
         super().__init__()
         self.run, self.number, self.branch, self.stage = run, number, branch, stage
         self.scored = networks.at_size(run.network, stage.size)
+        self.head_inputs = networks.head_inputs(run.network)
         self.saved = -math.inf  # when the last checkpoint was written
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -274,18 +284,16 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = {k: float(v) for k, v in (logs or {}).items()}
         run, state, stage = self.run, self.run.state, self.stage
-        if not all(math.isfinite(v) for v in logs.values()):
-            raise FitError(
-                f"The loss became NaN or infinite in epoch {epoch + 1} of stage {stage.name!r}: lower its "
-                "learning_rate in the recipe."
-            )
+        self._check(epoch, logs)
         number = len(state.history) + 1
         raw = self._average()
         where = {"stage": self.number + 1, "branch": self.branch + 1, "name": stage.name, "epoch": epoch + 1}
         seconds = round(time.monotonic() - self.started, 1)
         row = {**where, "seconds": seconds, **logs, **validate(self.scored, run.validation)}
-        if state.best is None or not row["val_score"] >= state.best.score:  # also better than NaN
-            state.best = Weights(f"best-{number:03d}.weights.h5", row["val_score"], stage.size, number)
+        self._check(epoch, {"val_score": row["val_score"]})
+        if state.best is None or row["val_score"] < state.best.score:
+            file = f"best-{number:03d}.weights.h5"
+            state.best = Weights(file, row["val_score"], stage.size, number, self.branch + 1)
             save(run.network, run.out / state.best.file)
         for variable, value in raw:
             variable.assign(value)
@@ -302,6 +310,14 @@ class _EpochEnd(keras.callbacks.Callback):
             print(f"  no improvement for {since_best} epochs: ending stage {stage.name!r}", flush=True)
             self.model.stop_training = True
 
+    def _check(self, epoch: int, values: dict[str, float]) -> None:
+        """Raise FitError unless all values are finite; the last checkpoint stays."""
+        if not all(math.isfinite(value) for value in values.values()):
+            raise FitError(
+                f"The loss became NaN or infinite in epoch {epoch + 1} of stage {self.stage.name!r}: lower its "
+                "learning_rate in the recipe."
+            )
+
     def _average(self) -> list:
         """Put the averaged weights into the network; returns the variables with what was there."""
         if not self.run.recipe.average:
@@ -315,5 +331,5 @@ class _EpochEnd(keras.callbacks.Callback):
         for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
             variable.assign(np.array(ops.convert_to_numpy(average)))  # a copy: JAX deletes what two variables share
         if self.stage.size == networks.INPUT_SIZE:
-            networks.measure_norms(self.run.network, self.run.train[0].spread(MEASURED))
+            networks.measure_norms(self.run.network, self.head_inputs, self.run.train[0].spread(MEASURED))
         return raw

@@ -14,11 +14,22 @@ EVERY = 60.0  # seconds between two lines
 
 
 class Progress(keras.callbacks.Callback):
-    """Tells the expected duration of a stage after some steps and, where no progress bar is shown, how far it is."""
+    """Tells the expected duration after some steps and, where no progress bar is shown, how far it is.
 
-    def __init__(self, name: str, steps: int, epochs: int, bar: bool):
+    Args:
+        stage: its name.
+        branch: number of the branch that runs, and how many the stage has.
+        steps: of an epoch.
+        epochs: of the branch.
+        bar: whether Keras shows a progress bar.
+    """
+
+    def __init__(self, stage: str, branch: tuple[int, int], steps: int, epochs: int, bar: bool):
         super().__init__()
-        self.name, self.steps, self.epochs, self.bar = name, steps, epochs, bar
+        number, count = branch
+        self.name = f"Stage {stage!r}" + (f", branch {number} of {count}" if count > 1 else "")
+        self.part = "branch" if count > 1 else "stage"
+        self.steps, self.epochs, self.bar = steps, epochs, bar
         self.done, self.started, self.told, self.epoch = 0, 0.0, False, 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -27,7 +38,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         left = self.epochs - epoch - 1
         if not self.told and left:  # epochs of a few steps
-            print(f"Stage {self.name!r}: about {duration((time.monotonic() - self.begun) * left)} left.", flush=True)
+            print(f"{self.name}: about {duration((time.monotonic() - self.begun) * left)} left.", flush=True)
             self.told = True
 
     def on_train_batch_end(self, batch, logs=None):
@@ -38,14 +49,14 @@ class Progress(keras.callbacks.Callback):
         elif self.done == FIRST + MEASURED:
             step = (now - self.started) / MEASURED
             left = step * self.steps * (self.epochs - self.epoch)
-            print(f"Stage {self.name!r}: {1000 * step:.0f} ms per step, about {duration(left)}.{_advice()}", flush=True)
+            print(f"{self.name}: {1000 * step:.0f} ms per step, about {duration(left)}.{_advice()}", flush=True)
             self.told, self.line = True, now
         elif self.told and not self.bar and now - self.line > EVERY:
             step = (now - self.started) / (self.done - FIRST)
             left = step * (self.steps * (self.epochs - self.epoch) - batch - 1)
             print(
                 f"  epoch {self.epoch + 1} of {self.epochs}, step {batch + 1} of {self.steps}: about {duration(left)} "
-                "left in this stage",
+                f"left in this {self.part}",
                 flush=True,
             )
             self.line = now

@@ -26,7 +26,7 @@ class Strength:
     saturation: float  # of the deviation from gray
     gray: float  # share of faces turned gray, 0 to 1
     color: float = 0.0  # of each channel's value, as light of another color does
-    blur: float = 0.0  # share of faces shown as from an eighth to the half of their resolution
+    blur: float = 0.0  # share of faces blended with an eighth of their resolution, by 30 to 100%
     defocus: float = 0.0  # share of faces out of focus, as by a Gaussian of 5 to 12 of 200 pixels
     jpeg: float = 0.0  # share of faces compressed
     sharpness: float = 0.0  # of the deviation from a local mean: softer or sharper

@@ -175,17 +175,25 @@ def head_norms(model: keras.Model) -> list:
     return [layer for layer in model.layers if layer.name in ("age_norm", "gender_norm")]
 
 
-def measure_norms(model: keras.Model, faces: np.ndarray) -> None:
+def head_inputs(model: keras.Model) -> keras.Model | None:
+    """The network up to the inputs of `head_norms`, for `measure_norms`; None if it has none."""
+    norms = head_norms(model)
+    return keras.Model(model.input, [norm.input for norm in norms]) if norms else None
+
+
+def measure_norms(model: keras.Model, seen: keras.Model | None, faces: np.ndarray) -> None:
     """Set the statistics of `head_norms` to those of `faces`, uint8 [N, 200, 200, 3], without dropout.
 
     Dropout in training changes the variance that batch normalization sees (Li et al. 2018, arXiv 1801.05134), and
     averaged weights have other statistics than the last ones.
+
+    Args:
+        seen: `head_inputs(model)`. It is compiled at its first use, so it should be made once.
     """
     norms = head_norms(model)
-    if not norms:
+    if seen is None:
         return
-    seen = keras.Model(model.input, [norm.input for norm in norms])
-    faces = faces[np.arange(-(-len(faces) // 64) * 64) % len(faces)]  # full batches, which all devices share equally
+    faces = faces[np.arange(-(-len(faces) // 64) * 64) % len(faces)]  # full batches: one shape, one compilation
     parts = [seen.predict_on_batch(faces[i : i + 64]) for i in range(0, len(faces), 64)]
     for norm, seen_parts in zip(norms, zip(*parts, strict=True), strict=True):
         values = np.concatenate([np.asarray(part, np.float32) for part in seen_parts])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from training.model import devices
-
 
 def predict(network: keras.Model, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
     """The network's outputs for uint8 images [N, H, W, 3], in float32, without keeping more than a batch."""
     parts = []
-    size = -(-min(batch_size, len(images)) // devices.count()) * devices.count()  # which all devices share equally
+    size = min(batch_size, len(images))
     for start in range(0, len(images), size):
         batch = np.asarray(images[start : start + size])
         # The last batch is filled up: one shape, one compilation.

@@ -38,7 +38,7 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
         times = itertools.cycle([float32, int8])
         monkeypatch.setattr(quantize, "call_ms", lambda call: next(times))
         (tmp_path / "model.int8.onnx").unlink(missing_ok=True)
-        return quantize.quantize(tmp_path, images[:32], images, validation.age, validation.gender == 1)
+        return quantize.quantize(tmp_path, images[:32], images, validation.age_range, validation.gender == 1)
 
     monkeypatch.setattr(quantize, "MAE_RISE", 5.0)  # a network of 48 faces has little to lose
     monkeypatch.setattr(quantize, "GENDER_FALL", 1.0)

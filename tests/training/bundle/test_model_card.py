@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from huggingface_hub import ModelCard
 
+from space.hub.bundle import MODELS
 from space.hub.card import CARD
+from training.bundle.model_card import render
 
 
 def test_the_hub_gets_the_figures_of_the_test_faces(trained):
@@ -15,3 +18,55 @@ def test_the_hub_gets_the_figures_of_the_test_faces(trained):
     assert results["mae"].metric_value == round(metrics["age_mae"]["value"], 3)
     assert results["cs5"].metric_value == round(metrics["cs5"]["value"], 4)
     assert results["accuracy"].metric_value == round(metrics["gender_accuracy"]["value"], 4)
+
+
+@pytest.fixture
+def card(trained) -> dict:
+    return json.loads((trained / "bundle" / CARD).read_text())
+
+
+def test_figures_that_may_be_too_good_say_so_and_are_not_called_held_out(card):
+    assert "held-out faces of" in render(card) and "too optimistic" not in render(card)
+    card["metrics"]["doubt"] = "learned from another copy of UTKFace, whose splits have other faces"
+    assert "held-out faces of" not in render(card)
+    assert f"A model that this one was trained from {card['metrics']['doubt']}. It may have been" in render(card)
+
+
+@pytest.mark.parametrize(
+    ("initial", "mean_of", "words"),
+    [
+        (True, [], "No epoch lowered the validation error"),
+        (False, [0, 1, 3], "the mean of what the last stage started from, branch 1 and branch 3."),
+        (False, [2], None),
+        (False, [], None),
+    ],
+)
+def test_the_card_tells_what_became_of_the_epochs(card, initial, mean_of, words):
+    card["provenance"]["result"] = {"initial": initial, "mean_of": mean_of}
+    text = render(card)
+    assert words is None or words in text
+    assert ("No epoch lowered" in text) == initial and ("are the mean of" in text) == (len(mean_of) > 1)
+
+
+def test_a_calibration_that_was_kept_is_the_initial_model_s(card):
+    assert "Fitted on" in render(card) and "Kept from" not in render(card)
+    card["provenance"]["calibrated_by"] = "compact"
+    assert "Kept from compact, because this run had too few validation faces: fitted on" in render(card)
+
+
+def test_faces_of_a_selection_are_not_called_the_hub_s_dataset(card):
+    """The made-up faces have UTKFace's names, but are too few to be a copy of it."""
+    assert card["metrics"]["collection"] == "UTKFace"
+    assert "py97/UTKFace-Cropped" not in render(card)
+    for entry in (card["metrics"], *(dataset["report"] for dataset in card["provenance"]["datasets"])):
+        entry["rows"] = 20_000
+    assert "--dataset py97/UTKFace-Cropped" in render(card) and "- py97/UTKFace-Cropped: " in render(card)
+
+
+def test_a_local_copy_of_photos_is_asked_for_again(card):
+    photos = json.loads((MODELS / "compact" / CARD).read_text())["metrics"]["others"][0]
+    card["metrics"]["others"] = [photos]
+    assert "with the same copy of the photos in the folder `FairFace`" in render(card)
+    assert "--dataset FairFace " in render(card)
+    card["metrics"]["others"] = [photos | {"dataset": "HuggingFaceM4/FairFace", "revision": "abc"}]
+    assert "same copy" not in render(card) and "--dataset HuggingFaceM4/FairFace " in render(card)

@@ -569,3 +569,14 @@ def test_a_table_says_what_it_leaves_out(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "labels of 30 images; 1 named file missing: gone.jpg" in printed
     assert "10 images without a label" in printed
+
+
+def test_a_race_may_be_missing_in_some_rows(tmp_path):
+    write_folder({f"{i}.jpg": content for i, content in enumerate(face_files(40).values())}, tmp_path)
+    labels = {"age": 30, "gender": "Male"}
+    rows = [{"file_name": f"{i}.jpg", **labels, "race": ("Black", "White")[i % 2]} for i in range(40)]
+    del rows[3]["race"]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    samples, _ = load_samples(str(tmp_path), policy="all")
+    assert len(samples) == 40 and samples.race[samples.name == "3"].tolist() == [-1]
+    assert {samples.races[i] for i in samples.race if i >= 0} == {"Black", "White"}

@@ -111,3 +111,16 @@ def test_ranges_of_the_oldest_have_a_coverage():
     probs[0] = np.eye(102)[91]
     outputs["calibrated_probs"] = probs
     assert per_face(samples, outputs)["interval_coverage"].tolist() == [1.0, 0.0, 0.5]
+
+
+def test_an_interval_up_to_the_oldest_age_holds_all_above():
+    """As in calibration: the distribution's last age stands for all from it on."""
+    ages = np.array([[110, 110], [110, 110], [101, 101]], np.float32)
+    samples = Samples(
+        name=np.array(list("abc")), age_range=ages, gender=np.array([0, 1, 0], np.int8), race=np.zeros(3, np.int8),
+        sha256=np.array(list("abc")), encoded=(b"",) * 3,
+    )  # fmt: skip
+    outputs = {"age": np.array([99.0, 95.0, 99.0]), "p_female": np.array([0.1, 0.9, 0.2])}
+    outputs |= {"age_low": np.array([90.0, 90.0, 90.0]), "age_high": np.array([101.0, 100.0, 101.0])}
+    assert per_face(samples, outputs)["interval_coverage"].tolist() == [True, False, True]
+    assert per_face(samples, outputs)["age_mae"].tolist() == [11.0, 15.0, 2.0]

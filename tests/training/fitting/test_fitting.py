@@ -67,12 +67,12 @@ def test_rare_groups_are_drawn_more_often_in_balanced_stages():
     assert share(True) == pytest.approx(200 / 1800, rel=0.1) and share(False) == pytest.approx(100 / 1700)
 
 
-def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
-    """Two branches whose errors have opposite signs: their mean has none. A third, far away, isn't part of it."""
+def one_age(folder):
+    """A run of a network that answers the age in its weights, and whatever the face is."""
     import keras
 
     from training.fitting import loop
-    from training.fitting.checkpoints import RunState, Weights
+    from training.fitting.checkpoints import RunState
     from training.recipe import Recipe
 
     face = keras.Input((200, 200, 3), dtype="uint8")
@@ -82,18 +82,63 @@ def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
     network = keras.Model(face, squeezed, name="compact")
     validation = [Faces(samples(np.full(8, 30.0), np.ones(8)), np.zeros((8, 200, 200, 3), np.uint8), Report("", ""), 0)]
     recipe = Recipe(network="compact", train=("x",), stages=())
-    run = loop._Run(network, recipe, validation, validation, tmp_path, RunState(), (), False, 0)
+    return loop._Run(network, recipe, validation, validation, folder, RunState(), (), False, 0)
 
-    def saved(years: float) -> Weights:
-        network.set_weights([np.zeros((3, 1)), np.array([years])])
-        network.save_weights(tmp_path / f"best-{years}.weights.h5")
-        return Weights(f"best-{years}.weights.h5", abs(years - 30), 200)
 
-    best = run._mean_of_best(0, [saved(26.0), saved(33.0), saved(60.0)], 200)
-    loop.load(network, tmp_path / best.file, "")
-    assert network.get_weights()[1] == pytest.approx(29.5) and best.score == pytest.approx(0.5)
+def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
+    """Two branches whose errors have opposite signs: their mean has none. A third, far away, isn't part of it."""
+    from training.fitting import loop
+    from training.fitting.checkpoints import Weights
+
+    run = one_age(tmp_path)
+
+    def saved(years: float, branch: int = 0) -> Weights:
+        run.network.set_weights([np.zeros((3, 1)), np.array([years])])
+        run.network.save_weights(tmp_path / f"best-{years}.weights.h5")
+        return Weights(f"best-{years}.weights.h5", abs(years - 30), 200, branch=branch)
+
+    best = run._mean_of_best(0, [saved(26.0, 1), saved(60.0, 2), saved(33.0, 3)], 200)
+    loop.load(run.network, tmp_path / best.file, "")
+    assert run.network.get_weights()[1] == pytest.approx(29.5) and best.score == pytest.approx(0.5)
+    assert best.mean_of == [1, 3]
+    # What the stage started from counts as 0, also if it was a branch of the stage before.
+    run.state.start = saved(26.0, 2)
+    assert run._mean_of_best(0, [run.state.start, saved(33.0, 1)], 200).mean_of == [0, 1]
     # Initial weights that are the best ones stay in their own file.
     initial = saved(30.0)
     (tmp_path / initial.file).rename(tmp_path / loop.INITIAL)
     initial.file = loop.INITIAL
     assert run._mean_of_best(0, [initial, saved(60.0)], 200) is initial
+
+
+def test_an_epoch_whose_score_is_not_a_number_ends_the_run_and_replaces_no_weights(tmp_path, monkeypatch):
+    from training.fitting import loop
+    from training.fitting.checkpoints import FitError
+    from training.recipe import Stage
+
+    run = one_age(tmp_path)
+    end = loop._EpochEnd(run, 0, 0, Stage("all", 9, 1e-3))
+    end.set_model(run.network)
+    monkeypatch.setattr(loop._EpochEnd, "_average", lambda self: [])
+    for epoch, score in enumerate((9.0, 5.0, float("nan"))):
+        row = {"val_age_mae": score, "val_score": score}
+        monkeypatch.setattr(loop, "validate", lambda *_, row=row: row)
+        end.on_epoch_begin(epoch)
+        if score == score:
+            end.on_epoch_end(epoch, {"loss": 1.0})
+        else:
+            with pytest.raises(FitError, match="epoch 3 of stage 'all'"):
+                end.on_epoch_end(epoch, {"loss": 1.0})
+    best = run.state.best
+    assert (best.file, best.score, best.branch) == ("best-002.weights.h5", 5.0, 1) and (tmp_path / best.file).exists()
+    assert len(run.state.history) == 2
+
+
+def test_fewer_faces_than_devices_are_an_error_that_says_so(tmp_path, monkeypatch):
+    from training.fitting import loop
+    from training.fitting.checkpoints import FitError
+    from training.recipe import Stage
+
+    monkeypatch.setattr(loop.devices, "count", lambda: 16)
+    with pytest.raises(FitError, match="8 training faces can't be divided among 16 devices"):
+        one_age(tmp_path).branch(0, 0, Stage("all", 1, 1e-3))

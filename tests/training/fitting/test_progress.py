@@ -23,11 +23,13 @@ def test_durations(seconds, words):
     assert duration(seconds) == words
 
 
-def lines(monkeypatch, capsys, *, bar: bool, steps: int, epochs: int, step: float, first: int = 0) -> list[str]:
+def lines(
+    monkeypatch, capsys, *, bar: bool, steps: int, epochs: int, step: float, first: int = 0, branch=(1, 1)
+) -> list[str]:
     """What a stage prints whose steps take `step` seconds, the first ones ten times as long."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    told = Progress("full size", steps, epochs, bar)
+    told = Progress("full size", branch, steps, epochs, bar)
     done = 0
     for epoch in range(first, epochs):
         told.on_epoch_begin(epoch)
@@ -64,3 +66,9 @@ def test_stages_of_a_few_steps_are_told_after_their_first_epoch(monkeypatch, cap
     """Its five steps take 32 seconds, and three more epochs follow."""
     told = lines(monkeypatch, capsys, bar=True, steps=5, epochs=4, step=1.0)
     assert told == ["Stage 'full size': about 2 minutes left."]
+
+
+def test_a_branch_tells_its_own_duration(monkeypatch, capsys):
+    first, line, *_ = lines(monkeypatch, capsys, bar=False, steps=100, epochs=2, step=1.0, branch=(2, 3))
+    assert first.startswith("Stage 'full size', branch 2 of 3: 1000 ms per step, about 3 minutes.")
+    assert line.endswith("left in this branch")

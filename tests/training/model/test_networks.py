@@ -156,7 +156,7 @@ def test_measured_norms_have_the_statistics_of_the_faces():
     keras.utils.set_random_seed(0)
     model = networks.build("vgg16")
     faces = np.random.default_rng(0).integers(0, 256, (8, 200, 200, 3), np.uint8)
-    networks.measure_norms(model, faces)
+    networks.measure_norms(model, networks.head_inputs(model), faces)
     norm = model.get_layer("age_norm")
     values = np.asarray(keras.Model(model.input, norm.output)(faces)) - norm.get_weights()[1]
     np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-3)

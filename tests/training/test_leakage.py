@@ -1,0 +1,100 @@
+"""Whether a model may have learned from the faces that it is measured on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from space.hub.bundle import MODELS
+from training import leakage, parents
+from training.data.report import Report
+from training.data.sources import DataError
+from training.leakage import Measured, doubt, generations
+from training.parents import IMAGENET, Parent, read_model
+
+CARD = json.loads((MODELS / "compact" / "age_gender.json").read_text())
+OWN = {d["collection"]: d for d in CARD["provenance"]["datasets"]}  # the copies that compact learned from
+
+
+def dataset(collection: str | None = "UTKFace", **more) -> dict:
+    return {"dataset": "x", "collection": collection, "learned": True, **more}
+
+
+def record(protocol: str | None, *ancestors: dict, datasets: list[dict] | None = None) -> dict:
+    return {"datasets": datasets or [dataset()], "protocol": protocol, "parents": list(ancestors)}
+
+
+def faces(collection: str | None = "UTKFace", split="test", protocol="80/10/10", rows=20_000, sha256=None) -> Measured:
+    report = Report("x", "clean", collection=collection, rows=rows)
+    return Measured(report, protocol, split, sha256)
+
+
+def test_all_ancestors_count():
+    young = record("80/10/10", record("60/20/20", record("70/15/15")), IMAGENET)
+    assert [entry["protocol"] for entry in generations(young)] == ["80/10/10", "60/20/20", "70/15/15", ""]
+    assert doubt(record("80/10/10"), faces()) is None
+    assert doubt(record("60/20/20"), faces()) is None  # trained on fewer faces
+    assert doubt(young, faces()).protocol == "70/15/15"  # somebody else's split
+
+
+@pytest.mark.parametrize("learned_from", ["FairFace", "UTKFace", None])
+@pytest.mark.parametrize("measured_on", ["UTKFace", None])
+@pytest.mark.parametrize("split", ["train", "all", "validation", "test"])
+def test_only_what_a_model_learned_from_can_have_been_seen(learned_from, measured_on, split):
+    found = doubt(record("60/20/20", datasets=[dataset(learned_from)]), faces(measured_on, split, "80/10/10"))
+    assert (found is not None) == (learned_from == measured_on and split in ("train", "all"))
+    untrained = [{**dataset("UTKFace"), "learned": False}, dataset("FairFace")]
+    assert doubt(record("60/20/20", datasets=untrained), faces("UTKFace", split)) is None
+
+
+@pytest.mark.parametrize("unknown", [parents.UNKNOWN, record(None), record("80/10/10", parents.UNKNOWN)])
+def test_a_model_without_a_record_may_have_seen_everything(unknown):
+    found = doubt(unknown, faces())
+    assert found.reason == "has no training record" and not found.protocol
+
+
+def test_another_copy_of_a_collection_has_other_splits():
+    learned = record("80/10/10", datasets=[dataset(rows=23_708, held_out={"test": "a", "validation": "b"})])
+    assert doubt(learned, faces(rows=23_708, sha256="a")) is None
+    assert doubt(learned, faces(rows=23_708)) is None  # some of its faces
+    assert doubt(learned, faces(split="validation", rows=23_708, sha256="b")) is None
+    for other in (faces(rows=23_708, sha256="c"), faces(rows=24_106), faces(split="validation", sha256="a")):
+        found = doubt(learned, other)
+        assert found.reason == "learned from another copy of UTKFace, whose splits have other faces"
+        assert not found.protocol
+    # Such a copy is no safer if the protocols overlap as well.
+    assert doubt(learned, faces(protocol="60/20/20", rows=24_106)).protocol == "80/10/10"
+
+
+def test_the_embedded_models_know_the_faces_that_they_were_tested_with():
+    for model in ("compact", "vgg16", "open"):
+        known = read_model(model).as_dict()
+        for name, own in OWN.items():
+            rows, sha256 = own["report"]["rows"], own["faces"]["test"]["sha256"]
+            assert doubt(known, faces(name, rows=rows, sha256=sha256)) is None
+            other = doubt(known, faces(name, rows=rows + 1))
+            assert (other is None) == (model == "open" and name == "UTKFace"), (model, name)
+
+
+class Part:
+    """What `leakage.check` reads of a split's faces."""
+
+    def __init__(self, collection: str):
+        self.report = Report("x", "all", collection=collection, rows=20_000)
+
+
+def test_a_run_stops_if_a_parent_has_seen_its_faces_and_warns_if_it_may_have(capsys):
+    def check(known: dict, collection="UTKFace"):
+        parts = [Part(collection)]
+        leakage.check([Parent("teacher", "x", None, known)], {"validation": parts, "test": parts}, "80/10/10", None)
+        return capsys.readouterr().out
+
+    assert check(record("80/10/10")) == check(record("90/5/5"), "FairFace") == ""
+    assert check(record("80/10/10", parents.UNKNOWN)) == (
+        "warning: --teacher x, or one of its parent models, has no training record. The results may be too "
+        "optimistic.\n"
+    )
+    for ancestor in (record("90/5/5"), record("80/10/10", record("90/5/5"))):
+        with pytest.raises(DataError, match=r"--teacher x, or one of its parent models, .* 90/5/5.*Set protocol = '90"):
+            check(ancestor)

@@ -1,0 +1,101 @@
+"""Whether a model, or one of its ancestors, may have learned from the faces that it is measured on.
+
+Splits are by content hash. So a protocol keeps them apart in one copy of a dataset, whoever trains. Another copy has
+other bytes, and with them other splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from training.data.faces import Faces
+from training.data.report import Report
+from training.data.samples import SPLITS, dataset_hash, splits_overlap
+from training.data.sources import DataError
+from training.parents import Parent
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Faces that a model is measured on: a split of a dataset, or some of its faces."""
+
+    report: Report  # of the dataset
+    protocol: str
+    split: str  # one of SPLITS, or "all"
+    sha256: str | None = None  # `dataset_hash` of the split, unless only some of its faces are used
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a model may have learned from faces."""
+
+    reason: str  # completes "the model, or one of its parent models, …"
+    protocol: str | None = None  # under which it certainly has
+
+
+def generations(record: Mapping) -> Iterator[Mapping]:
+    """A model's record, as `Parent.as_dict` returns it, and those of all its ancestors."""
+    yield record
+    for parent in record["parents"]:
+        yield from generations(parent)
+
+
+def doubt(record: Mapping, measured: Measured) -> Doubt | None:
+    """Why a model with this record may have learned from these faces; None if it hasn't."""
+    found = [one for entry in generations(record) if (one := _of_one(entry, measured))]
+    return next((one for one in found if one.protocol), found[0] if found else None)
+
+
+def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
+    if record["datasets"] is None or record["protocol"] is None:
+        return Doubt("has no training record")
+    report, protocol = measured.report, record["protocol"]
+    # Of somebody's own faces, none is taken to be in a collection.
+    shared = [d for d in record["datasets"] if d["learned"] and d["collection"] == report.collection]
+    if not shared or not protocol:  # ImageNet has none
+        return None
+    name = report.collection or "these faces"
+    if measured.split not in SPLITS[1:]:
+        return Doubt(f"learned from {name}, and not only held-out faces are used")
+    if splits_overlap(protocol, measured.protocol, [measured.split]):
+        reason = f"was trained with the split protocol {protocol}, whose training split includes {measured.split} faces"
+        return Doubt(f"{reason} of {measured.protocol}", protocol)
+    if report.collection and not any(_same_copy(d, measured) for d in shared):
+        return Doubt(f"learned from another copy of {name}, whose splits have other faces")
+    return None
+
+
+def _same_copy(dataset: Mapping, measured: Measured) -> bool:
+    """Whether a dataset of a record has the same files, as far as the record tells."""
+    digest = (dataset.get("held_out") or {}).get(measured.split)
+    if digest and measured.sha256:
+        return digest == measured.sha256
+    return dataset.get("rows") in (None, measured.report.rows)
+
+
+def measured(faces: Faces, protocol: str, split: str, *, limit: int | None) -> Measured:
+    """One split of a run's dataset."""
+    whole = not limit and faces.report.policy == "clean"
+    return Measured(faces.report, protocol, split, dataset_hash(faces.samples) if whole else None)
+
+
+def check(parents: Sequence[Parent], faces: Mapping[str, Sequence[Faces]], protocol: str, limit: int | None) -> None:
+    """Warn of faces that a run validates or tests with and a parent may have learned from.
+
+    Raises:
+        DataError: a parent has certainly learned from some.
+    """
+    told = set()
+    for parent in parents:
+        for split in SPLITS[1:]:
+            for part in faces[split]:
+                found = doubt(parent.as_dict(), measured(part, protocol, split, limit=limit))
+                if found is None:
+                    continue
+                text = f"--{parent.role} {parent.model}, or one of its parent models, {found.reason}."
+                if found.protocol:
+                    raise DataError(f"{text} Set protocol = {found.protocol!r} in the recipe, or choose another model.")
+                if text not in told:
+                    told.add(text)
+                    print(f"warning: {text} The results may be too optimistic.")
