@@ -10,7 +10,7 @@
 #     "matplotlib>=3.10,<4",
 #     "numpy>=2.0,<3",
 #     "onnx>=1.17,<2",
-#     "onnxruntime>=1.20,<2",
+#     "onnxruntime>=1.22,<2",
 #     "opencv-python-headless>=4.10.0.84,<5",
 #     "pillow>=12.3,<13",
 #     "pillow-heif>=1.0,<2",

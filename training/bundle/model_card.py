@@ -35,7 +35,7 @@ _HEADS = {
 
 
 _KERAS = """
-To load the same model in Keras 3 (from `config.json`, `metadata.json` and `model.weights.h5`):
+To load the same model in Keras 3.12 or later (from `config.json`, `metadata.json` and `model.weights.h5`):
 
 ```python
 import keras

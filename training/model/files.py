@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import json
 import re
 import tempfile
 import warnings
@@ -34,8 +36,9 @@ def save_keras(network, folder: Path) -> None:
         network.save(archive)
         with zipfile.ZipFile(archive) as members:
             members.extract("model.weights.h5", scratch)
-            for name in KERAS_FILES[:2]:
-                members.extract(name, folder)
+            members.extract("metadata.json", folder)
+            config = json.loads(members.read("config.json"))
+        (Path(folder) / "config.json").write_text(json.dumps(_portable(config)), encoding="utf-8")
         with (
             h5py.File(Path(scratch) / "model.weights.h5") as source,
             h5py.File(Path(folder) / "model.weights.h5", "w") as target,
@@ -51,6 +54,30 @@ def save_keras(network, folder: Path) -> None:
                     target[name].attrs[key] = value
 
             source.visititems(copy)
+
+
+def _portable(config):
+    """A network's config without initializers and without settings that have their default.
+
+    Trained layers don't need them, and versions of Keras 3 that don't know a newer setting refuse the whole file.
+    """
+    import keras
+
+    if isinstance(config, list):
+        return [_portable(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: _portable(value) for key, value in config.items()}
+    layer = getattr(keras.layers, str(config.get("class_name")), None)
+    if layer is None or config.get("module") != "keras.layers":
+        return config
+    defaults = {name: argument.default for name, argument in inspect.signature(layer).parameters.items()}
+    settings = {
+        key: value
+        for key, value in config["config"].items()
+        if not key.endswith("_initializer") and (key not in defaults or value != defaults[key])
+    }
+    return config | {"config": settings}
 
 
 def load_keras(folder: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from space.estimator import Estimator
-from space.hub.bundle import open_bundle
+from space.hub.bundle import MODELS, open_bundle
 from space.hub.download import ModelError
 from tests.support import EMBEDDED, EXAMPLES
 from tests.support.app import python
@@ -104,6 +105,19 @@ def test_saved_keras_weights_take_two_bytes_each_and_give_the_same_ages(trained,
     faces = np.random.default_rng(0).integers(0, 256, (4, 200, 200, 3), np.uint8)
     ages = [model.predict_on_batch(faces)["age"] for model in (network, files.load_keras(tmp_path))]
     assert 0 < np.abs(ages[0] - ages[1]).max() < 0.1
+
+
+@pytest.mark.parametrize("network", ["built", "compact", "open"])
+def test_the_keras_config_has_only_settings_that_differ_from_keras_s_defaults(network, tmp_path):
+    """Older versions of Keras 3 refuse a file with settings that they don't know, whatever the value."""
+    if network == "built":
+        files.save_keras(networks.build("compact"), tmp_path)
+    config = json.loads(((tmp_path if network == "built" else MODELS / network) / "config.json").read_text())
+    layers = {entry["name"]: entry for entry in config["config"]["layers"]}
+    convolution, norm = layers["stem1"]["config"], layers["stem1_norm"]["config"]
+    assert {"name", "filters", "kernel_size", "strides", "padding", "use_bias"} <= set(convolution)
+    assert not {"groups", "activity_regularizer", "kernel_initializer"} & set(convolution)
+    assert not {"renorm", "gamma_initializer", "moving_mean_initializer"} & set(norm)
 
 
 def test_the_embedded_compact_network_holds_its_keras_weights():
