@@ -2,6 +2,7 @@
 import {MOST} from "./cards.js";
 import {asJson, scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
+import {scrollTo} from "./scroll.js";
 import {spoken, t} from "./text.js";
 import {fromJson, resultView} from "./result.js";
 import {photoStrip} from "./strip.js";
@@ -75,9 +76,7 @@ function progress(bytes) {
   $("#loading").hidden = !bytes;
   if (!bytes) return;
   $("#loading progress").value = bytes.received / bytes.expected;
-  $("#loading output").textContent = t(
-    `${(bytes.received / 1e6).toFixed(1)} of ${(bytes.expected / 1e6).toFixed(1)} MB`,
-  );
+  $("#loaded").textContent = t(`${(bytes.received / 1e6).toFixed(1)} of ${(bytes.expected / 1e6).toFixed(1)} MB`);
 }
 
 // Photo
@@ -90,11 +89,12 @@ function say(text) {
 
 const LINK = t("Links can't be opened. Copy the image itself, or save it and choose the file.");
 
-/** Analyze a photo; the answer is what `view.show` takes. */
-async function analyze(file) {
+/** Analyze a photo; the answer is what `view.show` takes. `replaced` tells whether nobody waits for it any more. */
+async function analyze(file, replaced) {
   const photo = await opened(file),
     {canvas, factor, name} = photo,
     chosen = model;
+  if (replaced()) throw new Error("The photo was replaced."); // in the worker, it would stop its successor
   if (strip.current.file === file) {
     if (!view.shows(file)) {
       view.preview(canvas, file);
@@ -135,7 +135,7 @@ function choose({file, shown, error}) {
   if (shown) {
     view.show(shown, file);
     const {width, height} = shown.image;
-    if (shown.factor > 1)
+    if (shown.factor > 1 && !shown.reduced)
       view.note(
         t(
           `The image was reduced to ${width} × ${height} pixels. Positions in JSON and CSV refer to the original image.`,
@@ -146,7 +146,10 @@ function choose({file, shown, error}) {
 }
 const strip = photoStrip($("#strip"), kit, {analyze, open: opened}, choose);
 
+let asked = 0; // number of the last choice of photos
+
 function take(files, {adds = false} = {}) {
+  asked++;
   refused = false;
   if (adds) strip.add(files);
   else strip.take(files);
@@ -155,7 +158,7 @@ function take(files, {adds = false} = {}) {
 
 /** On a phone, the result is below the fold. */
 function scrollToResult() {
-  if (innerWidth < 800) setTimeout(() => $("#result").scrollIntoView({behavior: "smooth"}), 100);
+  if (innerWidth < 800) setTimeout(() => scrollTo($("#result")), 100);
 }
 
 const threshold = () => Number($("#threshold").value);
@@ -193,8 +196,9 @@ function open(files, options) {
     return say(t("This file isn't an image that this browser can read. Use JPEG, PNG or WebP."));
   }
   document.body.dataset.own = "yes";
-  if (videos.length) video.take(videos[0]);
-  else take(images, options);
+  if (videos.length)
+    video.take(videos[0], videos.length > 1 && t(`Only the first of ${videos.length} videos is analyzed.`));
+  if (images.length) take(images, options);
 }
 /** Say on the Photo tab that links can't be opened. */
 function refuseLink() {
@@ -221,12 +225,19 @@ document.addEventListener("drop", (event) => {
   else if (event.dataTransfer.getData("text")) refuseLink();
 });
 document.addEventListener("snapshot", ({detail}) => open([detail]));
-const exampleFile = async (address) =>
-  Object.assign(new File([await (await fetch(address)).blob()], address.split("/").at(-1)), {example: true});
+async function exampleFile(address) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(response.status);
+  return Object.assign(new File([await response.blob()], address.split("/").at(-1)), {example: true});
+}
 for (const example of document.querySelectorAll("#examples button"))
   example.addEventListener("click", async () => {
-    const {src} = example.querySelector("img");
-    take([await exampleFile(src)]);
+    const mine = ++asked,
+      file = await exampleFile(example.querySelector("img").src).catch(() => null);
+    if (mine !== asked) return; // meanwhile the visitor has chosen something else
+    if (file) return take([file]);
+    refused = true;
+    say(t("The example can't be downloaded. Check the network, then try again."));
   });
 $("#threshold").addEventListener("input", () => {
   $("#threshold-value").textContent = threshold().toFixed(2);
@@ -316,9 +327,9 @@ function openTab(tab, {remember = true} = {}) {
 }
 for (const [i, tab] of tabs.entries()) {
   tab.addEventListener("click", () => openTab(tab));
-  tab.addEventListener("keydown", ({key}) => {
+  tab.addEventListener("keydown", ({key, altKey, ctrlKey, metaKey}) => {
     const place = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: -1}[key];
-    if (place === undefined) return;
+    if (place === undefined || altKey || ctrlKey || metaKey) return;
     const next = tabs.at(place % tabs.length);
     next.focus();
     openTab(next);

@@ -1,11 +1,12 @@
 // What visitors take away: made here, from what is on the page.
-/** The table of `age-gender --csv` for one photo. `columns`: its names; `error`: why there is no result. */
+/** The table of `age-gender --csv` for one photo. `name`: its file; `columns`: their names; `error`: why there is no result. */
 export function asCsv(result, name, columns, error = null) {
+  const incomplete = {true: "True", false: "False"}[result.incomplete]; // as Python writes it
   const rows = result.faces.map((face, i) => {
     const [x, y, width, height] = face.box;
-    return {...face, file: name, face: i + 1, x, y, width, height};
+    return {...face, file: name, face: i + 1, x, y, width, height, incomplete};
   });
-  return table(columns, rows.length ? rows : [{file: name, error}]);
+  return table(columns, rows.length ? rows : [{file: name, incomplete, error}]);
 }
 
 /** Objects as CSV, with the columns of these names. */

@@ -55,15 +55,16 @@ export default function liveView(element, openChannel) {
   const isShown = () => element.getClientRects().length > 0; // in full screen, there is no offsetParent
 
   function say(text, alarm = false) {
-    status.textContent = text;
+    if (status.textContent !== text) status.textContent = text; // screen readers read each change aloud
     status.classList.toggle("live-alarm", alarm);
   }
 
   async function begin() {
     const mine = ++attempt;
     away = false;
-    start.disabled = camera.disabled = true;
     stop.hidden = false;
+    if (document.activeElement === start) stop.focus(); // a disabled button loses the focus
+    start.disabled = camera.disabled = true;
     say(t("Waiting for the camera…"));
     let given;
     try {
@@ -294,6 +295,7 @@ export default function liveView(element, openChannel) {
     start.disabled = false;
     camera.disabled = false;
     intro.hidden = false;
+    if ([stop, snapshot, full].includes(document.activeElement)) start.focus();
     for (const button of [stop, snapshot, full]) button.hidden = true;
     say(text, alarm);
   }

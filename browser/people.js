@@ -56,7 +56,7 @@ export class People {
     );
     this.addScreenTime(seconds);
     this.measureSpeeds(faces, seconds);
-    for (const face of faces) this.note(face, image, seconds);
+    for (const face of faces) this.note(face, image);
     this.counts.push([rounded(seconds, 3), faces.length]);
     this.last = {seconds, faces};
     return this.shown(faces);
@@ -94,10 +94,10 @@ export class People {
     for (const {id} of this.last.faces) this.persons.get(id).on_screen += seconds - this.last.seconds;
   }
 
-  note(face, image, seconds) {
-    const person = this.persons.get(face.id) ?? {first: seconds, on_screen: 0, seen: 0, quality: 0},
+  note(face, image) {
+    const person = this.persons.get(face.id) ?? {on_screen: 0, quality: 0},
       quality = face.score * Math.min(area(face), LARGE);
-    Object.assign(person, {face, last: seconds, seen: person.seen + 1});
+    Object.assign(person, {face, ...face.detected}); // a face is shown a little longer than it is detected
     if (quality > 1.1 * person.quality)
       Object.assign(person, {quality, crop: crop(image, face, this.analyzer.estimator.card.crop)});
     this.persons.set(face.id, person);
@@ -111,8 +111,10 @@ export class People {
     return [...this.persons]
       .filter(([, person]) => person.seen >= least)
       .map(([id, {face, first, last, on_screen, crop}]) => {
-        const {age, age_low, age_high, gender, gender_probability, gender_label} = asJson(face, this.kit.face);
-        const times = {first: rounded(first, 3), last: rounded(last, 3), on_screen: rounded(on_screen, 3)};
+        // Of all frames together: how sharp the last one was says nothing of it.
+        const whole = asJson({...face, sharpness: undefined}, this.kit.face);
+        const {age, age_low, age_high, gender, gender_probability, gender_label} = whole;
+        const times = {first: rounded(first, 2), last: rounded(last, 2), on_screen: rounded(on_screen, 2)};
         return {id, ...times, age, age_low, age_high, gender, gender_probability, gender_label, crop};
       })
       .sort((a, b) => b.on_screen - a.on_screen);

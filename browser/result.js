@@ -4,6 +4,7 @@ import {CROWD, MOST, asText, card, summary} from "./cards.js";
 import {asCsv, save} from "./downloads.js";
 import {center} from "./face.js";
 import {openPhoto} from "./photo.js";
+import {scrollTo} from "./scroll.js";
 import {t, translate} from "./text.js";
 import {zoomable} from "./zoom.js";
 
@@ -132,7 +133,7 @@ export function resultView(element, {colors, csv, most}, why) {
     pinned = number;
     light(number);
     for (const one of people.children) one.classList.toggle("open", one.dataset.n === String(number));
-    people.querySelector(`[data-n="${number}"]`)?.scrollIntoView({block: "nearest", behavior: "smooth"});
+    scrollTo(people.querySelector(`[data-n="${number}"]`), {block: "nearest"});
   }
   const numberOf = (event) => event.target.closest?.("[data-n]")?.dataset.n ?? null;
 
@@ -195,7 +196,10 @@ export function resultView(element, {colors, csv, most}, why) {
   const actions = {
     "#download-image": async () => save(await asBlob(annotated(), "image/jpeg"), `${shown.name}-faces.jpg`),
     "#download-csv": () =>
-      save(new Blob([asCsv(shown.answer, shown.name, csv)], {type: "text/csv"}), `${shown.name}-faces.csv`),
+      save(
+        new Blob([asCsv(shown.answer, source?.name ?? shown.name, csv)], {type: "text/csv"}),
+        `${shown.name}-faces.csv`,
+      ),
     "#download-json": () => save(new Blob([json()], {type: "application/json"}), `${shown.name}-faces.json`),
     "#copy-image": () =>
       say(

@@ -7,5 +7,7 @@ async function start() {
 start().catch((error) => {
   console.error(error);
   document.querySelector("#loading").textContent =
-    "The page couldn't be loaded completely. Check the network, then reload the page.";
+    error instanceof SyntaxError
+      ? "This browser is too old for this page. Update it, or use another one."
+      : "The page couldn't be loaded completely. Check the network, then reload the page.";
 });

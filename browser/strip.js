@@ -8,13 +8,15 @@ const SIDE = 96,
   COMPARED = 900; // pixels, longer side of a thumbnail and of a photo side by side
 const KEPT = 1200; // pixels, longer side of the photos that aren't selected: full ones take 50 MB and more each
 const MOST = 50; // photos
+const PAUSE = 150; // ms without another selection before a photo is read again: an arrow key may be held down
 
 /**
  * Build the strip in an element. It is hidden while there are fewer than two photos.
  *
  * @param element an empty element.
  * @param kit {colors, csv} as for `resultView`.
- * @param analyze a function: a file → a promise of what `resultView.show` takes. It is called for one file at a time.
+ * @param analyze a function: a file, and a function that tells whether its result is no longer wanted → a promise of what
+ *   `resultView.show` takes. It is called for one file at a time.
  * @param open a function: a file → a promise of its photo, as `openPhoto`.
  * @param chosen called with an item {file, shown, error} when it is selected and whenever that one changes.
  * @returns {take, add, again, current, blur}
@@ -30,13 +32,15 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   let items = [],
     at = 0,
     run = 0,
+    restoring = null, // a timer
     blurred = false;
 
   function select(number, {focus = false} = {}) {
     const before = items[at];
     at = (number + items.length) % items.length;
     if (before !== items[at]) reduce(before);
-    restore(items[at]);
+    clearTimeout(restoring);
+    restoring = setTimeout(() => restore(items[at]), PAUSE);
     for (const [i, item] of items.entries()) item.button.ariaPressed = String(i === at);
     if (focus) items[at].button.focus();
     items[at].button.scrollIntoView({block: "nearest", inline: "nearest"});
@@ -54,11 +58,11 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   async function restore(item) {
     if (!item.shown?.reduced) return;
     const {canvas, factor} = await open(item.file).catch(() => ({}));
+    if (item !== items[at] || !item.shown) return;
     // What only a server reads stays as it is.
     if (!canvas || Math.abs(canvas.width * factor - item.shown.image.width * item.shown.factor) > 2) return;
     Object.assign(item.shown, {image: canvas, factor, reduced: false});
-    if (item === items[at]) chosen(item);
-    else reduce(item);
+    chosen(item);
   }
 
   function compare() {
@@ -96,7 +100,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     for (let item = next(); item; item = next()) {
       item.button.ariaBusy = "true";
       try {
-        const shown = await analyze(item.file);
+        const shown = await analyze(item.file, () => mine !== run);
         if (mine !== run) return;
         item.shown = shown;
         if (item !== items[at]) reduce(item);
@@ -122,7 +126,7 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
   });
   $("photos").addEventListener("keydown", (event) => {
     const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
-    if (!step) return;
+    if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     select(at + step, {focus: true});
   });

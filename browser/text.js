@@ -4,8 +4,9 @@ let language = "en",
   table = {},
   patterns = []; // of the table's texts with words that change, such as a file's name: [expression, text]
 
-// Not those of MP4 and H.264, nor versions of licenses.
-const NUMBER = /(?<![\w.]|CC BY |MPL )\d+(,\d{3})*(\.\d+)?/g;
+// Not those of MP4 and H.264, nor versions of licenses, which the first part takes. Without a lookbehind: Safari has them
+// only since 16.4.
+const NUMBER = /(?:CC BY |MPL |[A-Za-z_.])[\d.,]*|(-?\d+(?:,\d{3})*(?:\.\d+)?)/g;
 const INLINE = new Set(["A", "B", "CODE", "EM", "STRONG"]);
 const KEPT = "code, pre, script, style, [translate=no], .notranslate, .filename"; // what isn't translated
 const NAMED = {"aria-label": "ariaLabel", alt: "alt", placeholder: "placeholder", title: "title"};
@@ -22,7 +23,7 @@ export function speak(code, texts) {
 function pattern(text) {
   const parts = text.split(/\{(\w+)\}/).map((part, i) => {
     if (i % 2 === 0) return part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-    return Number.isNaN(Number(part)) ? `(?<${part}>.+)` : `(?<n${part}>[\\d,.]+)`;
+    return Number.isNaN(Number(part)) ? `(?<${part}>.+)` : `(?<n${part}>-?[\\d,.]+)`;
   });
   return new RegExp(`^${parts.join("")}$`);
 }
@@ -45,7 +46,11 @@ export const percent = (share, digits = 0) =>
  */
 export function t(text, words = {}) {
   const numbers = [];
-  const key = text.replace(NUMBER, (found) => `{${numbers.push(found) - 1}}`);
+  const key = text.replace(NUMBER, (found, value, at) => {
+    if (!value) return found;
+    const hyphen = value[0] === "-" && /[\w)]/.test(text[at - 1] ?? "") ? "-" : ""; // of 10-19
+    return `${hyphen}{${numbers.push(value.slice(hyphen.length)) - 1}}`;
+  });
   const given = (name) => words[name] ?? inLanguage(numbers[name]);
   return Object.hasOwn(table, key)
     ? table[key].replace(/\{(\w+)\}/g, (_, name) => given(name))

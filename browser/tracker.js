@@ -28,7 +28,7 @@ export class Tracker {
         this.tracks = this.tracks.filter((other) => other !== track);
         const other = this.begin(track.face, seconds);
         other.seen = track.doubts.length;
-        track.last = track.doubts[0][0];
+        other.first = track.last = track.doubts[0][0];
         for (const [when, answer] of track.doubts) {
           other.learn(answer);
           other.answered = when;
@@ -55,7 +55,8 @@ export class Tracker {
 /** One person from first to last sight. */
 class Track {
   constructor(id, face, seconds, limits) {
-    Object.assign(this, {id, face, last: seconds, limits, box: placed(face), speed: [0, 0], seen: 1, answers: []});
+    Object.assign(this, {id, face, limits, box: placed(face), speed: [0, 0], answers: []});
+    Object.assign(this, {first: seconds, last: seconds, seen: 1}); // when it was detected, and how often
     Object.assign(this, {answered: -Infinity, shown: null, doubts: []});
   }
 
@@ -125,6 +126,7 @@ class Track {
       ...this.shown,
       box: [x - width / 2, y - height / 2, width, height],
       id: this.id,
+      detected: {first: this.first, last: this.last, seen: this.seen},
     };
   }
 }

@@ -2,6 +2,7 @@
 import {save, table} from "./downloads.js";
 import {intervalYears, wholeYears} from "./face.js";
 import {stem} from "./photo.js";
+import {scrollTo} from "./scroll.js";
 import {listed, number, percent, t} from "./text.js";
 import {sendFrames} from "./video-element.js";
 
@@ -27,11 +28,13 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
     started = 0,
     last = null, // the last file
     name = "video",
+    remark = "", // before each status
     address = null,
     result = null;
 
-  async function take(file) {
+  async function take(file, note = "") {
     last = file;
+    remark = note || "";
     name = stem(file, "video");
     const mine = ++run,
       threshold = Number($("threshold").value),
@@ -39,9 +42,10 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
     clear();
     working = true;
     started = performance.now();
-    $("cancel").hidden = $("progress").hidden = false;
+    $("cancel").hidden = $("progress").hidden = $("share").hidden = false;
     $("progress").value = 0;
-    if (innerWidth < 800) $("status").scrollIntoView({behavior: "smooth"});
+    $("share").textContent = "";
+    if (innerWidth < 800) scrollTo($("status"));
     say(t("Loading the model and the video…"));
     try {
       const answer = await analyzed(file, [model, threshold, blurred]);
@@ -60,12 +64,12 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
 
   function end(text, alarm = false) {
     working = false;
-    $("cancel").hidden = $("progress").hidden = $("picture").hidden = true;
+    for (const part of ["cancel", "progress", "share", "picture"]) $(part).hidden = true;
     say(text, alarm);
   }
 
   function say(text, alarm = false) {
-    $("status").textContent = text;
+    $("status").textContent = [remark, text].filter(Boolean).join(" ");
     $("status").classList.toggle("alarm", alarm);
   }
 
@@ -80,6 +84,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
   /** The annotated frames as they come, and how long it will take. */
   function show({share, picture}) {
     if (!working) return picture.close();
+    if ($("picture").hidden) say(t("Analyzing…"));
     $("picture").hidden = false;
     [pen.canvas.width, pen.canvas.height] = [picture.width, picture.height];
     pen.drawImage(picture, 0, 0);
@@ -87,7 +92,9 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
     $("progress").value = share;
     const passed = (performance.now() - started) / 1000,
       left = (passed * (1 - share)) / share;
-    say(listed(percent(share), share > 0.02 && passed > 2 && t("about {time} left", {time: span(left)})));
+    // Beside the status, which screen readers read aloud each time.
+    const about = share > 0.02 && passed > 2 && t("about {time} left", {time: span(left)});
+    $("share").textContent = listed(percent(share), about);
   }
 
   function done(answer, blurred) {
@@ -146,18 +153,22 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
   }
 
   $("file").addEventListener("change", ({target}) => {
-    if (target.files.length) take(target.files[0]);
+    if (target.files.length) {
+      document.body.dataset.own = "yes";
+      take(target.files[0]);
+    }
     target.value = "";
   });
   $("example").addEventListener("click", async ({currentTarget: {dataset}}) => {
-    const mine = ++run;
+    const mine = run;
     try {
       const response = await fetch(dataset.file);
       if (!response.ok) throw new Error(response.status);
       const content = await response.blob();
       if (mine === run) take(new File([content], dataset.file.split("/").at(-1), {type: "video/mp4"}));
     } catch {
-      if (mine === run) end(t("The example can't be downloaded. Check the network, then try again."), true);
+      if (mine === run)
+        (working ? say : end)(t("The example can't be downloaded. Check the network, then try again."), true);
     }
   });
   $("cancel").addEventListener("click", () => {

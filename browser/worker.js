@@ -104,8 +104,12 @@ const detector = () =>
   once("detector", async () => {
     const {bytes, runtime, detector: limits} = await kit();
     const [packed, network] = await Promise.all([runtime, "yunet.onnx"].map((path) => download(path, bytes[path])));
-    ort.env.wasm.wasmBinary = await unpacked(packed);
-    return new YuNet(await open(network), ort.Tensor, limits);
+    try {
+      ort.env.wasm.wasmBinary = await unpacked(packed);
+      return new YuNet(await open(network), ort.Tensor, limits);
+    } catch (error) {
+      throw Object.assign(error, {broken: true}); // ONNX Runtime doesn't recover from a failed start
+    }
   });
 
 const analyzer = (name) =>
@@ -118,7 +122,13 @@ const analyzer = (name) =>
       download(path, bytes[path]),
       detector(),
     ]);
-    return new FaceAnalyzer(eyes, new Estimator(await open(network), ort.Tensor, card, calibration), limits, tilt);
+    const session = await open(network).catch((cause) => {
+      throw new Error(
+        t("The model {name} can't be opened. This device may have too little memory: choose another model.", {name}),
+        {cause},
+      );
+    });
+    return new FaceAnalyzer(eyes, new Estimator(session, ort.Tensor, card, calibration), limits, tilt);
   });
 
 // A session runs one call at a time; downloads don't wait for it.
@@ -242,8 +252,7 @@ self.onmessage = async ({data: {id, call, values}}) => {
   try {
     postMessage({id, answer: await calls[call](...values)});
   } catch (error) {
-    // ONNX Runtime doesn't recover from a failed start: the page starts a new worker.
-    const broken = error.updated ? "updated" : !(error instanceof DownloadError) && call === "load";
+    const broken = error.updated ? "updated" : Boolean(error.broken); // then the page starts a new worker
     postMessage({id, error: error.message || String(error), broken});
   }
 };

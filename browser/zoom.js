@@ -76,7 +76,13 @@ export function zoomable(stage, content, changed) {
   stage.addEventListener("keydown", (event) => {
     const factor = {"+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0}[event.key],
       {left, top, width, height} = stage.getBoundingClientRect();
-    if (factor !== undefined && !event.ctrlKey && !event.metaKey) zoom(factor, left + width / 2, top + height / 2);
+    const [dx, dy] = {ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key] ?? [0, 0];
+    if (event.altKey || event.ctrlKey || event.metaKey || (factor === undefined && (!(dx || dy) || view.scale === 1)))
+      return;
+    if (dx || dy) event.preventDefault(); // the page stays where it is
+    view.x += (dx * width) / 8;
+    view.y += (dy * height) / 8;
+    zoom(factor ?? 1, left + width / 2, top + height / 2);
   });
   return () => {
     Object.assign(view, {scale: 1, x: 0, y: 0});

@@ -127,7 +127,8 @@ def offered(path=None) -> gr.DownloadButton:
 def scroll_to(selector: str) -> str:
     """JavaScript for an event: on a phone, what it shows is below the fold."""
     return f"""() => {{ if (innerWidth < 800)
-  setTimeout(() => document.querySelector("{selector}")?.scrollIntoView({{behavior: "smooth"}}), 300); }}"""
+  setTimeout(() => document.querySelector("{selector}")?.scrollIntoView({{
+    behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" }}), 300); }}"""
 
 
 def connect_run(

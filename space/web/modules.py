@@ -10,7 +10,7 @@ from ..annotate import COLORS
 BROWSER = Path(__file__).resolve().parent.parent.parent / "browser"
 NAMES = (
     "annotate.js", "camera.js", "cards.js", "downloads.js", "face.js", "languages.js", "live-socket.js", "live-view.js",
-    "photo.js", "preferred.js", "result.js", "strip.js", "text.js", "zoom.js",
+    "photo.js", "preferred.js", "result.js", "scroll.js", "strip.js", "text.js", "zoom.js",
 )  # fmt: skip
 PREFERRED = BROWSER / "preferred.js"  # which language the page is in
 STYLES = BROWSER / "results.css"

@@ -132,3 +132,25 @@ def test_the_language_is_the_visitor_s_and_can_be_changed(browser, site):
     page.wait_for_selector(READY, timeout=60_000)
     assert page.evaluate("document.documentElement.lang") == "de"
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "german"),
+    [
+        ("50 × 60 pixels at (12, 3)", "50 × 60 Pixel bei (12, 3)"),
+        ("50 × 60 pixels at (-5, -33)", "50 × 60 Pixel bei (-5, -33)"),
+        ("Only the first 50 of 1,234 photos are shown.", "Nur die ersten 50 von 1.234 Fotos werden angezeigt."),
+        ("10-19 of MP4, H.264, CC BY 4.0 and v1.2.3", "19 nach 10"),
+    ],
+)
+def test_numbers_in_a_text_are_places(modules, text, german):
+    table = TABLES["de"] | {"{0}-{1} of MP4, H.264, CC BY 4.0 and v1.2.3": "{1} nach {0}"}
+    shown = modules.evaluate(
+        """async ([text, table]) => {
+          const {speak, t} = await import("/text.js");
+          speak("de", table);
+          return t(text);
+        }""",
+        [text, table],
+    )
+    assert shown == german

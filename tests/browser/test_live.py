@@ -192,3 +192,22 @@ def test_every_box_has_an_age_and_the_list_is_below_the_video_on_a_phone(browser
     video, people = (page.locator(where).bounding_box() for where in (".live-stage", ".live-people"))
     assert people["y"] >= video["y"] + video["height"] and page.locator(".live-people li").first.is_visible()
     context.close()
+
+
+def test_the_focus_stays_on_the_buttons(page):
+    page.click("#tab-live")
+    page.focus(".live-start")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className").split()[-1] == "live-stop"
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.evaluate(
+        """() => {
+          window.changes = 0;
+          new MutationObserver((all) => { window.changes += all.length; })
+            .observe(document.querySelector(".live-status"), {childList: true, characterData: true, subtree: true});
+        }"""
+    )
+    page.wait_for_timeout(2000)
+    assert page.evaluate("window.changes") <= 1  # an unchanged status isn't read aloud again
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className").split()[-1] == "live-start"

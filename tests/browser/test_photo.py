@@ -16,7 +16,7 @@ from PIL import Image
 
 from space.analyzer import FaceAnalyzer
 from tests.support import EXAMPLES, SHARED
-from tests.support.browser import analyze, result, wait_until
+from tests.support.browser import READY, analyze, result, wait_until, write_crowd
 from tests.support.faces import held_out
 
 
@@ -108,7 +108,7 @@ def test_downloads_are_made_in_the_browser(page, tmp_path):
         assert image.format == "JPEG" and image.size == photo.size
     lines = list(csv.DictReader(io.StringIO(saved["csv"].read_text("utf-8-sig"))))
     assert [line["face"] for line in lines] == [str(n) for n in range(1, 9)]
-    assert lines[0]["file"] == "'=Feier Größe" and float(lines[0]["age"]) > 0
+    assert lines[0]["file"] == "'=Feier Größe.jpg" and float(lines[0]["age"]) > 0
     assert json.loads(saved["json"].read_text()) == result(page)
 
 
@@ -210,3 +210,86 @@ def test_blurred_faces_are_covered_up_to_the_edge(page, tmp_path):
     eye = np.s_[int(y + 0.3 * height) : int(y + 0.5 * height), :8]
     detail = [np.abs(np.diff(image[eye].mean(axis=-1), axis=0)).mean() for image in (shown, plain)]
     assert detail[0] < 0.4 * detail[1]
+
+
+def test_a_file_that_opens_slowly_does_not_stop_the_one_that_replaced_it(page, tmp_path):
+    """The first file is read only after the second one's analysis has begun."""
+    shown = page.evaluate(
+        """async (content) => {
+          const file = (name) => new File([new Uint8Array(content)], name, {type: "image/jpeg"});
+          const slow = file("slow.jpg"), bitmap = window.createImageBitmap;
+          let go;
+          const held = new Promise((done) => { go = done; });
+          window.createImageBitmap = async (source, ...more) => {
+            if (source === slow) await held;
+            return bitmap(source, ...more);
+          };
+          const choose = (one) => {
+            const chosen = new DataTransfer(), input = document.querySelector("#file");
+            chosen.items.add(one);
+            input.files = chosen.files;
+            input.dispatchEvent(new Event("change"));
+          };
+          choose(slow);
+          await new Promise((done) => setTimeout(done, 100));
+          choose(file("quick.jpg"));
+          await new Promise((done) => setTimeout(done, 100));
+          go();
+          const result = document.querySelector("#result"), message = document.querySelector("#message");
+          while (message.hidden && (result.dataset.photo !== "quick" || result.hasAttribute("aria-busy")))
+            await new Promise((done) => setTimeout(done, 20));
+          return [message.textContent, result.dataset.photo];
+        }""",
+        list((EXAMPLES / "group.jpg").read_bytes()),
+    )
+    assert shown == ["", "quick"]
+
+
+def test_a_slow_example_replaces_nothing_and_a_missing_one_is_told(browser, site, tmp_path):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    held = []
+    page.route("**/examples/*", lambda route: held.append(route))
+    page.locator("#examples button").nth(2).click()
+    Image.new("RGB", (300, 200), "gray").save(tmp_path / "own.png")
+    analyze(page, tmp_path / "own.png")
+    assert held
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(1000)
+    assert page.get_attribute("#result", "data-photo") == "own"
+    page.unroute("**/examples/*")
+    page.route("**/examples/*", lambda route: route.abort())
+    page.locator("#examples button").nth(3).click()
+    page.get_by_text("The example can't be downloaded").wait_for()
+    assert page.get_attribute("#result", "data-photo") == "own"
+    context.close()
+
+
+def test_a_model_that_cannot_be_opened_leaves_the_running_analysis_alone(browser, site, tmp_path):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    context.route("**/vgg16-*/model.onnx", lambda route: route.fulfill(body=b"not a network"))
+    page.set_input_files("#file", str(write_crowd(tmp_path / "crowd.jpg")))
+    page.click("#settings summary")
+    page.click("#models input[value=vgg16]")
+    page.get_by_text("The model vgg16 can't be opened. This device may have too little memory").wait_for(timeout=60_000)
+    assert page.is_checked("#models input[value=compact]")
+    page.wait_for_selector('#result[data-photo="crowd"]:not([aria-busy])', timeout=60_000)
+    assert len(result(page)["faces"]) == 72
+    context.close()
+
+
+def test_the_table_tells_incomplete_files_as_python_does(modules):
+    lines = modules.evaluate(
+        """async () => {
+          const {asCsv} = await import("./downloads.js"), columns = ["file", "incomplete", "age"];
+          const table = (incomplete) => asCsv({faces: [{box: [0, 0, 1, 1], age: 3}], incomplete}, "a.jpg", columns);
+          return [true, false, null].map((incomplete) => table(incomplete).split("\\r\\n")[1]);
+        }"""
+    )
+    assert lines == ["a.jpg,True,3", "a.jpg,False,3", "a.jpg,,3"]

@@ -390,3 +390,38 @@ def test_a_blurred_photo_is_blurred_before_its_faces_are_known(modules):
         }"""
     )
     assert deviation[0] > 60 and deviation[1] < 12 and deviation[2] < 60, deviation
+
+
+def test_a_zoomed_photo_is_moved_with_the_arrow_keys(page):
+    page.focus(".stage")
+    at = "getComputedStyle(document.querySelector('.fit')).transform"
+    before = page.evaluate(at)
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(at) == before  # whole, there is nothing to move
+    page.keyboard.press("+")
+    zoomed, scrolled = page.evaluate(at), page.evaluate("scrollY")
+    seen = [zoomed]
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+        seen.append(page.evaluate(at))
+    assert len(set(seen)) == 4 and seen[-1] == zoomed and page.evaluate("scrollY") == scrolled
+
+
+@pytest.mark.parametrize("size", [(1000, 800), (900, 700)])
+def test_the_photo_covers_no_card_that_is_brought_into_view(page, crowd, size):
+    page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    analyze(page, crowd)
+    covered = page.evaluate(
+        """() => {
+          const covered = [];
+          const bottom = () => document.querySelector(".result-photo").getBoundingClientRect().bottom;
+          for (const number of [40, 3, 1]) {
+            const card = document.querySelector(`#people [data-n="${number}"]`);
+            card.scrollIntoView({block: "nearest"});
+            if (card.getBoundingClientRect().top < bottom() - 1) covered.push(number);
+          }
+          return covered;
+        }"""
+    )
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert covered == []

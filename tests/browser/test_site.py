@@ -176,3 +176,58 @@ def test_the_page_is_accessible_and_fits_a_phone(browser, site, tmp_path):
         page.keyboard.press("ArrowRight")
         assert page.get_attribute("#tab-photo", "aria-selected") == "true" and "tab=photo" in page.url
         context.close()
+
+
+def test_selected_parts_are_marked_in_forced_colors(page, tmp_path):
+    for name in ("a", "b"):
+        shutil.copy(EXAMPLES / "group.jpg", tmp_path / f"{name}.jpg")
+    page.set_input_files("#file", [str(tmp_path / f"{name}.jpg") for name in ("a", "b")])
+    page.wait_for_selector('#result[data-photo="a"]:not([aria-busy])', timeout=60_000)
+    page.locator("#result li").first.click()
+    page.mouse.move(1, 1)
+    page.evaluate("document.activeElement.blur()")
+    page.emulate_media(forced_colors="active")
+    for chosen, other in (
+        ("#tab-photo", "#tab-live"),
+        (".strip-photos button[aria-pressed=true]", ".strip-photos button[aria-pressed=false]"),
+        ("#result li.on", "#result li:not(.on)"),
+    ):
+        outlines = [
+            page.evaluate("(where) => getComputedStyle(document.querySelector(where)).outlineStyle", where)
+            for where in (chosen, other)
+        ]
+        assert outlines == ["solid", "none"], chosen
+    page.emulate_media(forced_colors="none")
+
+
+def test_less_motion_hides_no_text_and_scrolls_at_once(page):
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate("getComputedStyle(document.querySelector('.late')).animationName") == "appear"
+    chosen = page.evaluate(
+        """async () => {
+          const {scrollTo} = await import("./scroll.js"), asked = [];
+          const element = {scrollIntoView: (options) => asked.push(options)};
+          scrollTo(element, {block: "nearest"});
+          scrollTo(null);
+          return asked;
+        }"""
+    )
+    assert chosen == [{"behavior": "auto", "block": "nearest"}]
+    page.emulate_media(reduced_motion="no-preference")
+
+
+def test_an_outdated_browser_is_told_to_be_updated(browser, site):
+    page = browser.new_page()
+    page.route("**/text.js", lambda route: route.fulfill(body="const = 1;", content_type="text/javascript"))
+    page.goto(site)
+    page.get_by_text("This browser is too old for this page. Update it").wait_for(timeout=20_000)
+    page.close()
+
+
+def test_keys_of_the_browser_stay_its_own(page):
+    page.focus("#tab-photo")
+    for keys in ("Alt+ArrowRight", "Control+ArrowRight"):
+        page.keyboard.press(keys)
+        assert page.get_attribute("#tab-photo", "aria-selected") == "true"
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#tab-live", "aria-selected") == "true"

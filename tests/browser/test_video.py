@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from space.analyzer import FaceAnalyzer
+from space.hub import static
 from space.photo import read_photo
 from space.video.annotator import MAX_CUTS, RATE, annotate_video
 from tests.support import EXAMPLES
@@ -76,7 +77,7 @@ def test_frames_are_shown_while_a_video_is_analyzed_and_it_can_be_canceled(video
     page.set_input_files(".video-file", str(tmp_path / "long.mp4"))
     wait_until(page, "!document.querySelector('.video-picture').hidden")
     wait_until(page, "document.querySelector('.video-progress').value > 0")
-    assert "%" in status(page)
+    assert "%" in page.inner_text(".video-share") and "Analyzing" in status(page)
     page.click(".video-cancel")
     assert status(page) == "Canceled." and page.is_hidden(".video-picture") and page.is_hidden(".video-cancel")
     page.click(".video-example")  # the worker is free again
@@ -269,3 +270,81 @@ def test_videos_without_webcodecs_fail_and_are_canceled_as_others(without_webcod
     page.click(".video-example")
     assert result(page)["frames"] < 600 and page.is_visible(".video-out")
     page.problems.clear()
+
+
+def test_a_face_that_is_detected_once_is_nobody_as_in_the_app(modules):
+    """It is shown for a moment longer, in several analyzed frames. Times are those of detections."""
+    people = modules.evaluate(
+        """async (kit) => {
+          const {People} = await import("./people.js");
+          const face = (x) => ({box: [x, 50, 80, 80], score: 0.9, landmarks: [], rotation: 0});
+          const answer = {age: 30, age_low: 25, age_high: 35, p_female: 0.85, sharpness: 0, cut_off: 0};
+          let now = [];
+          const analyzer = {
+            detect: async () => now,
+            estimate: async (image, faces) => faces.map((one) => ({...one, ...answer})),
+            estimator: {card: {crop: {size: 8, landmarks: [[2, 2], [6, 2], [4, 4], [2, 6], [6, 6]]}}},
+          };
+          const people = new People(analyzer, kit, 0.7), canvas = new OffscreenCanvas(640, 480);
+          canvas.getContext("2d");
+          for (let frame = 0; frame < 40; frame++) {
+            now = [...(frame === 20 ? [face(400)] : []), ...(frame < 32 ? [face(100)] : [])];
+            await people.look(canvas, frame / 8);
+          }
+          return people.table(5);
+        }""",
+        static._kit([], [], {}),
+    )
+    (person,) = people
+    assert (person["id"], person["first"], person["last"]) == (1, 0, 3.88)  # the last of 32 detections
+    # One blurred frame doesn't make the whole uncertain.
+    assert (person["gender_label"], person["gender_probability"]) == ("female", 0.85)
+
+
+def test_an_example_that_is_not_there_leaves_the_running_analysis_alone(browser, site, tmp_path):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    page.goto(f"{site}/?tab=video")
+    page.wait_for_selector(READY, timeout=60_000)
+    page.route("**/two-people.mp4", lambda route: route.abort())
+    write_video(tmp_path / "long.mp4", moving(300), rate=25)
+    page.set_input_files(".video-file", str(tmp_path / "long.mp4"))
+    wait_until(page, "document.querySelector('.video-progress').value > 0")
+    page.click(".video-example")
+    wait_until(page, "document.querySelector('.video-status').textContent.includes('example')")
+    assert page.is_visible(".video-cancel") and "alarm" in page.get_attribute(".video-status", "class")
+    assert result(page)["frames"] == 300
+    context.close()
+
+
+def test_several_videos_at_once_and_photos_beside_them(page, tmp_path):
+    write_video(tmp_path / "one.mp4", moving(10))
+    write_video(tmp_path / "two.mp4", moving(20))
+    page.evaluate(
+        """async (contents) => {
+          const dataTransfer = new DataTransfer();
+          for (const [name, type, bytes] of contents)
+            dataTransfer.items.add(new File([new Uint8Array(bytes)], name, {type}));
+          document.body.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true}));
+        }""",
+        [
+            ["one.mp4", "video/mp4", list((tmp_path / "one.mp4").read_bytes())],
+            ["group.jpg", "image/jpeg", list((EXAMPLES / "group.jpg").read_bytes())],
+            ["two.mp4", "video/mp4", list((tmp_path / "two.mp4").read_bytes())],
+        ],
+    )
+    assert result(page)["frames"] == 10
+    assert status(page).startswith("Only the first of 2 videos is analyzed. ")
+    page.click("#tab-photo")
+    page.wait_for_selector('.result[data-photo="group"]:not([aria-busy])', timeout=60_000)
+
+
+def test_another_language_asks_before_it_loses_the_visitor_s_video(video_tab, tmp_path):
+    page = video_tab
+    write_video(tmp_path / "own.mp4", moving(10))
+    page.set_input_files(".video-file", str(tmp_path / "own.mp4"))
+    result(page)
+    page.select_option("#language", "de")
+    page.locator(".ask").get_by_text("your files and results are removed").wait_for()
+    page.click(".ask button:text('Cancel')")
+    assert page.is_visible(".video-result")

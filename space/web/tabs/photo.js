@@ -1,6 +1,6 @@
 // The Photo tab of the app: sends photos to the server and shows its JSON with the browser page's modules. A function of these
 // modules and of what a gr.HTML gives to `js_on_load`. Each request is a promise of its own: an answer can't reach another photo.
-([{fromJson, resultView}, {openPhoto}, {photoStrip}], {element, props, trigger}, kit) => {
+([{fromJson, resultView}, {openPhoto}, {photoStrip}, {scrollTo}], {element, props, trigger}, kit) => {
   const styles = getComputedStyle(document.documentElement);
   const colors = Object.fromEntries(["female", "male", "uncertain"].map((name) => [name, styles.getPropertyValue(`--${name}`)]));
   const [stripPlace, resultPlace] = element.children;
@@ -11,7 +11,7 @@
   let settings = kit.settings;   // [threshold, model]
 
   /** Have the server analyze a file; the answer is what `view.show` takes. */
-  async function analyze(file) {
+  async function analyze(file, replaced) {
     const tell = (text) => strip.current.file === file && view.wait(text);
     let own = null;
     if (file.size) {
@@ -21,12 +21,25 @@
         if (photo && strip.current.file === file && !view.shows(file)) view.preview(photo.canvas, file);
       });
     }
-    if (!places.has(file)) places.set(file, await upload(file, tell));
-    tell(places.get(file).path?.startsWith("http") ? "Fetching and analyzing the image…" : "Analyzing…");
-    const result = await ask([places.get(file), ...settings]), shown = await fromJson(result), photo = await own;
+    const result = await answered(file, tell, replaced), shown = await fromJson(result), photo = await own;
     // The visitor's own file has all pixels, if what the browser reads is what the server has analyzed.
     const fits = (side) => Math.abs(photo.canvas[side] * photo.factor - result[side]) < 2;
     return photo && fits("width") && fits("height") ? {...shown, image: photo.canvas, factor: photo.factor} : shown;
+  }
+
+  /** The server's result for a file, which is uploaded first unless it is there. */
+  async function answered(file, tell, replaced) {
+    const known = places.has(file);
+    if (!known) places.set(file, await upload(file, tell));
+    if (replaced()) throw new Error("The photo was replaced.");
+    tell(places.get(file).path?.startsWith("http") ? "Fetching and analyzing the image…" : "Analyzing…");
+    try {
+      return await ask([places.get(file), ...settings]);
+    } catch (error) {
+      if (!known || !file.size || error.message !== kit.gone) throw error;
+      places.delete(file);  // the server has deleted it after an hour, or was started again
+      return answered(file, tell, replaced);
+    }
   }
 
   function upload(file, tell) {
@@ -35,7 +48,8 @@
       form.append("files", file, file.name);
       request.open("POST", new URL("upload", root));
       tell("Uploading…");
-      request.upload.onprogress = ({loaded, total}) => tell(loaded < total ? `Uploading ${Math.round(100 * loaded / total)}%` : "Analyzing…");
+      // In quarters: screen readers read each change aloud.
+      request.upload.onprogress = ({loaded, total}) => tell(loaded < total ? `Uploading ${25 * Math.floor(4 * loaded / total)}%` : "Analyzing…");
       request.onload = () => {
         const answer = parsed(request.responseText);
         if (request.status !== 200) return failed(new Error(reason(answer) ?? `The upload failed (status ${request.status}). Try again later.`));
@@ -66,7 +80,7 @@
   const reason = (answer) => [answer?.error, answer?.detail].find((text) => typeof text === "string");
 
   function choose({file, shown, error}) {
-    document.querySelector("#reason .close")?.click();
+    document.dispatchEvent(new CustomEvent("result-changed"));
     if (!view.shows(file)) view.clear();
     const message = document.querySelector("#photo-error p");
     message.hidden = !error;
@@ -84,7 +98,7 @@
   function take(files, adds = false) {
     document.body.dataset.own = "yes";
     if (adds) strip.add(files); else strip.take(files);
-    if (innerWidth < 800) setTimeout(() => element.scrollIntoView({behavior: "smooth"}), 300);
+    if (innerWidth < 800) setTimeout(() => scrollTo(element), 300);
   }
   document.addEventListener("photos", ({detail}) => take(detail.files, detail.adds));
   // In place of Gradio, which would upload one file by itself.
@@ -99,7 +113,7 @@
   document.addEventListener("chosen", ({detail}) => {
     if (!detail?.path) return;
     takePlace(detail, detail.orig_name ?? "photo", !detail.path.includes("/examples/"));
-    if (innerWidth < 800) setTimeout(() => element.scrollIntoView({behavior: "smooth"}), 300);
+    if (innerWidth < 800) setTimeout(() => scrollTo(element), 300);
   });
   document.addEventListener("link", ({detail}) => {
     if (!kit.links) return view.note("Links can't be opened. Copy the image itself, or save it and choose the file.");

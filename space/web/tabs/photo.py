@@ -31,18 +31,27 @@ from ..components import (
 )
 from ..reader import Reader
 from ..result import answer, data_url, example_photos, most_faces, page_result
-from ..uploads import Upload, UploadError
+from ..uploads import NO_FILE, Upload, UploadError
 
 FIRST = example_photos()[0]
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
-_CLOSE = """let asked;  // gets the focus back
+# The dialog takes the focus, and who closes it gets it back.
+_REASON = """let asked;
 document.addEventListener("click", ({target}) => { asked = target.closest(".why") ?? asked; }, true);
-element.addEventListener("click", (event) => {
-  if (!event.target.closest(".close")) return;
+function close({back}) {
+  if (!props.value) return;
   props.value = "";
-  asked?.focus();
-});
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && props.value) props.value = ""; });"""
+  if (back) asked?.focus();
+}
+element.addEventListener("click", ({target}) => target.closest(".close") && close({back: true}));
+document.addEventListener("keydown", ({key}) => key === "Escape" && close({back: true}));
+document.addEventListener("result-changed", () => close({back: false}));
+let shown = null;
+new MutationObserver(() => {
+  const dialog = element.querySelector("[role=dialog]");
+  if (dialog && dialog !== shown) dialog.focus();
+  shown = dialog;
+}).observe(element, {childList: true, subtree: true});"""
 
 
 def model_choices(analyzer: FaceAnalyzer) -> list[tuple[str, str]]:
@@ -145,14 +154,15 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
                 )
         with gr.Column(scale=3, min_width=320):
             kit = {"csv": COLUMNS, "most": most_faces(analyzer), "links": links, "settings": [THRESHOLD, value]}
+            kit |= {"gone": NO_FILE}
             out = gr.HTML(
                 json.dumps(page_result(analyzer, FIRST.stem, open_photo(FIRST), THRESHOLD)),
                 html_template="<div hidden></div><div></div>",
-                js_on_load=modules.script(["result.js", "photo.js", "strip.js"], _SCRIPT, kit),
+                js_on_load=modules.script(["result.js", "photo.js", "strip.js", "scroll.js"], _SCRIPT, kit),
                 elem_id="result",
                 apply_default_css=False,
             )
-            reason = gr.HTML(elem_id="reason", apply_default_css=False, js_on_load=_CLOSE)
+            reason = gr.HTML(elem_id="reason", apply_default_css=False, js_on_load=_REASON)
     return _Page(current, drop, threshold, blurred, model, out, reason)
 
 
@@ -170,7 +180,8 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
             raise gr.Error(str(error), print_exception=False) from None
         text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
         close = '<button type="button" class="close" aria-label="Close">×</button>'
-        return f'{close}<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
+        content = f'<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
+        return f'<section role="dialog" aria-label="Why this age?" tabindex="-1">{close}{content}</section>'
 
     # A change of source sends no photo. The drop zone is free again for the next one.
     taken = f"(photo) => {{ if (photo) {_tell('chosen', 'photo')} return null; }}"

@@ -20,7 +20,7 @@ from space.annotate import draw
 from space.photo import read_photo
 from space.web.modules import label_words
 from tests.support import EXAMPLES, ROOT
-from tests.support.browser import FAKE_CAMERA, chromium, cut_off, serious, write_crowd
+from tests.support.browser import FAKE_CAMERA, chromium, cut_off, serious, wait_until, write_crowd
 from tests.support.texts import mark, not_marked
 from tests.support.videos import moving, write_video
 
@@ -136,6 +136,12 @@ def test_a_visitor_asks_why(page):
     assert page.evaluate("document.activeElement.matches('li[data-n=\"3\"] .why')")  # the focus is back
     page.locator("#result li[data-n='3'] .why").click()
     page.locator("#reason img").wait_for(timeout=60_000)
+    assert page.evaluate("document.activeElement.role") == "dialog"  # which a screen reader then reads
+    page.keyboard.press("Escape")
+    page.locator("#reason img").wait_for(state="detached")
+    assert page.evaluate("document.activeElement.matches('li[data-n=\"3\"] .why')")
+    page.locator("#result li[data-n='3'] .why").click()
+    page.locator("#reason img").wait_for(timeout=60_000)
     # Another photo's face is another matter.
     page.locator("#examples .gallery-item").nth(2).click()
     page.locator("#reason img").wait_for(state="detached", timeout=30_000)
@@ -152,6 +158,22 @@ def test_settings_apply_at_once(page):
     page.locator("#data summary").click()
     page.locator("#json").get_by_text("vgg16").wait_for(timeout=60_000)
     assert not page.problems
+
+
+def test_a_photo_that_the_server_has_deleted_is_uploaded_again(page, app):
+    upload(page, EXAMPLES / "group.jpg")
+    page.wait_for_selector('.result[data-photo="group"]:not([aria-busy])', timeout=30_000)
+    found = list(Path(app.temporary).glob("age-gender-*/gradio/**/group.jpg"))
+    assert found
+    for path in found:
+        path.unlink()
+    page.get_by_text("Settings").first.click()
+    for threshold, people in (("0.95", 0), ("0.5", 8)):
+        page.locator("#threshold input[type=number]").fill(threshold)
+        page.keyboard.press("Enter")
+        wait_until(page, f"(document.querySelectorAll('#people li').length === 8) === {str(people == 8).lower()}")
+        assert not page.is_visible("#photo-error p")
+    assert page.get_attribute(".result", "data-photo") == "group"
 
 
 def test_a_visitor_pastes_a_photo(page):
