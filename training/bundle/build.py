@@ -62,7 +62,7 @@ def build_bundle(
         kept = kept_calibration(parents, validation)
         # Weights that weren't trained here stay as they are.
         sharpen = history and recipe.age_head == "distribution" and not kept and not result(out)["initial"]
-        sharpness = choose_sharpness(network, validation[0]) if sharpen else None
+        sharpness = choose_sharpness(network, recipe, validation[0]) if sharpen else None
         export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
             folder,
@@ -110,21 +110,26 @@ def build_bundle(
     return bundle
 
 
-def choose_sharpness(network, validation: Faces) -> float:
+def choose_sharpness(network, recipe: Recipe, validation: Faces) -> float:
     """Sharpen the age distribution as far as it lowers the error on some validation faces; returns the factor."""
-    from training.model.networks import sharpen_ages
+    from training.model import networks
     from training.model.prediction import predict
 
     every = max(1, len(validation) // SHARPENED)
-    probs = predict(network, validation.images[::every])["age_probs"].astype(np.float64)
-    age_range, years = validation.samples.age_range[::every], np.arange(probs.shape[1])
+    age_range, faces = validation.samples.age_range[::every], np.asarray(validation.images[::every])
+    # A network that averages a face and its mirror image sharpens each distribution before their mean.
+    single = networks.build(recipe.network, age_head=recipe.age_head, dropout=recipe.dropout)
+    single.set_weights(network.get_weights())
+    views = [faces, faces[:, :, ::-1]] if recipe.mirror else [faces]
+    probs = np.stack([predict(single, view)["age_probs"] for view in views]).astype(np.float64)
 
     def error(factor: float) -> float:
         sharp = probs**factor
-        return float(np.mean(range_error(sharp @ years / sharp.sum(axis=1), age_range)))
+        age = sharp @ np.arange(probs.shape[-1]) / sharp.sum(axis=-1)
+        return float(np.mean(range_error(age.mean(axis=0), age_range)))
 
     best = min(SHARPNESS, key=error)
-    sharpen_ages(network, best)
+    networks.sharpen_ages(network, best)
     print(f"Age distribution sharpened by {best:g}: error {error(1.0):.3f} → {error(best):.3f} years")
     return best
 

@@ -118,11 +118,7 @@ def _body(card: dict, name: str) -> str:
         name=name,
         model=card["name"],
         serve=card["serve"],
-        summary=" ".join(
-            f"On {figures['n']:,} {'held-out ' if figures['learned'] and not figures['doubt'] else ''}faces of {_title(figures)}"
-            f"{'' if figures['learned'] else ', which it never learned from'}, {headline(figures)}."
-            for figures in _all_metrics(card)
-        ),
+        summary=" ".join(map(_sentence, _all_metrics(card))),
         license=license_of(card)[1],
         probs=", `age_probs` float32 [N, 102]" if card["age_head"] == "distribution" else "",
         keras=_KERAS.format(name=name) if _has_keras(card) else "",
@@ -143,6 +139,14 @@ def _body(card: dict, name: str) -> str:
         packages=", ".join(f"{package} {version}" for package, version in provenance["packages"].items()),
         sources=_sources(provenance),
     )
+
+
+def _sentence(metrics: dict) -> str:
+    """A dataset's figures in a sentence, which calls faces held out only if that is certain."""
+    held_out, never = ("", "")
+    if not metrics["doubt"]:
+        held_out, never = ("held-out ", "") if metrics["learned"] else ("", ", which it never learned from")
+    return f"On {metrics['n']:,} {held_out}faces of {_title(metrics)}{never}, {headline(metrics)}."
 
 
 def _code(provenance: dict, name: str) -> str:
@@ -170,10 +174,11 @@ def _title(metrics: dict) -> str:
 def _results(card: dict, metrics: dict, name: str) -> str:
     """One dataset's figures."""
     split, photos = metrics["split"], "age_band" in metrics
-    seen = "not used for training" if metrics["learned"] else "none of its faces were used for training"
+    seen = "; not used for training" if metrics["learned"] else "; none of its faces were used for training"
+    seen = "" if metrics["doubt"] else seen
     lines = [
         f"### {_title(metrics)}",
-        f"`{split['name']}` split ({split['protocol']} by content hash, policy `{split['policy']}`{_limit(split)}; {seen}).",
+        f"`{split['name']}` split ({split['protocol']} by content hash, policy `{split['policy']}`{_limit(split)}{seen}).",
     ]
     if photos:
         lines.append("YuNet detects the faces, as in the app. The labels are age bands.")
@@ -262,7 +267,7 @@ def _result(result: dict | None) -> list[str]:
     if result and result["initial"]:
         return ["No epoch lowered the validation error: the weights are those that the run started from."]
     if result and len(result["mean_of"]) > 1:
-        parts = [f"branch {number}" if number else "what the last stage started from" for number in result["mean_of"]]
+        parts = [f"branch {number}" if number else "what their stage started from" for number in result["mean_of"]]
         return [f"The weights are the mean of {', '.join(parts[:-1])} and {parts[-1]}."]
     return []
 

@@ -28,7 +28,9 @@ def card(trained) -> dict:
 def test_figures_that_may_be_too_good_say_so_and_are_not_called_held_out(card):
     assert "held-out faces of" in render(card) and "too optimistic" not in render(card)
     card["metrics"]["doubt"] = "learned from another copy of UTKFace, whose splits have other faces"
-    assert "held-out faces of" not in render(card)
+    assert "held-out faces of" not in render(card) and "not used for training" not in render(card)
+    card["metrics"]["learned"] = False
+    assert "never learned from" not in render(card) and "none of its faces" not in render(card)
     assert f"A model that this one was trained from {card['metrics']['doubt']}. It may have been" in render(card)
 
 
@@ -36,7 +38,7 @@ def test_figures_that_may_be_too_good_say_so_and_are_not_called_held_out(card):
     ("initial", "mean_of", "words"),
     [
         (True, [], "No epoch lowered the validation error"),
-        (False, [0, 1, 3], "the mean of what the last stage started from, branch 1 and branch 3."),
+        (False, [0, 1, 3], "the mean of what their stage started from, branch 1 and branch 3."),
         (False, [2], None),
         (False, [], None),
     ],
