@@ -197,7 +197,7 @@ function open(files, options) {
   }
   document.body.dataset.own = "yes";
   if (videos.length)
-    video.take(videos[0], videos.length > 1 && t(`Only the first of ${videos.length} videos is analyzed.`));
+    video.take(videos[0], videos.length > 1 ? t(`Only the first of ${videos.length} videos is analyzed.`) : "");
   if (images.length) take(images, options);
 }
 /** Say on the Photo tab that links can't be opened. */
@@ -226,18 +226,21 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("snapshot", ({detail}) => open([detail]));
 async function exampleFile(address) {
-  const response = await fetch(address);
-  if (!response.ok) throw new Error(response.status);
+  const response = await fetch(address).catch(() => ({ok: false}));
+  if (!response.ok) throw new Error(t("The example can't be downloaded. Check the network, then try again."));
   return Object.assign(new File([await response.blob()], address.split("/").at(-1)), {example: true});
 }
 for (const example of document.querySelectorAll("#examples button"))
   example.addEventListener("click", async () => {
-    const mine = ++asked,
-      file = await exampleFile(example.querySelector("img").src).catch(() => null);
-    if (mine !== asked) return; // meanwhile the visitor has chosen something else
-    if (file) return take([file]);
-    refused = true;
-    say(t("The example can't be downloaded. Check the network, then try again."));
+    const mine = ++asked;
+    let file;
+    try {
+      file = await exampleFile(example.querySelector("img").src);
+    } catch (error) {
+      refused = true;
+      if (mine === asked) say(error.message);
+    }
+    if (file && mine === asked) take([file]); // else the visitor has chosen something else meanwhile
   });
 $("#threshold").addEventListener("input", () => {
   $("#threshold-value").textContent = threshold().toFixed(2);

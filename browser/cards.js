@@ -89,7 +89,7 @@ export function card(face, number, {thumbnail, row, why}) {
 }
 
 function details({box, score, sharpness, gender, gender_probability: p}) {
-  const [x, y, width, height] = box.map((value) => Math.round(value) + 0); // + 0: no "-0"
+  const [x, y, width, height] = box.map(Math.round);
   return listed(
     t(`${width} × ${height} pixels at (${x}, ${y})`),
     t(`detection score ${score.toFixed(2)}`),

@@ -11,7 +11,7 @@ export class People {
   constructor(analyzer, kit, threshold) {
     const limits = {...kit.tracker, window: Number.POSITIVE_INFINITY, confirm: 1};
     Object.assign(this, {analyzer, kit, threshold, tracker: new Tracker(limits), before: [], persons: new Map()});
-    Object.assign(this, {counts: [], cuts: 0, last: {seconds: 0, faces: []}, speeds: new Map()});
+    Object.assign(this, {tracks: new Map(), counts: [], cuts: 0, last: {seconds: 0, faces: []}, speeds: new Map()});
   }
 
   /** Whether a frame is to be analyzed: some are in each second. */
@@ -56,6 +56,7 @@ export class People {
     );
     this.addScreenTime(seconds);
     this.measureSpeeds(faces, seconds);
+    for (const track of this.tracker.tracks) this.tracks.set(track.id, track);
     for (const face of faces) this.note(face, image);
     this.counts.push([rounded(seconds, 3), faces.length]);
     this.last = {seconds, faces};
@@ -97,7 +98,7 @@ export class People {
   note(face, image) {
     const person = this.persons.get(face.id) ?? {on_screen: 0, quality: 0},
       quality = face.score * Math.min(area(face), LARGE);
-    Object.assign(person, {face, ...face.detected}); // a face is shown a little longer than it is detected
+    person.face = face;
     if (quality > 1.1 * person.quality)
       Object.assign(person, {quality, crop: crop(image, face, this.analyzer.estimator.card.crop)});
     this.persons.set(face.id, person);
@@ -109,9 +110,10 @@ export class People {
     this.last = {seconds, faces: []};
     const least = Math.min(this.kit.video.min_detections, this.counts.length);
     return [...this.persons]
-      .filter(([, person]) => person.seen >= least)
-      .map(([id, {face, first, last, on_screen, crop}]) => {
-        // Of all frames together: how sharp the last one was says nothing of it.
+      .filter(([id]) => this.tracks.get(id).seen >= least) // it is shown a little longer than it is detected
+      .map(([id, {face, on_screen, crop}]) => {
+        const {first, last} = this.tracks.get(id);
+        // The sharpness of the last frame doesn't describe all frames.
         const whole = asJson({...face, sharpness: undefined}, this.kit.face);
         const {age, age_low, age_high, gender, gender_probability, gender_label} = whole;
         const times = {first: rounded(first, 2), last: rounded(last, 2), on_screen: rounded(on_screen, 2)};

@@ -39,7 +39,7 @@ export function resultView(element, {colors, csv, most}, why) {
     <p id="summary" class="summary" role="status"></p>
     <div class="result-parts">
       <div class="result-photo">
-        <div class="stage" tabindex="0" role="group" aria-label="Photo. Press + or - to zoom, and 0 to reset the zoom."><div class="fit">
+        <div class="stage" tabindex="0" role="group" aria-label="Photo. Press + or - to zoom, an arrow key to move, and 0 to reset the zoom."><div class="fit">
           <div id="picture"></div><svg id="boxes" preserveAspectRatio="none" aria-hidden="true"></svg></div>
           <canvas class="labels" aria-hidden="true"></canvas></div>
       </div>

@@ -7,7 +7,5 @@ async function start() {
 start().catch((error) => {
   console.error(error);
   document.querySelector("#loading").textContent =
-    error instanceof SyntaxError
-      ? "This browser is too old for this page. Update it, or use another one."
-      : "The page couldn't be loaded completely. Check the network, then reload the page.";
+    "The page couldn't be loaded completely. Check the network, then reload the page. If this doesn't help, update the browser.";
 });

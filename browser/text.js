@@ -4,8 +4,8 @@ let language = "en",
   table = {},
   patterns = []; // of the table's texts with words that change, such as a file's name: [expression, text]
 
-// Not those of MP4 and H.264, nor versions of licenses, which the first part takes. Without a lookbehind: Safari has them
-// only since 16.4.
+// Not those of MP4 and H.264 nor versions of licenses: the first part matches them. There is no lookbehind, which Safari
+// supports only since 16.4.
 const NUMBER = /(?:CC BY |MPL |[A-Za-z_.])[\d.,]*|(-?\d+(?:,\d{3})*(?:\.\d+)?)/g;
 const INLINE = new Set(["A", "B", "CODE", "EM", "STRONG"]);
 const KEPT = "code, pre, script, style, [translate=no], .notranslate, .filename"; // what isn't translated

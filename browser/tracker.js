@@ -126,7 +126,6 @@ class Track {
       ...this.shown,
       box: [x - width / 2, y - height / 2, width, height],
       id: this.id,
-      detected: {first: this.first, last: this.last, seen: this.seen},
     };
   }
 }

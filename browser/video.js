@@ -34,7 +34,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
 
   async function take(file, note = "") {
     last = file;
-    remark = note || "";
+    remark = note;
     name = stem(file, "video");
     const mine = ++run,
       threshold = Number($("threshold").value),
@@ -174,6 +174,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
   $("cancel").addEventListener("click", () => {
     run++;
     last = null;
+    remark = "";
     call("stopVideo");
     end(t("Canceled."));
     $("file").focus();

@@ -1,4 +1,4 @@
-// Zooming and moving the photo: wheel with Ctrl, pinch, double click, drag, and the keys + - 0.
+// Zooming and moving the photo: wheel with Ctrl, pinch, double click, drag, the keys + - 0, and the arrow keys.
 
 /**
  * Let an element be zoomed.

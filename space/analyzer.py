@@ -22,7 +22,7 @@ from .estimator import BATCH, Estimator
 from .face import Face
 from .hub.bundle import Bundle, open_bundle
 from .hub.download import ModelError
-from .photo import open_photo, to_pixels
+from .photo import MAX_SIDE, open_photo, to_pixels
 from .tilt import PROPOSED, TURNED, upright
 from .turns import FairLock
 
@@ -124,6 +124,8 @@ class FaceAnalyzer:
             raise ValueError(
                 f"An image must be uint8 [H, W, 3] RGB, a Pillow image, a path or bytes, not {rgb.dtype} {rgb.shape}."
             )
+        if max(rgb.shape) > MAX_SIDE:
+            raise ValueError(f"The image is too large: the limit is {MAX_SIDE:,} pixels per side.")
         if not (isinstance(threshold, numbers.Real) and 0 <= threshold <= 1):
             raise ValueError(f"The threshold must be a number from 0 to 1, not {threshold!r}.")
         if quarters not in (None, 0, 1, 2, 3):
@@ -139,6 +141,8 @@ class FaceAnalyzer:
                     found, best = turned, _total(turned, threshold)
         if thorough:
             found = upright(self.detector, rgb, found, threshold)
+        height, width = rgb.shape[:2]
+        found = [replace(face, cut_off=quality.cut_off(face.box, width, height)) for face in found]
         return [face.scaled(reduction) for face in sorted(found, key=lambda face: -face.area)]
 
     def _detect_turned(
@@ -149,8 +153,6 @@ class FaceAnalyzer:
 
     def estimate(self, rgb: np.ndarray, faces: list[Face]) -> list[Face]:
         """The same faces with age and gender filled in, predicted in batches."""
-        height, width = rgb.shape[:2]
-        faces = [replace(face, cut_off=quality.cut_off(face.box, width, height)) for face in faces]
         parts = [faces[i : i + BATCH] for i in range(0, len(faces), BATCH)]
         return [face for part in parts for face in self.estimate_crops(crops(rgb, part, self.template), part)]
 

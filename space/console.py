@@ -1,4 +1,4 @@
-"""What every command line does alike: print on any console, and end with a sentence and an exit status."""
+"""What command lines have in common: they print on any console, and end with a sentence and an exit status."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 
 try:
     import pillow_heif
@@ -31,11 +31,22 @@ _RAW_TAGS = (330, 50706)  # SubIFDs, DNGVersion: the first image of a raw camera
 _NO_MEMORY = "The image needs more memory than is available. Resize it and try again."
 _NO_RAW = "Raw camera files (DNG, NEF, CR2, ARW and others) aren't supported. Export the photo as JPEG."
 _RAW_SIGNATURES = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
+_SHORT_SIGNATURES = re.compile(rb"P[56]\s+[\d#]|BM.{4}\0{4}", re.DOTALL)  # of PPM and BMP; texts begin so, too
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, outside of entropy-coded data
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # what the pixels need
+Image.MAX_IMAGE_PIXELS = 128_000_000  # Pillow refuses twice as many before it tells the size; here, `Limits` decide
+_UPRIGHT = {  # EXIF orientation → what makes an image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -152,7 +163,8 @@ def is_image(content: bytes) -> bool:
     """Whether a file that begins with `content` (32 bytes are enough) is an image of a supported format."""
     webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
     avif = content[4:8] == b"ftyp" and content[8:12] in (b"avif", b"avis")
-    return content.startswith(_SIGNATURES) or webp or avif or is_heif(content)
+    signed = content.startswith(_SIGNATURES) or _SHORT_SIGNATURES.match(content) is not None
+    return signed or webp or avif or is_heif(content)
 
 
 def is_heif(content: bytes) -> bool:
@@ -175,7 +187,7 @@ def _decode(content: bytes, limits: Limits) -> Photo:
         if image.format == "TIFF":
             _check_tiff(content, image.tag_v2)
         image.load()
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        turned = _orientation(image) in (5, 6, 7, 8)
         return Photo(to_pixels(_within(image, limits.result)), (height, width) if turned else (width, height))
 
 
@@ -198,14 +210,18 @@ def _check_tiff(content: bytes, tags) -> None:
 
 
 def _within(image: Image.Image, pixels: int) -> Image.Image:
-    """A decoded image, reduced by 2, 4 or 8 if it has more pixels; its metadata is kept."""
+    """A decoded image, reduced by 2, 4 or 8 if it has more pixels; it keeps its orientation and colors."""
     by = _factor(image.size, pixels)
     if by == 1:
         return image
-    exif, info, modes = image.getexif(), image.info, {"P": "RGBA" if image.has_transparency_data else "RGB", "1": "L"}
-    small = image.convert(modes.get(image.mode, image.mode)).reduce(by)
-    small.info = {key: value for key, value in info.items() if key != "transparency" or image.mode != "P"}
-    small.getexif().update(exif)
+    if image.mode.startswith("I;16"):
+        small = Image.fromarray(np.asarray(image)[::by, ::by])  # Pillow reduces no 16 bits
+    else:
+        modes = {"P": "RGBA" if image.has_transparency_data else "RGB", "1": "L"}
+        small = image.convert(modes.get(image.mode, image.mode)).reduce(by)
+    kept = ("icc_profile",) if image.mode == "P" else ("icc_profile", "transparency")
+    small.info = {key: image.info[key] for key in kept if key in image.info}
+    small.getexif()[ExifTags.Base.Orientation] = _orientation(image)
     return small
 
 
@@ -216,9 +232,19 @@ def _factor(size: tuple[int, int], pixels: int) -> int:
 
 def to_pixels(image: Image.Image) -> np.ndarray:
     """A Pillow image as uint8 [H, W, 3] RGB: upright, in sRGB, transparency on white, any depth."""
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # `exif_transpose` copies upright images too
-        image = ImageOps.exif_transpose(image)
-    return _to_rgb(_to_srgb(image))
+    method = _UPRIGHT.get(_orientation(image))
+    return _to_rgb(_to_srgb(image if method is None else image.transpose(method)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 if the metadata is damaged.
+
+    Pillow's `exif_transpose` fails if any tag is wrong, because it writes all of them again.
+    """
+    with suppress(Exception):  # damaged metadata makes Pillow raise almost anything
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if found in _UPRIGHT else 1
+    return 1
 
 
 def _too_many_scans(content: bytes, pixels: int) -> bool:
@@ -286,7 +312,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         return image
     with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if "sRGB" in (ImageCms.getProfileDescription(profile) or ""):
+        description = ImageCms.getProfileDescription(profile) or ""
+        if "sRGB" in description and "linear" not in description.lower():
             return image
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
         colors = image.convert("RGB") if alpha else image

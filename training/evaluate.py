@@ -56,7 +56,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
 
 @command(ValueError, RuntimeError, OSError)
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; returns the exit status."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python training/evaluate.py", description="Score a model on UTKFace or FairFace."
     )
@@ -93,13 +93,9 @@ def main(arguments: list[str] | None = None) -> None:
         table(metrics),
         sep="\n",
     )
-    whole = not options.limit and options.policy == "clean"
-    faces = Measured(report, options.protocol, options.split, dataset_hash(samples) if whole else None)
-    if found := doubt(record, faces):
-        print(
-            f"The model, or one of its parent models, {found.reason}: it may have been trained on these faces, and the "
-            "results may be too optimistic."
-        )
+    measured = Measured.of(report, samples, options.protocol, options.split, options.limit)
+    if found := doubt(record, measured):
+        print(f"The model, or one of its parent models, {found.reason}. The results may be too optimistic.")
     if options.json:
         write_beside(options.json, json.dumps(metrics, indent=1))
     if options.csv:

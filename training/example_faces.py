@@ -211,7 +211,7 @@ def group(faces: list[np.ndarray]) -> np.ndarray:
 
 @command(ModelError, DataError)
 def main() -> None:
-    """Run the command line; returns the exit status."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.example_faces", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="HuggingFaceM4/FairFace")
     parser.add_argument("--out", type=Path, default=EXAMPLES)

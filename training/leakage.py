@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from training.data.faces import Faces
 from training.data.report import Report
-from training.data.samples import SPLITS, dataset_hash, splits_overlap
+from training.data.samples import SPLITS, Samples, dataset_hash, splits_overlap
 from training.data.sources import DataError
 from training.parents import Parent
 
@@ -25,13 +25,19 @@ class Measured:
     split: str  # one of SPLITS, or "all"
     sha256: str | None = None  # `dataset_hash` of the split, unless only some of its faces are used
 
+    @classmethod
+    def of(cls, report: Report, samples: Samples, protocol: str, split: str, limit: int | None) -> Measured:
+        """These samples of a dataset."""
+        whole = not limit and report.policy == "clean"
+        return cls(report, protocol, split, dataset_hash(samples) if whole else None)
+
 
 @dataclass(frozen=True)
 class Doubt:
     """Why a model may have learned from faces."""
 
     reason: str  # completes "the model, or one of its parent models, …"
-    protocol: str | None = None  # under which it certainly has
+    protocol: str | None = None  # its own, if it certainly has
 
 
 def generations(record: Mapping) -> Iterator[Mapping]:
@@ -51,33 +57,28 @@ def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
     if record["datasets"] is None or record["protocol"] is None:
         return Doubt("has no training record")
     report, protocol = measured.report, record["protocol"]
-    # Of somebody's own faces, none is taken to be in a collection.
-    shared = [d for d in record["datasets"] if d["learned"] and d["collection"] == report.collection]
+    # A model may have learned from any faces if their collection is unknown.
+    shared = [d for d in record["datasets"] if d["learned"] and d["collection"] in (None, report.collection)]
     if not shared or not protocol:  # ImageNet has none
         return None
-    name = report.collection or "these faces"
     if measured.split not in SPLITS[1:]:
-        return Doubt(f"learned from {name}, and not only held-out faces are used")
+        return Doubt("may have learned from these faces")
     if splits_overlap(protocol, measured.protocol, [measured.split]):
         reason = f"was trained with the split protocol {protocol}, whose training split includes {measured.split} faces"
         return Doubt(f"{reason} of {measured.protocol}", protocol)
-    if report.collection and not any(_same_copy(d, measured) for d in shared):
-        return Doubt(f"learned from another copy of {name}, whose splits have other faces")
+    copies = [d for d in shared if d["collection"]]
+    same_splits = protocol == measured.protocol
+    if copies and not any(_same_copy(d, measured, same_splits=same_splits) for d in copies):
+        return Doubt(f"learned from another copy of {report.collection}, whose splits have other faces")
     return None
 
 
-def _same_copy(dataset: Mapping, measured: Measured) -> bool:
+def _same_copy(dataset: Mapping, measured: Measured, *, same_splits: bool) -> bool:
     """Whether a dataset of a record has the same files, as far as the record tells."""
     digest = (dataset.get("held_out") or {}).get(measured.split)
-    if digest and measured.sha256:
+    if digest and measured.sha256 and same_splits:
         return digest == measured.sha256
     return dataset.get("rows") in (None, measured.report.rows)
-
-
-def measured(faces: Faces, protocol: str, split: str, *, limit: int | None) -> Measured:
-    """One split of a run's dataset."""
-    whole = not limit and faces.report.policy == "clean"
-    return Measured(faces.report, protocol, split, dataset_hash(faces.samples) if whole else None)
 
 
 def check(parents: Sequence[Parent], faces: Mapping[str, Sequence[Faces]], protocol: str, limit: int | None) -> None:
@@ -90,7 +91,7 @@ def check(parents: Sequence[Parent], faces: Mapping[str, Sequence[Faces]], proto
     for parent in parents:
         for split in SPLITS[1:]:
             for part in faces[split]:
-                found = doubt(parent.as_dict(), measured(part, protocol, split, limit=limit))
+                found = doubt(parent.as_dict(), Measured.of(part.report, part.samples, protocol, split, limit))
                 if found is None:
                     continue
                 text = f"--{parent.role} {parent.model}, or one of its parent models, {found.reason}."

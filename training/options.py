@@ -131,13 +131,10 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
 
 
 def _run_folder(given: Options, fine_tune: bool) -> Path:
-    """The folder of a run by its recipe's name. A run resumes without its --init, unless two runs could be meant."""
+    """The folder of a run by its recipe's name. If only a fine-tuning run is there, it resumes without its --init."""
     plain, tuned = (Path("runs") / f"{Path(given.recipe).stem}{ending}" for ending in ("", recipes.FINE_TUNED))
-    if given.resume and not given.init and (tuned / FILE).exists():
-        if (plain / FILE).exists():
-            raise RecipeError(f"{plain} and {tuned} contain runs: specify which one to resume with --out.")
-        return tuned
-    return tuned if fine_tune else plain
+    only_tuned = given.resume and not (plain / FILE).exists() and (tuned / FILE).exists()
+    return tuned if fine_tune or only_tuned else plain
 
 
 def _resumed(out: Path, changes: dict) -> Recipe:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.hub.bundle import open_bundle
-from space.hub.card import CARD, read_card
+from space.hub.card import CARD, DATASETS, read_card
 from space.hub.download import ModelError, sha256_of
 from training.data.faces import Faces
 from training.data.sources import DataError, public_name
@@ -102,7 +102,7 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
     if (path.parent / FILE).is_file():  # a checkpoint in a run's folder
         recipe = load_recipe(path.parent / FILE)
         names = [public_name(name) for name in recipe.train]
-        known = ["UTKFace" if "utkface" in name.lower() else None for name in names]
+        known = [next((one for one in DATASETS if one.lower() in name.lower()), None) for name in names]
         datasets = [
             {"dataset": name, "collection": one, "learned": True} for name, one in zip(names, known, strict=True)
         ]

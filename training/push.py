@@ -158,7 +158,7 @@ def push_command(folder: str | Path, target: Target) -> str:
 
 @command(ModelError, HubError, OSError)
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; returns the exit status."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.push", description="Push a bundle to the Hub.")
     parser.add_argument("folder", type=Path, help="the bundle folder")
     parser.add_argument(

@@ -120,7 +120,7 @@ def crops_from_scenes(analyzer, faces: np.ndarray, condition: Condition) -> tupl
 
 @command(ModelError, ValueError, OSError)
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; returns the exit status."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python training/robustness.py", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--model", required=True, help="a bundle folder, a Hub id with optional @revision, compact, open or vgg16"

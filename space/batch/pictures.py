@@ -80,7 +80,8 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
                 else:
                     skipped.append(file.as_posix())
             for refused in failed:
-                message = f"This folder can't be read ({refused.strerror})."
+                what = "folder" if os.path.isdir(refused.filename) else "file"
+                message = f"This {what} can't be read ({refused.strerror})."
                 found.append(Picture(Path(refused.filename).as_posix(), partial(_raise_photo_error, message)))
         elif not path.is_file():
             raise BatchError(f"{path} isn't a readable file." if path.exists() else f"{path} doesn't exist.")
@@ -98,8 +99,15 @@ def _walk(folder: Path, failed: list[OSError]) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, onerror=failed.append, followlinks=True):
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            yield from (p for n in sorted(files) if (p := Path(place, n)).is_file())
+        for name in sorted(files) if real not in seen else ():
+            path = Path(place, name)
+            try:
+                if not path.is_file():
+                    continue
+            except OSError as error:  # in a folder that may be listed, but not entered
+                failed.append(error)
+                continue
+            yield path
         seen.add(real)
 
 

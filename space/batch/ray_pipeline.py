@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..analyzer import FaceAnalyzer
 from ..photo import open_photo
+from ..text import counted
 from .analyze import analyze_pictures
 from .pictures import SUFFIXES, BatchError, Picture, find_pictures
 from .tables import COLUMNS, table
@@ -31,7 +32,11 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
         raise BatchError(f"{folder} is not empty: choose another folder.")
     if any(path.lower().endswith(".zip") for path in paths):
         raise BatchError("--parquet reads images and folders, but not zips.")
-    if not any("://" in path for path in paths) and not find_pictures(paths):
+    remote = [path for path in paths if "://" in path]
+    pictures = find_pictures([path for path in paths if path not in remote])
+    # Ray would leave out names that begin with an underscore, as those of some cameras do, and images without a suffix.
+    files = [picture.name for picture in pictures if Path(picture.name).is_file()]
+    if not remote and not files:
         raise BatchError(f"There are no images in {', '.join(paths)}.")
     FaceAnalyzer.load(model)  # what is wrong is said here, not by an actor
     types = dict.fromkeys(("file", "gender", "gender_label", "quality", "error"), pyarrow.string())
@@ -54,10 +59,16 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
     ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
     cores = int(ray.cluster_resources().get("CPU", 1))
     extensions = sorted(suffix[1:] for suffix in SUFFIXES)
-    photos = ray.data.read_binary_files(paths, include_paths=True, file_extensions=extensions)
+    first, *more = [
+        *([ray.data.read_binary_files(files, include_paths=True)] if files else []),
+        *([ray.data.read_binary_files(remote, include_paths=True, file_extensions=extensions)] if remote else []),
+    ]
+    photos = first.union(*more) if more else first
     found = photos.map_batches(Analyze, batch_size=16, batch_format="pyarrow", concurrency=max(1, cores // 2))
     found.write_parquet(str(folder.resolve()))
     written = ray.data.read_parquet(str(folder.resolve()))
     count = written.count()
     ray.shutdown()
-    return f"{count:,} rows in {time.monotonic() - started:.0f} s: {folder}"
+    lost = len(pictures) - len(files)
+    note = f"; {counted(lost, 'image')} in zips or unreadable folders skipped" if lost else ""
+    return f"{count:,} rows in {time.monotonic() - started:.0f} s{note}: {folder}"

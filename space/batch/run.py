@@ -70,6 +70,7 @@ def _lines(csv: Path | None, jsonl: Path | None) -> Path:
     same = len({path.resolve() for path in targets}) < len(targets)
     for path in targets:
         other = str(path) == "-" or (path.exists() and not path.is_file())  # a folder or a device
+        other |= path.absolute().parts[1:2] in (("dev",), ("proc",))  # /dev/stdout may lead to any file
         if other or path.suffix.lower() in SUFFIXES | {".zip"} or same:
             raise BatchError(
                 f"{path} can't be an output file: use two different files "
@@ -93,7 +94,8 @@ def _lock(jsonl: Path):
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps files that are open
+            Path(lock.lock_file).unlink()
         lock.release()
 
 
@@ -102,6 +104,8 @@ def _append(analyzer: FaceAnalyzer, pictures: list[Picture], jsonl: Path, thresh
     from tqdm import tqdm
 
     made = settings(analyzer, threshold)
+    if not keep:
+        made |= {"folder": os.getcwd()}  # names are relative to it
     try:
         done = completed_names(jsonl, made) if jsonl.exists() else set()
     except OtherSettingsError:

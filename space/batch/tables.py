@@ -80,7 +80,7 @@ class OtherSettingsError(BatchError):
 
 
 def completed_names(jsonl: Path, wanted: dict) -> set[str]:
-    """The images that a JSONL has. A last line that was cut off is removed, and so are images that couldn't be read.
+    """The images that a JSONL has, whole. A last line that was cut off, unreadable and incomplete images are removed.
 
     Raises:
         BatchError: it wasn't written by this command, or (OtherSettingsError) was made with other settings.
@@ -92,7 +92,7 @@ def completed_names(jsonl: Path, wanted: dict) -> set[str]:
                 break  # cut off by a kill
             try:
                 row = json.loads(line)
-                name, made = row["file"], {key: row[key] for key in wanted}
+                name, made = row["file"], {key: row.get(key) for key in wanted}
                 table(row)
             except (ValueError, KeyError, TypeError):
                 raise BatchError(
@@ -102,8 +102,8 @@ def completed_names(jsonl: Path, wanted: dict) -> set[str]:
                 raise OtherSettingsError(
                     f"{jsonl} was made with {made}, but this run uses {wanted}: use the same settings or another file."
                 )
-            if row["error"]:
-                failed = True  # the file may be readable by now
+            if row["error"] or row["incomplete"]:
+                failed = True  # the file may be readable by now, or whole
             else:
                 done.add(name)
             whole += len(line)
@@ -117,5 +117,6 @@ def completed_names(jsonl: Path, wanted: dict) -> set[str]:
 def _remove_failed(jsonl: Path) -> None:
     kept = jsonl.with_name(jsonl.name + ".part")
     with open(jsonl, "rb") as rows, open(kept, "wb") as file:
-        file.writelines(row for row in rows if not json.loads(row)["error"])
+        whole = (line for line in rows if not (row := json.loads(line))["error"] and not row["incomplete"])
+        file.writelines(whole)
     os.replace(kept, jsonl)

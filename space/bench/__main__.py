@@ -69,7 +69,7 @@ def _networks(model: str | None) -> list[tuple[str, Path, Bundle | None]]:
 
 @command(ModelError, OSError, RuntimeError)
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; returns the exit status."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m space.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

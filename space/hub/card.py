@@ -85,7 +85,8 @@ def hub_id(dataset: dict) -> str | None:
     if dataset.get("revision"):
         return dataset.get("dataset")
     rows = (dataset.get("report") or dataset).get("rows")
-    return DATASETS.get(dataset.get("collection") or "") if rows is None or rows >= COLLECTION else None
+    selection = isinstance(rows, int) and rows < COLLECTION
+    return None if selection else DATASETS.get(dataset.get("collection") or "")
 
 
 def learned(record: dict) -> list[str]:

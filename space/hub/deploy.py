@@ -254,7 +254,7 @@ def _commit(api: HfApi, space: str, files: Files, ours: re.Pattern) -> None:
 
 @command(ModelError, static.SiteError, HubError, OSError)
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; returns the exit status."""
+    """Run the command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.out and not options.static:

@@ -35,6 +35,9 @@ EARLY = 0.9  # of the time between two of them, from which one is due: rounding 
 PATIENCE = 1.5  # times between two of them that the tracker remembers, where they are rare
 VOTES = 3  # frames with a sure face that decide whether the frames lie on their side
 UNSURE = 8  # frames with faces, none of them sure, after which that is decided anew
+MAX_ANSWERS = (
+    2400  # of a person, those of five minutes at RATE; blurred videos have more, and a median of all takes long
+)
 MAX_CUTS = 20  # in addition to one per analyzed frame; later ones are ignored
 MIN_DETECTIONS = 3  # that make a person; fewer are mostly false
 
@@ -77,7 +80,7 @@ def annotate_video(
         with open_video(source) as video:
             stream = video_stream(video)
             yield Progress(0.0, None)  # it can be opened
-            with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+            with av.open(os.path.abspath(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
                 people = _People(analyzer, threshold, math.inf if blurred else rate)
                 offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
                 writer = VideoWriter(out, stream.average_rate, offset, blurred=blurred, words=words)
@@ -130,18 +133,18 @@ def _annotate(
             early.clear()
     if not clock.frames:
         raise VideoError("This file has no readable frames.")
-    people.finish(clock.seconds + clock.period, writer)
+    people.finish(clock.end, writer)
     writer.finish()
     audio.finish()
     # Audio may be longer than the frames, so with audio only the frames' own stream tells that the file is cut off.
-    own = stream_length(stream) or (None if audio.sources else length)
+    own = stream_length(stream, clock.start) or (None if audio.sources else length)
     return VideoResult(
         people=people.table(),
         counts=people.counts,
         frames=clock.frames,
         analyzed=len(people.counts),
-        seconds=round(clock.seconds + clock.period, 3),
-        damaged=damaged or (own is not None and own - clock.seconds > 1 + clock.period),
+        seconds=round(clock.end, 3),
+        damaged=damaged or (own is not None and own - clock.end > 1),
         elapsed=time.monotonic() - started,
     )
 
@@ -162,7 +165,7 @@ class _People:
         self._votes: list[int] = []  # see `_detect`
         self._unsure = 0
         self._faceless = 0  # analyzed frames in a row without a face
-        self._tracker, self._cuts = Tracker(window=None, confirm=1), SceneCuts()
+        self._tracker, self._cuts = Tracker(window=MAX_ANSWERS, confirm=1), SceneCuts()
         self._before_cut: list[Track] = []
         self._tracks: dict[int, Track] = {}
         self._on_screen: dict[int | None, float] = {}

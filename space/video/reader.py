@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +32,7 @@ def open_video(source: str | Path) -> av.container.InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_streams": str(limits.MAX_STREAMS)}
     try:
         return av.open(
-            str(source),
+            os.path.abspath(source),  # else FFmpeg takes what is before a colon for a protocol
             options=options,  # a stranger's playlist would make FFmpeg open and fetch what it names
             # To detect formats, FFmpeg decodes frames while it opens the file. The limit must apply from the start.
             stream_options=[_DECODING] * limits.MAX_STREAMS,  # type: ignore[list-item]
@@ -63,17 +64,21 @@ def video_stream(video: av.container.InputContainer) -> av.VideoStream:
     return stream
 
 
-def stream_length(stream: av.VideoStream) -> float | None:
-    """Seconds that a stream says it lasts, in its header or, in Matroska, in a tag; None if it doesn't."""
+def stream_length(stream: av.VideoStream, start: float = 0.0) -> float | None:
+    """When a stream says it ends, in seconds from its first frame; in its header or, in Matroska, in a tag.
+
+    None if it doesn't say so. `start`: the time of its first frame in seconds.
+    """
     lengths = []
     if stream.duration and stream.time_base:
         lengths.append(float(stream.duration * stream.time_base))
-    if stream.frames and stream.average_rate:  # AVI: FFmpeg shortens the duration of a file that is cut off
+    # FFmpeg shortens the duration of an AVI that is cut off. In other files, an edit list may hide some of the frames.
+    if stream.frames and stream.average_rate and "avi" in stream.container.format.name.split(","):
         lengths.append(float(stream.frames / stream.average_rate))
     if lengths:
         return max(lengths)
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else None
+    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) - start if match else None
 
 
 def too_long(seconds: float) -> str:
@@ -101,6 +106,8 @@ class Clock:
         self.frames = 0
         self.seconds = 0.0  # of the newest frame, from the first
         self.period = float(1 / (stream.average_rate or 25))  # seconds between the two newest frames
+        self.start = 0.0  # seconds, of the first frame in the file
+        self.end = 0.0  # seconds from the first frame to the end of the newest one
         self._shift = 0
         self._first: int | None = None
         self._last: int | None = None
@@ -125,7 +132,9 @@ class Clock:
             self.period = float((pts - self._last) * base)
         first = pts if self._first is None else self._first
         self._first, self._last = first, pts
-        self.seconds = float((pts - first) * base)
+        self.seconds, self.start = float((pts - first) * base), float(first * base)
+        shown = min(float((frame.duration or 0) * base), limits.MAX_SECONDS)
+        self.end = self.seconds + max(self.period, shown)
         self.frames += 1
         if self.seconds > limits.MAX_SECONDS + 1:
             raise VideoError(too_long(self.seconds))

@@ -220,7 +220,7 @@ def test_an_outdated_browser_is_told_to_be_updated(browser, site):
     page = browser.new_page()
     page.route("**/text.js", lambda route: route.fulfill(body="const = 1;", content_type="text/javascript"))
     page.goto(site)
-    page.get_by_text("This browser is too old for this page. Update it").wait_for(timeout=20_000)
+    page.get_by_text("If this doesn't help, update the browser.").wait_for(timeout=20_000)
     page.close()
 
 

@@ -110,6 +110,12 @@ def test_a_batch_gives_the_same_results_as_single_faces(analyzer):
     assert len({round(f.age, 2) for f in together}) > 3
 
 
+def test_longer_sides_than_opencv_takes_are_refused(analyzer):
+    for source in (np.zeros((4, 33_000, 3), np.uint8), Image.new("RGB", (33_000, 4))):
+        with pytest.raises(ValueError, match="too large: the limit is 32,000 pixels per side"):
+            analyzer.analyze(source)
+
+
 def test_wrong_arrays_are_refused(analyzer):
     shapes = ((10, 10), np.uint8), ((10, 10, 4), np.uint8), ((10, 10, 3), np.float64), ((0, 5, 3), np.uint8)
     for wrong in (np.zeros(*shape) for shape in shapes):

@@ -212,3 +212,51 @@ def test_no_upload_starts_another_program(tmp_path, monkeypatch):
     with pytest.raises(PhotoError, match="readable image"):
         read_photo(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n")
     assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_damaged_metadata_costs_no_photo(kind):
+    """Pillow fails for a tag of the wrong type when it turns a photo, and in WebP for a broken header at once."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    exif[0x8825] = {1: "N"}
+    encoded, image = io.BytesIO(), Image.new("RGB", (60, 40), "red")
+    image.save(encoded, kind, exif=exif)
+    assert open_photo(encoded.getvalue()).rgb.shape == (60, 40, 3)
+    whole = bytearray(encoded.getvalue())
+    at = whole.index(b"MM\0*" if b"MM\0*" in whole else b"II*\0")
+    for change in range(8, len(exif.tobytes()) - 8):
+        for value in (0, 255):
+            broken = bytearray(whole)
+            broken[at + change] = value
+            assert sorted(open_photo(bytes(broken)).rgb.shape) == [3, 40, 60], (change, value)
+    whole[at : at + 4] = b"XXXX"
+    assert sorted(open_photo(bytes(whole)).rgb.shape) == [3, 40, 60]
+
+
+def test_large_scans_of_16_bits_are_reduced_like_others(monkeypatch):
+    pixels = np.linspace(0, 65535, 400 * 300).astype(np.uint16).reshape(300, 400)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    small = replace(photo.UPLOADS, result=40_000)
+    reduced = open_photo(encoded.getvalue(), small)
+    assert reduced.rgb.shape == (150, 200, 3) and reduced.size == (400, 300)
+    assert np.abs(reduced.rgb[:, :, 0].astype(int) - (pixels[::2, ::2] / 257)).max() <= 1
+
+
+def test_jpegs_of_200_megapixels_are_read_at_a_reduced_size():
+    header = io.BytesIO()
+    Image.new("L", (16, 16)).save(header, "JPEG")
+    content = bytearray(header.getvalue())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 12240, 16320)
+    assert open_photo(bytes(content)).size == (16320, 12240)
+
+
+def test_texts_that_begin_like_an_image_are_none():
+    texts = (b"BMW invoice 2026, with the sum of all", b"P5 is the plan of the house", b"P6", b"P5  x", b"BM")
+    assert not any(map(photo.is_image, texts))
+    for kind, mode in (("PPM", "RGB"), ("PPM", "L"), ("BMP", "RGB")):
+        encoded = io.BytesIO()
+        Image.new(mode, (3, 3)).save(encoded, kind)
+        assert photo.is_image(encoded.getvalue()[:32]) and photo.is_image(b"P5\n# by hand\n3 3")

@@ -36,14 +36,15 @@ def test_a_checkpoint_has_the_record_of_its_run(tmp_path):
     weights = tmp_path / "best-001.weights.h5"
     weights.write_bytes(b"weights")
     assert read_model(str(weights)).as_dict()["protocol"] is None  # nothing tells what it has seen
-    load(SHORT).changed(train=("py97/UTKFace-Cropped", "/home/me/faces"), init="compact", teacher=("open",)).save(
-        tmp_path
-    )
+    load(SHORT).changed(
+        train=("py97/UTKFace-Cropped", "/home/me/faces", "FairFace"), init="compact", teacher=("open",)
+    ).save(tmp_path)
     found = read_model(str(weights)).as_dict()
     learned = {"learned": True}
     assert found["datasets"] == [
         {"dataset": "py97/UTKFace-Cropped", "collection": "UTKFace", **learned},
         {"dataset": "faces", "collection": None, **learned},
+        {"dataset": "FairFace", "collection": "FairFace", **learned},
     ]
     assert [(parent["role"], parent["model"]) for parent in found["parents"]] == [
         ("init", "compact"),

@@ -212,7 +212,7 @@ def test_a_resumed_run_is_pushed_under_its_own_name(tmp_path):
     assert to.push.repo_id == "age-gender-compact"
 
 
-def test_a_fine_tuning_run_resumes_without_its_initial_weights_unless_two_runs_could_be_meant(tmp_path, monkeypatch):
+def test_a_fine_tuning_run_resumes_without_its_initial_weights_if_it_is_the_only_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     resume = ["--recipe", "compact", "--resume"]
     with pytest.raises(RecipeError, match=f"runs.compact has no {recipe.FILE}"):
@@ -225,9 +225,7 @@ def test_a_fine_tuning_run_resumes_without_its_initial_weights_unless_two_runs_c
     plain = tmp_path / "runs" / "compact"
     plain.mkdir()
     parse("--recipe", "compact").save(plain)
-    with pytest.raises(RecipeError, match="contain runs: specify which one to resume with --out"):
-        options.parse(resume)
-    for words, name in (["--init", "open"], "compact-finetuned"), (["--out", "runs/compact"], "compact"):
+    for words, name in ([], "compact"), (["--init", "open"], "compact-finetuned"):
         assert options.parse([*resume, *words])[1].out.name == name
 
 

@@ -269,6 +269,9 @@ def test_fine_tuning_that_is_no_better_leaves_the_model_as_it_was(tiny, trained,
     before, after = (open_bundle(str(folder / "bundle")).card for folder in (trained, out))
     kept = trained / "bundle"
     assert f"the calibration of {kept} is kept" in printed and after["calibration"] == before["calibration"]
+    assert after["provenance"]["calibrated_by"] == "bundle" and after["provenance"]["weights"]["initial"]
+    assert after["metrics"]["doubt"] is None is before["provenance"]["calibrated_by"]
+    assert before["provenance"]["weights"] == {"initial": False, "mean_of": []}
     assert "Initial weights: age MAE" in printed and "the initial weights are kept" in printed
     assert "warning: only 387 training faces" in printed
     weights = [files.load_keras(folder / "bundle").get_weights() for folder in (trained, out)]

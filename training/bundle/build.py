@@ -12,7 +12,6 @@ import numpy as np
 from space.estimator import Estimator
 from space.hub.card import hub_id
 from space.text import counted
-from training import leakage
 from training.atomic import clear, new_folder
 from training.bundle import export, licenses, quantize
 from training.data.cropping import pose_masks
@@ -22,6 +21,7 @@ from training.data.sources import public_name
 from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record
 from training.evaluation.tables import table
+from training.leakage import Measured, doubt
 from training.options import to_command
 from training.parents import Parent
 from training.recipe import Recipe
@@ -55,13 +55,14 @@ def build_bundle(
         ExportError: ONNX and Keras disagree.
         OSError: the disk is full or can't be written; no partial bundle is left.
     """
-    from training.fitting.checkpoints import result  # imports Keras
+    from training.fitting.checkpoints import final_weights  # imports Keras
 
     bundle, validation = out / "bundle", faces["validation"]
     with new_folder(bundle) as folder:
         kept = kept_calibration(parents, validation)
         # Weights that weren't trained here stay as they are.
-        sharpen = history and recipe.age_head == "distribution" and not kept and not result(out)["initial"]
+        weights = final_weights(out) if history else None
+        sharpen = weights and recipe.age_head == "distribution" and not kept and not weights["initial"]
         sharpness = choose_sharpness(network, recipe, validation[0]) if sharpen else None
         export.write_model(network, folder, faces=validation[0].images[:32])
         served = quantize.quantize(
@@ -83,8 +84,8 @@ def build_bundle(
             "stages": _stages(history),
             "precision": precision if history else None,
             "sharpness": sharpness,
-            "result": result(out) if history else None,
-            "calibrated_by": next(p.model for p in parents if p.role == "init") if kept else None,
+            "weights": weights,
+            "calibrated_by": next(public_name(p.model) for p in parents if p.role == "init") if kept else None,
             "parents": [parent.as_dict() for parent in parents],
             "commit": export.current_commit(),
             "repository": export.repository(),
@@ -182,8 +183,8 @@ def _measure(
             "learned": number < len(recipe.train) or faces.report.collection in seen,
             "split": split_record(recipe, "test"),
         }
-        measured = leakage.measured(faces, recipe.protocol, "test", limit=recipe.limit)
-        doubts = [one for parent in provenance["parents"] if (one := leakage.doubt(parent, measured))]
+        measured = Measured.of(faces.report, faces.samples, recipe.protocol, "test", recipe.limit)
+        doubts = [one for parent in provenance["parents"] if (one := doubt(parent, measured))]
         figures["doubt"] = doubts[0].reason if doubts else None
         found.append((faces, figures, outputs))
     faces, figures, outputs = next(entry for entry in found if entry[0] is main)

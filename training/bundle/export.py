@@ -272,7 +272,7 @@ def _versions() -> dict[str, str]:
 
 @command(ExportError, ModelError, ImportError, OSError)
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; returns the exit status."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training.bundle.export",
         description="Convert a bundle's network for another runtime, or copy the files needed for serving to a folder.",

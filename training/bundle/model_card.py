@@ -235,7 +235,7 @@ def _training(card: dict) -> str:
             for stage in provenance["stages"]
         )
         lines.append(f"This run trained {stages}, in {provenance['precision']}.")
-        lines += _result(provenance["result"])
+        lines += _weights(provenance["weights"])
     else:
         lines.append("This run exported existing weights without training them.")
     if provenance["sharpness"] not in (None, 1.0):
@@ -262,12 +262,12 @@ def _training(card: dict) -> str:
     )
 
 
-def _result(result: dict | None) -> list[str]:
-    """What became of the epochs, where it isn't the best of them."""
-    if result and result["initial"]:
+def _weights(weights: dict | None) -> list[str]:
+    """What the weights are, unless they are those of the best epoch."""
+    if weights and weights["initial"]:
         return ["No epoch lowered the validation error: the weights are those that the run started from."]
-    if result and len(result["mean_of"]) > 1:
-        parts = [f"branch {number}" if number else "what their stage started from" for number in result["mean_of"]]
+    if weights and len(weights["mean_of"]) > 1:
+        parts = [f"branch {number}" if number else "the stage's initial weights" for number in weights["mean_of"]]
         return [f"The weights are the mean of {', '.join(parts[:-1])} and {parts[-1]}."]
     return []
 
@@ -343,7 +343,7 @@ def _calibration(card: dict) -> str:
     )
     kept = card["provenance"]["calibrated_by"]
     fitted = (
-        f"Kept from {kept}, because this run had too few validation faces: fitted on {tables['faces']:,} of its faces."
+        f"Kept from {kept}, because this run had too few validation faces. Fitted on {tables['faces']:,} faces of that model's validation split."
         if kept
         else f"Fitted on {tables['faces']:,} validation faces of {learned}."
     )
@@ -365,7 +365,7 @@ def _served(card: dict) -> str:
     gender = " → ".join(f"{100 * scores['gender_accuracy']:.2f}" for scores in (before, after))
     return f"""The app serves `{card["serve"]}`: {record["reason"]}. Quantization is static and per channel, with ranges
 from {record["faces"]} training faces{kept}. On {record["validation_faces"]} validation faces, float32 → int8: mean age
-error (outside the band, where the label is one) {before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%. On the export machine, one face takes
+error (distance to the band if the label is a band) {before["age_mae"]:.3f} → {after["age_mae"]:.3f} years, gender {gender}%. On the export machine, one face takes
 {before["ms"]:.1f} → {after["ms"]:.1f} ms."""
 
 

@@ -17,7 +17,7 @@ from training.data.sources import DATASET, DataError
 
 @command(DataError)
 def main(arguments: list[str] | None = None) -> None:
-    """Report what a source holds; returns the exit status."""
+    """Report what a source holds."""
     parser = argparse.ArgumentParser(prog="python -m training.data", description="Summarize a UTKFace dataset.")
     parser.add_argument("source", nargs="?", default=DATASET, help="as train.py's --dataset")
     parser.add_argument("--policy", default="clean", choices=POLICIES)

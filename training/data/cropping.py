@@ -17,12 +17,16 @@ MARGIN = IMAGE_SIZE // 2  # pixels of border around a face crop
 FRAMED = 40.0  # pixels by which a face crop's corners may differ from the template's: 99.5% of UTKFace's do by less
 
 
+def method() -> str:
+    """Names the detector and the template, by which crops on the disk are told apart."""
+    return f"{YuNet.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
+
+
 class FaceCropper:
     """Crops the face nearest to the center of a photo, as the app does with every face; for `data.decode`."""
 
     def __init__(self):
         self.detector, self.template = YuNet(), load_template()
-        self.name = f"{self.detector.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] → face crop, uint8 [200, 200, 3]; ValueError where no face is found."""

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from space.photo import OWN_FILES
 from space.text import some_of
-from training.data.cropping import FaceCropper
+from training.data.cropping import FaceCropper, method
 from training.data.samples import IMAGE_SIZE, Samples
 from training.data.sources import DataError, cache_folder
 
@@ -63,7 +63,7 @@ def _decode_cached(samples: Samples, cropper: FaceCropper | None) -> tuple[np.nd
     folder = cache_folder()
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
     # Photos among face crops are cropped too.
-    key += f"-{IMAGE_SIZE}-{'photos' if cropper else 'crops'}-{(cropper or FaceCropper()).name}"
+    key += f"-{IMAGE_SIZE}-{'photos' if cropper else 'crops'}-{method()}"
     pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
     shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
     if pixels.is_file() and places.is_file():

@@ -53,7 +53,7 @@ def derive(images: np.ndarray, yunet: YuNet) -> tuple[dict, str]:
 
 @command(ModelError, DataError)
 def main() -> None:
-    """Run the command line; returns the exit status."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.data.template", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default=DATASET)
     parser.add_argument("--faces", type=int, default=4000, help="number of training face crops to use")

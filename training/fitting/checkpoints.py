@@ -36,8 +36,7 @@ class Weights:
     score: float  # on validation faces, lower is better
     size: int  # pixels of the faces that they were scored on
     epoch: int = 0  # of the whole run
-    branch: int = 0  # of its stage, from 1; 0 for what the stage started from
-    mean_of: list[int] = field(default_factory=list)  # branches, 0 as above; empty if the weights are not a mean
+    mean_of: list[int] = field(default_factory=list)  # branches, from 1; 0: what their stage started from
 
 
 @dataclass
@@ -68,12 +67,13 @@ class RunState:
                 path.unlink()
 
 
-def result(out: Path) -> dict:
+def final_weights(out: Path) -> dict:
     """What the weights of the finished run in `out` are, as plain values for a bundle's provenance.
 
     Returns:
-        initial: whether they are those that the run started from; mean_of: branches of the last stage whose mean they
-        are, 0 for what that stage started from, or an empty list.
+        initial: whether they are the weights that the run started from.
+        mean_of: the branches of a stage whose mean they are, 0 for the weights that this stage started from; empty if
+        they aren't a mean.
     """
     state = read_state(out)
     start = state.start if state else None

@@ -135,8 +135,6 @@ class _Run:
         recipe, state = self.recipe, self.state
         done = sum((row["stage"], row["branch"]) == (number + 1, branch + 1) for row in state.history)
         set_trainable(self.network, stage.layers)
-        if (count := sum(map(len, self.train))) < devices.count():
-            raise FitError(f"{count} training faces can't be divided among {devices.count()} devices: use more faces.")
         trainer = self._trainer(number, branch, stage)
         batches = Batches(
             list(self.network.output),
@@ -148,6 +146,11 @@ class _Run:
             seed=recipe.seed * 1000 + 10 * number + branch,
             epoch=done,
         )
+        if not batches.steps:
+            raise FitError(
+                f"{sum(batches.counts)} training faces can't be divided among {devices.count()} devices: use more "
+                "faces."
+            )
         taught = stage.teacher_weight if self.teachers else 0.0
         loss, loss_weights = losses(recipe.age_head, stage.gender_weight, taught, stage.smoothness)
         trainer.compile(
@@ -232,11 +235,12 @@ class _Run:
             score = validate(seen, self.validation)["val_score"]
             if not used or score < best.score:
                 total, used = summed, [*used, weights]
-                branches = sorted(0 if one is self.state.start else one.branch for one in used)
+                done = self.state.done
+                branches = sorted(done.index(one) + 1 if one in done else 0 for one in used)
                 best = Weights(f"best-mean-{number + 1}.weights.h5", score, size, mean_of=branches)
                 save(self.network, self.out / best.file)
         print(f"  mean of the weights of {len(used)} of {len(rivals)}: score {best.score:.3f}", flush=True)
-        return used[0] if [one.file for one in used] == [INITIAL] else best
+        return used[0] if used == [self.state.start] else best
 
 
 def set_trainable(network: keras.Model, layers: str) -> None:
@@ -284,16 +288,15 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = {k: float(v) for k, v in (logs or {}).items()}
         run, state, stage = self.run, self.run.state, self.stage
-        self._check(epoch, logs)
+        self._check(epoch, "loss", *logs.values())
         number = len(state.history) + 1
         raw = self._average()
         where = {"stage": self.number + 1, "branch": self.branch + 1, "name": stage.name, "epoch": epoch + 1}
         seconds = round(time.monotonic() - self.started, 1)
         row = {**where, "seconds": seconds, **logs, **validate(self.scored, run.validation)}
-        self._check(epoch, {"val_score": row["val_score"]})
+        self._check(epoch, "validation score", row["val_score"])
         if state.best is None or row["val_score"] < state.best.score:
-            file = f"best-{number:03d}.weights.h5"
-            state.best = Weights(file, row["val_score"], stage.size, number, self.branch + 1)
+            state.best = Weights(f"best-{number:03d}.weights.h5", row["val_score"], stage.size, number)
             save(run.network, run.out / state.best.file)
         for variable, value in raw:
             variable.assign(value)
@@ -310,11 +313,11 @@ class _EpochEnd(keras.callbacks.Callback):
             print(f"  no improvement for {since_best} epochs: ending stage {stage.name!r}", flush=True)
             self.model.stop_training = True
 
-    def _check(self, epoch: int, values: dict[str, float]) -> None:
+    def _check(self, epoch: int, what: str, *values: float) -> None:
         """Raise FitError unless all values are finite; the last checkpoint stays."""
-        if not all(math.isfinite(value) for value in values.values()):
+        if not all(map(math.isfinite, values)):
             raise FitError(
-                f"The loss became NaN or infinite in epoch {epoch + 1} of stage {self.stage.name!r}: lower its "
+                f"The {what} became NaN or infinite in epoch {epoch + 1} of stage {self.stage.name!r}: lower its "
                 "learning_rate in the recipe."
             )
 

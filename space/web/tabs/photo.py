@@ -35,7 +35,7 @@ from ..uploads import NO_FILE, Upload, UploadError
 
 FIRST = example_photos()[0]
 _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf-8")
-# The dialog takes the focus, and who closes it gets it back.
+# The dialog takes the focus. When it is closed, the focus returns to the button that opened it.
 _REASON = """let asked;
 document.addEventListener("click", ({target}) => { asked = target.closest(".why") ?? asked; }, true);
 function close({back}) {

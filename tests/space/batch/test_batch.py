@@ -382,13 +382,15 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
     import pyarrow.parquet
 
     (album / "more.zip").unlink()  # Ray reads files
+    shutil.copy(EXAMPLES / "age-20-29-male.jpg", album / "_DSC0001.JPG")  # as cameras name photos in Adobe RGB
+    shutil.copy(EXAMPLES / "age-20-29-male.jpg", album / "without-suffix")
     assert batch(album, "--csv", tmp_path / "faces.csv").returncode == 0
     result = command(album, "--parquet", tmp_path / "parquet", timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = pyarrow.parquet.read_table(tmp_path / "parquet").to_pylist()
     with open(tmp_path / "faces.csv", newline="", encoding="utf-8-sig") as file:
         expected = {(Path(line["file"]).name.lstrip("'"), line["face"]): line for line in csv.DictReader(file)}
-    assert len(lines) == len(expected) == 11
+    assert len(lines) == len(expected) == 13
     for line in lines:
         other = expected[Path(line["file"]).name, "" if line["face"] is None else str(line["face"])]
         assert (line["gender"] or "") == other["gender"] and bool(line["error"]) == bool(other["error"])
@@ -467,3 +469,78 @@ def test_a_console_without_all_letters_is_no_reason_to_fail():
     code = "from space.console import tolerate_console; tolerate_console(); print('4.29 \u2192 4.24 \U0001f44b')"
     result = python("-c", code, env={"PYTHONIOENCODING": "cp1252"})
     assert result.returncode == 0 and "4.29 \\u2192 4.24" in result.stdout, result.stderr
+
+
+def test_rows_have_what_the_analyzer_says_of_each_face(analyzer, tmp_path):
+    """Also of faces that the border cuts off; in images with few faces and with many."""
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        few = group.convert("RGB").crop((80, 40, group.width, group.height))
+        many = Image.new("RGB", (2 * few.width, few.height))
+        many.paste(few, (0, 0))
+        many.paste(few, (few.width, 0))
+    for name, image in (("few.png", few), ("many.png", many)):
+        image.save(tmp_path / name)
+        (row,) = analyze_pictures(analyzer, [Picture(name, lambda name=name: open_photo(tmp_path / name))])
+        faces = [face.as_dict() for face in analyzer.analyze(tmp_path / name)]
+        assert max(face["cut_off"] for face in faces) > 0
+        for one, other in zip(row["faces"], faces, strict=True):
+            assert one.keys() == other.keys()
+            assert (one["cut_off"], one["quality"], one["box"]) == (other["cut_off"], other["quality"], other["box"])
+
+
+def test_a_table_left_in_one_folder_is_not_continued_in_another(tmp_path, monkeypatch):
+    """Names are relative to the folder in which a run was started."""
+    for name, example in (("one", "group.jpg"), ("two", "age-20-29-male.jpg")):
+        (tmp_path / name).mkdir()
+        shutil.copy(EXAMPLES / example, tmp_path / name / "p.jpg")
+    target, left = tmp_path / "faces.csv", tmp_path / "faces.csv.part.jsonl"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path / "one")
+    with monkeypatch.context() as patch:
+        patch.setattr("space.batch.run.write_csv", stop)
+        assert cli.main(["p.jpg", "--csv", str(target)]) == 130
+    assert len(rows(left)) == 1
+    monkeypatch.chdir(tmp_path / "two")
+    assert cli.main(["p.jpg", "--csv", str(target)]) == 0
+    with open(target, newline="", encoding="utf-8-sig") as file:
+        assert len(list(csv.DictReader(file))) == 1  # not the eight of the group
+
+
+def test_an_image_that_was_incomplete_is_tried_again(tmp_path):
+    content = (EXAMPLES / "group.jpg").read_bytes()
+    (tmp_path / "p.jpg").write_bytes(content[: len(content) // 2])
+    jsonl = tmp_path / "faces.jsonl"
+    assert cli.main([str(tmp_path / "p.jpg"), "--jsonl", str(jsonl)]) == 0
+    assert [row["incomplete"] for row in rows(jsonl)] == [True]
+    (tmp_path / "p.jpg").write_bytes(content)
+    assert cli.main([str(tmp_path / "p.jpg"), "--jsonl", str(jsonl)]) == 0
+    assert [(row["incomplete"], len(row["faces"])) for row in rows(jsonl)] == [(False, 8)]
+
+
+def test_a_folder_that_may_be_listed_but_not_entered_is_an_error_of_its_own(tmp_path, monkeypatch):
+    is_file = Path.is_file
+
+    def refuse(path):
+        if path.name == "closed.jpg":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    for name in ("a.jpg", "closed.jpg"):
+        shutil.copy(EXAMPLES / "age-20-29-male.jpg", tmp_path / name)
+    monkeypatch.setattr(Path, "is_file", refuse)
+    good, closed = find_pictures([str(tmp_path)])
+    assert Path(good.name).name == "a.jpg" and Path(closed.name).name == "closed.jpg"
+    with pytest.raises(PhotoError, match=r"This file can't be read \(Permission denied\)"):
+        closed.open()
+
+
+def test_redirected_output_is_no_table(tmp_path):
+    with open(tmp_path / "log.txt", "w") as log:
+        log.write("old\n")
+    with open(tmp_path / "log.txt", "a") as log:
+        words = [sys.executable, "-m", "space.cli", EXAMPLES / "age-20-29-male.jpg", "--csv", "/dev/stdout"]
+        assert subprocess.run(words, stdout=log, cwd=ROOT).returncode == 1
+    assert (tmp_path / "log.txt").read_text() == "old\n"

@@ -17,10 +17,10 @@ from tests.support.videos import write_video
 BASE = Fraction(1, 1000)
 
 
-def ticks(*times: int | None, rate: int | None = 25) -> tuple[list[int], Clock]:
+def ticks(*times: int | None, rate: int | None = 25, duration: int | None = None) -> tuple[list[int], Clock]:
     """What a clock makes of frames' times in milliseconds."""
     clock = Clock(SimpleNamespace(average_rate=rate, time_base=None))
-    return [clock.tick(SimpleNamespace(time_base=BASE, pts=time)) for time in times], clock
+    return [clock.tick(SimpleNamespace(time_base=BASE, pts=time, duration=duration)) for time in times], clock
 
 
 def test_steady_times_stay_and_seconds_count_from_the_first():
@@ -34,6 +34,14 @@ def test_frames_without_times_follow_the_rate():
     assert ticks(None, None, rate=None)[0] == [0, 40]
     assert ticks(None, None, rate=10)[0] == [0, 100]
     assert Clock(SimpleNamespace(average_rate=None, time_base=None)).period == 0.04
+
+
+def test_the_last_frame_is_shown_as_long_as_it_says():
+    """A recording of a screen on which nothing moves ends with a long one."""
+    assert ticks(400, 440, duration=6000)[1].end == 6.04
+    assert ticks(400, 440)[1].end == ticks(400, 440, duration=10)[1].end == 0.08
+    assert ticks(400, 440, duration=10**9)[1].end == 0.04 + limits.MAX_SECONDS
+    assert ticks(400, 440)[1].start == 0.4
 
 
 def test_times_always_increase():
@@ -80,8 +88,18 @@ def test_limits_on_length_and_frames(monkeypatch):
     ],
 )
 def test_the_length_that_a_stream_states(values, seconds):
+    assert stream_length(stream(**values)) == seconds
+
+
+def stream(container: str = "avi", **values) -> SimpleNamespace:
     unknown = {"duration": None, "time_base": BASE, "frames": 0, "average_rate": None, "metadata": {}}
-    assert stream_length(SimpleNamespace(**unknown | values)) == seconds
+    about = SimpleNamespace(format=SimpleNamespace(name=container))
+    return SimpleNamespace(container=about, **unknown | values)
+
+
+def test_frames_that_an_edit_list_hides_and_what_precedes_the_first_frame_are_not_missing():
+    assert stream_length(stream("mov,mp4,m4a", duration=4000, frames=250, average_rate=25)) == 4.0
+    assert stream_length(stream("matroska,webm", metadata={"DURATION": "00:00:07"}), 2.5) == 4.5
 
 
 def frame(width: int, height: int, rotation: float = 0) -> SimpleNamespace:

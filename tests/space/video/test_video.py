@@ -366,3 +366,30 @@ def test_a_playlist_opens_no_file(analyzer, tmp_path):
             annotate(analyzer, playlist, tmp_path / "out.mp4")
         said.append(str(refused.value))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("name", ["screen.mkv", "screen.mp4"])
+def test_a_long_last_frame_counts_and_is_no_damage(analyzer, tmp_path, name):
+    """As in a recording of a screen on which nothing moves at the end."""
+    with av.open(str(tmp_path / name), "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 240, 320, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(10):
+            frame = av.VideoFrame.from_ndarray(np.zeros((240, 320, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 100 * i, Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                packet.duration = 6000 if packet.pts == 900 else 100
+                out.mux(packet)
+        for packet in stream.encode():
+            packet.duration = 6000 if packet.pts == 900 else 100
+            out.mux(packet)
+    *_, result = annotate_video(analyzer, tmp_path / name, tmp_path / "out.mp4")
+    assert not result.damaged and result.seconds == pytest.approx(6.9, abs=0.1)
+
+
+def test_a_name_with_a_colon_is_a_file(analyzer, video, tmp_path, monkeypatch):
+    shutil.copy(video, tmp_path / "2026-11-30T12:30:00.mp4")
+    monkeypatch.chdir(tmp_path)
+    *_, result = annotate_video(analyzer, "2026-11-30T12:30:00.mp4", "a:b.mp4")
+    assert result.frames and (tmp_path / "a:b.mp4").stat().st_size > 1000

@@ -38,13 +38,13 @@ def test_figures_that_may_be_too_good_say_so_and_are_not_called_held_out(card):
     ("initial", "mean_of", "words"),
     [
         (True, [], "No epoch lowered the validation error"),
-        (False, [0, 1, 3], "the mean of what their stage started from, branch 1 and branch 3."),
+        (False, [0, 1, 3], "the mean of the stage's initial weights, branch 1 and branch 3."),
         (False, [2], None),
         (False, [], None),
     ],
 )
 def test_the_card_tells_what_became_of_the_epochs(card, initial, mean_of, words):
-    card["provenance"]["result"] = {"initial": initial, "mean_of": mean_of}
+    card["provenance"]["weights"] = {"initial": initial, "mean_of": mean_of}
     text = render(card)
     assert words is None or words in text
     assert ("No epoch lowered" in text) == initial and ("are the mean of" in text) == (len(mean_of) > 1)
@@ -53,7 +53,7 @@ def test_the_card_tells_what_became_of_the_epochs(card, initial, mean_of, words)
 def test_a_calibration_that_was_kept_is_the_initial_model_s(card):
     assert "Fitted on" in render(card) and "Kept from" not in render(card)
     card["provenance"]["calibrated_by"] = "compact"
-    assert "Kept from compact, because this run had too few validation faces: fitted on" in render(card)
+    assert "Kept from compact, because this run had too few validation faces. Fitted on" in render(card)
 
 
 def test_faces_of_a_selection_are_not_called_the_hub_s_dataset(card):

@@ -68,7 +68,7 @@ def test_rare_groups_are_drawn_more_often_in_balanced_stages():
 
 
 def one_age(folder):
-    """A run of a network that answers the age in its weights, and whatever the face is."""
+    """A run of a network that answers with the age in its weights, whatever the face."""
     import keras
 
     from training.fitting import loop
@@ -92,22 +92,24 @@ def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
 
     run = one_age(tmp_path)
 
-    def saved(years: float, branch: int = 0) -> Weights:
+    def saved(years: float) -> Weights:
         run.network.set_weights([np.zeros((3, 1)), np.array([years])])
         run.network.save_weights(tmp_path / f"best-{years}.weights.h5")
-        return Weights(f"best-{years}.weights.h5", abs(years - 30), 200, branch=branch)
+        return Weights(f"best-{years}.weights.h5", abs(years - 30), 200)
 
-    best = run._mean_of_best(0, [saved(26.0, 1), saved(60.0, 2), saved(33.0, 3)], 200)
+    run.state.done = [saved(26.0), saved(60.0), saved(33.0)]
+    best = run._mean_of_best(0, run.state.done, 200)
     loop.load(run.network, tmp_path / best.file, "")
     assert run.network.get_weights()[1] == pytest.approx(29.5) and best.score == pytest.approx(0.5)
     assert best.mean_of == [1, 3]
-    # What the stage started from counts as 0, also if it was a branch of the stage before.
-    run.state.start = saved(26.0, 2)
-    assert run._mean_of_best(0, [run.state.start, saved(33.0, 1)], 200).mean_of == [0, 1]
+    # What the stage started from counts as 0.
+    run.state.start, run.state.done = saved(26.0), [saved(33.0)]
+    assert run._mean_of_best(0, [run.state.start, *run.state.done], 200).mean_of == [0, 1]
     # Initial weights that are the best ones stay in their own file.
     initial = saved(30.0)
     (tmp_path / initial.file).rename(tmp_path / loop.INITIAL)
     initial.file = loop.INITIAL
+    run.state.start = initial
     assert run._mean_of_best(0, [initial, saved(60.0)], 200) is initial
 
 
@@ -127,10 +129,10 @@ def test_an_epoch_whose_score_is_not_a_number_ends_the_run_and_replaces_no_weigh
         if score == score:
             end.on_epoch_end(epoch, {"loss": 1.0})
         else:
-            with pytest.raises(FitError, match="epoch 3 of stage 'all'"):
+            with pytest.raises(FitError, match="The validation score became NaN or infinite in epoch 3 of stage 'all'"):
                 end.on_epoch_end(epoch, {"loss": 1.0})
     best = run.state.best
-    assert (best.file, best.score, best.branch) == ("best-002.weights.h5", 5.0, 1) and (tmp_path / best.file).exists()
+    assert (best.file, best.score) == ("best-002.weights.h5", 5.0) and (tmp_path / best.file).exists()
     assert len(run.state.history) == 2
 
 

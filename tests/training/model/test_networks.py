@@ -39,7 +39,7 @@ def test_pretrained_layers_learn_the_slower_the_deeper_they_lie():
     rates = recipe.load("vgg16").stages[-1].rates
 
     def share(layer):
-        return next(share for name, share in rates.items() if layer.startswith(name))
+        return next((share for name, share in rates.items() if layer.startswith(name)), 1.0)
 
     shares = [share(name) for name in ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")]
     assert shares == sorted(shares) and shares[-1] < share("age_dense1") <= 1
