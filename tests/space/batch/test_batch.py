@@ -533,7 +533,7 @@ def test_a_folder_that_may_be_listed_but_not_entered_is_an_error_of_its_own(tmp_
     monkeypatch.setattr(Path, "is_file", refuse)
     good, closed = find_pictures([str(tmp_path)])
     assert Path(good.name).name == "a.jpg" and Path(closed.name).name == "closed.jpg"
-    with pytest.raises(PhotoError, match=r"This file can't be read \(Permission denied\)"):
+    with pytest.raises(PhotoError, match=r"The file can't be read \(Permission denied\)"):
         closed.open()
 
 
