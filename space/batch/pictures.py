@@ -80,11 +80,9 @@ def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None)
                 else:
                     skipped.append(file.as_posix())
             for refused in failed:
-                message = (
-                    f"This folder can't be read ({refused.strerror})."
-                    if os.path.isdir(refused.filename)
-                    else f"The file can't be read ({refused.strerror})."
-                )
+                message = f"The file can't be read ({refused.strerror})."
+                if os.path.isdir(refused.filename):
+                    message = f"This folder can't be read ({refused.strerror})."
                 found.append(Picture(Path(refused.filename).as_posix(), partial(_raise_photo_error, message)))
         elif not path.is_file():
             raise BatchError(f"{path} isn't a readable file." if path.exists() else f"{path} doesn't exist.")
