@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
 try:
     import pillow_heif
@@ -37,7 +37,6 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG, outside of entropy-coded data
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # what the pixels need
-Image.MAX_IMAGE_PIXELS = 128_000_000  # Pillow refuses twice as many before it tells the size; here, `Limits` decide
 _UPRIGHT = {  # EXIF orientation → what makes an image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -172,8 +171,18 @@ def is_heif(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
+def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """An image whose pixels aren't decoded yet."""
+    try:
+        return Image.open(io.BytesIO(content), formats=formats)
+    except Image.DecompressionBombError:  # for more than 179 megapixels, before it tells the size
+        if not content.startswith(b"\xff\xd8\xff"):
+            raise
+        return JpegImagePlugin.JpegImageFile(io.BytesIO(content))
+
+
 def _decode(content: bytes, limits: Limits) -> Photo:
-    with Image.open(io.BytesIO(content), formats=limits.formats) as image:
+    with _opened(content, limits.formats) as image:
         width, height = image.size
         jpeg = image.format in ("JPEG", "MPO")
         reducible = jpeg and "progressive" not in image.info and width * height <= max(limits.reduced, limits.pixels)

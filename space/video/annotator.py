@@ -35,9 +35,7 @@ EARLY = 0.9  # of the time between two of them, from which one is due: rounding 
 PATIENCE = 1.5  # times between two of them that the tracker remembers, where they are rare
 VOTES = 3  # frames with a sure face that decide whether the frames lie on their side
 UNSURE = 8  # frames with faces, none of them sure, after which that is decided anew
-MAX_ANSWERS = (
-    2400  # of a person, those of five minutes at RATE; blurred videos have more, and a median of all takes long
-)
+MAX_ANSWERS = 2400  # of a person, as in five minutes at RATE: blurred videos have more, and a median takes its time
 MAX_CUTS = 20  # in addition to one per analyzed frame; later ones are ignored
 MIN_DETECTIONS = 3  # that make a person; fewer are mostly false
 
