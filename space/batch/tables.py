@@ -92,7 +92,8 @@ def completed_names(jsonl: Path, wanted: dict) -> set[str]:
                 break  # cut off by a kill
             try:
                 row = json.loads(line)
-                name, made = row["file"], {key: row.get(key) for key in wanted}
+                # Rows of a JSONL that a user has asked for have no folder.
+                name, made = row["file"], {k: row.get(k) if k == "folder" else row[k] for k in wanted}
                 table(row)
             except (ValueError, KeyError, TypeError):
                 raise BatchError(
@@ -102,8 +103,8 @@ def completed_names(jsonl: Path, wanted: dict) -> set[str]:
                 raise OtherSettingsError(
                     f"{jsonl} was made with {made}, but this run uses {wanted}: use the same settings or another file."
                 )
-            if row["error"] or row["incomplete"]:
-                failed = True  # the file may be readable by now, or whole
+            if _failed(row):
+                failed = True
             else:
                 done.add(name)
             whole += len(line)
@@ -114,9 +115,13 @@ def completed_names(jsonl: Path, wanted: dict) -> set[str]:
     return done
 
 
+def _failed(row: dict) -> bool:
+    """Whether an image is tried again: it may be readable by now, or whole."""
+    return bool(row["error"] or row["incomplete"])
+
+
 def _remove_failed(jsonl: Path) -> None:
     kept = jsonl.with_name(jsonl.name + ".part")
     with open(jsonl, "rb") as rows, open(kept, "wb") as file:
-        whole = (line for line in rows if not (row := json.loads(line))["error"] and not row["incomplete"])
-        file.writelines(whole)
+        file.writelines(row for row in rows if not _failed(json.loads(row)))
     os.replace(kept, jsonl)

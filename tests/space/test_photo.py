@@ -230,7 +230,7 @@ def test_damaged_metadata_costs_no_photo(kind):
             broken = bytearray(whole)
             broken[at + change] = value
             assert sorted(open_photo(bytes(broken)).rgb.shape) == [3, 40, 60], (change, value)
-    whole[at : at + 4] = b"XXXX"
+    whole[at : at + 4] = bytes(4)
     assert sorted(open_photo(bytes(whole)).rgb.shape) == [3, 40, 60]
 
 

@@ -99,12 +99,16 @@ def test_the_robustness_table(utkface):
     assert float(rows["200 pixels"][1].split()[0]) < 8
 
 
-def test_ranges_of_the_oldest_have_a_coverage():
-    ages = np.array([[90, 120], [92, 92], [20, 29]], np.float32)
-    samples = Samples(
-        name=np.array(list("abc")), age_range=ages, gender=np.array([0, 1, 0], np.int8), race=np.zeros(3, np.int8),
-        sha256=np.array(list("abc")), encoded=(b"",) * 3,
+def three(*ages: list[int]) -> Samples:
+    """Three faces whose labels are these ranges of years."""
+    return Samples(
+        name=np.array(list("abc")), age_range=np.array(ages, np.float32), gender=np.array([0, 1, 0], np.int8),
+        race=np.zeros(3, np.int8), sha256=np.array(list("abc")), encoded=(b"",) * 3,
     )  # fmt: skip
+
+
+def test_ranges_of_the_oldest_have_a_coverage():
+    samples = three([90, 120], [92, 92], [20, 29])
     outputs = {"age": np.array([91.0, 60.0, 25.0]), "p_female": np.array([0.1, 0.9, 0.2])}
     outputs |= {"age_low": np.array([80.0, 50.0, 20.0]), "age_high": np.array([99.0, 70.0, 24.0])}
     probs = np.full((3, 102), 1 / 102)
@@ -115,11 +119,7 @@ def test_ranges_of_the_oldest_have_a_coverage():
 
 def test_an_interval_up_to_the_oldest_age_holds_all_above():
     """As in calibration: the distribution's last age stands for all from it on."""
-    ages = np.array([[110, 110], [110, 110], [101, 101]], np.float32)
-    samples = Samples(
-        name=np.array(list("abc")), age_range=ages, gender=np.array([0, 1, 0], np.int8), race=np.zeros(3, np.int8),
-        sha256=np.array(list("abc")), encoded=(b"",) * 3,
-    )  # fmt: skip
+    samples = three([110, 110], [110, 110], [101, 101])
     outputs = {"age": np.array([99.0, 95.0, 99.0]), "p_female": np.array([0.1, 0.9, 0.2])}
     outputs |= {"age_low": np.array([90.0, 90.0, 90.0]), "age_high": np.array([101.0, 100.0, 101.0])}
     assert per_face(samples, outputs)["interval_coverage"].tolist() == [True, False, True]
