@@ -59,7 +59,9 @@ def draw(rgb: np.ndarray, faces: list[Face], words: dict[str, str] | None = None
     return np.asarray(image)
 
 
-def _free_place(box: np.ndarray, size: tuple[int, int], image: tuple[int, int], taken: np.ndarray) -> np.ndarray | None:
+def _free_place(
+    box: np.ndarray, size: tuple[float, float], image: tuple[int, int], taken: np.ndarray
+) -> np.ndarray | None:
     """Where a label of `size` is over nothing that is `taken` [N, 4], beside `box`: x0, y0, x1, y1. None: nowhere."""
     width, height = size
     x = np.clip(box[0], 0, max(0, image[0] - width))

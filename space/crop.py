@@ -56,6 +56,7 @@ def crop(rgb: np.ndarray, face: Face, template: Template) -> np.ndarray:
     Returns:
         uint8 [size, size, 3] RGB.
     """
+    assert face.landmarks is not None, "a detected face has landmarks"
     return warp(rgb, similarity(face.landmarks, template.landmarks), template.size)
 
 

@@ -114,8 +114,8 @@ class YuNet:
         faces = []
         for i in _nms(boxes, scores):
             if boxes[i, 2:].min() >= 1:
-                box = tuple(float(v) * factor for v in boxes[i])
-                faces.append(Face(box, float(scores[i]), (points[i] * factor).astype(np.float32)))
+                x, y, width, height = (float(v) * factor for v in boxes[i])
+                faces.append(Face((x, y, width, height), float(scores[i]), (points[i] * factor).astype(np.float32)))
         return faces
 
 

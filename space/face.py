@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,8 @@ class Face:
     @property
     def gender_label(self) -> str:
         """What people are shown: "female", "male" or "uncertain"."""
+        if self.gender is None or self.gender_probability is None or self.age is None:
+            return "uncertain"
         return apparent_gender(self.gender, self.gender_probability, self.age, self.sharpness)
 
     @property
@@ -119,7 +122,9 @@ class Face:
     def from_dict(cls, values: dict) -> Face:
         """The face that `as_dict` returned, as far as it is there."""
         p = values["gender_probability"]
-        named = {key: values.get(key) for key in ("score", "age", "age_low", "age_high", "sharpness", "cut_off")}
+        named: dict[str, Any] = {
+            key: values.get(key) for key in ("score", "age", "age_low", "age_high", "sharpness", "cut_off")
+        }
         return cls(tuple(values["box"]), **named, p_female=p if values["gender"] == "female" else 1 - p)
 
     def as_dict(self, *, age_probs: bool = False) -> dict:

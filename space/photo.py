@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, TiffImagePlugin
 
 try:
     import pillow_heif
@@ -193,7 +193,7 @@ def _decode(content: bytes, limits: Limits) -> Photo:
             raise Image.DecompressionBombError
         if jpeg and _too_many_scans(content, width * height):
             raise PhotoError("The image is damaged: it has too many layers. Save it again or use another.")
-        if image.format == "TIFF":
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
             _check_tiff(content, image.tag_v2)
         image.load()
         turned = _orientation(image) in (5, 6, 7, 8)

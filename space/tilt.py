@@ -55,6 +55,7 @@ def _turned(detector: YuNet, rgb: np.ndarray, face: Face, turns: Iterable[int]) 
         turn = degrees + face.rotation
         matrix = _about(np.full(2, (wide - 1) / 2), SIZE, np.exp(-1j * np.radians(turn)))
         for seen in detector.detect(warp(around, matrix, SIZE), PROPOSED, SIZE):
+            assert seen.landmarks is not None, "a detected face has landmarks"
             points = np.vstack((seen.center - 0.5, seen.landmarks))
             center, *landmarks = (points - (SIZE - 1) / 2) @ matrix[:, :2] / scale + middle
             if np.linalg.norm(center - middle) < 0.4 * side:

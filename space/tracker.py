@@ -90,8 +90,8 @@ class Track:
     def as_face(self) -> Face:
         """The person as shown, once there is an answer: smoothed box and answers, with `track_id`."""
         assert self.shown is not None
-        middle, sides = self.box[:2], self.box[2:]
-        face = replace(self.face, box=tuple(float(v) for v in (*(middle - sides / 2), *sides)), track_id=self.id)
+        x, y, width, height = map(float, self.box)
+        face = replace(self.face, box=(x - width / 2, y - height / 2, width, height), track_id=self.id)
         age, low, high, p = self.shown
         seen = {"sharpness": self.seen_as[0], "cut_off": self.seen_as[1]}
         return replace(face, age=age, age_low=low, age_high=high, p_female=p, **seen)

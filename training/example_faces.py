@@ -13,6 +13,7 @@ import argparse
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,7 +48,7 @@ LIMITS = (3.5, 3.5, 3.0, 2.0, 1.5, 1.3, 1.2)  # largest gain of each band of fre
 HUE = (15, 17)  # of skin: a and b in CIE Lab
 
 Y, X = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-DIS = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+DIS = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 def oval(x: float, y: float, width: float, height: float) -> np.ndarray:
@@ -96,7 +97,7 @@ def candidates(photos: list[np.ndarray], detector: YuNet, count: int = 90) -> tu
     """The most frontal, sharp and well lit faces: uint8 [N, SIZE, SIZE, 3], and where each is within its photo."""
     found = [(photo, detector.detect(photo, 0.85, side=320)) for photo in photos]
     photos = [photo for photo, faces in found if faces]
-    points = [max(faces, key=lambda face: face.area).landmarks for _, faces in found if faces]
+    points: list[Any] = [max(faces, key=lambda face: face.area).landmarks for _, faces in found if faces]
     matrices, values = zip(*map(measure, photos, points), strict=True)
     turned, hidden, blurred, glasses, light, *color = np.array(values).T
     tint = np.hypot(*(c - np.median(c) for c in color))
@@ -124,9 +125,10 @@ def align(faces: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             soft = blur(gray[i].astype(np.float32), 4)
             if alike(soft[:, ::-1], mean, FACE) > alike(soft, mean, FACE) + 0.01:
                 faces[i], gray[i], seen[i] = faces[i][:, ::-1].copy(), gray[i][:, ::-1].copy(), seen[i][:, ::-1].copy()
+    no_flow: Any = None  # OpenCV's types don't say that it's optional
     kept, mean = np.arange(len(faces)), gray.mean(0, dtype=np.float32)
     for count, smooth in ROUNDS:
-        flows = np.array([blur(DIS.calc(even(mean), gray[i], None), smooth) for i in kept])
+        flows = np.array([blur(DIS.calc(even(mean), gray[i], no_flow), smooth) for i in kept])
         flows -= flows.mean(0)  # keeps the mean's shape
         warped = [
             blur(moved(gray[i], flow, cv2.INTER_LINEAR).astype(np.float32), 1)

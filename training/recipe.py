@@ -12,6 +12,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -154,7 +155,7 @@ class Recipe:
         stages = self.fine_tuning or self.stages
         return dataclasses.replace(self, stages=stages, fine_tuning=(), name=f"{self.name}{FINE_TUNED}")
 
-    def changed(self, **changes) -> Recipe:
+    def changed(self, **changes: Any) -> Recipe:
         """A recipe with other settings. `epochs` is that of each stage. What it learns from isn't tested with again."""
         epochs = changes.pop("epochs", None)
         if "train" in changes and "test" not in changes:
@@ -167,8 +168,17 @@ class Recipe:
 
     def public(self) -> Recipe:
         """The recipe without the folders of local paths, which say nothing to others."""
-        lists = {key: tuple(map(public_name, getattr(self, key))) for key in ("train", "test", "teacher")}
-        return dataclasses.replace(self, init=public_name(self.init), **lists)
+
+        def public(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(map(public_name, names))
+
+        return dataclasses.replace(
+            self,
+            init=public_name(self.init),
+            train=public(self.train),
+            test=public(self.test),
+            teacher=public(self.teacher),
+        )
 
     def as_dict(self) -> dict:
         """Plain values without those that equal the defaults, as in the file."""

@@ -161,8 +161,8 @@ def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tup
     try:
         with open(path, "rb") as file:
             # What ZipFile reads first, and then as many bytes as it says; the library has no other way to bound that.
-            end = zipfile._EndRecData(file)
-        too_many = end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY
+            end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+        too_many = end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY  # type: ignore[attr-defined]
         entries = [] if too_many else archive(path).infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BatchError(f"{short} is not a readable zip.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
             return pyarrow.Table.from_pylist([line for row in rows for line in table(row)], schema)
 
     started = time.monotonic()
-    ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
+    ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
     cores = int(ray.cluster_resources().get("CPU", 1))
     extensions = sorted(suffix[1:] for suffix in SUFFIXES)
     first, *more = [

@@ -67,7 +67,7 @@ def space_files(space: str, bundle: Bundle, *, preload: bool = True, mcp: bool =
     """
     card = space_card(ROOT / "space" / "README.md", space, [bundle])
     if bundle.revision and preload:  # baked into the image: the Space then starts without the network's help
-        card.data.preload_from_hub = [f"{bundle.source} {CARD},{bundle.card['serve']} {bundle.revision}"]
+        card.data["preload_from_hub"] = [f"{bundle.source} {CARD},{bundle.card['serve']} {bundle.revision}"]
     files: Files = {
         "README.md": str(card).encode(),
         THUMBNAIL: ROOT / ".github" / "photo.jpg",
@@ -117,8 +117,8 @@ def deploy(
     """
     bundle, private_model = _served(model)
     pinned = f"{bundle.source}@{bundle.revision}" if bundle.revision else model
-    variables = {"AGE_GENDER_MODEL": pinned, "GRADIO_MCP_SERVER": "true" if mcp else None}
-    variables = {name: value for name, value in variables.items() if value}
+    wanted = {"AGE_GENDER_MODEL": pinned, "GRADIO_MCP_SERVER": "true" if mcp else None}
+    variables = {name: value for name, value in wanted.items() if value}
     if not dry_run:
         space = check_write_access(space)
     if private_model and not os.environ.get("SPACE_HF_TOKEN"):
@@ -147,14 +147,14 @@ def _publish(
             space,
             repo_type="space",
             space_sdk="gradio",
-            space_hardware=hardware,
+            space_hardware=hardware,  # type: ignore[arg-type]  # there may be newer kinds than the client's
             private=private or None,
             exist_ok=True,
         )
         _configure(api, space, variables, secret=secret)
         _commit(api, space, files, ours=re.compile(r"space/|app\.py$"))
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
-            api.request_space_hardware(space, hardware)
+            api.request_space_hardware(space, hardware)  # type: ignore[arg-type]
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 402:
             raise HubError(_UNPAID) from error

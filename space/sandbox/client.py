@@ -182,31 +182,33 @@ class Sandbox:
             self._refill()
 
     def _ready_worker(self) -> _Worker:
-        for attempt in range(3):
+        for attempt in range(SPARES + 1):  # the server may have ended before any of the spare ones was ready
             with self._lock:
-                worker = self._spares.popleft() if self._spares else None
-            if worker is None:
-                self._refill()
-                continue
+                self._fill()
+                worker = self._spares.popleft()
             try:
                 worker.wait_until_ready()
                 return worker
             except WorkerEnded:
                 worker.kill()
-                if attempt == 1:
+                if attempt + 1 == SPARES:
                     self.close()
         raise WorkerEnded
 
     def _refill(self) -> None:
-        """Ask for spare workers; doesn't wait for them."""
         with self._lock:
-            while len(self._spares) < SPARES:
-                if self._server is None or self._server.poll() is not None:
-                    self._start()
-                ours, theirs = pair()
-                with theirs, contextlib.suppress(OSError):  # a server that has just ended: the worker is never ready
-                    socket.send_fds(self._control, [b"f"], [theirs.fileno()], socket.MSG_NOSIGNAL)
-                self._spares.append(_Worker(ours))
+            self._fill()
+
+    def _fill(self) -> None:
+        """Ask for spare workers; doesn't wait for them. Call it with the lock."""
+        while len(self._spares) < SPARES:
+            if self._server is None or self._server.poll() is not None:
+                self._start()
+            assert self._control is not None
+            ours, theirs = pair()
+            with theirs, contextlib.suppress(OSError):  # a server that has just ended: the worker is never ready
+                socket.send_fds(self._control, [b"f"], [theirs.fileno()], socket.MSG_NOSIGNAL)
+            self._spares.append(_Worker(ours))
 
     def _start(self) -> None:
         ours, theirs = pair()
@@ -303,7 +305,8 @@ class _Worker:
         if "error" in reply:
             raise (PhotoMemoryError if reply.get("memory") else PhotoError)(str(reply["error"]))
         try:
-            return Photo(_pixels(reply["shape"], fds), tuple(map(int, reply["size"])), bool(reply["incomplete"]))
+            width, height = map(int, reply["size"])
+            return Photo(_pixels(reply["shape"], fds), (width, height), bool(reply["incomplete"]))
         except (ValueError, KeyError, TypeError, IndexError) as error:  # a file has taken the worker over
             raise WorkerEnded from error
 

@@ -102,6 +102,7 @@ def _annotate(
     """Read, analyze and write a video of `size` bytes; returns the VideoResult."""
     started = reported = time.monotonic()
     video, clock = stream.container, Clock(stream)
+    assert isinstance(video, av.container.InputContainer)
     length = video.duration / av.time_base if video.duration else None
     damaged, early, read = False, [], 0
     for number, packet in enumerate(video.demux([stream, *audio.sources])):
@@ -124,6 +125,7 @@ def _annotate(
                     raise
                 damaged, frames = True, []  # a stretch of it; what follows may be whole
             for frame in frames:
+                assert isinstance(frame, av.VideoFrame)
                 _add_frame(people, writer, clock, frame)
         if writer.is_open:
             for packet in early:
@@ -207,6 +209,8 @@ class _People:
             if track.seen < min(MIN_DETECTIONS, len(self.counts)) or track.id not in self._on_screen:
                 continue
             face = track.as_face()
+            assert face.age is not None and face.age_low is not None and face.age_high is not None
+            assert face.gender is not None and face.gender_probability is not None
             found.append(
                 Person(
                     track.id, track.first, track.last, self._on_screen[track.id], face.age, face.age_low, face.age_high,
@@ -272,4 +276,5 @@ def _between(face: Face, later: Face | None, share: float) -> Face:
     """A face on its way to its place in the next analyzed frame."""
     if later is None:
         return face
-    return replace(face, box=tuple((1 - share) * a + share * b for a, b in zip(face.box, later.box, strict=True)))
+    x, y, width, height = ((1 - share) * a + share * b for a, b in zip(face.box, later.box, strict=True))
+    return replace(face, box=(x, y, width, height))

@@ -71,6 +71,7 @@ class Audio:
 
     def _encode_packet(self, packet: av.Packet) -> None:
         for frame in packet.decode():
+            assert isinstance(frame, av.AudioFrame)
             self._seconds += frame.samples / frame.sample_rate
             if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(self._offset / frame.time_base)

@@ -27,8 +27,8 @@ class Person:
     last: float
     on_screen: float  # seconds
     age: float
-    age_low: float | None
-    age_high: float | None
+    age_low: float
+    age_high: float
     gender: str
     gender_probability: float
     thumbnail: np.ndarray | None = field(default=None, repr=False, compare=False)  # uint8 [SIDE, SIDE, 3]
@@ -69,7 +69,8 @@ class VideoResult:
     def to_json(self) -> dict:
         """Plain values, with each thumbnail's bytes in base64."""
         people = [
-            vars(person) | {"thumbnail": None if (t := person.thumbnail) is None else base64.b64encode(t).decode()}
+            vars(person)
+            | {"thumbnail": None if (t := person.thumbnail) is None else base64.b64encode(t.tobytes()).decode()}
             for person in self.people
         ]
         return vars(self) | {"people": people}

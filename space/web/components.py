@@ -107,7 +107,7 @@ class PhotoInput(UploadInput, gr.Image):
 class PagePhoto(PhotoInput):
     """The page's photo: an `Upload`, or the UploadError, so that the page says what is wrong in place."""
 
-    def preprocess(self, payload) -> Upload | UploadError | None:
+    def preprocess(self, payload) -> Upload | UploadError | None:  # type: ignore[override]
         try:
             return Upload.from_payload(payload)
         except UploadError as error:

@@ -90,7 +90,7 @@ def _connected(url: str, end: float) -> Iterator[http.client.HTTPConnection]:
         raise UploadError(_WRONG)
     # All addresses must be public: a name may have several, and the next look-up others.
     try:
-        found = [entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except UnicodeError:  # a label that is too long or empty
         raise UploadError(_WRONG) from None
     if not found or not all(map(is_public, found)):

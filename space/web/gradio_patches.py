@@ -83,7 +83,9 @@ def patch_gradio() -> None:
         patch_mcp()
     queueing.Queue = Queue  # type: ignore[misc]
     for module in (queueing, routes):
-        module.traceback = types.SimpleNamespace(print_exc=log_traceback_without_message)
+        module.traceback = types.SimpleNamespace(  # type: ignore[attr-defined]
+            print_exc=log_traceback_without_message
+        )
 
 
 def run_before_gradio(script: str) -> None:

@@ -51,7 +51,7 @@ class Messages(asyncio.Queue):
         return item
 
 
-class MessagesBySession(dict):
+class MessagesBySession(dict[str, Messages]):
     """Messages by the name of their session; the ones that Gradio adds know their size."""
 
     def __setitem__(self, session: str, messages: asyncio.Queue) -> None:
@@ -66,7 +66,7 @@ class Queue(queueing.Queue):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.pending_messages_per_session = MessagesBySession()
+        self.messages = self.pending_messages_per_session = MessagesBySession()
         self._served: dict[tuple[str, str], float] = {}  # when events of a kind and an address ran last
 
     def start(self) -> None:
@@ -80,7 +80,7 @@ class Queue(queueing.Queue):
         if self._bytes()[key] > MAX_BYTES_PER_ADDRESS:
             return False, UNFETCHED, "queue_full"
         answer = await super().push(body, request, username)
-        messages = self.pending_messages_per_session.get(body.session_hash)
+        messages = self.messages.get(body.session_hash)
         if messages is not None:
             messages.key = key
         return answer
@@ -126,7 +126,7 @@ class Queue(queueing.Queue):
 
         If there are too many, those of the address that leaves most are dropped, the oldest first.
         """
-        by_session, busy, now = self.pending_messages_per_session, {e.session_hash for e in self._events()}, monotonic()
+        by_session, busy, now = self.messages, {e.session_hash for e in self._events()}, monotonic()
         finished = sorted((name for name in by_session if name not in busy), key=lambda s: by_session[s].last_used)
         for name in [name for name in finished if now - by_session[name].last_used > KEPT]:
             finished.remove(name)
@@ -165,7 +165,7 @@ class Queue(queueing.Queue):
     def _bytes(self) -> Counter[str]:
         """Bytes of results that each address hasn't fetched."""
         held: Counter[str] = Counter()
-        for messages in self.pending_messages_per_session.values():
+        for messages in self.messages.values():
             held[messages.key] += messages.bytes
         return held
 

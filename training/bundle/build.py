@@ -147,7 +147,7 @@ def kept_calibration(parents: list[Parent], validation: list[Faces]) -> dict | N
 
 def calibration_tables(estimator: Estimator, validation: list[Faces]) -> dict:
     """Calibration on the validation faces of all datasets."""
-    found = [estimator.predict(faces.images) for faces in validation]
+    found = [estimator.predict(np.asarray(faces.images)) for faces in validation]
     outputs = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     age_range = np.concatenate([faces.samples.age_range for faces in validation])
     female = np.concatenate([faces.samples.gender == 1 for faces in validation])
@@ -166,7 +166,7 @@ def _measure(
     seen = set(licenses.collections(provenance))
     found = []
     for number, faces in enumerate(test):
-        outputs = calibrate.apply(tables, estimator.predict(faces.images))
+        outputs = calibrate.apply(tables, estimator.predict(np.asarray(faces.images)))
         binned = faces.samples.binned
         figures = measure(
             faces.samples,

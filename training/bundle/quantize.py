@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from space.estimator import Estimator
+from training.data.images import Images
 from training.evaluation.metrics import range_error
 
 FACES = 128  # training faces on which the ranges of activations are measured
@@ -93,7 +94,7 @@ class Quantizer:
         return sorted(self.layers, key=lambda name: -moved[name])
 
 
-def quantize(folder: Path, faces: np.ndarray, images: np.ndarray, age_range: np.ndarray, female: np.ndarray) -> dict:
+def quantize(folder: Path, faces: np.ndarray, images: Images, age_range: np.ndarray, female: np.ndarray) -> dict:
     """Write model.int8.onnx beside a bundle's model.onnx, if it is as accurate on validation faces and faster.
 
     Args:
@@ -198,9 +199,11 @@ def _fold_pools(path: Path) -> None:
         pads = np.reshape(settings.get("pads", [0, 0, 0, 0]), (2, 2))
         made = {name: np.tile(kernel / 4, (1, 1, 2, 2)), f"{name}_pads": np.pad(pads, ((0, 0), (2, 0))).ravel()}
         graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in made.items())
-        inputs, sizes = [f"{name}_in", name, *conv.input[2:]], {"kernel_shape": [2, 2], "strides": [2, 2]}
+        inputs = [f"{name}_in", name, *conv.input[2:]]
         at = list(graph.node).index(pool)
-        graph.node.insert(at, helper.make_node("Conv", inputs, list(conv.output), conv.name, **sizes))
+        outputs = list(conv.output)
+        node = helper.make_node("Conv", inputs, outputs, conv.name, kernel_shape=[2, 2], strides=[2, 2])
+        graph.node.insert(at, node)
         inputs = [pool.input[0], f"{name}_pads"]
         graph.node.insert(at, helper.make_node("Pad", inputs, [f"{name}_in"], f"{name}_pad", mode="edge"))
         graph.node.remove(pool)

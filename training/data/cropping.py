@@ -11,6 +11,7 @@ from space import quality
 from space.crop import TEMPLATE_FILE, Template, crop, load_template, similarity
 from space.detector import YuNet
 from space.face import Face
+from training.data.images import Images
 from training.data.samples import IMAGE_SIZE
 
 MARGIN = IMAGE_SIZE // 2  # pixels of border around a face crop
@@ -72,7 +73,7 @@ def _bordered(rgb: np.ndarray, margin: int) -> np.ndarray:
     return cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
 
 
-def largest_faces(detector, images: np.ndarray, scale: float) -> list:
+def largest_faces(detector, images: Images, scale: float) -> list:
     """The largest face of each image (uint8 [N, 200, 200, 3]) in image pixels, None where there is none."""
     faces = []
     for image in images:
@@ -85,7 +86,7 @@ def largest_faces(detector, images: np.ndarray, scale: float) -> list:
     return faces
 
 
-def pose_masks(images: np.ndarray) -> dict[str, np.ndarray]:
+def pose_masks(images: Images) -> dict[str, np.ndarray]:
     """Which faces (uint8 images [N, 200, 200, 3]) look ahead, and which are turned away, by their landmarks."""
     turned, found = np.zeros((2, len(images)), bool)
     for i, face in enumerate(largest_faces(YuNet(), images, 1.0)):

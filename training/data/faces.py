@@ -11,6 +11,7 @@ import numpy as np
 from space.text import some_of
 from training.data.cropping import FaceCropper, pose_masks
 from training.data.decode import decode
+from training.data.images import Images, Rows
 from training.data.load import load_samples
 from training.data.near_duplicates import near_duplicates
 from training.data.report import Report
@@ -20,25 +21,12 @@ TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced
 RARITY = 0.25  # exponent: faces of a group that has a sixteenth of another's faces are drawn twice as often
 
 
-class Rows:
-    """Some rows of a memory-mapped array, read when they are asked for: to copy them would take gigabytes."""
-
-    def __init__(self, array: np.ndarray, rows: np.ndarray):
-        self.array, self.rows = array, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index) -> np.ndarray:
-        return self.array[self.rows[index]]
-
-
 @dataclass(frozen=True)
 class Faces:
     """N faces of one split of one dataset."""
 
     samples: Samples
-    images: np.ndarray | Rows  # uint8 [N, 200, 200, 3] RGB
+    images: Images  # uint8 [N, 200, 200, 3] RGB
     report: Report  # of the dataset
     median_age: float  # years, of the dataset's training split
 
@@ -110,7 +98,7 @@ def load_faces(
     return found
 
 
-def _without_copies(faces: Faces, held_out: list[np.ndarray]) -> Faces:
+def _without_copies(faces: Faces, held_out: list[Images]) -> Faces:
     """Training faces without re-encoded copies of held-out ones, which would flatter the results."""
     copies = near_duplicates(faces.images, held_out)
     if not copies.any():

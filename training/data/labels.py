@@ -54,7 +54,7 @@ def parse_name(name: str, report: Report) -> tuple[float, float, int, int] | Non
         age, gender, _ = name.split("_")
         return int(age), int(age), int(gender), _MISSING_RACE[name]
     match = _NAME.fullmatch(name)
-    return parse_label(*match.groups()[:3]) if match else None
+    return parse_label(match[1], match[2], match[3]) if match else None
 
 
 def class_name(value, class_names):

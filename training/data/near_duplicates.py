@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+
+from training.data.images import Images
 
 SIDE = 32  # pixels of the gray image that is hashed
 BITS = 8  # by which the 64-bit hashes of two copies may differ
@@ -12,7 +16,7 @@ THUMB = 16
 _BLOCK = 2048  # hashes compared at once
 
 
-def near_duplicates(images: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+def near_duplicates(images: Images, others: Sequence[Images]) -> np.ndarray:
     """Which of `images` are a copy of one in `others`, each uint8 [., H, W, 3]: bool [N].
 
     Copies have similar perceptual hashes (the lowest frequencies, above or below their median) and similar thumbnails.
@@ -27,7 +31,7 @@ def near_duplicates(images: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
     return found
 
 
-def _describe(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _describe(images: Images) -> tuple[np.ndarray, np.ndarray]:
     """Hashes, uint64 [N], and gray thumbnails with mean 0 and norm 1, float32 [N, THUMB, THUMB]."""
     hashes, thumbs = np.zeros(len(images), np.uint64), np.zeros((len(images), THUMB, THUMB), np.float32)
     for i, image in enumerate(images):

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from training.data.images import Images
 from training.data.samples import AGE_BANDS, GENDERS, band_name
 from training.evaluation.calibrate import BINS, COVERAGE
 from training.evaluation.metrics import group_masks, per_face
@@ -116,7 +117,7 @@ def groups(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     _save(figure, path)
 
 
-def worst_faces(samples, images: np.ndarray, outputs: dict[str, np.ndarray], path: Path) -> None:
+def worst_faces(samples, images: Images, outputs: dict[str, np.ndarray], path: Path) -> None:
     """The WORST crops with the largest errors of age, for the developer's eyes: real people, not to be published."""
     error = np.abs(outputs["age"] - samples.age)
     figure, axes = plt.subplots(WORST // 8, 8, figsize=(16, 2.3 * WORST // 8), layout="constrained")

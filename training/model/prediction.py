@@ -5,8 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from training.data.images import Images
 
-def predict(network: keras.Model, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
+
+def predict(network: keras.Model, images: Images, batch_size: int = 32) -> dict[str, np.ndarray]:
     """The network's outputs for uint8 images [N, H, W, 3], in float32, without keeping more than a batch."""
     parts = []
     size = min(batch_size, len(images))

@@ -299,7 +299,7 @@ def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
                 raise gr.Error(str(error), print_exception=False) from None
 
     # Gradio's MCP server cannot pass on a list of files: no tool rather than one that always fails.
-    analyze_batch._mcp_type = "none"
+    analyze_batch._mcp_type = "none"  # type: ignore[attr-defined]
     table = gr.Dataframe(headers=["file", "face", "age", "interval", "gender", "confidence"], label="table")
     inputs = [Files(label="files", file_count="multiple"), threshold_slider()]
     outputs = [gr.File(label="csv"), gr.File(label="jsonl"), gr.Markdown(label="summary"), table]

@@ -79,6 +79,7 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
         count = f"{len(faces)} faces were" if len(faces) > 1 else "one face was" if faces else "no faces were"
         raise ValueError(f"This photo has no face {number}: {count} found.")
     face = faces[number - 1]
+    assert face.age is not None, "it is analyzed"
     image = crop(rgb, face, analyzer.template)
     years, older, younger = occlusion_map(analyzer.estimator, image)
     text = (
@@ -187,8 +188,8 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
     taken = f"(photo) => {{ if (photo) {_tell('chosen', 'photo')} return null; }}"
     page.drop.input(None, page.drop, page.drop, js=taken, **PRIVATE)
     settings = [page.threshold, page.model]
-    for part in settings:
-        part.change(None, settings, None, js=f"(...detail) => {{ {_tell('settings', 'detail')} }}", **PRIVATE)
+    for change in (page.threshold.change, page.model.change):
+        change(None, settings, None, js=f"(...detail) => {{ {_tell('settings', 'detail')} }}", **PRIVATE)
     page.current.change(None, page.current, None, js=f"(detail) => {{ {_tell('chosen', 'detail')} }}", **PRIVATE)
     page.blurred.change(None, page.blurred, None, js=f"(detail) => {{ {_tell('blur-faces', 'detail')} }}", **PRIVATE)
     asked = [page.current, page.threshold, page.model]

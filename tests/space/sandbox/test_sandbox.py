@@ -301,6 +301,13 @@ def test_a_fork_server_that_ends_is_started_again(sandbox):
     assert decoded(sandbox, GROUP).shape[2] == 3
 
 
+def test_a_fork_server_that_ends_before_any_worker_is_ready_is_started_again():
+    with contextlib.closing(Sandbox()) as sandbox:
+        sandbox._server.kill()
+        frame = encoded(Image.new("RGB", (64, 48)), "JPEG")
+        assert sandbox.frames().decode(frame).shape == (48, 64, 3)
+
+
 def processes_below(process: int) -> list[str]:
     return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
