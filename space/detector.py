@@ -91,15 +91,23 @@ class YuNet:
         return suppress(faces + more)
 
     def _in_tiles(self, rgb: np.ndarray, threshold: float) -> list[Face]:
-        """Faces of a panorama, from overlapping tiles along its longer side."""
+        """Faces of a panorama, from overlapping tiles along its longer side.
+
+        Each tile gives the faces near its middle: its edge may cut others, which are whole in the next tile.
+        """
         height, width = rgb.shape[:2]
-        across = width > height
+        across, longer = width > height, max(height, width)
         tile = max(round(1.5 * min(height, width)), MAX_SIDE // 2)  # the least bounds how many there are
         step, faces = tile // 2, []
-        for start in range(0, max(height, width) - tile + step, step):
+        for start in range(0, longer - tile + step, step):
             x, y = (start, 0) if across else (0, start)
             part = np.ascontiguousarray(rgb[:, x : x + tile] if across else rgb[y : y + tile])
-            faces += [face.moved(x, y) for face in self._detect_at(part, MAX_SIDE, threshold)]
+            low = start + tile / 4 - tile / 32 if start else 0  # the middles of two tiles overlap by a sixteenth
+            high = start + 3 * tile / 4 + tile / 32 if start + tile < longer else longer
+            for face in self._detect_at(part, MAX_SIDE, threshold):
+                whole = face.moved(x, y)
+                if low <= whole.center[0 if across else 1] <= high:
+                    faces.append(whole)
         return suppress(faces)
 
     def _run(self, rgb: np.ndarray) -> list[np.ndarray]:

@@ -85,6 +85,20 @@ def test_tilted_faces_match_the_analyzer(page, tmp_path):
     assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
 
 
+def test_panoramas_match_the_analyzer(page, tmp_path):
+    """Their tiles cut some faces."""
+    portrait = Image.open(EXAMPLES / "age-20-29-male.jpg").convert("RGB").resize((220, 220))
+    for name, size in (("tall", (420, 4000)), ("wide", (4000, 420))):
+        panorama = Image.new("RGB", size, "gray")
+        for place in range(74, 3700, 340):
+            panorama.paste(portrait, (100, place) if name == "tall" else (place, 100))
+        panorama.save(tmp_path / f"{name}.png")
+    paths = [tmp_path / "tall.png", tmp_path / "wide.png"]
+    apart = compare(page, FaceAnalyzer.load("compact"), paths, by_size=False)
+    assert apart["faces"] == 22 and apart["boxes"] < 1
+    assert apart["mean"] <= 0.3 and apart["most"] <= 1.5
+
+
 def test_the_other_model_is_loaded_when_it_is_chosen(page):
     page.click("#settings summary")
     with page.expect_response(re.compile("models/vgg16-.*/model.onnx")):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from space.annotate import blur, draw, label
+from space.annotate import _free_place, blur, draw, label
 from space.face import Face, confidence, whole_years
 from space.photo import read_photo
 from space.web.tabs.folder import cells
@@ -43,6 +44,7 @@ def test_an_uncertain_gender_is_shown_as_such():
                           (20, 0.76, "female"), (20, 0.24, "male"), (115, 0.74, "uncertain")):  # fmt: skip
         face = Face(box, 1.0, age=float(age), p_female=p)
         assert face.gender_label == shown == face.as_dict()["gender_label"]
+    assert Face(box, 1.0).gender_label == "uncertain"  # without an estimate
     assert confidence("uncertain", "female", 0.62) == "uncertain (62% female)"
     assert confidence("male", "male", 0.97) == "male · 97%"
 
@@ -57,6 +59,47 @@ def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():
     assert np.array_equal(blurred[:70], photo[:70]) and np.array_equal(blurred[:, 280:], photo[:, 280:])
     outside = [Face((-50.0, -50.0, 80.0, 80.0), 0.9), Face((5000.0, 5000.0, 10.0, 10.0), 0.9)]
     assert blur(photo, outside).shape == photo.shape
+
+
+@pytest.mark.parametrize(
+    "box", [(150.0, 100.0, 100.0, 100.0), (-20.0, -30.0, 120.0, 160.0), (330.0, 200.0, 90.0, 140.0)]
+)
+def test_the_blur_covers_the_whole_face_with_forehead_and_chin(box):
+    photo = np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+    changed = (blur(photo, [Face(box, 0.9)]) != photo).any(2)
+    x, y, width, height = box
+    rows, columns = np.mgrid[:300, :400] + 0.5
+    across, down = (columns - x - width / 2) / width, (rows - y - height / 2) / height
+    face = (across / 0.6) ** 2 + (down / 0.6) ** 2 <= 1  # an oval a fifth larger than the box's
+    assert changed[face].mean() > 0.999  # a few patches have the color of what they cover
+    assert not changed[(np.abs(across) > 0.7) | (np.abs(down) > 0.75)].any()
+
+
+def test_labels_cover_nothing_and_stay_in_the_image():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        corner, sides = random.uniform(-20, 180, (6, 2)), random.uniform(5, 60, (6, 2))
+        box, *taken = np.concatenate([corner, corner + sides], axis=1)
+        size, taken = random.uniform(5, 60, 2), np.array(taken)
+        place = _free_place(box, size, (200, 150), taken)
+        near = [box[1] - size[1], box[3], max(0, box[1])]
+        free = [
+            y
+            for y in near
+            if 0 <= y <= 150 - size[1] and not _covers(np.clip(box[0], 0, 200 - size[0]), y, size, taken)
+        ]
+        assert (place is None) == (not free)
+        if place is not None:
+            np.testing.assert_allclose(place[2:] - place[:2], size)
+            assert place[1] == free[0] and place[0] >= 0 and place[2] <= 200
+
+
+def _covers(x, y, size, taken) -> bool:
+    """Whether a label hides a part of something, by the area that they share."""
+    shared = [min(x + size[0], x1) - max(x, x0) for x0, _, x1, _ in taken]
+    return any(
+        wide > 0 and min(y + size[1], y1) - max(y, y0) > 0 for wide, (_, y0, _, y1) in zip(shared, taken, strict=True)
+    )
 
 
 def test_blur_takes_its_colors_from_the_face_alone():

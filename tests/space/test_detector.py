@@ -108,6 +108,20 @@ def test_a_panorama_is_searched_in_tiles():
     assert sorted(round(f.center[0], -2) for f in faces) == [round(x + 70, -2) for x in places]
 
 
+def test_the_edge_of_a_tile_cuts_no_face():
+    portrait = np.asarray(Image.open(PORTRAITS[0]).convert("RGB").resize((220, 220)))
+    (alone,) = YuNet().detect(np.pad(portrait, ((60, 60), (100, 100), (0, 0)), constant_values=128), side=512)
+    left, top, *sides = alone.box
+    for first in (0, 74, 148, 222):
+        strip, places = np.full((4000, 420, 3), 128, np.uint8), range(first, 3700, 340)
+        for y in places:
+            strip[y : y + 220, 100:320] = portrait
+        faces = sorted(YuNet().detect(strip), key=lambda face: face.box[1])
+        assert len(faces) == len(places)
+        for y, face in zip(places, faces, strict=True):
+            np.testing.assert_allclose(face.box, [left, y + top - 60, *sides], atol=0.15 * sides[0])
+
+
 def test_large_photos_are_searched_small_and_answered_in_their_own_pixels():
     photo = read_photo(EXAMPLES / "group.jpg")
     large = cv2.resize(photo, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)

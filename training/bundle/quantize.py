@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from space.estimator import Estimator
-from training.data.images import Images
 from training.evaluation.metrics import range_error
+from training.images import Images
 
 FACES = 128  # training faces on which the ranges of activations are measured
 SCREENED = 500  # validation faces on which candidates are compared

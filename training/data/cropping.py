@@ -11,8 +11,8 @@ from space import quality
 from space.crop import TEMPLATE_FILE, Template, crop, load_template, similarity
 from space.detector import YuNet
 from space.face import Face
-from training.data.images import Images
 from training.data.samples import IMAGE_SIZE
+from training.images import Images
 
 MARGIN = IMAGE_SIZE // 2  # pixels of border around a face crop
 FRAMED = 40.0  # pixels by which a face crop's corners may differ from the template's: 99.5% of UTKFace's do by less

@@ -11,11 +11,11 @@ import numpy as np
 from space.text import some_of
 from training.data.cropping import FaceCropper, pose_masks
 from training.data.decode import decode
-from training.data.images import Images, Rows
 from training.data.load import load_samples
 from training.data.near_duplicates import near_duplicates
 from training.data.report import Report
 from training.data.samples import AGE_BANDS, SPLITS, Samples, describe
+from training.images import Images, Rows
 
 TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced stages
 RARITY = 0.25  # exponent: faces of a group that has a sixteenth of another's faces are drawn twice as often

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from training.data.images import Images
+from training.images import Images
 
 SIDE = 32  # pixels of the gray image that is hashed
 BITS = 8  # by which the 64-bit hashes of two copies may differ

@@ -12,10 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from training.data.images import Images
 from training.data.samples import AGE_BANDS, GENDERS, band_name
 from training.evaluation.calibrate import BINS, COVERAGE
 from training.evaluation.metrics import group_masks, per_face
+from training.images import Images
 
 WORST = 24  # faces in the picture of the largest errors
 _FEWEST = 5  # faces of a group below which its cell stays empty

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from training.data.images import Images
+from training.images import Images
 
 
 def predict(network: keras.Model, images: Images, batch_size: int = 32) -> dict[str, np.ndarray]:
