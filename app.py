@@ -15,7 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-import space  # noqa: F401  switches off what libraries report, before they are imported
+import space  # noqa: F401  disables the telemetry of libraries before they are imported
 from space.console import tolerate_console
 from space.text import missing_package
 
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         import spaces
 
         spaces.GPU(lambda: None)
-    # The start asks its own address, which no proxy knows.
+    # At startup, Gradio requests its own address, which no proxy can reach.
     for name in ("no_proxy", "NO_PROXY"):
         own = ("localhost", "127.0.0.1", "::1", options.host)
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), *own)))
@@ -233,4 +233,4 @@ if __name__ == "__main__":
         status = 1
     atexit._run_exitfuncs()
     sys.stdout.flush(), sys.stderr.flush()
-    os._exit(status)  # without waiting for what threads still do for visitors
+    os._exit(status)  # without waiting for threads that still serve visitors

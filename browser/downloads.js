@@ -1,4 +1,4 @@
-// What visitors take away: made here, from what is on the page.
+// Files for download, made in the browser from the results on the page.
 /** The table of `age-gender --csv` for one photo. `name`: of its file; `columns`: of the table; `error`: why there is no result. */
 export function asCsv(result, name, columns, error = null) {
   const incomplete = {true: "True", false: "False"}[result.incomplete]; // as Python writes it

@@ -7,7 +7,7 @@ const MOST_MINUTES = 10; // an annotated video is held in memory: about 25 MB a 
 /** An error for a video of so many seconds; null if it isn't too long. */
 export const tooLong = (seconds) =>
   seconds > 60 * MOST_MINUTES
-    ? t(`The video is too long: the limit is ${MOST_MINUTES} minutes. Cut it and try again.`)
+    ? t(`The video is too long: the limit is ${MOST_MINUTES} minutes. Trim it and try again.`)
     : null;
 
 /** In the worker: as `annotateFrames` of video-file.js, with frames from a MessagePort; `blob` is null. */

@@ -68,10 +68,10 @@ class FaceAnalyzer:
         return cls(bundle, template, estimator, detector, Calibration.from_dict(bundle.card["calibration"]))
 
     def taking_turns(self) -> FaceAnalyzer:
-        """The same analyzer for a server: one batch at a time, and whoever has waited longest is next.
+        """A copy of this analyzer for a server: it runs one batch at a time, in the order of arrival.
 
-        Two cores answer one photo faster than two halves, and a photo of a crowd doesn't make the others wait for all
-        of it.
+        Giving all cores to one batch is faster than dividing them among photos. Between the batches of a crowd, other
+        photos get their turn.
         """
         lock = FairLock()
         return replace(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 AGES = 102  # of the calibrated distributions: 0 to 101 years
-LEAST = 1e-12  # probability that an age has at least: a distribution in float32 or int8 has zeros
+LEAST = 1e-12  # minimum probability of an age: a distribution in float32 or int8 has zeros
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Calibration:
     """The tables of one bundle."""
 
     coverage: float  # share of faces whose age is expected to lie in its interval, 0 to 1
-    level: float  # probability that an interval holds of its calibrated distribution, 0 to 1
+    level: float  # share of the calibrated distribution inside an interval, 0 to 1
     at: np.ndarray  # float64 [K], ages in years between which the next two tables are interpolated
     age_temperature: np.ndarray  # float64 [K], by predicted age, divides the logarithm of the distribution
     log_weight: np.ndarray  # float64 [K], by age, is added to it then

@@ -1,4 +1,4 @@
-"""What command lines have in common: they print on any console, and end with a sentence and an exit status."""
+"""Helpers for command lines: output on any console, error messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
     """Decorate a command line's `main`: `errors` are for the user and become `error: …` and exit status 1.
 
-    Without a status of its own, the command succeeds. Ctrl-C ends it with a word and status 130, as in a shell.
+    If `main` returns None, the exit status is 0. Ctrl-C prints "Stopped." and exits with status 130, as in a shell.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:

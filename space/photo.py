@@ -95,8 +95,8 @@ def read_photo(source: str | Path | bytes) -> np.ndarray:
 def open_photo(source: str | Path | bytes, limits: Limits = OWN_FILES) -> Photo:
     """Decode an image file: EXIF orientation and color profile applied, transparency on white, 8 bits per channel.
 
-    What a file is, its content says, not its name. Of an animation the first image is read, of a motion photo the
-    photo. Damaged JPEG and PNG files are read as far as they go, as browsers do.
+    The content, not the name, determines a file's format. Only the first image of an animation and the still image of
+    a motion photo are read. Damaged JPEG and PNG files are read as far as they go, as browsers do.
 
     Args:
         source: the path of a file, or a file's content.

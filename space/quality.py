@@ -14,7 +14,7 @@ BLURRED_GENDER = 0.9  # probability below which a blurred face's gender is "unce
 TURNED = 0.25  # of the eyes' distance, how far the nose of a turned face is from halfway between them
 SMALL = 32.0  # pixels, width of a face that is small
 CUT_OFF = 0.15  # share of a face's box beyond the edge of the image
-# The detector's score below which people are told that it may be no face: 1.5% of 1,000 FairFace photos have less, and
+# The detector's score below which people are told that it may be no face: 1.6% of 1,000 FairFace photos have less, and
 # nearly all things in which YuNet sees a face.
 DOUBTFUL = 0.85
 _WINDOW = 11  # pixels at half the crop's size, of the blur that faces are compared with

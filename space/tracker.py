@@ -1,4 +1,4 @@
-"""The same face over time: who is who, calm boxes, and answers smoothed over frames.
+"""Tracks faces over time: keeps identities, steadies boxes and smooths estimates over frames.
 
 Knows nothing of pictures: faces and times go in, faces come out. A person who is seen again after a cut or after MEMORY
 is a new one, since nothing here recognizes anybody.

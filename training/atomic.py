@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the place of `target` when all went well and vanishes otherwise.
+    """A folder to fill: it replaces `target` on success and is deleted on failure.
 
     No system swaps two folders in one step: a kill between the two renames leaves the old one beside its place, named
     `.TARGET-…-old`; any other kill leaves the new one, `.TARGET-…`. `clear` removes both.

@@ -148,7 +148,7 @@ class Recipe:
     def of_run(self, fine_tune: bool) -> Recipe:
         """The recipe that a run follows: its stages are the ones that run, those of `fine_tuning` if wanted.
 
-        Then its name says that: a fine-tuned model has another name than the one that it is made from.
+        Fine-tuning also appends FINE_TUNED to the name, to tell the new model from the initial one.
         """
         if not fine_tune:
             return dataclasses.replace(self, fine_tuning=())

@@ -30,9 +30,9 @@
 # env = {PYTHONPATH = "/kit", KERAS_BACKEND = "jax"}
 # volumes = ["./space:/kit/space", "./training:/kit/training"]
 # ///
-"""Train an age and gender network by a recipe and write a model bundle.
+"""Train an age and gender network from a recipe and write a model bundle.
 
-    python training/train.py                              VGG16 with ImageNet weights, our recipe
+    python training/train.py                              VGG16 with ImageNet weights (the default recipe)
     python training/train.py --recipe published           VGG16 as published: MAE + BCE, Adam, batch size 32, 200 epochs
     python training/train.py --recipe compact             the small network, for machines without a GPU
     python training/train.py --recipe compact --init compact --dataset my_faces/    fine-tune it on your own faces

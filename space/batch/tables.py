@@ -45,7 +45,7 @@ def csv_lines(row: dict) -> list[dict]:
 
 
 def write_csv(jsonl: Path, target: Path, names: set[str] | None = None) -> None:
-    """The CSV of a finished JSONL, or of the images of these `names` in it; it is there whole or not at all."""
+    """Write the CSV of a finished JSONL, or only of the images in `names`. The file is written atomically."""
     target = target.resolve()  # replaces the link's target, not the link
     part = target.with_name(target.name + ".part")
     with (

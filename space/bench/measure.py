@@ -33,7 +33,7 @@ _PACKAGES = ("onnxruntime", "opencv-python-headless", "gradio", "numpy")
 
 
 def machine() -> dict:
-    """What the figures hold for."""
+    """The machine and the versions that the figures were measured with."""
     try:
         named = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

@@ -1,4 +1,4 @@
-"""What users would pick instead, timed for `space.bench`: other engines on the same network, and other programs.
+"""Alternatives, timed for `space.bench`: other engines with the same network, and other programs.
 
 None of it is needed by the app; what is not installed, or cannot read a network, becomes a line that says so.
     pip install tensorflow-cpu openvino ai-edge-litert tf-keras && pip install --no-deps deepface retina-face gdown

@@ -235,7 +235,7 @@ def _configure(api: HfApi, space: str, variables: dict[str, str], *, secret: boo
 
 
 def _commit(api: HfApi, space: str, files: Files, ours: re.Pattern) -> None:
-    """One commit of `files`; what an earlier deployment left under names of `ours`, and this one lacks, goes."""
+    """Upload `files` in one commit, and delete remote files that match `ours` and aren't among `files`."""
 
     def attempt():
         head = api.space_info(space).sha

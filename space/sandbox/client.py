@@ -82,7 +82,7 @@ class Sandbox:
         """Decode an image file, given its descriptor. Raises PhotoError."""
         with self._at_once, contextlib.suppress(WorkerEnded, PhotoMemoryError):
             return self._photo(fd, QUICK)
-        # One at a time, and behind everything else: whoever sends such files waits for others who do.
+        # One at a time and at low priority: senders of such files wait for each other.
         with self._large:
             try:
                 return self._photo(fd, LARGE)

@@ -247,7 +247,7 @@ class _People:
                 self._thumbnails[face.track_id] = quality, thumbnail
 
     def _add_screen_time(self, seconds: float) -> None:
-        """Who was shown in the last analyzed frame was on screen until now."""
+        """Add the time since the last analyzed frame for everyone shown in it."""
         start, shown = self._last
         for face in shown:
             self._on_screen[face.track_id] = self._on_screen.get(face.track_id, 0.0) + seconds - start

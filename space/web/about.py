@@ -21,7 +21,7 @@ def about_html(bundles: list[Bundle], privacy: str) -> str:
 def _row(bundle: Bundle) -> str:
     metrics = bundle.card["metrics"]
     texts = [
-        f"{metrics['n']:,} of {printable(metrics.get('collection') or 'its own test set')}",
+        f"{metrics['n']:,} of {printable(metrics.get('collection') or 'an unnamed dataset')}",
         f"{metrics['age_mae']['value']:.2f} years" if "age_mae" in metrics else "–",
         *(f"{100 * metrics[key]['value']:.1f}%" for key in ("gender_accuracy", "interval_coverage")),
         license_of(bundle.card)[0],

@@ -110,7 +110,7 @@ class Queue(queueing.Queue):
             return None
 
     async def process_events(self, events, *args, **kwargs) -> None:
-        """Run events; then it's the turn of others, and nothing is kept of them, however they end."""
+        """Run events. Afterwards, other addresses come first, and no event is kept, even if it failed."""
         try:
             await super().process_events(events, *args, **kwargs)
         finally:

@@ -1,4 +1,4 @@
-"""For whom networks err: validation figures by group, as Markdown.
+"""Validation errors by group, as Markdown.
 
     python -m tests.tools.errors_by_group MODEL.onnx [MODEL.onnx …]
 

@@ -1,4 +1,4 @@
-"""Everything that reads bytes of strangers, fed with broken ones: coverage-guided (Atheris, which is libFuzzer).
+"""Coverage-guided fuzzing (Atheris, libFuzzer) of all code that reads visitors' data.
 
     python -m tests.tools.fuzz photo --inputs 50000 [--seed 1]      also: live, zip, video, bundle
 

@@ -1,4 +1,4 @@
-"""A training that is killed again and again ends as one that is not.
+"""Checks that a training run killed repeatedly gives the same result as an uninterrupted run.
 
     python -m tests.tools.kill_training [KILLS=20] [SEED=1]
 

@@ -1,6 +1,6 @@
 """The model card (README.md of a bundle and of its Hub repository): `model_card.md`, filled in from the bundle's JSON.
 
-No figure is typed by hand: what the JSON lacks, the card lacks.
+All figures come from the JSON. The card omits figures that the JSON lacks.
 """
 
 from __future__ import annotations
@@ -349,7 +349,7 @@ def _calibration(card: dict) -> str:
     )
     return f"""{fitted} The interval targets
 {100 * tables["age"]["coverage"]:.0f}% coverage (quantiles of the predicted distribution, which is flattened by a temperature
-and weighted by age). {coverage} Where a label is a band, ages in the band count as distributed as this distribution says.
+and weighted by age). {coverage} If a label is a band, ages within the band are assumed to follow this distribution.
 Other data is harder, so the tables are fitted to {100 * (tables["age"]["coverage"] + MARGIN):.0f}% on the validation faces.
 
 The gender is calibrated by temperature scaling (temperature {tables["gender"]["temperature"]:.3f}).

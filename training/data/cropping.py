@@ -1,4 +1,4 @@
-"""Crop the faces of photos as UTKFace's face crops are, and tell turned faces by their landmarks."""
+"""Crop the faces of photos in UTKFace's framing, and detect turned faces by their landmarks."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def measure(
 
     Returns:
         A dict of plain values, for the card: n, age_mae, cs5, gender_accuracy and so on, each a value with the bounds
-        of its 95 % bootstrap interval; `by` holds the same for each age band, gender and race; `age_gates` is what
+        of its 95% bootstrap interval; `by` holds the same for each age band, gender and race; `age_gates` is what
         `age_gates` returns. Where ages are known as ranges, age_band and age_band_or_next (the share whose answer, in
         whole years, falls into the label's band, or that or one beside it) stand for the figures of age.
     """
@@ -143,7 +143,7 @@ def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:
 
 
 def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:
-    """The figures by race × gender × age band and over each of them ("all"), as CSV; 95 % bounds beside each value."""
+    """The figures by race × gender × age band and over each of them ("all"), as CSV; 95% bounds beside each value."""
     values, masks = per_face(samples, outputs), group_masks(samples)
     kinds = ("race", "gender", "age band")
     every = np.ones(len(samples), bool)
@@ -163,7 +163,7 @@ def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:
 
 
 def _interval(values: np.ndarray) -> dict[str, float]:
-    """Mean with its 95 % percentile bootstrap interval (Efron & Tibshirani 1993); the seed is fixed."""
+    """Mean with its 95% percentile bootstrap interval (Efron & Tibshirani 1993); the seed is fixed."""
     values = np.asarray(values, np.float64)
     generator, count = np.random.default_rng(0), len(values)
     parts = [values[generator.integers(0, count, (50, count))].mean(axis=1) for _ in range(_RESAMPLES // 50)]

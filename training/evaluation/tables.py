@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def rows(metrics: dict) -> list[tuple[str, ...]]:
-    """The figures as rows of text, the header first, an empty row between groups; 95 % intervals in brackets."""
+    """The figures as rows of text, the header first, an empty row between groups; 95% intervals in brackets."""
     binned = "age_band" in metrics
 
     def cell(figure: dict, factor: float = 1.0, digits: int = 1) -> str:

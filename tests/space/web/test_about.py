@@ -29,7 +29,7 @@ def test_a_model_of_age_bands_has_no_error_in_years():
     metrics = {"n": 12, "gender_accuracy": {"value": 0.9}, "interval_coverage": {"value": 0.8}}
     assert row({"name": "mine", "metrics": metrics}) == [
         "mine",
-        "12 of its own test set",
+        "12 of an unnamed dataset",
         "–",
         "90.0%",
         "80.0%",

@@ -154,7 +154,7 @@ def test_other_sites_pages_cannot_use_an_app_on_this_machine(app):
             connect(url, additional_headers={"Origin": origin})
 
 
-def test_who_leaves_makes_room(app):
+def test_a_closed_connection_frees_its_slot(app):
     visitors = [visit(app, f"8.8.8.{n % 2}") for n in range(MAX_VISITORS)]
     (picture,) = moving(1)
     assert "faces" in ask(visitors[-1], 1, picture)
@@ -353,7 +353,7 @@ def test_plain_http_from_another_machine_is_explained():
         running.stop()
 
 
-def test_the_server_going_away_is_said(camera):
+def test_a_lost_server_is_reported(camera):
     running = App()
     try:
         with chromium(FAKE, f"--use-file-for-fake-video-capture={camera}") as browser:

@@ -144,7 +144,7 @@ def test_ages_as_years_and_as_ranges(label, years):
     assert _years(label) == years
 
 
-def test_photographs_are_cut_while_decoding(tmp_path, capsys):
+def test_photos_are_cropped_while_decoding(tmp_path, capsys):
     files = {f"{age}_0_0_2017{age:013d}.jpg": jpeg(np.full((60, 80, 3), age, np.uint8)) for age in (20, 40, 60)}
     samples, _ = load_samples(write_folder(files, tmp_path))
 

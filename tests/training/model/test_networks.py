@@ -222,6 +222,6 @@ def test_a_mirrored_network_answers_with_the_mean_of_both_views(head, tmp_path):
         ({"network": "compact", "init": "imagenet"}, "no ImageNet weights"),
     ],
 )
-def test_impossible_wishes(arguments, words):
+def test_invalid_arguments_are_rejected(arguments, words):
     with pytest.raises(ValueError, match=words):
         networks.build(**arguments)
