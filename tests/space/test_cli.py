@@ -11,14 +11,21 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
 from packaging.requirements import Requirement
 
 from space import cli
+from space.batch.pictures import Picture
+from space.photo import Photo, open_photo
+from space.video import annotator
+from space.video.result import VideoResult
 from tests.support import EXAMPLES, ROOT
 from tests.support.videos import moving, write_video
+
+GROUP, MAN = EXAMPLES / "group.jpg", EXAMPLES / "age-20-29-male.jpg"
 
 GROUP, MAN = EXAMPLES / "group.jpg", EXAMPLES / "age-20-29-male.jpg"
 
@@ -252,3 +259,39 @@ def test_the_wheel_works_without_the_checkout(tmp_path):
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "8 faces" in ran.stdout
+
+
+def test_nobody_can_be_found_in_a_blurred_copy(tmp_path, analyzer):
+    assert cli.main([str(MAN), "--annotated", str(tmp_path), "--blur"]) == 0
+    assert analyzer.detect(open_photo(tmp_path / MAN.name).rgb) == []
+
+
+def test_the_options_reach_the_video(tmp_path, monkeypatch):
+    asked = {}
+
+    def annotate(analyzer, path, target, **settings):
+        asked.update(settings)
+        yield VideoResult([], [], 1, 1, 1.0, False, 0.1)
+
+    monkeypatch.setattr(annotator, "annotate_video", annotate)
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    assert cli.main([str(tmp_path / "a.mp4"), "--annotated", str(tmp_path), "--blur", "--threshold", "0.4"]) == 0
+    assert asked == {"threshold": 0.4, "blurred": True}
+
+
+def test_model_and_threshold_hold_for_lines_and_tables(tmp_path, capsys):
+    table = tmp_path / "faces.jsonl"
+    assert cli.main([str(GROUP), "--threshold", "1"]) == 0
+    assert "0 faces" in capsys.readouterr().out
+    assert cli.main([str(GROUP), "--threshold", "1", "--model", "open", "--jsonl", str(table)]) == 0
+    row = json.loads(table.read_text())
+    assert row["faces"] == [] and row["model"].startswith("open-")
+
+
+def test_boxes_lie_at_their_place_in_a_photo_that_was_reduced(tmp_path, monkeypatch):
+    drawn, rgb = [], open_photo(GROUP).rgb
+    monkeypatch.setattr(cli, "draw", lambda image, faces, *_: drawn.append(faces[0].box) or image)
+    face = {"box": [100, 100, 50, 50], "score": 0.9, "age": 30.0, "gender": "female", "gender_probability": 0.9}
+    reduced = Picture("a.jpg", lambda: Photo(rgb, (2 * rgb.shape[1], 2 * rgb.shape[0])))
+    cli._annotate(reduced, [face], SimpleNamespace(blur=False, annotated=tmp_path))
+    assert drawn == [(50, 50, 25, 25)]

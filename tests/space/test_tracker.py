@@ -161,3 +161,15 @@ def test_recorded_streams_are_shown_as_before():
     """The same file of inputs and answers as for browser/tracker.js."""
     for case in json.loads(tracker_cases.FILE.read_text()):
         tracker_cases.assert_alike(tracker_cases.record(case["frames"]), case)
+
+
+def test_what_is_shown_has_the_sharpness_of_the_last_answer():
+    def estimate(faces):
+        seen = {"sharpness": 0.1, "cut_off": 0.2}
+        return [replace(face, age=30.0, age_low=25.0, age_high=35.0, p_female=0.8, **seen) for face in faces]
+
+    tracker = Tracker()
+    for number in range(3):
+        shown = tracker.update([at(100)], number / 15, estimate)
+    (shown,) = shown
+    assert shown.sharpness == 0.1 and shown.cut_off == 0.2 and shown.gender_label == "uncertain"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import h5py
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from space.hub.bundle import MODELS
 from space.hub.download import ModelError
 from tests.support.training import SHORT
+from training import parents
+from training.data.sources import DataError
 from training.parents import IMAGENET, has_heads, lineage, read, read_model
 from training.recipe import load
 
@@ -84,3 +87,10 @@ def test_whole_networks_are_told_from_imagenet_s_convolutions(tmp_path):
         assert has_heads(str(tmp_path / "weights.h5")) is whole
     (tmp_path / "damaged.h5").write_bytes(b"damaged")
     assert has_heads(str(tmp_path / "damaged.h5")) and has_heads(str(tmp_path / "gone.h5"))
+
+
+def test_a_teacher_that_predicts_single_ages_is_refused(monkeypatch):
+    network = SimpleNamespace(output={"age": 0, "p_female": 0})
+    monkeypatch.setattr(parents, "load_network", lambda model: (network, False))
+    with pytest.raises(DataError, match="single age"):
+        parents.load_teachers(("x",))

@@ -386,3 +386,16 @@ def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch,
     words = module.push_command(bundle, module.Target("you/kit", True, "v2", True))
     assert words.startswith(f"python -m training.push {bundle} ") and module.main(words.split()[3:]) == 0
     assert asked[-1] == (bundle, "you/kit", True, "v2", True)
+
+
+def test_a_commit_deletes_only_what_a_bundle_listed(bundle, monkeypatch):
+    asked = {}
+    api = SimpleNamespace(
+        model_info=lambda *_, **__: SimpleNamespace(sha="head"),
+        list_repo_files=lambda *_, **__: ["theirs.txt", "old.csv"],
+        create_commit=lambda repo_id, operations, **more: asked.update(more, operations=operations),
+    )
+    monkeypatch.setattr(module, "_listed", lambda *_: {"old.csv", "README.md"})
+    module._commit(api, module.Target("you/kit", revision="trial"), bundle, module.verify(bundle))
+    deleted = [one.path_in_repo for one in asked["operations"] if isinstance(one, module.CommitOperationDelete)]
+    assert deleted == ["old.csv"] and (asked["parent_commit"], asked["revision"]) == ("head", "trial")

@@ -20,13 +20,15 @@ import pytest
 from PIL import Image
 
 from space import cli
-from space.batch import analyze
+from space.batch import analyze, run
 from space.batch.analyze import analyze_pictures
-from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, find_pictures, open_zip
-from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table
+from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, _name, find_pictures, open_zip
+from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table, write_csv
 from space.photo import PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import assert_clear_error, python
+
+GROUP, MAN, WOMAN = (EXAMPLES / f"{name}.jpg" for name in ("group", "age-20-29-male", "age-20-29-female"))
 
 
 @pytest.fixture
@@ -544,3 +546,94 @@ def test_redirected_output_is_no_table(tmp_path):
         words = [sys.executable, "-m", "space.cli", EXAMPLES / "age-20-29-male.jpg", "--csv", "/dev/stdout"]
         assert subprocess.run(words, stdout=log, cwd=ROOT).returncode == 1
     assert (tmp_path / "log.txt").read_text() == "old\n"
+
+
+def test_a_half_written_line_is_written_again(tmp_path):
+    target = tmp_path / "faces.jsonl"
+    words = [str(shutil.copy(MAN, tmp_path / name)) for name in ("a.jpg", "b.jpg")]
+    assert cli.main([*words, "--jsonl", str(target)]) == 0
+    first, second = target.read_bytes().splitlines(keepends=True)
+    target.write_bytes(first + second[:40])
+    for _ in range(2):
+        assert cli.main([*words, "--jsonl", str(target)]) == 0
+        assert [json.loads(line)["file"] for line in target.read_bytes().splitlines()] == words
+
+
+def test_each_image_is_in_the_file_before_the_next_one_is_analyzed(tmp_path, monkeypatch):
+    target, lines = tmp_path / "faces.jsonl", []
+
+    def rows(analyzer, left, *, threshold):
+        for picture in left:
+            yield {"file": picture.name, "faces": [], "error": None, "incomplete": False}
+            lines.append(target.read_text().count("\n"))
+
+    monkeypatch.setattr(run, "analyze_pictures", rows)
+    assert cli.main([str(GROUP), str(MAN), "--jsonl", str(target)]) == 0
+    assert lines == [1, 2]
+
+
+def test_a_csv_has_only_the_images_of_its_own_command(tmp_path, monkeypatch):
+    target = tmp_path / "faces.csv"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_csv", stop)
+        assert cli.main([str(GROUP), "--csv", str(target)]) == 130
+    assert cli.main([str(MAN), "--csv", str(target)]) == 0
+    assert MAN.name in target.read_text() and GROUP.name not in target.read_text()
+
+
+def test_a_csv_takes_any_file_name_and_is_replaced_whole(tmp_path):
+    source, target = tmp_path / "faces.jsonl", tmp_path / "faces.csv"
+    row = json.dumps({"file": "caf\udce9.jpg", "faces": [], "error": None, "incomplete": False})
+    source.write_text(f"{row}\n")
+    write_csv(source, target)
+    written = target.read_text()
+    assert "caf\\udce9.jpg" in written
+    source.write_text(f"{row}\n{{broken\n")
+    with pytest.raises(ValueError):
+        write_csv(source, target)
+    assert target.read_text() == written
+
+
+def test_a_member_with_a_password_is_named_as_such(tmp_path):
+    with zipfile.ZipFile(tmp_path / "album.zip", "w") as archive:
+        archive.writestr("a.jpg", MAN.read_bytes())
+    content = bytearray((tmp_path / "album.zip").read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(header) + flags] |= 1
+    (tmp_path / "album.zip").write_bytes(content)
+    (member,), _ = open_zip(tmp_path / "album.zip", "album.zip")
+    with pytest.raises(PhotoError, match="password-protected"):
+        member.read()
+
+
+def test_hidden_members_are_skipped(tmp_path):
+    with zipfile.ZipFile(tmp_path / "album.zip", "w") as archive:
+        for name in ("a.jpg", ".hidden/b.jpg", "._a.jpg"):
+            archive.writestr(name, b"x")
+    members, others = open_zip(tmp_path / "album.zip", "album.zip")
+    assert [member.name for member in members] == ["album.zip/a.jpg"] and len(others) == 2
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("写真.jpg", "cp932"), ("é.jpg", "cp850"), ("é.jpg", "utf-8")])
+def test_names_in_the_code_page_of_another_system(name, encoding):
+    info = zipfile.ZipInfo("x")
+    info.filename = name.encode(encoding).decode("cp437")  # as zipfile reads a name without the Unicode flag
+    assert _name(info) == name
+
+
+def test_an_image_without_a_suffix_is_found(tmp_path):
+    shutil.copy(MAN, tmp_path / "photo")
+    assert len(find_pictures([tmp_path])) == 1
+
+
+def test_each_row_has_the_thumbnails_of_its_own_faces(analyzer):
+    pictures = [Picture(path.name, lambda path=path: open_photo(path)) for path in (MAN, GROUP, WOMAN)]
+    for row, picture in zip(analyze_pictures(analyzer, pictures, thumbnails=True), pictures, strict=True):
+        (alone,) = analyze_pictures(analyzer, [picture], thumbnails=True)
+        assert len(row["thumbnails"]) == len(row["faces"]) > 0
+        for here, there in zip(row["thumbnails"], alone["thumbnails"], strict=True):
+            assert abs(here.astype(int) - there).max() <= 2

@@ -165,3 +165,7 @@ def test_the_bundle_s_own_predict_answers_as_the_app(name, tmp_path):
             assert abs(face.age - other["age"]) < 1.5 and face.gender == other["gender"]
             assert abs(face.age_low - other["age_low"]) <= 3 and abs(face.age_high - other["age_high"]) <= 3
             assert face.gender_probability == pytest.approx(other["gender_probability"], abs=0.06)
+
+
+def test_the_source_of_a_folder_is_its_name_alone(bundle):
+    assert open_bundle(str(bundle)).source == bundle.name  # visitors see it, and nothing of the server's paths

@@ -252,3 +252,43 @@ def test_the_rehearsal(hub, writer, tmp_path, capsys):
     assert [result["model"][key] for key in ("name", "source", "revision")] == ["compact", "tester/model", sha], printed
     with capsys.disabled():
         print(f"\nrehearsal: page up after {up:.1f} s, first answer after {answered:.1f} s, peak {memory} kB")
+
+
+class FakeHub:
+    """An API that notes its calls; the Space exists."""
+
+    def __init__(self, *, private: bool):
+        self.calls: dict[str, dict] = {}
+        self.space = types.SimpleNamespace(private=private, sha="head", requested_hardware="cpu-basic")
+
+    def __getattr__(self, name):
+        def call(*_, **options):
+            self.calls[name] = options
+            return self.space if name in ("space_info", "get_space_runtime") else {}
+
+        return call
+
+
+def test_a_private_page_is_never_published(monkeypatch):
+    monkeypatch.setattr(deploy, "check_write_access", lambda space: space)
+    for private in (False, True):
+        hub = FakeHub(private=private)
+        hub.space.sdk = "static"
+        monkeypatch.setattr(deploy, "HfApi", lambda hub=hub: hub)
+        if private:
+            deploy.deploy_static(SPACE, {}, private=True)
+            assert hub.calls["create_repo"]["private"] is True and "create_commit" in hub.calls
+        else:
+            with pytest.raises(deploy.HubError, match="is public"):
+                deploy.deploy_static(SPACE, {}, private=True)
+            assert "create_repo" not in hub.calls
+
+
+def test_the_first_build_has_its_settings_and_replaces_nothing_new(monkeypatch):
+    hub = FakeHub(private=True)
+    hub.space.sdk = "gradio"
+    monkeypatch.setattr(deploy, "HfApi", lambda: hub)
+    deploy._publish(SPACE, {}, {"AGE_GENDER_MODEL": "open"}, hardware="zero-a10g", private=True, secret=False)
+    order = list(hub.calls)
+    assert order.index("add_space_variable") < order.index("create_commit") < order.index("request_space_hardware")
+    assert hub.calls["create_commit"]["parent_commit"] == "head"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from space.web import access
 
 
@@ -103,3 +105,24 @@ def test_guessing_passwords_becomes_slow(monkeypatch):
     for number in range(access.MAX_ADDRESSES + 10):
         logins.begin(str(number))
     assert len(logins._failures) == access.MAX_ADDRESSES
+
+
+def test_only_a_cookie_of_a_login_lets_in():
+    app = SimpleNamespace(auth={"me": "x"}, cookie_id="id", tokens={"good": "me"})
+
+    def admitted(cookies: dict[str, str]) -> bool:
+        return access.signed_in(SimpleNamespace(app=app, cookies=cookies))
+
+    assert admitted({"access-token-id": "good"}) and admitted({"access-token-unsecure-id": "good"})
+    for cookies in ({}, {"access-token-id": "bad"}, {"access-token": "good"}, {"access-token-other": "good"}):
+        assert not admitted(cookies)
+    app.auth = None
+    assert admitted({})
+
+
+def test_of_many_addresses_the_last_ones_are_remembered(monkeypatch):
+    monkeypatch.setattr(access, "MAX_ADDRESSES", 3)
+    logins = access.Logins()
+    for number in range(5):
+        logins.begin(str(number))
+    assert set(logins._failures) == {"2", "3", "4"}

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -365,3 +366,19 @@ def test_a_pasted_link_is_opened():
                     page.locator(where).first.wait_for(timeout=30_000)
         finally:
             app.stop()
+
+
+def test_certificates_are_checked_against_the_name(monkeypatch):
+    checked = []
+
+    def wrap(self, sock, **options):
+        checked.append((self.verify_mode, self.check_hostname, options["server_hostname"]))
+        raise OSError
+
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("93.184.216.34", 443))])
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: ours)
+    with theirs, pytest.raises(UploadError):
+        fetch("https://photos.example/a.jpg")
+    assert checked == [(ssl.CERT_REQUIRED, True, "photos.example")]

@@ -7,7 +7,7 @@ import math
 import zipfile
 
 from space.batch.pictures import Picture
-from space.photo import PhotoError, open_photo
+from space.photo import Photo, PhotoError, open_photo
 from space.web.tabs import folder
 from space.web.tabs.folder import write_annotated
 from tests.support import EXAMPLES
@@ -50,3 +50,30 @@ def test_a_run_ends_in_time_with_what_it_has(tmp_path, monkeypatch):
     *_, text, found = folder._analyze(None, [None] * 5, [], 0.7, str(tmp_path), thumbnails=False)
     assert found.images == len(found.rows) == (tmp_path / "faces.jsonl").read_text().count("\n") == 3
     assert text.startswith("⚠️ 2 images not analyzed: a run is limited to 10 minutes.\n\n**0 faces** in 3 images")
+
+
+def test_names_and_errors_of_files_are_text_on_the_page(tmp_path, analyzer):
+    def bad():
+        raise PhotoError("<b>bad</b>")
+
+    man = EXAMPLES / "age-20-29-male.jpg"
+    pictures = [Picture("<img src=x onerror=1>.jpg", bad), Picture("<i>.jpg", lambda: open_photo(man))]
+    *_, found = folder._analyze(analyzer, pictures, [], 0.7, str(tmp_path), thumbnails=True)
+    html = folder.report(found)
+    assert html.count("data:image/jpeg") == 1
+    assert not any(tag in html for tag in ("<img src=x", "<i>", "<b>"))
+
+
+def test_the_threshold_holds(tmp_path, analyzer):
+    group = Picture("group.jpg", lambda: open_photo(EXAMPLES / "group.jpg"))
+    *_, found = folder._analyze(analyzer, [group], [], 1.0, str(tmp_path), thumbnails=False)
+    assert found.faces == 0
+
+
+def test_boxes_lie_at_their_place_in_a_photo_that_was_reduced(tmp_path, monkeypatch):
+    drawn, rgb = [], open_photo(EXAMPLES / "group.jpg").rgb
+    monkeypatch.setattr(folder, "draw", lambda image, faces, *_: drawn.append(faces[0].box) or image)
+    reduced = Picture("a.jpg", lambda: Photo(rgb, (2 * rgb.shape[1], 2 * rgb.shape[0])))
+    (tmp_path / "faces.jsonl").write_text(json.dumps({"file": "a.jpg", "faces": [FACE]}))
+    write_annotated([reduced], tmp_path / "faces.jsonl", tmp_path / "annotated.zip", {}, math.inf)
+    assert drawn == [(5, 5, 25, 25)]

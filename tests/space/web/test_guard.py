@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -635,3 +636,57 @@ def test_a_range_that_gradio_cannot_read_is_left_out(text, kept):
     headers = [(b"range", text.encode("latin-1"))]
     asyncio.run(guard.Guard(app)(scope | {"headers": headers}, None, None))
     assert seen == [kept]
+
+
+def answered(guarded: guard.Guard, status: int, headers=()) -> dict:
+    """The guard's answer to a login that the app behind it answers with `status` and two cookies."""
+    sent = []
+
+    async def app(scope, receive, send):
+        cookies = ("access-token-x=1; Path=/; Secure", "access-token-unsecure-x=1; Path=/")
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"set-cookie", cookie.encode()) for cookie in cookies],
+            }
+        )
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    guarded.app = app
+    scope = {"type": "http", "method": "POST", "path": "/login", "scheme": "http", "client": ("127.0.0.1", 1)}
+    asyncio.run(guarded(scope | {"headers": list(headers)}, receive, send))
+    return sent[0]
+
+
+def test_guesses_of_a_password_are_limited_and_logins_are_not():
+    guarded = guard.Guard(None)
+    assert {answered(guarded, 200)["status"] for _ in range(30)} == {200}
+    assert [answered(guarded, 400)["status"] for _ in range(12)] == [400] * 10 + [429] * 2
+
+
+@pytest.mark.parametrize("protocol", ["https", "http"])
+def test_the_cookie_of_a_login_is_secure_behind_a_secure_proxy(protocol):
+    headers = answered(guard.Guard(None), 200, [(b"x-forwarded-proto", protocol.encode())])["headers"]
+    (cookie,) = [value for key, value in headers if key == b"set-cookie"]
+    assert (b"Secure" in cookie) == (protocol == "https")
+
+
+def test_bytes_of_a_call_are_counted_until_it_ends(monkeypatch):
+    monkeypatch.setattr(guard, "_events", lambda scope: iter(()))
+    counted = []
+
+    async def app(scope, receive, send):
+        counted.append(guarded.calls.taken.total())
+
+    guarded = guard.Guard(app)
+    for header in ((b"content-length", b"1000"), (b"transfer-encoding", b"chunked")):
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "client": ("8.8.8.8", 1)}
+        asyncio.run(guarded(scope | {"headers": [header]}, None, None))
+    assert counted == [1000, guard.MAX_JSON] and not guarded.calls.taken

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from space.live.server import BAD_FRAMES, MAX_BYTES, MAX_PER_ADDRESS, MAX_VISITORS
+from space.live.stream import LiveStream
 from space.photo import read_photo
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import App
@@ -377,3 +378,10 @@ def test_it_is_fluent(camera):
             assert rate(page) > 5
     finally:
         running.stop()
+
+
+def test_the_threshold_holds_in_a_stream(analyzer):
+    stream, frame = LiveStream(analyzer), read_photo(EXAMPLES / "group.jpg")
+    assert stream.answer(frame, 0.0)["detected"]
+    stream.threshold = 1.0
+    assert stream.answer(frame, 1.0)["detected"] == []

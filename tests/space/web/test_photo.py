@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from space.analyzer import FaceAnalyzer
+from space.crop import crop
 from space.hub.bundle import embedded
+from space.photo import open_photo
 from space.web.tabs import photo
 from tests.support import EXAMPLES
 
@@ -64,3 +66,12 @@ def test_why_this_age():
             photo.explain(analyzer, image, number, 0.7)
     with pytest.raises(ValueError, match="This photo has no face 1: no faces were found"):
         photo.explain(analyzer, np.zeros((200, 200, 3), np.uint8), 1, 0.7)
+
+
+def test_the_chosen_face_is_explained(analyzer):
+    group = open_photo(EXAMPLES / "group.jpg").rgb
+    faces = analyzer.analyze(group)
+    for number in (1, 2):
+        image, _ = photo.explain(analyzer, group, number, 0.7)
+        expected = crop(group, faces[number - 1], analyzer.template)
+        np.testing.assert_array_equal(image[:, : expected.shape[1]], expected)

@@ -201,3 +201,14 @@ def test_the_app_s_page_has_this_queue():
     with gr.Blocks() as blocks:
         pass
     assert isinstance(blocks.queue()._queue, Queue)
+
+
+def test_messages_know_whose_they_are(queue, monkeypatch):
+    async def push(self, body, request, username):
+        self.pending_messages_per_session[body.session_hash] = asyncio.Queue()
+        return True, "id", "success"
+
+    monkeypatch.setattr(Queue.__bases__[0], "push", push)
+    request = event("s", "10.0.0.9").request
+    asyncio.run(queue.push(SimpleNamespace(session_hash="s"), request, None))
+    assert queue.messages["s"].key == "10.0.0.9"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,3 +143,18 @@ def test_a_file_that_is_gone_is_an_error_of_its_own_image(tmp_path, monkeypatch)
 def test_a_number_that_is_taken_is_passed_over():
     found, _ = names([image("a.jpg (2)"), image("a.jpg"), image("a.jpg", JPEG + b".")])
     assert found == ["a.jpg (2)", "a.jpg", "a.jpg (3)"]
+
+
+@pytest.mark.parametrize(("source", "model"), [("embedded", "compact"), ("me/model", "/models/x")])
+def test_a_video_is_analyzed_with_the_model_that_serves(source, model):
+    asked = []
+
+    class Sandbox:
+        def video(self, file, target, *, model, **settings):
+            asked.append((model, settings))
+            yield "result"
+
+    bundle = SimpleNamespace(card={"name": "compact"}, source=source, folder=Path("/models/x"))
+    analyzer, upload = SimpleNamespace(bundle=bundle), Upload("a.mp4", content=b"x")
+    list(Reader(Sandbox()).video(upload, Path("annotated.mp4"), analyzer, blurred=True))
+    assert asked == [(model, {"blurred": True})]

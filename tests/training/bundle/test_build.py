@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from space.estimator import Estimator
+from space.hub.bundle import open_bundle
 from tests.support.training import SHORT
 from training.bundle import build
-from training.data.faces import Faces
+from training.data.faces import Faces, load_faces
 from training.data.report import Report
 from training.data.samples import Samples
 from training.evaluation.metrics import range_error
@@ -39,3 +41,18 @@ def test_the_sharpness_is_chosen_by_the_error_of_the_exported_network(mirror, mo
     monkeypatch.setattr(build, "SHARPNESS", (1.8,))
     assert build.choose_sharpness(network, recipe, Faces(samples, images, Report("", ""), 30.0)) == 1.8
     assert f"error {before:.3f} → {error():.3f} years" in capsys.readouterr().out
+
+
+def test_the_calibration_is_of_the_validation_faces(tiny, trained, made_up):
+    bundle = open_bundle(str(trained / "bundle"))
+    faces = load_faces([str(made_up)], [], policy="clean", protocol="80/10/10", limit=None, seed=0)
+    found = {
+        name: build.calibration_tables(Estimator(bundle.model_path), faces[name]) for name in ("validation", "test")
+    }
+    assert found["validation"] == bundle.card["calibration"] != found["test"]
+
+
+def test_images_of_people_and_local_folders_are_not_published(trained, made_up):
+    assert {path.relative_to(trained).as_posix() for path in trained.rglob("worst.png")} == {"worst.png"}
+    for path in (trained / "bundle").glob("*.json"):
+        assert str(made_up.parent) not in path.read_text()

@@ -236,3 +236,10 @@ def test_the_card_links_the_public_repository_without_passwords(remote, address,
     card["provenance"] |= {"repository": export.repository(), "commit": "0" * 40}
     text = model_card.render(card)
     assert (f"pip install git+{address}@{'0' * 40}" in text) == (address is not None) and "secret-token" not in text
+
+
+def test_files_that_give_other_results_are_refused():
+    one = {"age": np.zeros(2), "p_female": np.zeros(2)}
+    for name, value in (("age", 0.02), ("p_female", 0.002), ("age", np.nan)):
+        with pytest.raises(export.ExportError, match="differ on real faces"):
+            export._compare("f", one | {name: np.array([0, value])}, one, 0.01)

@@ -19,6 +19,7 @@ from tests.support.faces import face_file, face_files, jpeg, tar_bytes, write_fo
 from training.data import decode as decode_module
 from training.data import sources
 from training.data.decode import decode, decode_picture
+from training.data.faces import load_faces
 from training.data.labels import _years, sha256_of_image
 from training.data.load import load_crops, load_samples
 from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, dataset_hash, describe, label_hash
@@ -580,3 +581,35 @@ def test_a_race_may_be_missing_in_some_rows(tmp_path):
     samples, _ = load_samples(str(tmp_path), policy="all")
     assert len(samples) == 40 and samples.race[samples.name == "3"].tolist() == [-1]
     assert {samples.races[i] for i in samples.race if i >= 0} == {"Black", "White"}
+
+
+def test_test_datasets_are_only_tested_with(made_up, photographs):
+    settings = {"policy": "clean", "protocol": "80/10/10", "limit": None, "seed": 0}
+    found = load_faces([str(made_up)], [str(photographs)], **settings)
+    assert {name: len(parts) for name, parts in found.items()} == {"train": 1, "validation": 1, "test": 2}
+
+
+def test_cached_images_keep_their_labels_beside_an_unreadable_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 0)
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path / "cache"))
+    files = face_files(6)
+    first = next(iter(files))
+    files[first] = files[first][:900]
+    samples, _ = load_samples(write_folder(files, tmp_path / "faces"))
+    for _ in range(2):  # the second time from the cache
+        kept, images = decode(samples)
+        assert len(kept) == 5 and first.split(".")[0] not in kept.name
+        for image, encoded in zip(images, kept.encoded, strict=True):
+            np.testing.assert_array_equal(image, decode_picture(encoded))
+
+
+def test_the_name_of_a_folder_makes_no_fairface(tmp_path):
+    folder = labeled(tmp_path / "fairface", "age,gender", [f"{20 + i},female" for i in range(40)])
+    assert load_samples(folder, policy="all")[1].collection is None
+
+
+def test_one_margin_of_a_local_fairface_is_read(tmp_path):
+    files = list(face_files(8).items())
+    for number, margin in enumerate(("0.25", "1.25")):
+        write_folder(dict(files[4 * number :][:4]), tmp_path / margin)
+    assert load_samples(tmp_path)[1].rows == 4

@@ -11,7 +11,8 @@ import pytest
 from tests.support import ROOT
 from tests.support.app import python
 from training.data.samples import Samples
-from training.evaluation.metrics import age_gates, measure, per_face
+from training.evaluation.metrics import _interval, age_gates, measure, per_face
+from training.evaluation.plots import training_curves
 from training.evaluation.tables import gate_rows, table
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -124,3 +125,22 @@ def test_an_interval_up_to_the_oldest_age_holds_all_above():
     outputs |= {"age_low": np.array([90.0, 90.0, 90.0]), "age_high": np.array([101.0, 100.0, 101.0])}
     assert per_face(samples, outputs)["interval_coverage"].tolist() == [True, False, True]
     assert per_face(samples, outputs)["age_mae"].tolist() == [11.0, 15.0, 2.0]
+
+
+def test_bands_by_hand():
+    outputs = {"age": np.array([29.6, 40.2, 2.4]), "p_female": np.zeros(3)}
+    values = per_face(three([20, 29], [20, 29], [0, 2]), outputs)
+    assert values["age_band"].tolist() == [False, False, True]
+    assert values["age_band_or_next"].tolist() == [True, False, True]
+
+
+def test_the_bootstrap_interval_is_that_of_95_percent():
+    values = np.arange(400)
+    found, half = _interval(values), 1.96 * values.std() / 20  # of a mean, by the normal distribution
+    assert (found["value"] - found["low"], found["high"] - found["value"]) == pytest.approx((half, half), rel=0.1)
+
+
+def test_curves_of_a_dataset_whose_ages_are_bands(tmp_path):
+    row = {"stage": 1, "branch": 1, "name": "all", "loss": 1.0, "val_band": 0.5, "val_gender_accuracy": 0.9}
+    training_curves([row, row], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000

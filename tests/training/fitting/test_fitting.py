@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from training.data.faces import Faces
 from training.data.report import Report
 from training.data.samples import Samples
 from training.fitting.batches import Batches
+from training.recipe import Recipe, Stage
 
 
 def faces(count: int, first: int = 0) -> Faces:
@@ -144,3 +148,84 @@ def test_fewer_faces_than_devices_are_an_error_that_says_so(tmp_path, monkeypatc
     monkeypatch.setattr(loop.devices, "count", lambda: 16)
     with pytest.raises(FitError, match="8 training faces can't be divided among 16 devices"):
         one_age(tmp_path).branch(0, 0, Stage("all", 1, 1e-3))
+
+
+def arguments(stage: Stage, **settings) -> tuple:
+    """For `loop.fit`: a new network, a recipe of one stage, 16 faces of noise for training and validation."""
+    import keras
+
+    from training.model import networks
+
+    keras.utils.set_random_seed(0)
+    images = np.random.default_rng(0).integers(0, 256, (16, 200, 200, 3), np.uint8)
+    ages = np.arange(20, 84, 4).astype(np.float32)
+    found = [Faces(samples(ages, ages % 8 == 0), images, Report("", ""), 30.0)]
+    recipe = Recipe(network="compact", train=("x",), stages=(stage,), batch_size=4, **settings)
+    return networks.build("compact"), recipe, found, found
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tiny, tmp_path, monkeypatch):
+    from training.fitting import loop
+
+    stage, calls, validate = Stage("all", 4, 1e-3), [], loop.validate
+    whole = loop.fit(*arguments(stage), tmp_path / "whole", verbose=0)
+
+    def stop(*words):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return validate(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after each epoch
+        patch.setattr(loop, "validate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.fit(*arguments(stage), tmp_path / "run", verbose=0)
+    assert len(json.loads((tmp_path / "run" / "state.json").read_text())["history"]) == 2
+    resumed = loop.fit(*arguments(stage), tmp_path / "run", resume=True, verbose=0)
+    assert [row["epoch"] for row in resumed] == [1, 2, 3, 4]
+    assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in whole], rel=1e-4)
+
+
+def test_a_checkpoint_is_whole_or_the_one_before(tmp_path):
+    from training.fitting import checkpoints
+
+    def killed(path):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.weights.h5").write_text("whole")
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(SimpleNamespace(variables=[], save_weights=killed), tmp_path / "a.weights.h5")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_faces_are_augmented_anew_in_each_epoch(tmp_path):
+    from training.fitting import loop
+
+    run, stage = one_age(tmp_path), Stage("all", 3, 1e-3)
+    trainer = run._trainer(0, 0, stage)
+    assert [layer.name for layer in trainer.layers][:2] == ["face", "augment"]
+    end, seeds = loop._EpochEnd(run, 0, 0, stage), []
+    end.set_model(trainer)
+    for epoch in (0, 1, 0):
+        end.on_epoch_begin(epoch)
+        seeds.append([np.array(v).tolist() for v in trainer.variables if "seed_generator_state" in v.path])
+    assert seeds[0] == seeds[2] != seeds[1]
+
+
+def test_patience_ends_a_stage(tiny, tmp_path, monkeypatch):
+    from training.fitting import loop
+
+    scores = iter([3.0, 2.0, 5.0, 4.0, 1.0])
+    monkeypatch.setattr(loop, "validate", lambda *_: {"val_score": next(scores)})
+    assert len(loop.fit(*arguments(Stage("all", 5, 1e-3), patience=2), tmp_path, verbose=0)) == 4
+
+
+def test_the_rate_rises_for_an_epoch_and_falls_as_a_cosine():
+    from training.fitting import loop
+
+    stage = Stage("all", 10, 1e-3)
+    rate = loop._schedule("cosine", stage, 20)
+    assert [float(rate(step)) for step in (0, 20, 110, 200)] == pytest.approx([1e-5, 1e-3, 0.505e-3, 1e-5], rel=0.01)
+    assert loop._schedule("constant", stage, 20) == 1e-3

@@ -35,3 +35,16 @@ def test_the_losses_count_labels_and_teachers_by_their_weights():
     female = np.array([[0.9, 0.5]], "float32")
     loss = float(losses.GenderCrossEntropy(teacher_weight=0.5)(np.array([1.0]), female))
     assert loss == pytest.approx(-(0.75 * np.log(0.9) + 0.25 * np.log(0.1)), rel=1e-4)
+
+
+def test_gender_counts_by_its_weight_and_jagged_distributions_cost_more():
+    assert losses.losses("distribution", gender_weight=3.0)[1]["p_female"] == 3.0
+    even, jagged = np.zeros((2, 1, 102), np.float32)
+    even[:, 30:40], jagged[:, 30:40] = 0.1, [0.15, 0.05] * 5
+
+    def loss(probabilities, smoothness):
+        band = np.array([[30.0, 39.0]])
+        return float(losses.LabelDistribution(smoothness=smoothness)(band, probabilities + 1e-3))
+
+    assert loss(even, 0.0) == pytest.approx(loss(jagged, 0.0), abs=1e-4)
+    assert loss(even, 0.1) < loss(jagged, 0.1)
