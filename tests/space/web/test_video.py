@@ -114,3 +114,14 @@ def test_errors_are_said_in_place():
     assert shown(Reader(), upload=None) == [("⚠️ Choose a video first.", "", False, "", None, False, False, False)]
     with pytest.raises(gr.Error, match="odd"):
         list(video._analyze(ANALYZER, Reader(VideoError("odd")), SimpleNamespace(stem="clip"), 0.7, False, "."))
+
+
+@pytest.mark.parametrize("blurred", [False, True])
+def test_the_settings_of_the_endpoint_reach_the_video(analyzer, blurred):
+    reader = Reader(changed(damaged=True))
+    with gr.Blocks() as page:
+        video._endpoint(analyzer, reader)
+    (function,) = [one.fn for one in page.fns.values() if one.api_name == "analyze_video"]
+    *_, (_, _, text) = function(SimpleNamespace(stem="a"), 0.4, blurred)
+    assert reader.settings["blurred"] is blurred and reader.settings["threshold"] == 0.4
+    assert video.DAMAGED in text

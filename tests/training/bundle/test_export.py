@@ -56,6 +56,9 @@ def test_int8_is_served_only_where_it_is_as_good_and_faster(trained, made_up, tm
     worse = attempt(9.0, 1.0)
     assert worse["serve"] == "model.onnx" and "less accurate" in worse["reason"]
     assert len(worse["kept_float"]) == quantize.FLOAT_LAYER_COUNTS[-1] and not (tmp_path / "model.int8.onnx").exists()
+    monkeypatch.setattr(quantize, "MAE_RISE", 99.0)
+    monkeypatch.setattr(quantize, "GENDER_FALL", -10.0)  # nor at genders
+    assert "less accurate" in attempt(9.0, 1.0)["reason"]
 
 
 def test_folding_pools_keeps_the_outputs_and_relus_run_in_int8(trained, made_up, tmp_path):

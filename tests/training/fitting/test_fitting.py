@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -69,6 +70,9 @@ def test_rare_groups_are_drawn_more_often_in_balanced_stages():
         return np.mean([np.mean(drawn[i][1]["age"][:, 0] == 1.0) for i in range(20)])
 
     assert share(True) == pytest.approx(200 / 1800, rel=0.1) and share(False) == pytest.approx(100 / 1700)
+    few_women = np.array([0] * 1600 + [1] * 100)
+    made = Faces(samples(ages * 0 + 30, few_women), np.arange(1700), Report("", ""), 30.0)
+    assert made.drawing_weight[-1] / made.drawing_weight[0] == pytest.approx(2.0)
 
 
 def one_age(folder):
@@ -229,3 +233,33 @@ def test_the_rate_rises_for_an_epoch_and_falls_as_a_cosine():
     rate = loop._schedule("cosine", stage, 20)
     assert [float(rate(step)) for step in (0, 20, 110, 200)] == pytest.approx([1e-5, 1e-3, 0.505e-3, 1e-5], rel=0.01)
     assert loop._schedule("constant", stage, 20) == 1e-3
+
+
+def test_a_stage_starts_from_the_best_weights_and_an_epoch_from_the_last_ones(tiny, tmp_path, monkeypatch):
+    """The averaged weights are scored and kept, but training goes on with its own."""
+    from training.fitting import loop
+    from training.fitting.checkpoints import load
+
+    network, recipe, *found = arguments(Stage("first", 3, 1e-3))
+    recipe = dataclasses.replace(recipe, stages=(recipe.stages[0], Stage("second", 2, 1e-3)))
+    scores, average, begin = iter([3.0, 1.0, 2.0, 2.0, 2.0]), loop._EpochEnd._average, loop._EpochEnd.on_epoch_begin
+    ends, starts = [], []
+
+    def averaged(self):
+        ends.append(network.get_weights())
+        return average(self)
+
+    def begun(self, epoch, logs=None):
+        starts.append(network.get_weights())
+        begin(self, epoch, logs)
+
+    monkeypatch.setattr(loop, "validate", lambda *_: {"val_score": next(scores)})
+    monkeypatch.setattr(loop._EpochEnd, "_average", averaged)
+    monkeypatch.setattr(loop._EpochEnd, "on_epoch_begin", begun)
+    loop.fit(network, recipe, *found, tmp_path, verbose=0)
+    for start, end in ((1, 0), (2, 1), (4, 3)):
+        for value, expected in zip(starts[start], ends[end], strict=True):
+            np.testing.assert_array_equal(value, expected)
+    load(network, tmp_path / "best-002.weights.h5", "best weights")
+    for value, expected in zip(starts[3], network.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)

@@ -160,6 +160,8 @@ def test_measured_norms_have_the_statistics_of_the_faces():
     norm = model.get_layer("age_norm")
     values = np.asarray(keras.Model(model.input, norm.output)(faces)) - norm.get_weights()[1]
     np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-3)
+    before = np.asarray(keras.Model(model.input, norm.input)(faces))
+    np.testing.assert_allclose(norm.get_weights()[3], before.var(axis=0), rtol=0.01, atol=1e-6)
 
 
 def test_merged_norms_get_statistics_that_training_expects():
