@@ -98,7 +98,9 @@ def load_keras(folder: Path):
 
 
 def read_onnx(network, path: Path) -> None:
-    """Set the weights of a network to those of its ONNX export, float32 or int8.
+    """Set the weights of a vgg16 network to those of its ONNX export, float32 or int8.
+
+    Its Keras weights are too large to embed. Exports of compact can't be read back: their bundles have Keras weights.
 
     The export merges batch normalizations into the convolutions before them. This function sets these normalizations so
     that they only add a shift.
@@ -131,7 +133,9 @@ def read_onnx(network, path: Path) -> None:
             try:
                 layer.set_weights(_weights(layer, found))
             except (KeyError, ValueError, StopIteration) as error:
-                raise ModelError(f"{path} has no weights for the layer {layer.name}: {error}") from error
+                raise ModelError(
+                    f"{path} has no weights for the layer {layer.name}. Use a bundle that contains Keras weights."
+                ) from error
 
 
 def _weights(layer, found: dict[str, list[np.ndarray]]) -> list[np.ndarray]:
@@ -146,9 +150,6 @@ def _weights(layer, found: dict[str, list[np.ndarray]]) -> list[np.ndarray]:
     kernel = next(a for a in arrays if a.size == np.prod(shapes[0]))
     if len(shapes[0]) == 4:  # ONNX: output channels, input channels, height, width
         height, width, inputs, outputs = shapes[0]
-        if kind == "DepthwiseConv2D":
-            kernel = kernel.reshape(inputs, height, width).transpose(1, 2, 0)
-        else:
-            kernel = kernel.reshape(outputs, inputs, height, width).transpose(2, 3, 1, 0)
+        kernel = kernel.reshape(outputs, inputs, height, width).transpose(2, 3, 1, 0)
     biases = [next(a for a in arrays if a is not kernel and a.size == np.prod(shape)) for shape in shapes[1:]]
     return [kernel.reshape(shapes[0]), *biases]
