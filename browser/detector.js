@@ -47,8 +47,9 @@ export class YuNet {
     for (let start = 0; start < longer - tile + step; start += step) {
       const length = Math.min(tile, longer - start);
       const [x, y, w, h] = across ? [start, 0, length, height] : [0, start, width, length];
-      const low = start ? start + tile / 4 - tile / 32 : 0, // the middles of two tiles overlap by a sixteenth
-        high = start + tile < longer ? start + (3 * tile) / 4 + tile / 32 : longer;
+      // The middles of two tiles overlap by a sixteenth. Beyond the image's ends, there is no other tile.
+      const low = start ? start + tile / 4 - tile / 32 : -Infinity,
+        high = start + tile < longer ? start + (3 * tile) / 4 + tile / 32 : Infinity;
       for (const face of await this.detectAt(part(image, x, y, w, h), max_side, threshold)) {
         const whole = moved(face, x, y),
           [left, top, wide, tall] = whole.box,

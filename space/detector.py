@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.util
+import math
 from functools import cache
 from pathlib import Path
 
@@ -102,8 +103,9 @@ class YuNet:
         for start in range(0, longer - tile + step, step):
             x, y = (start, 0) if across else (0, start)
             part = np.ascontiguousarray(rgb[:, x : x + tile] if across else rgb[y : y + tile])
-            low = start + tile / 4 - tile / 32 if start else 0  # the middles of two tiles overlap by a sixteenth
-            high = start + 3 * tile / 4 + tile / 32 if start + tile < longer else longer
+            # The middles of two tiles overlap by a sixteenth. Beyond the image's ends, there is no other tile.
+            low = start + tile / 4 - tile / 32 if start else -math.inf
+            high = start + 3 * tile / 4 + tile / 32 if start + tile < longer else math.inf
             for face in self._detect_at(part, MAX_SIDE, threshold):
                 whole = face.moved(x, y)
                 if low <= whole.center[0 if across else 1] <= high:
