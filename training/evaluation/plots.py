@@ -52,7 +52,7 @@ def age_errors(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     figure.colorbar(counts[3], ax=left, label="faces")
     left.plot([0, 116], [0, 116], color="red", linewidth=1, label="right")
     left.set(xlabel="age in the label, years", ylabel="predicted age, years", title=f"{len(samples)} test faces")
-    left.legend()
+    left.legend(loc="upper left")
     error = outputs["age"] - samples.age
     groups = {band_name(a, b): error[(samples.age >= a) & (samples.age <= b)] for a, b in AGE_BANDS}
     groups = {f"{name}\nn={len(values)}": values for name, values in groups.items() if len(values)}
