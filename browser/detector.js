@@ -1,5 +1,5 @@
 // YuNet in ONNX Runtime, as space/detector.py. `limits` are that module's constants, from kit.json.
-import {moved, scaled} from "./face.js";
+import {center, moved, scaled} from "./face.js";
 import {part, shrink} from "./pixels.js";
 
 export class YuNet {
@@ -52,9 +52,8 @@ export class YuNet {
         high = start + tile < longer ? start + (3 * tile) / 4 + tile / 32 : Infinity;
       for (const face of await this.detectAt(part(image, x, y, w, h), max_side, threshold)) {
         const whole = moved(face, x, y),
-          [left, top, wide, tall] = whole.box,
-          center = across ? left + wide / 2 : top + tall / 2;
-        if (low <= center && center <= high) faces.push(whole);
+          place = center(whole)[across ? 0 : 1];
+        if (low <= place && place <= high) faces.push(whole);
       }
     }
     return suppress(faces, this.limits);

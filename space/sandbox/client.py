@@ -184,7 +184,8 @@ class Sandbox:
     def _ready_worker(self) -> _Worker:
         for attempt in range(SPARES + 1):  # the server may have ended before any of the spare ones was ready
             with self._lock:
-                self._fill()
+                if not self._spares:
+                    self._fill()
                 worker = self._spares.popleft()
             try:
                 worker.wait_until_ready()

@@ -13,6 +13,8 @@ from PIL import Image
 from tests.support import shared
 from training.data.samples import PROTOCOLS
 
+LOADING = {"policy": "clean", "protocol": "80/10/10", "limit": None, "seed": 0}  # for `load_faces`
+
 
 def jpeg(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
@@ -57,6 +59,11 @@ def tar_bytes(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def split_of(content: bytes) -> int:
+    """Of ten: with the protocol 80/10/10, 0 to 7 are training faces, 8 validation faces and 9 test faces."""
+    return int(hashlib.sha256(content).hexdigest(), 16) % 10
+
+
 def held_out(count: int, folder: Path) -> list[tuple[Path, str, int]]:
     """Write held-out FairFace photos from ../shared to `folder`; returns each one's path, gender and age band index."""
     import pyarrow.parquet as pq
@@ -65,7 +72,7 @@ def held_out(count: int, folder: Path) -> list[tuple[Path, str, int]]:
     chosen = []
     for row in next(table.iter_batches(20 * count)).to_pylist():
         content = row["image"]["bytes"]
-        if int(hashlib.sha256(content).hexdigest(), 16) % 10 in PROTOCOLS["80/10/10"]["test"] and len(chosen) < count:
+        if split_of(content) in PROTOCOLS["80/10/10"]["test"] and len(chosen) < count:
             chosen.append((folder / f"face-{len(chosen):04d}.webp", ("male", "female")[row["gender"]], row["age"]))
             chosen[-1][0].write_bytes(content)
     return chosen

@@ -257,9 +257,9 @@ def test_the_rehearsal(hub, writer, tmp_path, capsys):
 class FakeHub:
     """An API that notes its calls; the Space exists."""
 
-    def __init__(self, *, private: bool):
+    def __init__(self, sdk: str, *, private: bool):
         self.calls: dict[str, dict] = {}
-        self.space = types.SimpleNamespace(private=private, sha="head", requested_hardware="cpu-basic")
+        self.space = types.SimpleNamespace(sdk=sdk, private=private, sha="head", requested_hardware="cpu-basic")
 
     def __getattr__(self, name):
         def call(*_, **options):
@@ -270,23 +270,19 @@ class FakeHub:
 
 
 def test_a_private_page_is_never_published(monkeypatch):
+    public, private = FakeHub("static", private=False), FakeHub("static", private=True)
     monkeypatch.setattr(deploy, "check_write_access", lambda space: space)
-    for private in (False, True):
-        hub = FakeHub(private=private)
-        hub.space.sdk = "static"
-        monkeypatch.setattr(deploy, "HfApi", lambda hub=hub: hub)
-        if private:
-            deploy.deploy_static(SPACE, {}, private=True)
-            assert hub.calls["create_repo"]["private"] is True and "create_commit" in hub.calls
-        else:
-            with pytest.raises(deploy.HubError, match="is public"):
-                deploy.deploy_static(SPACE, {}, private=True)
-            assert "create_repo" not in hub.calls
+    monkeypatch.setattr(deploy, "HfApi", lambda: public)
+    with pytest.raises(deploy.HubError, match="is public"):
+        deploy.deploy_static(SPACE, {}, private=True)
+    assert "create_repo" not in public.calls
+    monkeypatch.setattr(deploy, "HfApi", lambda: private)
+    deploy.deploy_static(SPACE, {}, private=True)
+    assert private.calls["create_repo"]["private"] is True and "create_commit" in private.calls
 
 
 def test_the_first_build_has_its_settings_and_replaces_nothing_new(monkeypatch):
-    hub = FakeHub(private=True)
-    hub.space.sdk = "gradio"
+    hub = FakeHub("gradio", private=True)
     monkeypatch.setattr(deploy, "HfApi", lambda: hub)
     deploy._publish(SPACE, {}, {"AGE_GENDER_MODEL": "open"}, hardware="zero-a10g", private=True, secret=False)
     order = list(hub.calls)

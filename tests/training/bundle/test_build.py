@@ -7,6 +7,7 @@ import pytest
 
 from space.estimator import Estimator
 from space.hub.bundle import open_bundle
+from tests.support.faces import LOADING
 from tests.support.training import SHORT
 from training.bundle import build
 from training.data.faces import Faces, load_faces
@@ -45,7 +46,7 @@ def test_the_sharpness_is_chosen_by_the_error_of_the_exported_network(mirror, mo
 
 def test_the_calibration_is_of_the_validation_faces(tiny, trained, made_up):
     bundle = open_bundle(str(trained / "bundle"))
-    faces = load_faces([str(made_up)], [], policy="clean", protocol="80/10/10", limit=None, seed=0)
+    faces = load_faces([str(made_up)], [], **LOADING)
     found = {
         name: build.calibration_tables(Estimator(bundle.model_path), faces[name]) for name in ("validation", "test")
     }

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.support import EXAMPLES, shared
 from tests.support.app import python
-from tests.support.faces import face_file, face_files, jpeg, tar_bytes, write_folder
+from tests.support.faces import LOADING, face_file, face_files, jpeg, tar_bytes, write_folder
 from training.data import decode as decode_module
 from training.data import sources
 from training.data.decode import decode, decode_picture
@@ -584,8 +584,7 @@ def test_a_race_may_be_missing_in_some_rows(tmp_path):
 
 
 def test_test_datasets_are_only_tested_with(made_up, photographs):
-    settings = {"policy": "clean", "protocol": "80/10/10", "limit": None, "seed": 0}
-    found = load_faces([str(made_up)], [str(photographs)], **settings)
+    found = load_faces([str(made_up)], [str(photographs)], **LOADING)
     assert {name: len(parts) for name, parts in found.items()} == {"train": 1, "validation": 1, "test": 2}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 
 import cv2
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support import shared
-from tests.support.faces import face_files, write_folder
+from tests.support.faces import LOADING, face_files, split_of, write_folder
 from training.data import near_duplicates as module
 from training.data.decode import decode, decode_picture
 from training.data.faces import load_faces
@@ -51,18 +50,12 @@ def test_each_image_is_compared_with_all_others(monkeypatch, block):
 @pytest.mark.slow
 def test_no_training_face_of_utkface_is_a_copy_of_a_held_out_one(capsys):
     source = str(shared("data/UTKFace-Cropped/UTKFace.tar.gz").parent)
-    settings = {"policy": "clean", "protocol": "80/10/10", "limit": None, "seed": 0}
-    faces = load_faces([source], [], **settings)
+    faces = load_faces([source], [], **LOADING)
     train, validation, test = (faces[name][0] for name in ("train", "validation", "test"))
     assert "re-encoded copies of validation or test images" in capsys.readouterr().out
     count = train.report.dropped["re-encoded copies of validation or test images"]
     assert 140 < count < 250 and len(train) == len(train.images) == 18495 - count
     assert not near_duplicates(train.images, [validation.images, test.images]).any()
-
-
-def split_of(content: bytes) -> int:
-    """Of ten: 0 to 7 are training faces, 8 validation faces and 9 test faces."""
-    return int(hashlib.sha256(content).hexdigest(), 16) % 10
 
 
 def copy_for_training(content: bytes) -> bytes:
@@ -81,10 +74,7 @@ def test_copies_of_held_out_faces_are_left_out_and_the_others_keep_their_labels(
     name, content = next((name, content) for name, content in files.items() if split_of(content) == held_out)
     copy = name.replace("_2017", "_1999")
     files[copy] = copy_for_training(content)
-    found = load_faces(
-        [str(write_folder(files, tmp_path))], [], policy="clean", protocol="80/10/10", limit=None, seed=0
-    )
-    (train,) = found["train"]
+    (train,) = load_faces([str(write_folder(files, tmp_path))], [], **LOADING)["train"]
     assert copy.split(".")[0] not in train.samples.name and sum(train.report.dropped.values()) == 1
     for image, encoded in zip(train.images, train.samples.encoded, strict=True):
         np.testing.assert_array_equal(image, decode_picture(encoded))
