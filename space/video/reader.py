@@ -88,14 +88,32 @@ def too_long(seconds: float) -> str:
 
 
 def upright(frame: av.VideoFrame, aspect: float) -> np.ndarray:
-    """A frame's pixels, uint8 [H, W, 3], rotated as its file says, longer side at most SIDE.
+    """A frame's pixels, uint8 [H, W, 3], rotated and mirrored as its file says, longer side at most SIDE.
 
     `aspect`: a pixel's width divided by its height; the output's pixels are square.
     """
     width, height = frame.width * aspect, float(frame.height)
     scale = min(1.0, SIDE / max(width, height))
     rgb = frame.to_ndarray(format="rgb24", width=max(2, round(width * scale)), height=max(2, round(height * scale)))
-    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90) % 4))
+    return np.ascontiguousarray(_transformed(rgb, frame))
+
+
+def _transformed(rgb: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """The pixels as the frame's display matrix maps them, to the nearest quarter turn.
+
+    `VideoFrame.rotation` is an angle alone: a mirrored video, as some phones' front cameras write it, would be upside
+    down.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return rgb
+    # Rows of three. A pixel moves from (x, y) to (a·x + c·y, b·x + d·y).
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    quarter = abs(b) > abs(a)
+    if quarter:
+        rgb = rgb.swapaxes(0, 1)
+    mirrored, upside_down = (c < 0, b < 0) if quarter else (a < 0, d < 0)
+    return rgb[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
 class Clock:

@@ -79,15 +79,19 @@ def write_video(
     return Path(path)
 
 
-def turned(video: Path, target: Path) -> Path:
-    """The same MP4 marked to be shown turned by 90° to the right, as telephones mark what is filmed upright."""
+TO_RIGHT = (0, 1, -1, 0)  # by 90°, as phones mark what is recorded upright
+
+
+def turned(video: Path, target: Path, matrix: tuple[int, int, int, int] = TO_RIGHT) -> Path:
+    """The same MP4 marked to be shown as a matrix says: (x, y) moves to (a·x + c·y, b·x + d·y)."""
     number = lambda *values: b"".join(int(v * 65536).to_bytes(4, "big", signed=True) for v in values)  # noqa: E731
     content = video.read_bytes()
     header = content.index(b"tkhd")
     as_is = number(1, 0, 0, 0, 1, 0, 0, 0) + (1 << 30).to_bytes(4, "big")
     place = content.index(as_is, header)
-    to_right = number(0, 1, 0, -1, 0, 0, 0, 0) + (1 << 30).to_bytes(4, "big")
-    target.write_bytes(content[:place] + to_right + content[place + len(as_is) :])
+    a, b, c, d = matrix
+    changed = number(a, b, 0, c, d, 0, 0, 0) + (1 << 30).to_bytes(4, "big")
+    target.write_bytes(content[:place] + changed + content[place + len(as_is) :])
     return target
 
 

@@ -12,7 +12,7 @@ import pytest
 from space.video import limits, reader
 from space.video.reader import Clock, stream_length, upright
 from space.video.result import VideoError
-from tests.support.videos import write_video
+from tests.support.videos import turned, write_video
 
 BASE = Fraction(1, 1000)
 
@@ -102,23 +102,35 @@ def test_frames_that_an_edit_list_hides_and_what_precedes_the_first_frame_are_no
     assert stream_length(stream("matroska,webm", metadata={"DURATION": "00:00:07"}), 2.5) == 4.5
 
 
-def frame(width: int, height: int, rotation: float = 0) -> SimpleNamespace:
-    """A frame whose upper left quarter is red."""
+def frame(width: int, height: int) -> SimpleNamespace:
+    """A frame whose upper left quarter is red, and green beside it."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[: height // 2, : width // 2, 0] = 200
+    pixels[: height // 2, width // 2 :, 1] = 200
     made = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-    return SimpleNamespace(width=width, height=height, rotation=rotation, to_ndarray=made.to_ndarray)
+    return SimpleNamespace(width=width, height=height, side_data=made.side_data, to_ndarray=made.to_ndarray)
 
 
 @pytest.mark.parametrize(
-    ("rotation", "corner"),
-    [(0, (0, 0)), (90, (-1, 0)), (180, (-1, -1)), (-90, (0, -1)), (-180, (-1, -1)), (270, (0, -1))],
+    ("matrix", "red", "green"),
+    [
+        ((1, 0, 0, 1), (0, 0), (0, -1)),
+        ((0, 1, -1, 0), (0, -1), (-1, -1)),  # by 90° to the right
+        ((-1, 0, 0, -1), (-1, -1), (-1, 0)),
+        ((0, -1, 1, 0), (-1, 0), (0, 0)),
+        ((-1, 0, 0, 1), (0, -1), (0, 0)),  # mirrored, as some phones' front cameras do
+        ((1, 0, 0, -1), (-1, 0), (-1, -1)),
+        ((0, 1, 1, 0), (0, 0), (-1, 0)),
+        ((0, -1, -1, 0), (-1, -1), (0, -1)),
+    ],
 )
-def test_frames_are_turned_as_the_file_says(rotation, corner):
-    rgb = upright(frame(64, 32, rotation), 1.0)
-    assert rgb.shape == ((64, 32, 3) if rotation % 180 else (32, 64, 3)) and rgb.flags.c_contiguous
-    corners = {(y, x): rgb[y, x, 0] for y in (0, -1) for x in (0, -1)}
-    assert max(corners, key=lambda place: corners[place]) == corner
+def test_frames_are_turned_and_mirrored_as_the_file_says(tmp_path, matrix, red, green):
+    video = write_video(tmp_path / "video.mp4", [frame(64, 32).to_ndarray()] * 3)
+    with av.open(str(turned(video, tmp_path / "turned.mp4", matrix))) as opened:
+        rgb = upright(next(opened.decode(video=0)), 1.0)
+    assert rgb.shape == ((32, 64, 3) if matrix[0] else (64, 32, 3)) and rgb.flags.c_contiguous
+    corners = [(y, x) for y in (0, -1) for x in (0, -1)]
+    assert [max(corners, key=lambda place: rgb[place][color]) for color in (0, 1)] == [red, green]
 
 
 @pytest.mark.parametrize(
