@@ -25,7 +25,7 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
         BatchError, ModelError, OSError: the message is for the user.
     """
     try:
-        import pyarrow
+        import pyarrow.parquet
         import ray
     except ImportError as error:
         raise BatchError(f'--parquet needs Ray Data ({error}): pip install "ray[data]"') from error
@@ -67,9 +67,10 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
     photos = first.union(*more) if more else first
     found = photos.map_batches(Analyze, batch_size=16, batch_format="pyarrow", concurrency=max(1, cores // 2))
     found.write_parquet(str(folder.resolve()))
-    written = ray.data.read_parquet(str(folder.resolve()))
-    count = written.count()
     ray.shutdown()
+    errors = pyarrow.parquet.read_table(folder, columns=["error"])["error"]
+    if not errors.null_count:
+        raise BatchError(f"No image could be read. The reason for each is in {folder}.")
     lost = len(pictures) - len(files)
     note = f"; {counted(lost, 'image')} in zips or unreadable folders skipped" if lost else ""
-    return f"{count:,} rows in {time.monotonic() - started:.0f} s{note}: {folder}"
+    return f"{len(errors):,} rows in {time.monotonic() - started:.0f} s{note}: {folder}"

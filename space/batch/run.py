@@ -36,7 +36,8 @@ def write_tables(paths: list[str], *, csv: Path | None, jsonl: Path | None, mode
         model, threshold: as for `FaceAnalyzer`.
 
     Raises:
-        BatchError, ModelError, OSError: the message is for the user.
+        BatchError, ModelError, OSError: the message is for the user. If no image could be read, the files are written
+            before the error.
     """
     lines = _lines(csv, jsonl)
     analyzer = FaceAnalyzer.load(model)
@@ -51,6 +52,9 @@ def write_tables(paths: list[str], *, csv: Path | None, jsonl: Path | None, mode
             write_csv(lines, csv, None if jsonl else {picture.name for picture in pictures})
         if not jsonl:
             lines.unlink()
+    written = ", ".join(str(path) for path in (csv, jsonl) if path)
+    if counts.unreadable == len(pictures):
+        raise BatchError(f"No image could be read. The reason for each is in {written}.")
     seconds = time.monotonic() - started
     text = f"{counted(counts.images, 'image')}, {counted(counts.faces, 'face')}, "
     text += f"{counted(counts.unreadable, 'unreadable image')}, in {seconds:.0f} s"
@@ -61,7 +65,7 @@ def write_tables(paths: list[str], *, csv: Path | None, jsonl: Path | None, mode
         text += f"; {counted(len(skipped), 'file')} skipped (not a supported image format)"
     if counts.images < len(pictures):
         text += f"; {len(pictures) - counts.images:,} already done"
-    return f"{text}: {', '.join(str(path) for path in (csv, jsonl) if path)}"
+    return f"{text}: {written}"
 
 
 def _lines(csv: Path | None, jsonl: Path | None) -> Path:

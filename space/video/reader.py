@@ -104,10 +104,10 @@ def _transformed(rgb: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     `VideoFrame.rotation` is an angle alone: a mirrored video, as some phones' front cameras write it, would be upside
     down.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
+    if "DISPLAYMATRIX" not in frame.side_data:
         return rgb
     # Rows of three. A pixel moves from (x, y) to (a·x + c·y, b·x + d·y).
+    matrix = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub lists one kind alone
     a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
     quarter = abs(b) > abs(a)
     if quarter:

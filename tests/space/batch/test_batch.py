@@ -169,6 +169,16 @@ def test_images_that_could_not_be_read_are_tried_again(tmp_path):
     assert files_in(tmp_path / "t.csv") == {"a.jpg", "b.jpg"}
 
 
+def test_the_exit_status_says_that_no_image_could_be_read(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.jpg").write_bytes(b"")
+    result = batch(folder, "--csv", tmp_path / "t.csv")
+    assert_clear_error(result, "No image could be read", "t.csv")
+    assert files_in(tmp_path / "t.csv") == {"a.jpg", "b.jpg"} and list(tmp_path.glob("*.part*")) == []
+
+
 def test_links_are_followed_and_devices_refused(tmp_path):
     photo, link, target = EXAMPLES / "age-20-29-male.jpg", tmp_path / "link.csv", tmp_path / "target.csv"
     target.write_text("old")
@@ -398,6 +408,8 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
         assert (line["gender"] or "") == other["gender"] and bool(line["error"]) == bool(other["error"])
         assert line["age"] is None or abs(line["age"] - float(other["age"])) < 0.11
     assert_clear_error(command(album, "--parquet", tmp_path / "parquet", timeout=300), "not empty")
+    nothing = command(album / "broken.png", "--parquet", tmp_path / "nothing", timeout=300)
+    assert_clear_error(nothing, "No image could be read")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
