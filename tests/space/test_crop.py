@@ -49,6 +49,15 @@ def test_large_faces_are_averaged_and_others_sampled():
         np.testing.assert_array_equal(warp(photo, matrix, 80), sampled, str(scale))
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_large_faces_are_not_shifted_when_averaged(axis):
+    slope = np.round(np.indices((1200, 1200))[axis] * 0.2)
+    photo = np.repeat(slope[..., None], 3, axis=2).astype(np.uint8)
+    found = warp(photo, np.array([[0.1, 0, -20.0], [0, 0.1, -20.0]]), 80).astype(float)
+    expected = np.repeat((np.indices((80, 80))[axis] * 2 + 40)[..., None], 3, axis=2)
+    assert np.abs((found - expected).mean()) < 0.1  # a pixel of the smaller photo is one level
+
+
 def test_a_face_over_the_edge_is_cropped_all_the_same():
     photo, template = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8), load_template()
     for x, y, side in ((-50, -50, 120), (90, 90, 60), (400, 400, 50)):
