@@ -317,15 +317,21 @@ def _repaired_png(content: bytes, most_pixels: int) -> tuple[bytes, bool]:
 def _to_srgb(image: Image.Image) -> Image.Image:
     """Apply an embedded color profile, if it is usable and not sRGB already."""
     icc = image.info.get("icc_profile")
-    if not icc or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+    if not icc:
+        return image
+    if image.mode == "P":
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode in ("L", "RGB") and image.has_transparency_data:  # a color that is transparent
+        image = image.convert(f"{image.mode}A")
+    if image.mode not in ("RGB", "RGBA", "CMYK", "L", "LA"):
         return image
     with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         description = ImageCms.getProfileDescription(profile) or ""
         if "sRGB" in description and "linear" not in description.lower():
             return image
-        alpha = image.getchannel("A") if image.mode == "RGBA" else None
-        colors = image.convert("RGB") if alpha else image
+        alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
+        colors = image.convert(image.mode[:-1]) if alpha else image
         converted = ImageCms.profileToProfile(colors, profile, _SRGB, outputMode="RGB")
         assert converted is not None  # it isn't converted in place
         if alpha:

@@ -128,7 +128,15 @@ def test_color_profiles_are_applied():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     same = read_photo(encode(red, "PNG", icc_profile=srgb))
     assert np.abs(same.astype(int) - [200, 60, 60]).max() <= 1
-    # A profile whose red and green are exchanged: what the file calls red is a green.
+    seen = read_photo(encode(red, "PNG", icc_profile=exchanged()))[4, 4].astype(int)
+    assert seen[1] > seen[0] + 50, seen
+    cmyk = Image.new("CMYK", (8, 8), (0, 200, 200, 30))
+    assert read_photo(encode(cmyk, "JPEG", icc_profile=b"no profile")).shape == (8, 8, 3)  # a broken one is ignored
+
+
+def exchanged() -> bytes:
+    """A profile whose red and green are exchanged: what the file calls red is a green."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     tags = {srgb[i : i + 4]: i for i in range(132, 132 + 12 * int.from_bytes(srgb[128:132], "big"), 12)}
     first, second = tags[b"rXYZ"], tags[b"gXYZ"]
     other = bytearray(srgb)
@@ -137,10 +145,56 @@ def test_color_profiles_are_applied():
     while name >= 0:  # a profile of that name is taken as it is
         other[name : name + 8] = "abcd".encode("utf-16-be")
         name = other.find("sRGB".encode("utf-16-be"))
-    seen = read_photo(encode(red, "PNG", icc_profile=bytes(other).replace(b"sRGB", b"abcd")))[4, 4].astype(int)
-    assert seen[1] > seen[0] + 50, seen
-    cmyk = Image.new("CMYK", (8, 8), (0, 200, 200, 30))
-    assert read_photo(encode(cmyk, "JPEG", icc_profile=b"no profile")).shape == (8, 8, 3)  # a broken one is ignored
+    return bytes(other).replace(b"sRGB", b"abcd")
+
+
+def gray_profile() -> bytes:
+    """A gray profile with a gamma of 1: values are brighter in sRGB."""
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags = {b"wtpt": white, b"kTRC": b"curv" + bytes(8)}
+    place, table, bodies = 128 + 4 + 12 * len(tags), b"", b""
+    for name, body in tags.items():
+        table += name + struct.pack(">II", place + len(bodies), len(body))
+        bodies += body
+    size = place + len(bodies)
+    header = struct.pack(">I4xI4s4s4s12x4s", size, 0x02100000, b"mntr", b"GRAY", b"XYZ ", b"acsp")
+    header = header.ljust(68, b"\0") + white[8:]  # the illuminant
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + bodies
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGB with a transparent color", "P", "P with transparency"])
+def test_color_profiles_are_applied_to_each_kind_of_colors(mode, reduced):
+    """The right half is transparent, where there is any transparency."""
+    pixels = np.full((8, 8, 4), (200, 60, 60, 255), np.uint8)
+    pixels[:, 4:] = (10, 20, 30, 0)
+    image, options = Image.fromarray(pixels), {}
+    if mode != "RGBA":
+        image = image.convert("RGB")
+    if mode.startswith("P"):
+        image = image.quantize(2)
+    if mode.endswith("color"):
+        options = {"transparency": (10, 20, 30)}
+    elif mode.endswith("transparency"):
+        options = {"transparency": image.getpixel((7, 0))}
+    content = encode(image, icc_profile=exchanged(), **options)
+    rgb = open_photo(content, replace(photo.OWN_FILES, result=16 if reduced else 64)).rgb
+    left, right = rgb[0, 0].astype(int), rgb[0, -1].astype(int)
+    assert left[1] > left[0] + 50, left
+    assert (right == 255).all() == (mode not in ("RGB", "P")), right
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("mode", ["L", "LA", "L with a transparent color"])
+def test_gray_profiles_are_applied(mode, reduced):
+    pixels = np.full((8, 8, 2), (50, 255), np.uint8)
+    pixels[:, 4:] = (90, 0)
+    image = Image.fromarray(pixels) if mode == "LA" else Image.fromarray(pixels[..., 0].copy())
+    options = {"transparency": 90} if mode.endswith("color") else {}
+    content = encode(image, icc_profile=gray_profile(), **options)
+    rgb = open_photo(content, replace(photo.OWN_FILES, result=16 if reduced else 64)).rgb
+    assert rgb[0, 0].tolist() == pytest.approx([122] * 3, abs=3)  # 50 in linear light
+    assert (rgb[0, -1] == 255).all() == (mode != "L")
 
 
 def test_bigtiff_is_refused_by_its_name():
