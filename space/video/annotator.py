@@ -25,7 +25,7 @@ from ..face import Face
 from ..tracker import MEMORY, Track, Tracker
 from . import limits
 from .audio import Audio
-from .reader import NOT_A_VIDEO, Clock, open_video, stream_length, upright, video_stream
+from .reader import NOT_A_VIDEO, Clock, Matrix, display_matrix, open_video, stream_length, upright, video_stream
 from .result import DISK_ERRORS, Person, Progress, VideoError, VideoResult
 from .scenes import SceneCuts
 from .writer import VideoWriter
@@ -105,6 +105,7 @@ def _annotate(
     assert isinstance(video, av.container.InputContainer)
     length = video.duration / av.time_base if video.duration else None
     damaged, early, read = False, [], 0
+    matrix: Matrix | None = None
     for number, packet in enumerate(video.demux([stream, *audio.sources])):
         read += packet.size
         # A table may name the same bytes again and again, and few packets need be frames.
@@ -126,7 +127,8 @@ def _annotate(
                 damaged, frames = True, []  # a stretch of it; what follows may be whole
             for frame in frames:
                 assert isinstance(frame, av.VideoFrame)
-                _add_frame(people, writer, clock, frame)
+                matrix = matrix or display_matrix(frame)
+                _add_frame(people, writer, clock, frame, matrix)
         if writer.is_open:
             for packet in early:
                 audio.add(packet)
@@ -149,9 +151,9 @@ def _annotate(
     )
 
 
-def _add_frame(people: _People, writer: VideoWriter, clock: Clock, frame: av.VideoFrame) -> None:
+def _add_frame(people: _People, writer: VideoWriter, clock: Clock, frame: av.VideoFrame, matrix: Matrix) -> None:
     pts = clock.tick(frame)
-    rgb = upright(frame, float(clock.stream.sample_aspect_ratio or 1))
+    rgb = upright(frame, float(clock.stream.sample_aspect_ratio or 1), matrix)
     if not writer.is_open:
         writer.open(rgb, clock.base(frame))
     people.add(writer.fitted(rgb), pts, clock.seconds, writer)

@@ -87,33 +87,38 @@ def too_long(seconds: float) -> str:
     return f"The video is too long ({seconds:.0f} s): {limit}. Trim it and try again."
 
 
-def upright(frame: av.VideoFrame, aspect: float) -> np.ndarray:
-    """A frame's pixels, uint8 [H, W, 3], rotated and mirrored as its file says, longer side at most SIDE.
+Matrix = tuple[int, int, int, int]  # a, b, c, d: a pixel at (x, y) is shown at (a·x + c·y, b·x + d·y)
 
-    `aspect`: a pixel's width divided by its height; the output's pixels are square.
+
+def display_matrix(frame: av.VideoFrame) -> Matrix:
+    """How the frames of a video are shown: rotated, mirrored or both.
+
+    `VideoFrame.rotation` is an angle alone: a mirrored video, as some phones' front cameras write it, would be upside
+    down. Read it from one frame only: PyAV keeps a frame whose side data was read until the garbage collector runs.
+    """
+    if "DISPLAYMATRIX" not in frame.side_data:
+        return 1, 0, 0, 1
+    matrix = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub lists one kind alone
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    return a, b, c, d
+
+
+def upright(frame: av.VideoFrame, aspect: float, matrix: Matrix = (1, 0, 0, 1)) -> np.ndarray:
+    """A frame's pixels as its file says they are shown, uint8 [H, W, 3], longer side at most SIDE.
+
+    Args:
+        aspect: a pixel's width divided by its height; the output's pixels are square.
+        matrix: from `display_matrix`; angles are rounded to quarter turns.
     """
     width, height = frame.width * aspect, float(frame.height)
     scale = min(1.0, SIDE / max(width, height))
     rgb = frame.to_ndarray(format="rgb24", width=max(2, round(width * scale)), height=max(2, round(height * scale)))
-    return np.ascontiguousarray(_transformed(rgb, frame))
-
-
-def _transformed(rgb: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """The pixels as the frame's display matrix maps them, to the nearest quarter turn.
-
-    `VideoFrame.rotation` is an angle alone: a mirrored video, as some phones' front cameras write it, would be upside
-    down.
-    """
-    if "DISPLAYMATRIX" not in frame.side_data:
-        return rgb
-    # Rows of three. A pixel moves from (x, y) to (a·x + c·y, b·x + d·y).
-    matrix = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stub lists one kind alone
-    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    a, b, c, d = matrix
     quarter = abs(b) > abs(a)
     if quarter:
         rgb = rgb.swapaxes(0, 1)
     mirrored, upside_down = (c < 0, b < 0) if quarter else (a < 0, d < 0)
-    return rgb[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    return np.ascontiguousarray(rgb[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
 
 
 class Clock:

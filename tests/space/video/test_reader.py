@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from space.video import limits, reader
-from space.video.reader import Clock, stream_length, upright
+from space.video.reader import Clock, display_matrix, stream_length, upright
 from space.video.result import VideoError
 from tests.support.videos import turned, write_video
 
@@ -108,7 +108,7 @@ def frame(width: int, height: int) -> SimpleNamespace:
     pixels[: height // 2, : width // 2, 0] = 200
     pixels[: height // 2, width // 2 :, 1] = 200
     made = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-    return SimpleNamespace(width=width, height=height, side_data=made.side_data, to_ndarray=made.to_ndarray)
+    return SimpleNamespace(width=width, height=height, to_ndarray=made.to_ndarray)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,8 @@ def frame(width: int, height: int) -> SimpleNamespace:
 def test_frames_are_turned_and_mirrored_as_the_file_says(tmp_path, matrix, red, green):
     video = write_video(tmp_path / "video.mp4", [frame(64, 32).to_ndarray()] * 3)
     with av.open(str(turned(video, tmp_path / "turned.mp4", matrix))) as opened:
-        rgb = upright(next(opened.decode(video=0)), 1.0)
+        first = next(opened.decode(video=0))
+    rgb = upright(first, 1.0, display_matrix(first))
     assert rgb.shape == ((32, 64, 3) if matrix[0] else (64, 32, 3)) and rgb.flags.c_contiguous
     corners = [(y, x) for y in (0, -1) for x in (0, -1)]
     assert [max(corners, key=lambda place: rgb[place][color]) for color in (0, 1)] == [red, green]

@@ -82,6 +82,15 @@ def test_a_video_that_a_telephone_took_upright_is_shown_upright(analyzer, tmp_pa
     assert pictures[0].shape == (480, 360, 3) and len(result.people) == 2
 
 
+def test_a_mirrored_video_is_not_upside_down(analyzer, tmp_path):
+    frames = moving(8, size=(480, 360), side=130)
+    stored = write_video(tmp_path / "stored.mp4", (frame[:, ::-1].copy() for frame in frames))
+    result = annotate(analyzer, turned(stored, tmp_path / "video.mp4", (-1, 0, 0, 1)), tmp_path / "out.mp4")
+    pictures, _, _ = read(tmp_path / "out.mp4")
+    expected = next(iter(moving(1, size=(480, 360), side=130)))
+    assert len(result.people) == 2 and np.median(np.abs(pictures[0].astype(int) - expected)) < 6
+
+
 def test_the_times_of_a_video_without_a_steady_rate_are_kept(analyzer, tmp_path):
     times = [i / 30 if i < 15 else 0.5 + (i - 15) / 4 for i in range(25)]
     video = write_video(tmp_path / "video.mp4", moving(25), times=times)
