@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from space.hub.bundle import MODELS
 from training import leakage, parents
 from training.data.report import Report
+from training.data.samples import Samples, dataset_hash
 from training.data.sources import DataError
 from training.leakage import Measured, doubt, generations
 from training.parents import IMAGENET, Parent, read_model
@@ -52,6 +54,18 @@ def test_only_what_a_model_learned_from_can_have_been_seen(learned_from, measure
 def test_a_model_without_a_record_may_have_seen_everything(unknown):
     found = doubt(unknown, faces())
     assert found.reason == "has no training record" and not found.protocol
+
+
+@pytest.mark.parametrize("policy", ["clean", "all"])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_only_a_whole_clean_split_is_told_by_its_hash(policy, limit):
+    samples = Samples(
+        name=np.array(["a", "b"]), age_range=np.ones((2, 2), np.float32), gender=np.zeros(2, np.int8),
+        race=np.zeros(2, np.int8), sha256=np.array(["1" * 64, "2" * 64]), encoded=(b"", b""),
+    )  # fmt: skip
+    measured = Measured.of(Report("x", policy, collection="UTKFace"), samples, "80/10/10", "test", limit)
+    assert measured.sha256 == (dataset_hash(samples) if policy == "clean" and limit is None else None)
+    assert (measured.protocol, measured.split, measured.report.collection) == ("80/10/10", "test", "UTKFace")
 
 
 def test_another_copy_of_a_collection_has_other_splits():

@@ -10,6 +10,7 @@ import pytest
 
 from space.face import Face
 from training import robustness
+from training.data.samples import Samples
 from training.robustness import CONDITIONS, SCENE, Condition, scene
 
 WHITE = np.full((200, 200, 3), 255, np.uint8)
@@ -76,6 +77,41 @@ def test_each_condition_does_what_its_name_says():
         number = next((int(word) for word in words if word.isdigit()), None)
         assert number in (None, condition.side, condition.degrees, condition.blur, condition.jpeg), name
         assert (condition == Condition()) == (name == "200 pixels")
+
+
+def test_figures_are_of_the_found_faces_beside_the_same_faces_as_crops(monkeypatch, capsys):
+    """The first of four faces isn't found; the network says each face's brightness for its age, in every condition."""
+    ages = np.array([10, 20, 30, 40], np.float32)
+    samples = Samples(
+        name=ages.astype(str), age_range=np.stack([ages, ages], axis=1), gender=np.array([0, 1, 0, 1], np.int8),
+        race=np.zeros(4, np.int8), sha256=ages.astype(str), encoded=(b"",) * 4,
+    )  # fmt: skip
+    faces = np.full((4, 200, 200, 3), (np.array([18, 21, 32, 43]))[:, None, None, None], np.uint8)
+    found = np.array([False, True, True, True])
+
+    def predict(model, crops):
+        years = crops[:, 0, 0, 0].astype(np.float32)
+        return {"age": years, "p_female": np.full(len(crops), 0.9, np.float32)}
+
+    monkeypatch.setattr(robustness.FaceAnalyzer, "load", lambda model: None)
+    monkeypatch.setattr(robustness, "load_crops", lambda dataset, split: samples)
+    monkeypatch.setattr(robustness, "decode", lambda chosen: (chosen, faces))
+    monkeypatch.setattr(robustness, "predict", predict)
+    monkeypatch.setattr(robustness, "CONDITIONS", {"all darker": Condition(), "none found": Condition(light=0)})
+    monkeypatch.setattr(
+        robustness,
+        "crops_from_scenes",
+        lambda analyzer, faces, condition: (
+            (faces[found] + 3, found) if condition.light else (faces[:0], np.zeros(4, bool))
+        ),
+    )
+    assert robustness.main(["--model", "compact"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
+    assert rows == [
+        "| original crops | – | 3.50 | 50.0 |",
+        "| all darker | 75.0 | 5.00 (2.00) | 66.7 (66.7) |",
+        "| none found | 0.0 | – | – |",
+    ]
 
 
 def test_only_a_detection_around_the_face_counts(monkeypatch):

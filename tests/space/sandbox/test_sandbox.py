@@ -206,6 +206,29 @@ def test_a_video_shows_nothing_of_an_earlier_visitor(tmp_path):
             assert share_of_color(frames) < 0.01
 
 
+def test_a_worker_has_the_limits_of_its_job():
+    """A worker that is taken over can't fill the disk, and leaves no memory image of itself."""
+    program = """
+import os, resource, signal, tempfile
+from space.sandbox import worker
+had, polite = worker._memory(), os.nice(0)
+worker._limit(memory=300_000_000, cpu=7, written=5_000, nice=3)
+limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("DATA", "FSIZE", "CORE", "CPU")}
+assert limits["FSIZE"] == (5_000, 5_000) and limits["CORE"] == (0, 0), limits
+assert 300_000_000 <= limits["DATA"][0] == limits["DATA"][1] <= 300_000_000 + had + 10_000_000, limits
+assert 7 <= limits["CPU"][0] <= 7 + os.times().user + os.times().system + 1, limits
+assert os.nice(0) == min(19, polite + 3)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(6_000))
+except OSError as error:
+    print("refused:", error.strerror)
+"""
+    result = python("-c", program)
+    assert result.returncode == 0 and "refused: File too large" in result.stdout, result.stderr
+
+
 def test_annotated_frames_come_while_a_video_is_analyzed(tmp_path):
     long = write_video(tmp_path / "long.mp4", moving(200, size=(800, 600)))
     sandbox = Sandbox()

@@ -121,6 +121,36 @@ def test_a_video_that_ends_early_is_damaged(tmp_path):
         assert result.damaged == damaged and result.seconds <= 4 * share + 0.2
 
 
+@pytest.mark.parametrize("broken", [None, 10])
+def test_a_video_with_a_hole_in_the_middle_is_damaged(tmp_path, broken):
+    frames = [scene((20 + i % 9, 30)) for i in range(32)]
+    video = write_video(tmp_path / "video.avi", frames, rate=16, codec="mjpeg")
+    if broken:
+        with av.open(str(video)) as opened:
+            places = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size]
+        content = bytearray(video.read_bytes())
+        place, size = places[broken]
+        content[place + 8 : place + size] = bytes(size - 8)  # after the chunk's header
+        video.write_bytes(content)
+    *_, result = annotate_video(Squares(), video, tmp_path / "out.mp4")
+    assert result.damaged == bool(broken) and result.frames == (31 if broken else 32)
+    assert result.seconds == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("aac", "video.mp4"), ("pcm_s16le", "video.avi")])
+def test_the_audio_is_as_loud_as_before(tmp_path, codec, name):
+    """Copied as it is, or encoded again."""
+    video = write_video(tmp_path / name, [scene((20, 30))] * 32, rate=16, sound=codec)
+    *_, _ = annotate_video(Squares(), video, tmp_path / "out.mp4")
+    loudness = []
+    for path in (video, tmp_path / "out.mp4"):
+        with av.open(str(path)) as opened:
+            to_float = av.AudioResampler("fltp", "mono", 48000)
+            parts = [part.to_ndarray() for frame in opened.decode(audio=0) for part in to_float.resample(frame)]
+        loudness.append(np.sqrt(np.mean(np.concatenate(parts, axis=1) ** 2)))
+    assert loudness[1] == pytest.approx(loudness[0], rel=0.1) and loudness[0] > 0.1
+
+
 def test_blurring_analyzes_every_frame_and_hides_the_faces(tmp_path):
     pattern = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 60 + 195
     frames = []

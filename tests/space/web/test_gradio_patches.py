@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+from space.web.gradio_patches import hide_unlisted_tools
+
+
+def test_only_listed_tools_can_be_called():
+    functions = {
+        "photo": SimpleNamespace(fn=lambda: None),
+        "prompt": SimpleNamespace(fn=SimpleNamespace(_mcp_type="prompt")),
+        "tool": SimpleNamespace(fn=SimpleNamespace(_mcp_type="tool")),
+    }
+    server = SimpleNamespace(
+        tool_to_endpoint={name: f"/{name}" for name in (*functions, "gone")},
+        get_block_fn_from_endpoint_name=lambda endpoint: functions.get(endpoint[1:]),
+    )
+    hide_unlisted_tools(SimpleNamespace(mcp_server_obj=server))
+    assert server.tool_to_endpoint == {"photo": "/photo", "tool": "/tool"}
+    hide_unlisted_tools(SimpleNamespace(mcp_server_obj=None))  # started without --mcp
+
 
 def test_the_gradio_internals_are_unchanged():
     """The app replaces these internals by name. If Gradio changes one of them, review `gradio_patches.py`."""

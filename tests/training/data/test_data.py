@@ -20,7 +20,7 @@ from training.data import decode as decode_module
 from training.data import sources
 from training.data.decode import decode, decode_picture
 from training.data.faces import load_faces
-from training.data.labels import _years, sha256_of_image
+from training.data.labels import _years, sha256_of_image, stem
 from training.data.load import load_crops, load_samples
 from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, dataset_hash, describe, label_hash
 from training.data.sources import DataError
@@ -432,6 +432,33 @@ def test_a_tar_is_unpacked_below_its_folder_without_links_to_elsewhere(tmp_path)
     sources._unpack(tmp_path / "faces.tar.bz2", tmp_path / "out", 1000)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["same.jpg", "up.jpg"]
     assert (tmp_path / "out" / "same.jpg").read_bytes() == b"face"
+
+
+def test_an_archive_of_the_same_name_with_other_content_is_unpacked_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path / "cache"))
+    files, archive = face_files(7), tmp_path / "UTKFace.zip"
+    for names in (list(files)[:3], list(files)[3:]):
+        with zipfile.ZipFile(archive, "w") as packed:
+            for name in names:
+                packed.writestr(name, files[name])
+        found = [load_samples(archive)[0] for _ in range(2)]
+        assert [sorted(samples.name) for samples in found] == [sorted(map(stem, names))] * 2
+        assert len(list((tmp_path / "cache").glob("unpacked-*"))) == (1 if len(names) == 3 else 2)
+
+
+def test_all_splits_of_a_hub_dataset_are_joined(tmp_path, monkeypatch):
+    import datasets
+
+    files = face_files(9)
+    parts = {"train": list(files)[:5], "validation": list(files)[5:]}
+    for split, names in parts.items():
+        parquet({name: files[name] for name in names}, tmp_path / f"{split}.parquet", columns="words")
+    hub = datasets.load_dataset("parquet", data_files={split: str(tmp_path / f"{split}.parquet") for split in parts})
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or hub)
+    samples, report = load_samples("somebody/faces@v1")
+    assert asked == [(("somebody/faces", None), {"revision": "v1"})]
+    assert len(samples) == report.rows == 9
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.bz2"])
