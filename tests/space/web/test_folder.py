@@ -64,6 +64,18 @@ def test_names_and_errors_of_files_are_text_on_the_page(tmp_path, analyzer):
     assert not any(tag in html for tag in ("<img src=x", "<i>", "<b>"))
 
 
+def test_the_summary_counts_what_was_analyzed_and_what_was_not():
+    found = folder.Found(12, lines=folder.SHOWN + 1, faces=30, unreadable=2, incomplete=1)
+    assert folder._summary(found, 3, 4.4).split("\n\n") == [
+        "**30 faces** in 12 images, analyzed in 4 seconds.",
+        "2 images could not be read. The table gives the reason.",
+        "1 image file incomplete (parts of the image are missing).",
+        "3 files skipped (not a supported image format).",
+        f"The table shows the first {folder.SHOWN} rows. The downloads contain all rows.",
+    ]
+    assert folder._summary(folder.Found(1, faces=1), 0, 1.2) == "**1 face** in 1 image, analyzed in 1 second."
+
+
 def test_the_threshold_holds(tmp_path, analyzer):
     group = Picture("group.jpg", lambda: open_photo(EXAMPLES / "group.jpg"))
     *_, found = folder._analyze(analyzer, [group], [], 1.0, str(tmp_path), thumbnails=False)

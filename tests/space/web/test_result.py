@@ -56,6 +56,7 @@ def test_an_answer_is_in_pixels_of_the_file():
     assert [face["box"] for face in values["faces"]] == [[20.0, 24.0, 40.0, 48.0]] * 2
     assert values["rotation"] == 90 and values["incomplete"] is True and values["elapsed_ms"] >= 0
     assert (values["model"], values["detector"]) == ({"name": "made up"}, "yunet")
+    assert [result.answer(Analyzer(count), photo(), 0.6)[1]["rotation"] for count in (0, 1)] == [0, 90]
     assert "age_probs" not in values["faces"][0]
     assert len(result.answer(analyzer, photo(), 0.6, age_probs=True)[1]["faces"][0]["age_probs"]) == 102
     assert result.answer(Analyzer(0), photo(), 0.6)[1]["rotation"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from huggingface_hub import ModelCard
@@ -63,6 +64,24 @@ def test_faces_of_a_selection_are_not_called_the_hub_s_dataset(card):
     for entry in (card["metrics"], *(dataset["report"] for dataset in card["provenance"]["datasets"])):
         entry["rows"] = 20_000
     assert "--dataset py97/UTKFace-Cropped" in render(card) and "- py97/UTKFace-Cropped: " in render(card)
+
+
+@pytest.mark.parametrize("limit", [0, 300])
+def test_a_command_repeats_the_selection_of_faces(card, limit):
+    card["metrics"]["split"] |= {"limit": limit, "seed": 7, "protocol": "60/20/20", "policy": "all"}
+    command = next(line for line in render(card).splitlines() if line.startswith("python training/evaluate.py"))
+    words = shlex.split(command)
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    assert options.pop("--model") and options.pop("--dataset")
+    expected = {"--limit": "300", "--seed": "7"} if limit else {}
+    assert options == {"--protocol": "60/20/20", "--policy": "all"} | expected
+    assert ("at most 300 faces" in render(card)) == bool(limit)
+
+
+def test_figures_by_group_follow_the_dataset_that_they_are_of():
+    card = json.loads((MODELS / "compact" / CARD).read_text())
+    first, *_ = [part for part in render(card).split("\n### ") if "training/evaluate.py" in part]
+    assert first.count("`groups.csv` has these figures") == render(card).count("`groups.csv` has these figures") == 1
 
 
 def test_a_local_copy_of_photos_is_asked_for_again(card):

@@ -121,6 +121,33 @@ def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
     assert run._mean_of_best(0, [initial, saved(60.0)], 200) is initial
 
 
+@pytest.mark.parametrize("branches", [1, 2])
+def test_the_next_stage_starts_from_the_mean_of_branches_or_from_the_best_weights(tmp_path, monkeypatch, branches):
+    from training.fitting import loop
+    from training.fitting.checkpoints import Weights
+    from training.recipe import Stage
+
+    run = one_age(tmp_path)
+    run.state.start = None
+    ran = []
+
+    def branch(self, number, branch, stage):
+        ran.append((number, branch, stage.augment))
+        years = (26.0, 33.0)[branch]
+        self.network.set_weights([np.zeros((3, 1)), np.array([years])])
+        self.network.save_weights(tmp_path / f"best-{years}.weights.h5")
+        self.state.best = Weights(f"best-{years}.weights.h5", abs(years - 30), 200)
+
+    monkeypatch.setattr(loop._Run, "branch", branch)
+    settings = ({"augment": "mild"}, {"augment": "medium"})[:branches]
+    run.stage(0, Stage("all", 1, 1e-3, augment="mild", branches=settings if branches > 1 else ()))
+    assert ran == [(0, 0, "mild"), (0, 1, "medium")][:branches]
+    loop.load(run.network, tmp_path / run.state.start.file, "")
+    # The initial weights, which branches start from, may be part of the mean.
+    assert run.network.get_weights()[1] == pytest.approx(29.5 if branches > 1 else 26.0)
+    assert (run.state.stage, run.state.branch, run.state.done, run.state.best) == (1, 0, [], None)
+
+
 def test_an_epoch_whose_score_is_not_a_number_ends_the_run_and_replaces_no_weights(tmp_path, monkeypatch):
     from training.fitting import loop
     from training.fitting.checkpoints import FitError
