@@ -121,6 +121,24 @@ def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
     assert run._mean_of_best(0, [initial, saved(60.0)], 200) is initial
 
 
+@pytest.mark.parametrize(("size", "kept"), [(200, 29.0), (128, 26.0)])
+def test_weights_from_before_a_stage_are_kept_if_they_are_better_at_the_same_size(tmp_path, monkeypatch, size, kept):
+    from training.fitting import loop
+    from training.fitting.checkpoints import Weights
+    from training.recipe import Stage
+
+    run = one_age(tmp_path)
+    found = []
+    for years, at in ((29.0, size), (26.0, 200)):
+        run.network.set_weights([np.zeros((3, 1)), np.array([years])])
+        run.network.save_weights(tmp_path / f"best-{years}.weights.h5")
+        found.append(Weights(f"best-{years}.weights.h5", abs(years - 30), at))
+    run.state.start = found[0]
+    monkeypatch.setattr(loop._Run, "branch", lambda self, *_: setattr(self.state, "best", found[1]))
+    run.stage(1, Stage("all", 1, 1e-3))
+    assert run.state.start.file == f"best-{kept}.weights.h5"
+
+
 @pytest.mark.parametrize("branches", [1, 2])
 def test_the_next_stage_starts_from_the_mean_of_branches_or_from_the_best_weights(tmp_path, monkeypatch, branches):
     from training.fitting import loop
