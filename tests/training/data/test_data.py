@@ -20,7 +20,7 @@ from training.data import decode as decode_module
 from training.data import sources
 from training.data.decode import decode, decode_picture
 from training.data.faces import load_faces
-from training.data.labels import _years, sha256_of_image, stem
+from training.data.labels import _years, parse_label, sha256_of_image, stem
 from training.data.load import load_crops, load_samples
 from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, dataset_hash, describe, label_hash
 from training.data.sources import DataError
@@ -135,6 +135,30 @@ def test_fairfaces_bands_of_years_and_races(photographs):
     assert set(samples.gender) == {0, 1} and "ages 3 to 69" in describe(samples)
     parts = [set(samples.take(np.isin(samples.bucket, b)).sha256) for b in PROTOCOLS["80/10/10"].values()]
     assert sum(map(len, parts)) == len(set().union(*parts)) == len(samples)
+
+
+@pytest.mark.parametrize(
+    ("race", "index"),
+    [
+        ("Asian", 2),
+        ("a", 2),
+        ("WHITES", 0),
+        ("b", 1),
+        ("2", 2),
+        ("2.0", 2),
+        ("5", -1),
+        ("as", -1),
+        ("", -1),
+        (None, -1),
+    ],
+)
+@pytest.mark.parametrize(
+    ("gender", "female"),
+    [("Female", 1), ("f", 1), ("M", 0), ("males", 0), ("women", 1), ("boy", 0), ("1.0", 1), ("fe", None), ("", None)],
+)
+def test_genders_and_races_as_words_initials_and_numbers(gender, female, race, index):
+    expected = None if female is None else (31.0, 31.0, female, index)
+    assert parse_label(31, gender, race, ("White", "Black", "Asian", "Indian", "Other")) == expected
 
 
 @pytest.mark.parametrize(

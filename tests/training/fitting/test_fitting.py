@@ -55,6 +55,16 @@ def test_an_epoch_has_every_face_once_and_its_share_of_the_second_set():
     assert batches(others=float("inf")).steps == 15
 
 
+@pytest.mark.parametrize(
+    ("devices", "wanted", "size", "steps"),
+    [(1, 8, 8, 2), (1, 64, 21, 1), (4, 10, 8, 2), (4, 64, 20, 1), (8, 3, 8, 2), (32, 64, 32, 0)],
+)
+def test_all_devices_share_each_batch_equally(devices, wanted, size, steps):
+    made = Batches(["age"], [faces(21)], others=1.0, balance=False, batch_size=wanted, seed=0, multiple=devices)
+    assert (made.batch_size, made.steps) == (size, steps)
+    assert [len(made[i][0]) for i in range(2 * steps)] == [size] * 2 * steps
+
+
 def test_some_faces_of_a_split_are_spread_over_it():
     assert faces(20).spread(5)[:, 0, 0, 0].tolist() == [0, 4, 8, 12, 16]
     assert len(faces(23).spread(5)) == 5 and len(faces(3).spread(5)) == 3
