@@ -59,6 +59,7 @@ def video_stream(video: av.container.InputContainer) -> av.VideoStream:
         raise VideoError("The video's frames are unreadable or too large: the limit is 4096 × 2304 pixels.")
     if video.duration and video.duration / av.time_base > limits.MAX_SECONDS + 1:
         raise VideoError(too_long(video.duration / av.time_base))
+    _check_count(stream.frames)  # 0 where the header doesn't say it
     stream.thread_type = "AUTO"
     stream.codec_context.options = _DECODING
     return stream
@@ -85,6 +86,11 @@ def too_long(seconds: float) -> str:
     """The message for a video of so many seconds."""
     limit = f"the limit is {limits.MAX_SECONDS // 60} minutes"
     return f"The video is too long ({seconds:.0f} s): {limit}. Trim it and try again."
+
+
+def _check_count(frames: int) -> None:
+    if frames > limits.MAX_FRAMES:
+        raise VideoError(f"The video has too many frames: the limit is {limits.MAX_FRAMES:,}. Trim it and try again.")
 
 
 Matrix = tuple[int, int, int, int]  # a, b, c, d: a pixel at (x, y) is shown at (a·x + c·y, b·x + d·y)
@@ -161,8 +167,5 @@ class Clock:
         self.frames += 1
         if self.seconds > limits.MAX_SECONDS + 1:
             raise VideoError(too_long(self.seconds))
-        if self.frames > limits.MAX_FRAMES:
-            raise VideoError(
-                f"The video has too many frames: the limit is {limits.MAX_FRAMES:,}. Trim it and try again."
-            )
+        _check_count(self.frames)
         return pts

@@ -160,6 +160,7 @@ def test_only_videos_within_the_limits_are_opened(tmp_path, monkeypatch):
     for name, fits, breaks, words in (
         ("MAX_PIXELS", 48 * 64, 48 * 64 - 1, "too large"),
         ("MAX_SECONDS", 1, 0.5, "too long"),
+        ("MAX_FRAMES", 50, 49, "too many frames: the limit is 49"),  # told before any frame is read
     ):
         with monkeypatch.context() as patch:
             patch.setattr(limits, name, fits)
