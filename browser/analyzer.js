@@ -17,19 +17,24 @@ export class FaceAnalyzer {
   }
 
   /**
-   * Faces without age and gender, largest first. `side`: as for `YuNet.detect`; null also finds tilted faces. `turning`:
-   * turn the image if YuNet is sure of no face.
+   * Faces without age and gender, largest first. `side`: as for `YuNet.detect`; null also finds tilted faces.
+   * `quarters`: by how many to turn the image; null: as it is, and if YuNet is sure of no face, turned by 90°, 180° and
+   * 270° too.
    */
-  async detect(image, threshold, {side = null, turning = true} = {}) {
+  async detect(image, threshold, {side = null, quarters = null} = {}) {
     const thorough = side == null,
       least = thorough ? Math.min(threshold, this.tilt.proposed) : threshold;
-    let found = await this.detector.detect(image, threshold, side, least);
-    if (turning && surest(found) < this.detector.limits.sure) {
+    const search = async (number) => {
+      const faces = await this.detector.detect(number ? turned(image, number) : image, threshold, side, least);
+      return faces.map((face) => turnedBack(face, number, image.width, image.height));
+    };
+    let found = await search(quarters ?? 0);
+    if (quarters == null && surest(found) < this.detector.limits.sure) {
       let most = total(found, threshold) + this.limits.margin;
-      for (const quarters of [1, 2, 3]) {
-        const faces = await this.detector.detect(turned(image, quarters), threshold, side, least);
+      for (const number of [1, 2, 3]) {
+        const faces = await search(number);
         if (surest(faces) < this.tilt.turned || total(faces, threshold) <= most) continue;
-        found = faces.map((face) => turnedBack(face, quarters, image.width, image.height));
+        found = faces;
         most = total(faces, threshold);
       }
     }

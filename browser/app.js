@@ -190,7 +190,7 @@ function open(files, options) {
   );
   openTab(tabs.find(({dataset}) => dataset.tab === (videos.length ? "video" : "photo")));
   // Browsers don't know the type of some images.
-  const images = [...files].filter(({type}) => !type || type.startsWith("image/"));
+  const images = [...files].filter((file) => !videos.includes(file) && (!file.type || file.type.startsWith("image/")));
   if (!videos.length && !images.length) {
     refused = true;
     return say(t("This file isn't an image that this browser can read. Use JPEG, PNG or WebP."));
@@ -224,7 +224,7 @@ document.addEventListener("drop", (event) => {
   if (event.dataTransfer.files.length) open(event.dataTransfer.files);
   else if (event.dataTransfer.getData("text")) refuseLink();
 });
-document.addEventListener("snapshot", ({detail}) => open([detail]));
+document.addEventListener("snapshot", ({detail}) => open([detail], {adds: true}));
 async function exampleFile(address) {
   const response = await fetch(address).catch(() => ({ok: false}));
   if (!response.ok) throw new Error(t("The example can't be downloaded. Check the network, then try again."));

@@ -1,19 +1,25 @@
 // The visitor's cameras, and why one can't be opened.
 import {t} from "./text.js";
 
-/** A stream of one camera, by its id; without an id, of the one that faces the visitor. */
-export function openCamera(id) {
+const MISSING = ["NotFoundError", "OverconstrainedError", "DevicesNotFoundError"];
+
+/** A stream of one camera, by its id; without an id, or if that one is gone, of the one that faces the visitor. */
+export async function openCamera(id) {
   if (!window.isSecureContext || !navigator.mediaDevices) throw new Error("no camera");
   const wish = {width: {ideal: 640}, height: {ideal: 480}, frameRate: {ideal: 30}};
-  if (id) wish.deviceId = {exact: id};
-  else wish.facingMode = "user";
-  return navigator.mediaDevices.getUserMedia({video: wish, audio: false});
+  const choice = id ? {deviceId: {exact: id}} : {facingMode: "user"};
+  try {
+    return await navigator.mediaDevices.getUserMedia({video: {...wish, ...choice}, audio: false});
+  } catch (error) {
+    if (!id || !MISSING.includes(error?.name)) throw error;
+    return openCamera();
+  }
 }
 
 /** Fill a menu with the cameras, and show it if there is a choice. */
 export async function listCameras(menu, stream) {
   const found = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
-  if (found.length < 2) return;
+  menu.hidden = found.length < 2;
   const current = stream.getVideoTracks()[0]?.getSettings().deviceId;
   menu.replaceChildren(
     ...found.map(
@@ -21,7 +27,6 @@ export async function listCameras(menu, stream) {
         new Option(device.label || t(`Camera ${number + 1}`), device.deviceId, false, device.deviceId === current),
     ),
   );
-  menu.hidden = false;
 }
 
 /** Whether the page is in another site's frame that may not even ask for the camera. */

@@ -8,6 +8,7 @@ import {listed, percent, t} from "./text.js";
 const EVERY = 1000 / 30; // ms between two frames at least
 const IN_FLIGHT = 2; // frames sent and not answered: one on the way while another is analyzed
 const SIDE = 640; // pixels, longer side of a frame
+const NOTICE = 4000; // ms for which a message stays that isn't about the state of the stream
 const LATE = 300; // ms of latency from which the analyzed frame is shown in place of the video, which has moved on
 
 /**
@@ -41,7 +42,8 @@ export default function liveView(element, openChannel) {
     channel = null,
     timer = null,
     away = false; // whether the camera was on when another tab of the page was opened
-  let attempt = 0; // number of the last start
+  let attempt = 0, // number of the last start
+    noticed = 0; // until when a notice stays, in ms
   let sent = 0,
     answered = 0,
     lastSent = 0,
@@ -186,6 +188,7 @@ export default function liveView(element, openChannel) {
       (blob) => {
         if (hide.checked) {
           saveFile(blob, "live-faces.jpg");
+          noticed = performance.now() + NOTICE;
           return say(t("Saved as {name}.", {name: "live-faces.jpg"}));
         }
         document.dispatchEvent(
@@ -274,7 +277,7 @@ export default function liveView(element, openChannel) {
       return row;
     });
     people.replaceChildren(...rows);
-    if (!status.classList.contains("live-alarm")) say(t(rows.length ? "Live" : "No face found"));
+    if (now > noticed && !status.classList.contains("live-alarm")) say(t(rows.length ? "Live" : "No face found"));
   }
 
   function end(text, alarm = false) {

@@ -13,7 +13,7 @@ export class LiveStream {
    */
   async answer(frame, seconds) {
     const {side, most_estimates} = this.kit.live;
-    const found = await this.analyzer.detect(frame, this.threshold, {side, turning: false});
+    const found = await this.analyzer.detect(frame, this.threshold, {side, quarters: 0});
     // One look a face: the tracker averages over frames anyway.
     const estimate = (some) => this.analyzer.estimate(frame, some, {mirror: false});
     const faces = await this.tracker.update(found, seconds, estimate, most_estimates);

@@ -1,17 +1,21 @@
 // Who is in a video, as space/video/annotator.py.
 import {crop} from "./crop.js";
+import {surest} from "./detector.js";
 import {area, asJson, rounded, scaled} from "./face.js";
 import {pixels} from "./photo.js";
 import {Tracker} from "./tracker.js";
 
-const SIDE = 640; // pixels, longer side at which frames are searched: the app's 1,024 take too long here
+// Pixels, longer side at which frames are searched: the app's 1,024 take too long here, except where faces are hidden.
+const SIDE = 640;
 const LARGE = 96 ** 2; // square pixels from which a larger face makes no better thumbnail
 
 export class People {
-  constructor(analyzer, kit, threshold) {
-    const limits = {...kit.tracker, window: Number.POSITIVE_INFINITY, confirm: 1};
+  /** `blurred`: whether small faces matter too, because they are to be hidden. */
+  constructor(analyzer, kit, threshold, blurred = false) {
+    const limits = {...kit.tracker, window: kit.video.max_answers, confirm: 1};
     Object.assign(this, {analyzer, kit, threshold, tracker: new Tracker(limits), before: [], persons: new Map()});
     Object.assign(this, {tracks: new Map(), counts: [], cuts: 0, last: {seconds: 0, faces: []}, speeds: new Map()});
+    Object.assign(this, {side: blurred ? kit.detector.max_side : SIDE, votes: [], unsure: 0, faceless: 0});
   }
 
   /** Whether a frame is to be analyzed: some are in each second. */
@@ -33,6 +37,7 @@ export class People {
     else {
       this.before = this.tracker.tracks;
       this.tracker.cut();
+      this.votes = [];
     }
     this.speeds.clear();
   }
@@ -45,8 +50,8 @@ export class People {
     this.tracker.limits.memory = this.counts.length
       ? Math.max(memory, patience * (seconds - this.last.seconds))
       : memory;
-    const [small, factor] = reduced(canvas, SIDE);
-    const found = await this.analyzer.detect(small, this.threshold, {side: SIDE, turning: false});
+    const [small, factor] = reduced(canvas, this.side);
+    const found = await this.detect(small);
     const image = factor > 1 && found.length ? pixels(canvas) : small; // reading all pixels takes time
     const estimate = (faces) => this.analyzer.estimate(image, faces, {mirror: false}); // the tracker averages anyway
     const faces = await this.tracker.update(
@@ -61,6 +66,29 @@ export class People {
     this.counts.push([rounded(seconds, 3), faces.length]);
     this.last = {seconds, faces};
     return this.shown(faces);
+  }
+
+  /** The faces of a frame. Those with a sure face vote whether the scene's frames lie on their side. */
+  async detect(image) {
+    const {votes, unsure} = this.kit.video,
+      decided = this.votes.length >= votes,
+      {sure} = this.analyzer.detector.limits;
+    let quarters = decided ? mostFrequent(this.votes) : null;
+    // Where there has been nobody for a while, most frames are searched upright only.
+    if (!decided && this.faceless >= unsure && this.faceless % unsure) quarters = 0;
+    const found = await this.analyzer.detect(image, this.threshold, {side: this.side, quarters});
+    this.faceless = found.length ? 0 : this.faceless + 1;
+    if (surest(found) >= sure) {
+      this.unsure = 0;
+      if (!decided) this.votes.push((found[0].rotation ?? 0) / 90);
+    } else if (found.length || decided) {
+      this.unsure++;
+      if (this.unsure >= unsure) {
+        this.votes = decided ? [] : Array(votes).fill(0);
+        this.unsure = 0;
+      }
+    }
+    return found;
   }
 
   /** The faces of a frame that isn't analyzed: each moves on as it did before. */
@@ -122,6 +150,10 @@ export class People {
       .sort((a, b) => b.on_screen - a.on_screen);
   }
 }
+
+const mostFrequent = (votes) =>
+  votes.reduce((best, vote) => (times(votes, vote) > times(votes, best) ? vote : best), votes[0]);
+const times = (votes, vote) => votes.filter((one) => one === vote).length;
 
 /** The pixels of a canvas whose longer side is at most `side`, and the factor back. */
 function reduced(canvas, side) {

@@ -177,7 +177,10 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
     },
     /** Analyze all photos again, as after a change of settings. */
     again() {
-      for (const item of items) Object.assign(item, {shown: null, error: null});
+      for (const item of items) {
+        Object.assign(item, {shown: null, error: null});
+        item.button.title = "";
+      }
       return work();
     },
     get current() {

@@ -24,17 +24,19 @@ const BITS = 4.3; // per second and pixel, of WebM
  *   it draws on the canvas and may be asynchronous.
  * @param progress called with the share that is done, 0 to 1.
  * @param signal an AbortSignal that ends the work.
- * @returns {blob, extension, frames, seconds, silent}; silent: the audio is left out.
+ * @returns {blob, extension, frames, seconds, silent, damaged}; silent: the audio is left out; damaged: the file is
+ *   longer than what could be read.
  * @throws an Error for people to read, or the signal's reason.
  */
 export async function annotateFrames(file, {annotate, progress, signal}) {
   const input = new Input({source: new BlobSource(file), formats: ALL_FORMATS});
   let conversion,
     failure,
-    frames = 0;
+    frames = 0,
+    seconds = 0; // when the frames so far end, from the first one
   const stop = () => conversion?.cancel().catch(() => {});
   try {
-    const {track, end} = await readable(input);
+    const {track, length} = await readable(input);
     const [width, height] = [await track.getDisplayWidth(), await track.getDisplayHeight()].map(even);
     const {format, codec, quality} = await encoding(width, height);
     const pen = new OffscreenCanvas(width, height).getContext("2d", {alpha: false, willReadFrequently: true});
@@ -45,6 +47,7 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
         sample.draw(pen, 0, 0, width, height);
         await annotate(pen, Math.max(0, sample.timestamp)); // as players count: audio may begin first
         frames++;
+        seconds = Math.max(seconds, sample.timestamp + sample.duration);
         return pen.canvas;
       } catch (error) {
         failure = error;
@@ -77,7 +80,8 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
       blob: new Blob([output.target.buffer], {type: format.mimeType}),
       extension: format.fileExtension,
       frames,
-      seconds: end,
+      seconds,
+      damaged: length - seconds > 1,
       silent: conversion.discardedTracks.some((discarded) => discarded.track.isAudioTrack()),
     };
   } catch (error) {
@@ -94,7 +98,7 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
 
 class VideoError extends Error {}
 
-/** The video track, and when its last frame ends, in seconds. */
+/** The video track, and how long the file says it is, in seconds. */
 async function readable(input) {
   if (!(await input.canRead())) throw new VideoError(t("This file isn't a readable video. Use MP4, MOV or WebM."));
   const track = await input.getPrimaryVideoTrack();
@@ -108,9 +112,10 @@ async function readable(input) {
     );
   }
   const [start, end] = [await track.getFirstTimestamp(), await track.computeDuration()];
-  const long = tooLong(end - start);
+  const length = end - start,
+    long = tooLong(length);
   if (long) throw new VideoError(long);
-  return {track, end};
+  return {track, length};
 }
 
 /** How to encode: H.264 where the browser can, as every player reads it. */

@@ -76,7 +76,9 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
   function clear() {
     result = null;
     $("result").hidden = $("picture").hidden = true;
+    $("out").pause(); // without a source, it would play on
     $("out").removeAttribute("src");
+    $("out").load();
     if (address) URL.revokeObjectURL(address);
     address = null;
   }
@@ -109,6 +111,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
         frames: number(frames),
         time: span(elapsed_ms / 1000),
       }),
+      answer.damaged && t("The video is damaged: parts of it could not be read."),
       silent && t("The audio could not be kept."),
       !blob && t("There is no annotated video: this browser lacks WebCodecs, or the page isn't opened over HTTPS."),
     ];
@@ -195,7 +198,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
 /** `2 people`, or who returns counted once more: `Up to 2 people at once, 3 appearances`. */
 function summary(people, most) {
   if (!people) return t("No people");
-  if (people === most) return t(people === 1 ? "1 person" : `${people} people`);
+  if (people <= most) return t(people === 1 ? "1 person" : `${people} people`);
   return t(
     most === 1
       ? `Up to 1 person at once, ${people} appearances`

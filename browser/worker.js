@@ -166,7 +166,7 @@ const calls = {
         ],
       };
     await inTurn(async () => {
-      await chosen.detect(gray, 0.9, {side, turning: false});
+      await chosen.detect(gray, 0.9, {side, quarters: 0});
       await chosen.estimate(gray, [face], {mirror: false});
     });
   },
@@ -211,7 +211,7 @@ const calls = {
         throw new DownloadError(t("Part of the page can't be downloaded. Check the network, then try again."));
       });
     signal.throwIfAborted();
-    const people = new People(chosen, values, threshold),
+    const people = new People(chosen, values, threshold, blurred),
       scenes = new SceneCuts(values.video);
     let share = 0,
       shown = 0;

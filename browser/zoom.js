@@ -10,9 +10,12 @@
  */
 export function zoomable(stage, content, changed) {
   const MOST = 8,
+    DRAG = 4, // pixels from which a press moves the photo, and is no click
     view = {scale: 1, x: 0, y: 0},
     pointers = new Map();
-  let last = null;
+  let last = null,
+    pressed = null, // where the first pointer went down
+    dragged = false;
 
   function apply() {
     const {clientWidth: width, clientHeight: height} = content;
@@ -54,14 +57,17 @@ export function zoomable(stage, content, changed) {
   );
   stage.addEventListener("dblclick", (event) => zoom(view.scale > 1 ? 0 : 2.5, event.clientX, event.clientY));
   stage.addEventListener("pointerdown", (event) => {
+    if (!pointers.size) [pressed, dragged] = [event, false];
     pointers.set(event.pointerId, event);
     last = middle();
   });
+  stage.addEventListener("click", (event) => dragged && event.detail && event.stopPropagation(), {capture: true});
   stage.addEventListener("pointermove", (event) => {
     if (!pointers.has(event.pointerId)) return;
     pointers.set(event.pointerId, event);
     const now = middle();
     if (view.scale > 1 || pointers.size > 1) {
+      dragged ||= Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > DRAG;
       view.x += now.x - last.x;
       view.y += now.y - last.y;
       zoom(last.apart && now.apart ? now.apart / last.apart : 1, now.x, now.y);

@@ -225,7 +225,9 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
             tracker, "MEMORY", "SEARCH_GROWTH", "HOLD_SECONDS", "CONFIRM", "WINDOW", "SWAP_SECONDS", "SWAP_ANSWERS",
             "OTHER_AGE", "OTHER_GENDER", "CALM_AGE", "CALM_GENDER", "CUTOFF", "CUTOFF_SPEED",
         ),
-        "video": of(annotator, "RATE", "EARLY", "PATIENCE", "MAX_CUTS", "MIN_DETECTIONS")
+        "video": of(
+            annotator, "RATE", "EARLY", "PATIENCE", "MAX_CUTS", "MIN_DETECTIONS", "VOTES", "UNSURE", "MAX_ANSWERS",
+        )
         | of(scenes, "CUT", "FLASH_FRAMES"),
         "live": {"side": stream.SIDE, "most_estimates": stream.MAX_ESTIMATES_PER_FRAME},
         "colors": {name: "rgb({} {} {})".format(*rgb) for name, rgb in COLORS.items()},

@@ -73,7 +73,7 @@
   }, true);
   // The server reads more videos than browsers play, and says so if it doesn't: not Gradio as well.
   document.addEventListener("error", (event) => { if (event.target.closest?.("#video")) event.stopPropagation(); }, true);
-  document.addEventListener("snapshot", ({detail}) => take([detail]));
+  document.addEventListener("snapshot", ({detail}) => take([detail], true));
   // Gradio leaves the examples without a name for those who don't see them. Ours are in the names of the files.
   const label = (t) => {
     for (const english of document.querySelectorAll(".notranslate:not([lang])")) english.lang = "en";

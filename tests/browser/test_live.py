@@ -7,8 +7,8 @@ import json
 import numpy as np
 
 from space.hub import static
-from tests.support import tracker_cases
-from tests.support.browser import result, wait_until
+from tests.support import EXAMPLES, tracker_cases
+from tests.support.browser import analyze, result, wait_until
 
 
 def test_the_tracker_matches_python_on_recorded_streams(modules):
@@ -70,6 +70,8 @@ def test_live_follows_two_people(page):
         page.click(".live-snapshot")
     assert download.value.suggested_filename == "live-faces.jpg"
     page.get_by_text("Saved as live-faces.jpg.").wait_for()
+    page.wait_for_timeout(1500)
+    assert page.inner_text(".live-status") == "Saved as live-faces.jpg."  # long enough to be read
     stop = page.locator(".live-stop").bounding_box()
     page.evaluate("document.querySelector('.live-people').innerHTML = '<li>1</li>'.repeat(40)")
     assert page.locator(".live-stop").bounding_box() == stop  # nothing moves with the number of people
@@ -178,6 +180,44 @@ def test_a_pending_request_for_the_camera_can_be_canceled(page):
     page.wait_for_timeout(1000)
     assert page.evaluate("document.querySelector('.live-video').srcObject") is None
     assert page.get_by_text("Stopped.").is_visible()
+
+
+def test_after_the_chosen_camera_is_gone_another_one_opens(page):
+    page.evaluate(
+        """() => {
+          const {mediaDevices} = navigator, real = mediaDevices.getUserMedia.bind(mediaDevices);
+          window.asked = [];
+          mediaDevices.getUserMedia = async (wish) => {
+            window.asked.push(wish.video.deviceId?.exact ?? null);
+            if (wish.video.deviceId) throw new DOMException("gone", "OverconstrainedError");
+            return real(wish);
+          };
+          const menu = document.querySelector(".live-camera");
+          menu.replaceChildren(new Option("Front", "front"), new Option("Gone", "gone", true, true));
+          menu.hidden = false;
+        }"""
+    )
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    assert page.evaluate("window.asked") == ["gone", None]
+    assert page.is_hidden(".live-camera")  # there is one camera left
+    page.click(".live-stop")
+
+
+def test_a_snapshot_is_added_to_the_visitor_s_photos(page):
+    analyze(page, EXAMPLES / "age-20-29-male.jpg")
+    for count in (2, 3):
+        page.evaluate(
+            """async () => {
+              const blob = await (await fetch("examples/group.jpg")).blob();
+              const detail = new File([blob], "snapshot.jpg", {type: "image/jpeg"});
+              document.dispatchEvent(new CustomEvent("snapshot", {detail}));
+            }"""
+        )
+        page.locator(".strip-photos button[aria-busy=false] canvas").nth(count - 1).wait_for(timeout=30_000)
+    names = page.locator(".strip-photos button").all_inner_texts()
+    assert names == ["age-20-29-male.jpg", "snapshot.jpg", "snapshot.jpg"]
 
 
 def test_every_box_has_an_age_and_the_list_is_below_the_video_on_a_phone(browser, site):

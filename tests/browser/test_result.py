@@ -132,6 +132,35 @@ def test_zooming_keeps_labels_at_their_size(page):
     assert ink() == before
 
 
+def test_moving_a_zoomed_photo_selects_no_face(page):
+    first = page.locator(".stage rect").first
+    first.click()
+    pinned = page.locator("li.open").get_attribute("data-n")
+    page.focus(".stage")
+    page.keyboard.press("+")
+    x, y = page.evaluate(
+        """(pinned) => {
+          for (const rect of document.querySelectorAll(`.stage rect:not([data-n="${pinned}"])`)) {
+            const {left, top, width, height} = rect.getBoundingClientRect();
+            const [x, y] = [left + width / 2, top + height / 2];
+            if (document.elementFromPoint(x, y) === rect) return [x, y];
+          }
+        }""",
+        pinned,
+    )
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 20, y - 10, steps=4)
+    page.mouse.up()
+    assert page.locator("li.open").get_attribute("data-n") == pinned
+    page.mouse.down()  # a press that doesn't move is a click
+    page.mouse.up()
+    assert page.locator("li.open").get_attribute("data-n") != pinned
+    page.keyboard.press("Escape")
+    page.focus(".stage")
+    page.keyboard.press("0")
+
+
 def test_two_photos_side_by_side(page, tmp_path):
     with Image.open(EXAMPLES / "group.jpg") as group:
         group.reduce(5).save(tmp_path / "group.jpg", quality=95)  # no face has a score of 0.95

@@ -54,6 +54,23 @@ def test_the_browser_refuses_to_contact_another_server(page, where):
         page.problems.clear()  # Chromium reports the refusal
 
 
+def test_photos_that_failed_have_no_error_left_once_they_succeed(browser, site):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    failing = [True]
+    context.route("**/*model.onnx*", lambda route: route.abort() if failing else route.continue_())
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    page.set_input_files("#file", [str(EXAMPLES / "age-20-29-male.jpg"), str(EXAMPLES / "group.jpg")])
+    titles = "[...document.querySelectorAll('.strip-photos button')].map(({title}) => title)"
+    wait_until(page, f"{titles}.every((title) => title.includes('downloaded'))", 60)
+    failing.clear()
+    page.locator("#threshold").evaluate("(input) => input.dispatchEvent(new Event('change', {bubbles: true}))")
+    page.locator(".strip-photos button[aria-busy=false] canvas").nth(1).wait_for(timeout=60_000)
+    assert page.evaluate(titles) == ["", ""]
+    context.close()
+
+
 @pytest.mark.parametrize("what", ["yunet.onnx", "ort-", "model.onnx", "worker.js", "ort.wasm"])
 def test_a_failed_download_is_reported_and_can_be_retried(browser, site, what):
     context = browser.new_context(service_workers="block")

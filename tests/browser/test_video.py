@@ -96,10 +96,11 @@ def test_files_that_are_no_videos(video_tab, tmp_path):
     page.problems.clear()
 
 
-def test_everyone_is_blurred_in_every_frame(video_tab, tmp_path):
-    """Also in the first frame, and those of a crowd."""
+@pytest.mark.parametrize("quarters", [0, 1])
+def test_everyone_is_blurred_in_every_frame(video_tab, tmp_path, quarters):
+    """Also in the first frame, those of a crowd, and in a video that lies on its side."""
     page, group = video_tab, read_photo(EXAMPLES / "group.jpg")
-    frames = [np.roll(group, 3 * i, axis=1) for i in range(12)]
+    frames = [np.ascontiguousarray(np.rot90(np.roll(group, 3 * i, axis=1), quarters)) for i in range(12)]
     write_video(tmp_path / "crowd.mp4", frames, rate=12)
     page.locator("#video details summary").first.click()
     page.check(".video-blur")
@@ -121,6 +122,110 @@ def test_everyone_is_blurred_in_every_frame(video_tab, tmp_path):
             assert detail[1] < 0.6 * detail[0]
 
 
+def test_a_video_on_its_side_has_the_people_that_the_app_finds(video_tab, tmp_path):
+    page = video_tab
+    frames = [np.ascontiguousarray(np.rot90(frame)) for frame in moving(30)]
+    video = write_video(tmp_path / "side.mp4", frames, rate=15)
+    page.set_input_files(".video-file", str(video))
+    here = sorted(result(page)["people"], key=lambda person: person["age"])
+    *_, expected = annotate_video(FaceAnalyzer.load("compact"), video, tmp_path / "out.mp4")
+    there = sorted(expected.people, key=lambda person: person.age)
+    assert len(here) == len(there) == 2 and {person["gender"] for person in here} == {"female", "male"}
+    for one, other in zip(here, there, strict=True):
+        assert one["age"] == pytest.approx(other.age, abs=3) and one["gender"] == other.gender
+
+
+def test_frames_vote_whether_they_lie_on_their_side_and_blurred_ones_are_searched_for_small_faces(modules):
+    searched = modules.evaluate(
+        """async (kit) => {
+          const {People} = await import("./people.js");
+          const face = (score) => ({box: [100, 50, 80, 80], score, landmarks: [], rotation: 90});
+          const answer = {age: 30, age_low: 25, age_high: 35, p_female: 0.85, sharpness: 0, cut_off: 0};
+          let now, searched = [];
+          const analyzer = {
+            detect: async (image, threshold, options) => (searched.push([options.side, options.quarters]), now),
+            detector: {limits: kit.detector},
+            estimate: async (image, faces) => faces.map((one) => ({...one, ...answer})),
+            estimator: {card: {crop: {size: 8, landmarks: [[2, 2], [6, 2], [4, 4], [2, 6], [6, 6]]}}},
+          };
+          const people = new People(analyzer, kit, 0.7, true), canvas = new OffscreenCanvas(640, 480);
+          canvas.getContext("2d");
+          const look = async (count, faces) => {
+            for (let i = 0; i < count; i++) {
+              now = faces;
+              await people.look(canvas, people.counts.length / 8);
+            }
+            return searched.splice(0);
+          };
+          const seen = [await look(5, [face(0.95)])]; // three votes, then turned at once
+          seen.push(await look(10, [face(0.75)])); // eight unsure ones: it's decided anew
+          people.cut(false);
+          seen.push(await look(1, [face(0.95)]));
+          seen.push(await look(18, [])); // where nobody is, one of eight frames is searched in each orientation
+          return seen;
+        }""",
+        static._kit([], [], {}),
+    )
+    side = searched[0][0][0]
+    assert side == 1024 and all(frame[0] == side for frames in searched for frame in frames)
+    quarters = [[frame[1] for frame in frames] for frames in searched]
+    assert quarters[0] == [None, None, None, 1, 1] and quarters[1] == [1] * 8 + [None] * 2
+    assert quarters[2] == [None] and [i for i, number in enumerate(quarters[3]) if number is None] == [*range(9), 16]
+
+
+def test_a_video_that_is_cut_off_says_so_and_ends_where_it_can_be_read(video_tab, tmp_path):
+    page = video_tab
+    write_video(tmp_path / "whole.mp4", moving(150), rate=25)
+    index_first = {"movflags": "faststart"}  # as in videos of the web
+    with (
+        av.open(str(tmp_path / "whole.mp4")) as whole,
+        av.open(str(tmp_path / "cut.mp4"), "w", options=index_first) as target,
+    ):
+        stream = target.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    content = (tmp_path / "cut.mp4").read_bytes()
+    for share, damaged in ((1.0, False), (0.6, True)):
+        (tmp_path / "cut.mp4").write_bytes(content[: int(share * len(content))])
+        page.set_input_files(".video-file", str(tmp_path / "cut.mp4"))
+        wait_until(page, "document.querySelector('.video-result').hidden")
+        data = result(page)
+        assert ("The video is damaged: parts of it could not be read." in status(page)) == damaged
+        assert data["seconds"] == pytest.approx(data["frames"] / 25, abs=0.1) and (data["seconds"] < 5) == damaged
+        assert all(person["on_screen"] <= data["seconds"] + 0.01 for person in data["people"])
+
+
+def test_the_annotated_video_stops_when_it_is_replaced(video_tab):
+    page = video_tab
+    page.click(".video-example")
+    result(page)
+    page.evaluate(
+        "Object.assign(document.querySelector('.video-out'), {muted: true, loop: true}).play().then(() => true)"
+    )
+    assert not page.evaluate("document.querySelector('.video-out').paused")
+    page.click(".video-example")
+    wait_until(page, "document.querySelector('.video-result').hidden")
+    assert page.evaluate("document.querySelector('.video-out').paused")
+    result(page)
+
+
+def test_a_passer_by_makes_no_second_person(video_tab, tmp_path):
+    """Who is in one analyzed frame is counted there, but isn't listed."""
+    page = video_tab
+    frames = [frame.copy() for frame in moving(16)]
+    right = frames[0].shape[1] // 2
+    for i, frame in enumerate(frames):
+        if i != 8:
+            frame[:, right:] = 90
+    write_video(tmp_path / "passer.mp4", frames, rate=8)
+    page.set_input_files(".video-file", str(tmp_path / "passer.mp4"))
+    data = result(page)
+    assert len(data["people"]) == 1 and max(count for _, count in data["faces_over_time"]) == 2
+    assert status(page).startswith("1 person in 2.0 seconds;")
+
+
 def test_times_are_those_of_the_player(video_tab, tmp_path):
     """A video whose first frame comes after two seconds."""
     page = video_tab
@@ -132,6 +237,7 @@ def test_times_are_those_of_the_player(video_tab, tmp_path):
     with av.open(str(download.value.path())) as video:
         first = next(video.decode(video=0)).time
     assert data["people"][0]["first"] == pytest.approx(first, abs=0.06)
+    assert data["seconds"] == pytest.approx(1.0, abs=0.06)
 
 
 def test_in_a_flickering_video_most_frames_are_not_taken_as_cuts(video_tab, tmp_path):
@@ -178,16 +284,21 @@ def test_canceled_while_the_model_is_loaded(browser, site):
     context.close()
 
 
-def test_a_video_dropped_on_another_tab_opens_here(page):
+@pytest.mark.parametrize("kind", ["video/mp4", ""])
+def test_a_video_dropped_on_another_tab_opens_here(page, kind):
+    """Also one whose type the browser doesn't know; the photo stays."""
+    shown = page.get_attribute("#result", "data-photo")
     page.evaluate(
-        """async () => {
+        """async (type) => {
           const content = await (await fetch("video/two-people.mp4")).blob(), files = new DataTransfer();
-          files.items.add(new File([content], "two.mp4", {type: "video/mp4"}));
+          files.items.add(new File([content], "two.mp4", {type}));
           document.dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
-        }"""
+        }""",
+        kind,
     )
     assert page.get_attribute("#tab-video", "aria-selected") == "true"
     assert len(result(page)["people"]) >= 2
+    assert page.get_attribute("#result", "data-photo") == shown and page.is_hidden("#message")
 
 
 @pytest.fixture
@@ -282,6 +393,7 @@ def test_a_face_that_is_detected_once_is_nobody_as_in_the_app(modules):
           let now = [];
           const analyzer = {
             detect: async () => now,
+            detector: {limits: kit.detector},
             estimate: async (image, faces) => faces.map((one) => ({...one, ...answer})),
             estimator: {card: {crop: {size: 8, landmarks: [[2, 2], [6, 2], [4, 4], [2, 6], [6, 6]]}}},
           };

@@ -200,6 +200,16 @@ def test_a_visitor_pastes_a_photo(page):
     assert page.locator(".strip-photos [aria-pressed]").last.get_attribute("aria-pressed") == "true"
     page.locator(".strip-photos button").first.click()
     page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+    # So does a snapshot of Live.
+    page.evaluate(
+        """async () => {
+          const image = document.querySelector("#examples .gallery-item img").src;
+          const blob = await (await fetch(image)).blob();
+          const detail = new File([blob], "snapshot.jpg", {type: "image/jpeg"});
+          document.dispatchEvent(new CustomEvent("snapshot", {detail}));
+        }"""
+    )
+    page.locator(".strip-photos button[aria-busy=false] canvas").nth(2).wait_for(timeout=30_000)
     page.locator("#examples .gallery-item").nth(1).click()
     page.locator(".strip-photos").wait_for(state="hidden", timeout=30_000)
 
