@@ -42,13 +42,14 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     everything, report = load_samples(options.dataset, policy=options.policy)
     chosen = everything if options.split == "all" else everything.split(options.split, options.protocol)
     samples = chosen.limit(options.limit, options.seed)
+    known = everything if options.split == "all" else everything.split("train", options.protocol)
+    median = float(np.median(known.age))
     if everything.binned:
         samples, images = decode(samples, FaceCropper())
         outputs = predict(options.model, images)
-        metrics = measure(samples, outputs, poses=pose_masks(images)) | {"detector": YuNet.name}
+        poses, detector = pose_masks(images), {"detector": YuNet.name}
+        metrics = measure(samples, outputs, median_age=median, poses=poses) | detector
     else:
-        known = everything if options.split == "all" else everything.split("train", options.protocol)
-        median = float(np.median(known.age))
         samples, images = decode(samples)
         metrics = measure(samples, outputs := predict(options.model, images), median_age=median)
     return samples, outputs, metrics | {"split": split_record(options, options.split)}, report

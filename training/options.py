@@ -111,6 +111,12 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
     given = tyro.cli(Options, prog="python training/train.py", description=doc, args=arguments)
     fine_tune = parents.has_heads(given.init)
     out = given.out or _run_folder(given, fine_tune)
+    out = out if out.name else out.resolve()  # "."
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"--out {out} is a file: choose a folder.")
+    unused = [name for name in ("repo_id", "private", "revision", "pr") if getattr(given, name)]
+    if unused and not given.push:
+        raise RecipeError(f"--{unused[0].replace('_', '-')} has no effect without --push.")
     changes = {key: getattr(given, key) for key in ("init", "limit", "epochs", "batch_size", "precision", "seed")}
     changes |= {"teacher": given.teacher, "train": given.dataset, "test": given.test_dataset}
     changes = {key: value for key, value in changes.items() if value not in (None, ())}
@@ -120,6 +126,7 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
         raise RecipeError(f"{out} already contains a run. Continue it with --resume, or choose another --out.")
     else:
         recipe = recipes.load(given.recipe).of_run(fine_tune).changed(**changes)
+    recipes.check_datasets(recipe)
     if recipe.init == "none" and not any(stage.epochs for stage in recipe.stages):
         raise RecipeError("--epochs 0 only builds a bundle: specify its weights with --init MODEL.")
     if Path(recipe.init).is_file() and Path(recipe.init).resolve().parent == out.resolve():

@@ -120,8 +120,6 @@ class Recipe:
         _check(self, "the recipe")
         if not self.train:
             raise RecipeError("The recipe names no dataset to train on.")
-        if len({*self.train, *self.test}) < len(self.train) + len(self.test):
-            raise RecipeError("The recipe names a dataset twice.")
         if self.name and not _PLAIN.fullmatch(str(self.name)):
             raise RecipeError(
                 f"The name {self.name!r} can't be a model's name: rename the file, with at most 64 letters, digits, _, "
@@ -140,6 +138,8 @@ class Recipe:
         _check(variant, what)
         if variant.size != stage.size or variant.name != stage.name:
             raise RecipeError(f"{what} changes the size or the name: branches can't.")
+        if variant is not stage and variant.branches:
+            raise RecipeError(f"{what} has branches of its own: branches can't.")
         if self.network == "vgg16" and variant.size not in (100, 200):
             raise RecipeError(f"{what}: vgg16 supports size = 100 or 200, not {variant.size}.")
         if self.network == "compact" and variant.layers != "all":
@@ -193,6 +193,17 @@ class Recipe:
         write_beside(folder / FILE, tomli_w.dumps(self.as_dict()))
 
 
+def check_datasets(recipe: Recipe) -> None:
+    """Raise RecipeError if a dataset is named twice, in whatever spelling. Published names may be equal."""
+    places = []
+    for source in (*recipe.train, *recipe.test):
+        path = Path(source).expanduser()
+        places.append(str(path.resolve()) if path.exists() else source)
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise RecipeError(f"The recipe names a dataset twice: {twice}.")
+
+
 def load(source: str | Path) -> Recipe:
     """A recipe by name, or from a TOML file.
 
@@ -201,7 +212,7 @@ def load(source: str | Path) -> Recipe:
     """
     path = RECIPES / f"{source}.toml" if str(source) in names() else Path(source)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin it with a mark
     except FileNotFoundError:
         raise RecipeError(f"No recipe at {source}: specify a TOML file or one of {', '.join(names())}.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -233,6 +244,7 @@ def from_dict(values: dict, where: str) -> Recipe:
         }
         tuples = {key: tuple(values[key]) for key in ("train", "test", "teacher") if key in values}
         recipe = Recipe(**{**values, **stages, **tuples})
+        check_datasets(recipe)
         if not recipe.stages:
             raise RecipeError("The recipe has no stages.")
         return recipe

@@ -133,6 +133,10 @@ def test_branches_are_the_stage_with_other_settings():
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nteacher_weight = 1.5", ["at most 1"]),
         ("network = 'compact'\n" + STAGE.replace("epochs = 1", "epochs = 1.5") + "learning_rate = 1", ["an integer"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ size = 96 }]", ["branches can't"]),
+        (
+            "network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ branches = [{}] }]",
+            ["branches of its own"],
+        ),
         ("network = ", ["can't be read"]),
         ("", ["missing arguments", "network"]),
         ("network = 'compact'\ntrain = ['x']\n[stages]\nname = 'a'", ["[[stages]]", "double brackets"]),
@@ -203,6 +207,37 @@ def test_the_recorded_command_names_the_kit_s_recipe_only_if_that_is_what_ran(tm
     (tmp_path / "compact.toml").write_text(text)
     changed = options.parse(["--recipe", str(tmp_path / "compact.toml"), "--out", "nowhere"])[0]
     assert options.to_command(changed) == "python training/train.py --recipe recipe.toml"
+
+
+def test_datasets_may_have_the_same_name_in_different_folders_but_not_be_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a/faces", "b/faces"):
+        (tmp_path / folder).mkdir(parents=True)
+    found = parse("--recipe", "compact", "--dataset", "a/faces", "--test-dataset", "b/faces")
+    assert found.public().train == found.public().test == ("faces",)
+    assert options.to_command(found.public())  # cards print it
+    for same in ("a/faces/", "./a/faces", str(tmp_path / "a" / "faces")):
+        with pytest.raises(RecipeError, match="names a dataset twice"):
+            parse("--recipe", "compact", "--dataset", "a/faces", same)
+
+
+@pytest.mark.parametrize("words", [["--repo-id", "me/x"], ["--private"], ["--revision", "v1"], ["--pr"]])
+def test_options_of_a_push_need_a_push(words):
+    with pytest.raises(RecipeError, match=f"{words[0]} has no effect without --push"):
+        parse(*words)
+
+
+def test_the_run_folder_may_be_this_one_but_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert options.parse(["--recipe", "compact", "--out", "."])[1].out == tmp_path
+    (tmp_path / "file").touch()
+    with pytest.raises(RecipeError, match="is a file: choose a folder"):
+        options.parse(["--recipe", "compact", "--out", "file"])
+
+
+def test_a_recipe_saved_by_an_editor_of_windows_is_read(tmp_path):
+    (tmp_path / "mine.toml").write_text(SHORT.read_text(), encoding="utf-8-sig")
+    assert recipe.load(tmp_path / "mine.toml").stages == recipe.load(SHORT).stages
 
 
 def test_a_resumed_run_is_pushed_under_its_own_name(tmp_path):

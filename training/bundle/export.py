@@ -280,6 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source", help=f"{', '.join(embedded())}, a bundle folder or a Hub id user/name")
     parser.add_argument("target", type=Path, help=".onnx, .tflite (LiteRT) or .xml (OpenVINO) file, or a folder")
     options = parser.parse_args(arguments)
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # the only backend that exports to all of these
     bundle = open_bundle(options.source, keras=True).folder
     if options.target.suffix:
         export(bundle, options.target)

@@ -98,12 +98,12 @@ def _gender(value) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _years(age: str) -> tuple[float, float] | None:
-    """`31`, `~31 years`, `1,5`, `30-39`, `(30, 39)` or `more than 70` → first and last year.
+    """`31`, `~31 years`, `1,5`, `20,50`, `30-39`, `(30, 39)` or `more than 70` → first and last year.
 
     None if it is nothing of the kind or out of range.
     """
     text = re.sub(r"\s*(years?( old)?|yrs?|y/?o)\.?$", "", age.strip().lower()).lstrip("~≈ ")
-    text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else re.sub(r"^(\d{1,3}),(\d)$", r"\1.\2", text)
+    text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else re.sub(r"^(\d{1,3}),(\d+)$", r"\1.\2", text)
     if re.fullmatch(r"\d{1,2}-[a-z]{3}|[a-z]{3}-\d{1,2}", text):
         raise LabelError(
             f"the age {age!r}, which looks like a range that a spreadsheet has changed into a date. Restore ranges "
@@ -123,10 +123,12 @@ def _years(age: str) -> tuple[float, float] | None:
 
 @functools.lru_cache(maxsize=256)
 def _index(value, names: tuple[str, ...]) -> int:
-    """A label given as index or name (singular or plural, any case) → index, -1 if it is neither."""
+    """A label given as name (singular or plural, any case) or index → index, -1 if it is neither."""
     text = str(value).strip().lower()
+    lowered = [name.lower() for name in names]
+    if text in lowered:  # names may be numbers
+        return lowered.index(text)
     if re.fullmatch(r"\d+(\.0)?", text):
         number = int(float(text))
         return number if number < len(names) else -1
-    lowered = [name.lower() for name in names]
-    return next((i for i, name in enumerate(lowered) if text in (name, name + "s", name[0])), -1)
+    return next((i for i, name in enumerate(lowered) if text in (name + "s", name[0])), -1)

@@ -98,7 +98,7 @@ def _read(dataset, report: Report, own_picture: PictureFiles) -> Samples:
                     encoded.append(picture["bytes"] if picture["bytes"] is not None else picture["path"])
     ranges = sum(label[0] < label[1] for label in rows)
     if 0 < ranges < len(rows):
-        kind = "as bands" if ranges > len(rows) / 2 else "in years, from the middle of a range"
+        kind = "as bands" if ranges > len(rows) / 2 else "in years, from the nearest end of a range"
         report.notes.append(f"{ranges} of {len(rows)} ages are ranges, the others exact: errors are measured {kind}")
     if labels.numbers:
         report.notes.append("gender: 0 is read as male, 1 as female")

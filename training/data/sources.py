@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from space.hub.card import DATASETS
-from space.text import counted
+from space.text import counted, some_of
 
 DATASET, FAIRFACE = DATASETS["UTKFace"], DATASETS["FairFace"]
 _CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
@@ -87,12 +87,16 @@ class PictureFiles:
         local = Path(source).expanduser()
         place = local if local.is_dir() else local.parent
         caches = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE)
+        # What the source itself lists: also links, and what a pattern matches.
+        self._listed = {os.path.abspath(name) for name in _files(local)}
         places = (place, cache_folder(), *caches)
         self._places = [Path(place).resolve() for place in places]
 
     def __call__(self, picture: dict) -> bool:
         """Whether an encoded image, {bytes, path}, holds its bytes or names a file of the source."""
         if picture["bytes"] is not None:
+            return True
+        if os.path.abspath(picture["path"] or "") in self._listed:
             return True
         path = Path(picture["path"] or "").resolve()
         return any(path.is_relative_to(place) for place in self._places)
@@ -129,8 +133,17 @@ def _files(path: Path) -> list[str]:
         folder = config if config.is_dir() else path
         return sorted(str(f) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
     if path.is_file():
-        return _files(_unpacked(path)) if path.name.lower().endswith(_ARCHIVE) else [str(path)]
+        unpack = path.name.lower().endswith(_ARCHIVE) or _table_in(path)
+        return _files(_unpacked(path)) if unpack else [str(path)]
     return sorted(glob.glob(str(path), recursive=True))
+
+
+def _table_in(path: Path) -> str | None:
+    """The name of a table of labels in a .tar, which `datasets` would not use."""
+    if not path.name.lower().endswith(_TAR):
+        return None
+    with tarfile.open(path) as tar:
+        return next((member.name for member in tar if member.name.lower().endswith(_TABLE)), None)
 
 
 def _unpacked(archive: Path) -> Path:
@@ -189,9 +202,20 @@ def _load_files(source: str, files: list[str]):
     if labels:
         columns = {name: [row[name] for row in labels] for name in labels[0]}
         return {"train": datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image(decode=False))}
-    for loader, endings in (("webdataset", _TAR), ("parquet", (".parquet",)), ("imagefolder", _PICTURE)):
-        chosen = [f for f in files if f.lower().endswith(endings)]
+    kinds = {
+        loader: [f for f in files if f.lower().endswith(endings)]
+        for loader, endings in (("webdataset", _TAR), ("parquet", (".parquet",)), ("imagefolder", _PICTURE))
+    }
+    for loader, chosen in kinds.items():
         if chosen:
+            if others := sum(map(len, kinds.values())) - len(chosen):
+                print(
+                    f"{source}: only {some_of([os.path.basename(f) for f in chosen])} used, not the "
+                    f"{counted(others, 'other file')}. To use those, specify their folder or files."
+                )
+            for name in chosen if loader == "webdataset" else ():
+                if len(files) > 1 and (table := _table_in(Path(name))):
+                    raise DataError(f"{name} contains a table of labels, {table}. Specify the archive itself.")
             # drop_labels: a folder's name is no label; imagefolder would invent one.
             extra = {"drop_labels": True, "drop_metadata": True} if loader == "imagefolder" else {}
             escaped = [glob.escape(f) for f in chosen]  # `datasets` takes them for patterns
@@ -241,9 +265,9 @@ def _labels(table: str, find: Callable[[str], str | None]) -> tuple[list[dict], 
     rows: list[dict] = []
     absent: dict[str, list[str]] = {"missing": [], "not supported, or outside of the dataset": []}
     for line in lines:
-        named = str(line["file_name"])
+        named = str(line["file_name"]).strip()
         path = os.path.normpath(Path(table).parent / named.replace("\0", ""))
-        image = find(path)
+        image = find(path) or find(path.replace("\\", "/"))  # a path written on Windows
         if image is None:
             absent["not supported, or outside of the dataset" if os.path.isfile(path) else "missing"].append(named)
             continue

@@ -36,8 +36,9 @@ def measure(
     Returns:
         A dict of plain values, for the card: n, age_mae, cs5, gender_accuracy and so on, each a value with the bounds
         of its 95% bootstrap interval; `by` holds the same for each age band, gender and race; `age_gates` is what
-        `age_gates` returns. Where ages are known as ranges, age_band and age_band_or_next (the share whose answer, in
-        whole years, falls into the label's band, or that or one beside it) stand for the figures of age.
+        `age_gates` returns. A range such as "70+" has no error inside of it. Where most ages are known as ranges,
+        age_band and age_band_or_next (the share whose answer, in whole years, falls into the label's range, or into
+        its band or one beside it) stand for the figures of age.
     """
     from sklearn.metrics import roc_auc_score  # imported here: it takes a second that a model card does not need
 
@@ -55,7 +56,8 @@ def measure(
             "age_band_share": max(counts) / len(right),
         }
     else:
-        commonest |= {"median_age": median_age, "age_mae": float(np.mean(np.abs(samples.age - median_age)))}
+        constant = range_error(np.full(len(samples), median_age), samples.age_range)
+        commonest |= {"median_age": median_age, "age_mae": float(np.mean(constant))}
     gates = {} if samples.binned else {"age_gates": age_gates(samples, outputs["age"])}
     return {
         **_figures(values, np.ones(len(samples), bool)),
@@ -103,12 +105,13 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
     age = outputs["age"].astype(np.float64)
     values: dict[str, np.ndarray] = {}
     if samples.binned:
-        starts = np.array([low for low, _ in AGE_BANDS])
-        answered = np.searchsorted(starts, np.floor(np.maximum(age, 0) + 0.5), side="right") - 1
-        labeled = np.searchsorted(starts, samples.age_range[:, 0], side="right") - 1
-        values |= {"age_band": answered == labeled, "age_band_or_next": np.abs(answered - labeled) <= 1}
+        years, starts = np.floor(np.maximum(age, 0) + 0.5), np.array([low for low, _ in AGE_BANDS])
+        answered, labeled = (np.searchsorted(starts, of, side="right") - 1 for of in (years, samples.age))
+        exact = samples.age_range[:, 0] == samples.age_range[:, 1]  # some among the ranges: their band counts
+        within = np.where(exact, answered == labeled, range_error(years, samples.age_range) == 0)
+        values |= {"age_band": within, "age_band_or_next": within | (np.abs(answered - labeled) <= 1)}
     else:
-        error = age - samples.age
+        error = age - np.clip(age, *samples.age_range.T)
         values |= {"age_mae": np.abs(error), "age_bias": error, "cs5": np.abs(error) <= 5}
     values["gender_accuracy"] = (outputs["p_female"] >= 0.5) == (samples.gender == 1)
     if "age_low" in outputs:
@@ -116,8 +119,8 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
             bounds = outputs["age_low"], outputs["age_high"]
             values["interval_coverage"] = calibrate.covered(samples.age_range, *bounds, outputs["calibrated_probs"])
         else:
-            years = np.minimum(samples.age, calibrate.AGES - 1)  # the oldest age stands for all above
-            values["interval_coverage"] = (outputs["age_low"] <= years) & (years <= outputs["age_high"])
+            first, last = np.minimum(samples.age_range, calibrate.AGES - 1).T  # the oldest age stands for all above
+            values["interval_coverage"] = (outputs["age_low"] <= last) & (first <= outputs["age_high"])
         values["interval_width"] = outputs["age_high"] - outputs["age_low"]
     return values
 
@@ -130,9 +133,9 @@ def range_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
 
 def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
     """The groups that figures are given for: kind → name → bool [N]."""
-    first = samples.age_range[:, 0]
+    years = np.floor(samples.age)
     return {
-        "age band": {band_name(a, b): (first >= a) & (first <= b) for a, b in AGE_BANDS},
+        "age band": {band_name(a, b): (years >= a) & (years <= b) for a, b in AGE_BANDS},
         "gender": {name: samples.gender == i for i, name in enumerate(GENDERS)},
         "race": {name: samples.race == i for i, name in enumerate(samples.races)},
     }

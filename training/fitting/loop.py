@@ -19,7 +19,7 @@ from training.data.faces import Faces
 from training.data.samples import label_hash
 from training.fitting.batches import Batches
 from training.fitting.checkpoints import INITIAL, FitError, RunState, Weights, load, read_state, save
-from training.fitting.optimizers import build_optimizer
+from training.fitting.optimizers import build_optimizer, layer_name
 from training.fitting.progress import Progress
 from training.fitting.validation import describe, validate
 from training.model import devices, networks
@@ -76,6 +76,7 @@ def fit(
             f"The training or validation faces have changed since the run in {out} was started. Restore them, or start "
             "a new run with another --out."
         )
+    _check_rates(network, recipe)
     trained = trained and len({stage.size for stage in recipe.stages}) == 1
     run = _Run(network, recipe, train, validation, out, state, tuple(teachers), trained, verbose)
     if resume and state.stage == len(recipe.stages):
@@ -87,6 +88,18 @@ def fit(
     if state.start:
         load(network, out / state.start.file, "best weights")
     return state.history
+
+
+def _check_rates(network: keras.Model, recipe: Recipe) -> None:
+    layers = sorted({layer_name(variable) for variable in network.trainable_variables})
+    for stage in recipe.stages:
+        for variant in stage.variants():
+            for name in variant.rates:
+                if not any(layer.startswith(name) for layer in layers):
+                    raise FitError(
+                        f"Stage {stage.name!r} has a rate for {name!r}, but no layer's name begins so. The layers are "
+                        f"{', '.join(layers)}."
+                    )
 
 
 @dataclass(frozen=True)

@@ -50,5 +50,9 @@ def _layerwise(optimizer: type, rates: dict[str, float] | None) -> type:
 
 
 def _share(variable, rates: dict[str, float]) -> float:
-    layer = variable.path.split("/")[-2]
-    return next((share for name, share in rates.items() if layer.startswith(name)), 1.0)
+    return next((share for name, share in rates.items() if layer_name(variable).startswith(name)), 1.0)
+
+
+def layer_name(variable) -> str:
+    """The name of the layer that a variable belongs to."""
+    return variable.path.split("/")[-2]

@@ -32,7 +32,8 @@ def validate(network: keras.Model, datasets: list[Faces]) -> dict[str, float]:
             row[f"{name}_band"] = float(np.mean((first <= years) & (years <= last)))
             score += BAND_IN_YEARS * (1 - row[f"{name}_band"])
         else:
-            row[f"{name}_age_mae"] = float(np.mean(np.abs(outputs["age"] - faces.samples.age)))
+            error = outputs["age"] - np.clip(outputs["age"], first, last)  # "70+" has none inside of it
+            row[f"{name}_age_mae"] = float(np.mean(np.abs(error)))
             score += row[f"{name}_age_mae"]
         accuracy = float(np.mean((outputs["p_female"] >= 0.5) == (faces.samples.gender == 1)))
         row[f"{name}_gender_accuracy"] = accuracy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -181,6 +182,14 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkey
     with pytest.raises(PermissionError), new_folder(target) as folder:
         (folder / "new").touch()
     assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "old"]
+
+
+def test_files_are_exported_by_tensorflow_whatever_the_backend_of_training(tmp_path, monkeypatch):
+    """JAX writes no LiteRT file, and needs another package for ONNX."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    used = []
+    monkeypatch.setattr(export, "export", lambda bundle, target: used.append(os.environ["KERAS_BACKEND"]))
+    assert export.main([str(EMBEDDED), str(tmp_path / "a.tflite")]) == 0 and used == ["tensorflow"]
 
 
 @pytest.mark.slow

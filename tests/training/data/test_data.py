@@ -163,7 +163,17 @@ def test_genders_and_races_as_words_initials_and_numbers(gender, female, race, i
 
 @pytest.mark.parametrize(
     ("label", "years"),
-    [("31", (31, 31)), ("3-9", (3, 9)), ("more than 70", (70, 120)), ("70+", (70, 120)), ("9-3", None), ("121", None)],
+    [
+        ("31", (31, 31)),
+        ("20,50", (20.5, 20.5)),
+        ("30,25", (30.25, 30.25)),
+        ("(25,32)", (25, 32)),
+        ("3-9", (3, 9)),
+        ("more than 70", (70, 120)),
+        ("70+", (70, 120)),
+        ("9-3", None),
+        ("121", None),
+    ],
 )
 def test_ages_as_years_and_as_ranges(label, years):
     assert _years(label) == years
@@ -220,6 +230,21 @@ def test_decoding_resizes_turns_and_leaves_out_what_is_damaged(tmp_path, capsys)
     turned = images[list(kept.age).index(20)]
     assert turned[150, 100, 0] > 200 and turned[50, 100, 0] < 60
     assert "30_0_0_2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [EOFError("of HEIC"), RuntimeError("of AVIF"), SyntaxError("of PNG")])
+def test_whatever_a_decoder_raises_only_its_image_is_skipped(made_up, monkeypatch, capsys, error):
+    samples, real, calls = load_samples(made_up)[0].limit(5), decode_module.decode_picture, []
+
+    def one_fails(encoded):
+        calls.append(encoded)
+        if encoded == samples.encoded[2]:
+            raise error
+        return real(encoded)
+
+    monkeypatch.setattr(decode_module, "decode_picture", one_fails)
+    kept, images = decode(samples)
+    assert len(kept) == len(images) == 4 and samples.name[2] in capsys.readouterr().out
 
 
 def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
@@ -512,6 +537,54 @@ def test_ages_and_genders_in_words_are_read(tmp_path):
     assert len(samples) == 40 and not report.rejected and "0 is read" not in str(report)
     assert set(map(tuple, samples.age_range.tolist())) == {(25.0, 25.0), (25.0, 32.0)}
     assert sorted(set(samples.gender.tolist())) == [0, 1]
+
+
+@pytest.mark.parametrize("codes", ["12345", ["-1", *"01234"], ["1.0", "2.0", "5.0"]])
+def test_races_as_other_numbers_keep_their_codes(tmp_path, codes):
+    lines = [f"{20 + i},{i % 2},{codes[i % len(codes)]}" for i in range(40)]
+    samples, _ = load_samples(labeled(tmp_path / "a", "age,gender,race", lines), policy="all")
+    expected = {f"{i}": codes[i % len(codes)] for i in range(40)}
+    assert {name: samples.races[race] for name, race in zip(samples.name, samples.race, strict=True)} == expected
+
+
+@pytest.mark.parametrize("kind", ["tar", "gztar", "bztar", "zip"])
+def test_an_archive_s_table_of_labels_counts(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path / "cache"))
+    folder = write_folder(face_files(40), tmp_path / "faces")
+    rows = [f"{path.name},7,{i % 2}" for i, path in enumerate(sorted(folder.iterdir()))]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,age,gender", *rows]))
+    archive = shutil.make_archive(str(tmp_path / "data" / "faces"), kind, folder)
+    samples, _ = load_samples(archive, policy="all")
+    assert len(samples) == 40 and set(samples.age) == {7.0}
+    if "tar" in kind and kind != "bztar":  # several archives are read without unpacking
+        shutil.copy(archive, archive.replace("faces.", "more."))
+        with pytest.raises(DataError, match=r"contains a table of labels, .*\.csv\. Specify the archive"):
+            load_samples(tmp_path / "data")
+
+
+def test_images_beside_an_archive_are_named_as_not_used(tmp_path, capsys):
+    folder = write_folder(face_files(12), tmp_path / "faces")
+    (folder / "old.tar").write_bytes(tar_bytes(face_files(3)))
+    samples, _ = load_samples(folder, policy="all")
+    assert len(samples) == 3
+    assert "only old.tar used, not the 12 other files. To use those, specify" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", ["links", "real*/*.jpg"])
+def test_links_and_patterns_are_images_of_the_dataset(tmp_path, source):
+    real = write_folder(face_files(6), tmp_path / "real")
+    (tmp_path / "links").mkdir()
+    for path in real.iterdir():
+        (tmp_path / "links" / path.name).symlink_to(path)
+    samples, report = load_samples(str(tmp_path / source), policy="all")
+    assert len(samples) == 6 and not report.rejected
+
+
+def test_a_table_may_have_paths_of_windows_and_spaces_around_them(tmp_path):
+    write_folder({f"{i}.jpg": content for i, content in enumerate(face_files(40).values())}, tmp_path / "a" / "faces")
+    rows = [f" faces\\{i}.jpg ,{20 + i},{i % 2}" for i in range(40)]
+    (tmp_path / "a" / "metadata.csv").write_text("\n".join(["file_name,age,gender", *rows]))
+    assert len(load_samples(tmp_path / "a", policy="all")[0]) == 40
 
 
 def test_labels_that_show_another_coding_are_refused(tmp_path):

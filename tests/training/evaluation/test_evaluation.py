@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.support import ROOT
 from tests.support.app import python
+from training import evaluate
+from training.data.report import Report
 from training.data.samples import Samples
-from training.evaluation.metrics import _interval, age_gates, measure, per_face
+from training.evaluation.metrics import _interval, age_gates, group_masks, measure, per_face
 from training.evaluation.plots import training_curves
 from training.evaluation.tables import gate_rows, table
 
@@ -132,6 +135,43 @@ def test_bands_by_hand():
     values = per_face(three([20, 29], [20, 29], [0, 2]), outputs)
     assert values["age_band"].tolist() == [False, False, True]
     assert values["age_band_or_next"].tolist() == [True, False, True]
+
+
+def test_a_label_s_own_range_counts_not_the_kit_s_bands():
+    samples = three([18, 24], [25, 34], [31, 31])  # the last is exact: its band counts
+    values = per_face(samples, {"age": np.array([22.0, 24.4, 38.0]), "p_female": np.zeros(3)})
+    assert values["age_band"].tolist() == [True, False, True]
+    assert values["age_band_or_next"].tolist() == [True, True, True]
+    groups = {name for name, mask in group_masks(samples)["age band"].items() if mask.any()}
+    assert groups == {"20-29", "30-39"}  # by the middle of a range
+
+
+@pytest.mark.parametrize(("age", "bias", "high", "covered"), [(75.0, 0, 80, True), (66.0, -4, 69, False)])
+def test_a_range_among_exact_ages_has_no_error_inside_of_it(age, bias, high, covered):
+    samples = three([70, 120], [30, 30], [31, 31])
+    assert not samples.binned
+    outputs = {"age": np.array([age, 33.0, 30.0]), "p_female": np.zeros(3)}
+    values = per_face(samples, outputs | {"age_low": np.array([60, 25, 31]), "age_high": np.array([high, 40, 40])})
+    assert values["age_mae"].tolist() == [abs(bias), 3, 1] and values["age_bias"].tolist() == [bias, 3, -1]
+    assert values["cs5"].all() and values["interval_coverage"].tolist() == [covered, True, True]
+    metrics = measure(samples, outputs, median_age=60.0)
+    assert metrics["baseline"]["age_mae"] == pytest.approx((10 + 30 + 29) / 3)
+
+
+def test_few_exact_ages_of_a_dataset_of_ranges_are_scored_too(monkeypatch):
+    """Of a dataset whose ages are mostly ranges, a small part may be mostly exact."""
+    ranges = three([20, 29], [30, 39], [31, 31])
+    exact = three([30, 30], [40, 40], [20, 29])
+    monkeypatch.setattr(evaluate, "load_samples", lambda *_, **__: (ranges, Report("x", "clean")))
+    monkeypatch.setattr(Samples, "limit", lambda self, count, seed: exact)
+    monkeypatch.setattr(evaluate, "decode", lambda samples, cropper: (samples, np.zeros((3, 200, 200, 3), np.uint8)))
+    outputs = {"age": np.array([31.0, 40.0, 25.0]), "p_female": np.zeros(3)}
+    monkeypatch.setattr(evaluate, "predict", lambda *_: outputs)
+    options = SimpleNamespace(
+        dataset="x", model="m", split="all", protocol="80/10/10", policy="clean", limit=3, seed=1
+    )  # fmt: skip
+    _, _, metrics, _ = evaluate.score(options)
+    assert metrics["age_mae"]["value"] == pytest.approx(1 / 3)
 
 
 def test_the_bootstrap_interval_is_that_of_95_percent():

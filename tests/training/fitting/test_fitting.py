@@ -131,6 +131,20 @@ def test_the_mean_of_branches_is_kept_only_if_it_is_better(tmp_path):
     assert run._mean_of_best(0, [initial, saved(60.0)], 200) is initial
 
 
+def test_a_rate_for_no_layer_is_refused_before_training(tmp_path):
+    from dataclasses import replace
+
+    from training.fitting import loop
+    from training.fitting.checkpoints import FitError
+    from training.recipe import Stage
+
+    run = one_age(tmp_path)
+    for stage in (Stage("a", 1, 1e-3, rates={"blok5": 0.5}), Stage("a", 1, 1e-3, branches=({"rates": {"x": 0.5}},))):
+        with pytest.raises(FitError, match=r"has a rate for '(blok5|x)', but no layer's name begins so.* age"):
+            loop.fit(run.network, replace(run.recipe, stages=(stage,)), run.train, run.validation, tmp_path)
+    loop._check_rates(run.network, replace(run.recipe, stages=(Stage("a", 1, 1e-3, rates={"age": 0.5}),)))
+
+
 @pytest.mark.parametrize(("size", "kept"), [(200, 29.0), (128, 26.0)])
 def test_weights_from_before_a_stage_are_kept_if_they_are_better_at_the_same_size(tmp_path, monkeypatch, size, kept):
     from training.fitting import loop

@@ -30,7 +30,7 @@ def answers(monkeypatch):
     return SimpleNamespace(given=given, sizes=sizes)
 
 
-EXACT = faces([(30, 30), (40, 40), (40, 60), (60, 60)], [1, 0, 1, 0], binned=False)
+EXACT = faces([(30, 30), (40, 40), (50, 60), (58, 120)], [1, 0, 1, 0], binned=False)
 BANDS = faces([(20, 29), (20, 29), (30, 39), (0, 2)], [1, 1, 0, 0], binned=True)
 OUTPUTS = {"age": np.array([31.0, 40.0, 47.0, 60.0]), "p_female": np.array([0.5, 0.49, 0.2, 0.1])}  # 1 year, 3 of 4
 
