@@ -31,6 +31,8 @@ from training.data.report import Report
 from training.data.samples import FAIRFACE_RACES, GENDERS, Samples
 from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source, without_revision
 
+MOST_REASONS = 20  # that rows are rejected for, by value
+
 
 def load_samples(source: str | os.PathLike = DATASET, *, policy: str = "clean") -> tuple[Samples, Report]:
     """Read labeled faces: UTKFace's crops, or photos such as FairFace's.
@@ -119,6 +121,8 @@ class _LabelReader:
 
     def __init__(self, dataset, report: Report):
         columns = {name.lower(): name for name in dataset.column_names}
+        if "sex" in columns:
+            columns.setdefault("gender", columns["sex"])
         race = columns.get("race") or columns.get("ethnicity")
         self._report, self._row = report, 0
         self.numbers = False  # whether genders are given as numbers
@@ -144,6 +148,8 @@ class _LabelReader:
             except LabelError as error:
                 raise DataError(f"{self._report.source}: {name} (row {self._row}) has {error}.") from None
             reason = "" if label else unreadable(age, gender)
+            if reason not in self._report.rejected and len(self._report.rejected) >= MOST_REASONS:
+                reason = "other ages or genders are missing or can't be read"  # in a column of dates, each is another
         else:
             label, reason = parse_name(name, self._report), "the file name isn't age_gender_race_datetime"
         if label is None:

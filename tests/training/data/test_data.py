@@ -606,6 +606,23 @@ def test_labels_that_show_another_coding_are_refused(tmp_path):
         load_samples(labeled(tmp_path / "german", "age,gender", lines))  # one line for each word at fault
 
 
+def test_a_column_of_dates_is_told_in_few_lines(tmp_path):
+    lines = ["20,Male", *(f"19{i}-01-02,Male" for i in range(50, 89))]
+    samples, report = load_samples(labeled(tmp_path / "dates", "age,gender", lines), policy="all")
+    assert len(samples) == 1 and len(report.rejected) == 21
+    assert "rejected 19: other ages or genders are missing or can't be read" in str(report)
+
+
+def test_a_parquet_file_may_call_the_gender_sex(tmp_path):
+    parquet(face_files(12), tmp_path / "a.parquet", columns="words")
+    import datasets
+
+    table = datasets.load_dataset("parquet", data_files=str(tmp_path / "a.parquet"))["train"]
+    table.rename_column("gender", "Sex").to_parquet(tmp_path / "b.parquet")
+    named, other = (load_samples(tmp_path / f"{name}.parquet", policy="all")[0] for name in "ab")
+    assert len(other) == 12 and other.gender.tolist() == named.gender.tolist()
+
+
 def test_the_kit_s_own_estimates_are_no_labels(tmp_path, capsys):
     folder = write_folder(face_files(20), tmp_path / "utk")
     expected = sorted(load_samples(folder)[0].age_range[:, 0])
