@@ -64,6 +64,7 @@ export default function liveView(element, openChannel) {
   async function begin() {
     const mine = ++attempt;
     away = false;
+    noticed = 0;
     stop.hidden = false;
     if (document.activeElement === start) stop.focus(); // a disabled button loses the focus
     start.disabled = camera.disabled = true;

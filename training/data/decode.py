@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from space.hub.download import ModelError
 from space.photo import OWN_FILES
 from space.text import some_of
 from training.data.cropping import FaceCropper, method
@@ -106,6 +107,8 @@ def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | No
             else:  # perhaps a photo under the name of a face crop
                 images[i], cropped = default().crop_unless_framed(decode_picture(encoded))
                 photos.extend([i] * cropped)
+        except (MemoryError, ModelError):  # no fault of the image
+            raise
         except Exception:  # damaged files make decoders raise almost anything
             return False
         return True

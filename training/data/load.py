@@ -147,14 +147,19 @@ class _LabelReader:
                 label = parse_label(age, gender, race, self.races)
             except LabelError as error:
                 raise DataError(f"{self._report.source}: {name} (row {self._row}) has {error}.") from None
-            reason = "" if label else unreadable(age, gender)
-            if reason not in self._report.rejected and len(self._report.rejected) >= MOST_REASONS:
-                reason = "other ages or genders are missing or can't be read"  # in a column of dates, each is another
+            reason = "" if label else self._bounded(unreadable(age, gender))
         else:
             label, reason = parse_name(name, self._report), "the file name isn't age_gender_race_datetime"
         if label is None:
             self._report.rejected[reason].append(name)
         return name, label
+
+    def _bounded(self, reason: str) -> str:
+        """The reason, or a common one after many: in a column of dates, each row has its own."""
+        found = self._report.rejected
+        if reason in found or len(found) < MOST_REASONS:
+            return reason
+        return "other ages or genders are missing or can't be read"
 
 
 def _deduplicate(samples: Samples, report: Report) -> Samples:

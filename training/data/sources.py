@@ -209,10 +209,8 @@ def _load_files(source: str, files: list[str]):
     for loader, chosen in kinds.items():
         if chosen:
             if others := sum(map(len, kinds.values())) - len(chosen):
-                print(
-                    f"{source}: only {some_of([os.path.basename(f) for f in chosen])} used, not the "
-                    f"{counted(others, 'other file')}. To use those, specify their folder or files."
-                )
+                used = some_of([os.path.basename(f) for f in chosen])
+                print(f"{source}: uses only {used}, not {counted(others, 'other file')}. To use those, specify them.")
             for name in chosen if loader == "webdataset" else ():
                 if len(files) > 1 and (table := _table_in(Path(name))):
                     raise DataError(f"{name} contains a table of labels, {table}. Specify the archive itself.")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from space.hub.download import ModelError
 from tests.support import EXAMPLES, shared
 from tests.support.app import python
 from tests.support.faces import LOADING, face_file, face_files, jpeg, tar_bytes, write_folder
@@ -245,6 +246,16 @@ def test_whatever_a_decoder_raises_only_its_image_is_skipped(made_up, monkeypatc
     monkeypatch.setattr(decode_module, "decode_picture", one_fails)
     kept, images = decode(samples)
     assert len(kept) == len(images) == 4 and samples.name[2] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ModelError("The detector is missing.")])
+def test_what_is_no_fault_of_an_image_ends_the_run(made_up, monkeypatch, error):
+    def fails(encoded):
+        raise error
+
+    monkeypatch.setattr(decode_module, "decode_picture", fails)
+    with pytest.raises(type(error)):
+        decode(load_samples(made_up)[0].limit(5))
 
 
 def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
@@ -567,7 +578,7 @@ def test_images_beside_an_archive_are_named_as_not_used(tmp_path, capsys):
     (folder / "old.tar").write_bytes(tar_bytes(face_files(3)))
     samples, _ = load_samples(folder, policy="all")
     assert len(samples) == 3
-    assert "only old.tar used, not the 12 other files. To use those, specify" in capsys.readouterr().out
+    assert "uses only old.tar, not 12 other files. To use those, specify them." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("source", ["links", "real*/*.jpg"])
