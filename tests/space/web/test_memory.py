@@ -12,8 +12,8 @@ def test_memory_is_trimmed_once_after_the_last_of_several_requests(monkeypatch):
     monkeypatch.setattr(memory, "DELAY", 0.3)
     monkeypatch.setattr(memory, "_trim", lambda: trimmed.append(time.monotonic()))
     for _ in range(3):
-        memory.trim_memory()
         last = time.monotonic()
+        memory.trim_memory()
         time.sleep(0.1)
     deadline = time.monotonic() + 5
     while not trimmed and time.monotonic() < deadline:
