@@ -97,8 +97,8 @@ def _check_rates(network: keras.Model, recipe: Recipe) -> None:
             for name in variant.rates:
                 if not any(layer.startswith(name) for layer in layers):
                     raise FitError(
-                        f"Stage {stage.name!r} has a rate for {name!r}, but no layer's name begins so. The layers are "
-                        f"{', '.join(layers)}."
+                        f"Stage {stage.name!r} has a rate for {name!r}, but no layer's name begins with it. The layers "
+                        f"are {', '.join(layers)}."
                     )
 
 

@@ -140,7 +140,7 @@ def test_a_rate_for_no_layer_is_refused_before_training(tmp_path):
 
     run = one_age(tmp_path)
     for stage in (Stage("a", 1, 1e-3, rates={"blok5": 0.5}), Stage("a", 1, 1e-3, branches=({"rates": {"x": 0.5}},))):
-        with pytest.raises(FitError, match=r"has a rate for '(blok5|x)', but no layer's name begins so.* age"):
+        with pytest.raises(FitError, match=r"has a rate for '(blok5|x)', but no layer's name begins with it.* age"):
             loop.fit(run.network, replace(run.recipe, stages=(stage,)), run.train, run.validation, tmp_path)
     loop._check_rates(run.network, replace(run.recipe, stages=(Stage("a", 1, 1e-3, rates={"age": 0.5}),)))
 
