@@ -40,6 +40,7 @@ export function explain(error) {
     return t(
       "Browsers allow camera access only over HTTPS or on localhost. This page uses HTTP. Open it over HTTPS, or on the machine that runs the app.",
     );
+  if (MISSING.includes(error?.name)) return t("No camera found. Connect one, or use the Photo tab.");
   switch (error?.name) {
     case "NotAllowedError":
     case "SecurityError":
@@ -48,10 +49,6 @@ export function explain(error) {
           ? "This page is embedded in a page that doesn't allow camera access. Open it in a new tab."
           : "The browser blocked camera access. Allow it with the camera icon in the address bar, then start again.",
       );
-    case "NotFoundError":
-    case "OverconstrainedError":
-    case "DevicesNotFoundError":
-      return t("No camera found. Connect one, or use the Photo tab.");
     case "NotReadableError":
     case "AbortError":
     case "TrackStartError":

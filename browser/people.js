@@ -72,7 +72,7 @@ export class People {
   async detect(image) {
     const {votes, unsure} = this.kit.video,
       decided = this.votes.length >= votes,
-      {sure} = this.analyzer.detector.limits;
+      {sure} = this.kit.detector;
     let quarters = decided ? mostFrequent(this.votes) : null;
     // Where there has been nobody for a while, most frames are searched upright only.
     if (!decided && this.faceless >= unsure && this.faceless % unsure) quarters = 0;

@@ -41,17 +41,14 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     """Load faces, predict and measure: samples, outputs, metrics and the report of the data."""
     everything, report = load_samples(options.dataset, policy=options.policy)
     chosen = everything if options.split == "all" else everything.split(options.split, options.protocol)
-    samples = chosen.limit(options.limit, options.seed)
-    known = everything if options.split == "all" else everything.split("train", options.protocol)
-    median = float(np.median(known.age))
-    if everything.binned:
-        samples, images = decode(samples, FaceCropper())
-        outputs = predict(options.model, images)
-        poses, detector = pose_masks(images), {"detector": YuNet.name}
-        metrics = measure(samples, outputs, median_age=median, poses=poses) | detector
-    else:
-        samples, images = decode(samples)
-        metrics = measure(samples, outputs := predict(options.model, images), median_age=median)
+    cropper = FaceCropper() if everything.binned else None
+    samples, images = decode(chosen.limit(options.limit, options.seed), cropper)
+    outputs, median = predict(options.model, images), None
+    if not samples.binned:  # of a dataset of ranges, a small part may have exact ages
+        known = everything if options.split == "all" else everything.split("train", options.protocol)
+        median = float(np.median(known.age))
+    metrics = measure(samples, outputs, median_age=median, poses=pose_masks(images) if cropper else None)
+    metrics |= {"detector": YuNet.name} if cropper else {}
     return samples, outputs, metrics | {"split": split_record(options, options.split)}, report
 
 

@@ -144,7 +144,6 @@ def test_frames_vote_whether_they_lie_on_their_side_and_blurred_ones_are_searche
           let now, searched = [];
           const analyzer = {
             detect: async (image, threshold, options) => (searched.push([options.side, options.quarters]), now),
-            detector: {limits: kit.detector},
             estimate: async (image, faces) => faces.map((one) => ({...one, ...answer})),
             estimator: {card: {crop: {size: 8, landmarks: [[2, 2], [6, 2], [4, 4], [2, 6], [6, 6]]}}},
           };
@@ -393,7 +392,6 @@ def test_a_face_that_is_detected_once_is_nobody_as_in_the_app(modules):
           let now = [];
           const analyzer = {
             detect: async () => now,
-            detector: {limits: kit.detector},
             estimate: async (image, faces) => faces.map((one) => ({...one, ...answer})),
             estimator: {card: {crop: {size: 8, landmarks: [[2, 2], [6, 2], [4, 4], [2, 6], [6, 6]]}}},
           };

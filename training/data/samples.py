@@ -81,6 +81,11 @@ class Samples:
         return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
 
 
+def age_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
+    """Years by which estimates [N] lie above (or, negative, below) their labels' ranges [N, 2]; 0 inside of them."""
+    return age - np.clip(age, *age_range.T)
+
+
 def band_name(low: int, high: int) -> str:
     """`20-29`, `70+`."""
     return f"{low}-{high}" if high < OLDEST else f"{low}+"

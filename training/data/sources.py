@@ -87,8 +87,8 @@ class PictureFiles:
         local = Path(source).expanduser()
         place = local if local.is_dir() else local.parent
         caches = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE)
-        # What the source itself lists: also links, and what a pattern matches.
-        self._listed = {os.path.abspath(name) for name in _files(local)}
+        # What a folder or a pattern lists itself, also links. Archives are unpacked into the cache, without links.
+        self._listed = set() if local.is_file() else {os.path.abspath(name) for name in _files(local)}
         places = (place, cache_folder(), *caches)
         self._places = [Path(place).resolve() for place in places]
 
@@ -211,8 +211,8 @@ def _load_files(source: str, files: list[str]):
             if others := sum(map(len, kinds.values())) - len(chosen):
                 used = some_of([os.path.basename(f) for f in chosen])
                 print(f"{source}: uses only {used}, not {counted(others, 'other file')}. To use those, specify them.")
-            for name in chosen if loader == "webdataset" else ():
-                if len(files) > 1 and (table := _table_in(Path(name))):
+            for name in chosen if not Path(source).expanduser().is_file() else ():
+                if table := _table_in(Path(name)):
                     raise DataError(f"{name} contains a table of labels, {table}. Specify the archive itself.")
             # drop_labels: a folder's name is no label; imagefolder would invent one.
             extra = {"drop_labels": True, "drop_metadata": True} if loader == "imagefolder" else {}

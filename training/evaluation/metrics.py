@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from training.data.samples import AGE_BANDS, GENDERS, Samples, band_name
+from training.data.samples import AGE_BANDS, GENDERS, Samples, age_error, band_name
 from training.evaluation import calibrate
 
 _RESAMPLES = 1000  # of the bootstrap
@@ -111,7 +111,7 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
         within = np.where(exact, answered == labeled, range_error(years, samples.age_range) == 0)
         values |= {"age_band": within, "age_band_or_next": within | (np.abs(answered - labeled) <= 1)}
     else:
-        error = age - np.clip(age, *samples.age_range.T)
+        error = age_error(age, samples.age_range)
         values |= {"age_mae": np.abs(error), "age_bias": error, "cs5": np.abs(error) <= 5}
     values["gender_accuracy"] = (outputs["p_female"] >= 0.5) == (samples.gender == 1)
     if "age_low" in outputs:
@@ -127,8 +127,7 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
 
 def range_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
     """Years outside of the label's range [N, 2], float64 [N]: the absolute error where the age is known."""
-    age = np.asarray(age, np.float64)
-    return np.maximum(age_range[:, 0] - age, 0) + np.maximum(age - age_range[:, 1], 0)
+    return np.abs(age_error(np.asarray(age, np.float64), age_range))
 
 
 def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from training.data.faces import Faces
+from training.data.samples import age_error
 from training.model import devices
 from training.model.prediction import predict
 
@@ -26,13 +27,13 @@ def validate(network: keras.Model, datasets: list[Faces]) -> dict[str, float]:
     for number, faces in enumerate(datasets, 1):
         outputs = predict(network, faces.images, 256 if devices.on_gpu() else 32)
         name = "val" if number == 1 else f"val{number}"
-        first, last = faces.samples.age_range.T
         if faces.samples.binned:
+            first, last = faces.samples.age_range.T
             years = np.floor(outputs["age"] + 0.5)
             row[f"{name}_band"] = float(np.mean((first <= years) & (years <= last)))
             score += BAND_IN_YEARS * (1 - row[f"{name}_band"])
         else:
-            error = outputs["age"] - np.clip(outputs["age"], first, last)  # "70+" has none inside of it
+            error = age_error(outputs["age"], faces.samples.age_range)
             row[f"{name}_age_mae"] = float(np.mean(np.abs(error)))
             score += row[f"{name}_age_mae"]
         accuracy = float(np.mean((outputs["p_female"] >= 0.5) == (faces.samples.gender == 1)))
