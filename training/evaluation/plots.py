@@ -58,7 +58,7 @@ def age_errors(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     groups = {f"{name}\nn={len(values)}": values for name, values in groups.items() if len(values)}
     right.boxplot(list(groups.values()), tick_labels=list(groups), showfliers=False, whis=(5, 95))
     right.axhline(0, color="red", linewidth=1)
-    right.set(title="predicted minus true age (box 25-75 %, whiskers 5-95 %)", ylabel="years", xlabel="age band")
+    right.set(title="predicted minus true age (box 25–75%, whiskers 5–95%)", ylabel="years", xlabel="age band")
     right.tick_params(axis="x", labelsize=8)
     _save(figure, path)
 
