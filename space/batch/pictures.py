@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ SUFFIXES = {
 }  # fmt: skip
 MAX_BYTES = 100_000_000  # of a picture's file
 _TOO_LARGE = f"The image file is too large: the limit is {MAX_BYTES // 1_000_000} MB."
+BEGINNING = 1 << 16  # bytes of a file that count for its fingerprint, beside its size
 MAX_MEMBERS = 100_000  # pictures in a zip
 _AES = 99  # WinZip's compression method for encrypted members
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses bzip2 and LZMA whole to read one byte
@@ -38,6 +40,7 @@ class Picture:
 
     name: str  # as the tables call it
     open: Callable[[], Photo]  # raises PhotoError and OSError
+    fingerprint: Callable[[], str | None] = lambda: None  # differs for other content; None if unknown
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Member:
 
     name: str
     read: Callable[[], bytes]  # raises PhotoError
+    fingerprint: str
 
 
 def find_pictures(paths: Iterable[str | Path], skipped: list[str] | None = None) -> list[Picture]:
@@ -135,7 +139,14 @@ def _file(path: Path) -> Picture:
             raise PhotoError(_TOO_LARGE)
         return open_photo(path.read_bytes())
 
-    return Picture(path.as_posix(), read)
+    def fingerprint() -> str | None:
+        try:
+            with open(path, "rb") as file:  # the beginning is enough: photos differ there
+                return f"{path.stat().st_size}-{zlib.crc32(file.read(BEGINNING)):08x}"
+        except OSError:
+            return None
+
+    return Picture(path.as_posix(), read, fingerprint)
 
 
 def read_member(member, limits: Limits = OWN_FILES) -> Photo:
@@ -146,7 +157,7 @@ def read_member(member, limits: Limits = OWN_FILES) -> Photo:
 def _zip(path: Path, skipped: list[str], archive: Archive) -> list[Picture]:
     members, others = open_zip(path, path.as_posix(), archive)
     skipped += others
-    return [Picture(member.name, partial(read_member, member)) for member in members]
+    return [Picture(member.name, partial(read_member, member), lambda m=member: m.fingerprint) for member in members]
 
 
 def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tuple[list[Member], list[str]]:
@@ -182,7 +193,8 @@ def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tup
     taken: Counter[str] = Counter()  # a zip may hold several members of one name
     found = []
     for entry in sorted(images, key=lambda entry: entry.filename):
-        found.append(Member(f"{name}/{unused_name(_name(entry), taken)}", partial(_member, path, entry, archive)))
+        member, fingerprint = unused_name(_name(entry), taken), f"{entry.file_size}-{entry.CRC:08x}"
+        found.append(Member(f"{name}/{member}", partial(_member, path, entry, archive), fingerprint))
     return found, others
 
 

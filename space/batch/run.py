@@ -15,7 +15,7 @@ from ..estimator import cpus
 from ..text import counted, printable
 from .analyze import analyze_pictures
 from .pictures import SUFFIXES, BatchError, Picture, find_pictures
-from .tables import OtherSettingsError, completed_names, settings, write_csv
+from .tables import OtherRunError, completed_names, origin, settings, write_csv
 
 
 @dataclass
@@ -32,7 +32,8 @@ def write_tables(paths: list[str], *, csv: Path | None, jsonl: Path | None, mode
 
     Args:
         csv: file with a line per face. With `jsonl`, it has all images of that file, also those of earlier runs.
-        jsonl: file with a line per image. Images that are in it are skipped, and unreadable ones tried again.
+        jsonl: file with a line per image. Images that are in it are skipped; unreadable and changed ones are analyzed
+            again.
         model, threshold: as for `FaceAnalyzer`.
 
     Raises:
@@ -65,7 +66,7 @@ def write_tables(paths: list[str], *, csv: Path | None, jsonl: Path | None, mode
         text += f"; {counted(len(skipped), 'file')} skipped (not a supported image format)"
     if counts.images < len(pictures):
         text += f"; {len(pictures) - counts.images:,} already done"
-    return f"{text}: {written}"
+    return f"{text}; written to {written}"
 
 
 def _lines(csv: Path | None, jsonl: Path | None) -> Path:
@@ -107,12 +108,10 @@ def _append(analyzer: FaceAnalyzer, pictures: list[Picture], jsonl: Path, thresh
     """Analyze what the JSONL does not have yet, a line per image; `keep`: it is the user's file."""
     from tqdm import tqdm
 
-    made = settings(analyzer, threshold)
-    if not keep:
-        made |= {"folder": os.getcwd()}  # names are relative to it
+    made, named = settings(analyzer, threshold), {picture.name: picture for picture in pictures}
     try:
-        done = completed_names(jsonl, made) if jsonl.exists() else set()
-    except OtherSettingsError:
+        done = completed_names(jsonl, made, named) if jsonl.exists() else set()
+    except OtherRunError:
         if keep:
             raise
         done = set()  # what another run with --csv left when it was stopped
@@ -124,7 +123,7 @@ def _append(analyzer: FaceAnalyzer, pictures: list[Picture], jsonl: Path, thresh
         tqdm(total=len(pictures), initial=len(pictures) - len(left), unit="image", disable=None) as bar,
     ):
         for row in analyze_pictures(analyzer, left, threshold=threshold):
-            file.write(json.dumps(row | made) + "\n")
+            file.write(json.dumps(row | made | origin(named[row["file"]])) + "\n")
             file.flush()
             counts.faces += len(row["faces"])
             counts.unreadable += bool(row["error"])

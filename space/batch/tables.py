@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from ..analyzer import FaceAnalyzer
-from .pictures import BatchError
+from ..text import printable
+from .pictures import BatchError, Picture
 
-METHOD = 2  # of intervals and labels; raised when rows of before would not fit beside new ones
+METHOD = 3  # of intervals and labels; raised when rows of before would not fit beside new ones
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
     "gender_label", "sharpness", "yaw", "roll", "cut_off", "quality", "incomplete", "error",
@@ -46,19 +51,29 @@ def csv_lines(row: dict) -> list[dict]:
 
 def write_csv(jsonl: Path, target: Path, names: set[str] | None = None) -> None:
     """Write the CSV of a finished JSONL, or only of the images in `names`. The file is written atomically."""
-    target = target.resolve()  # replaces the link's target, not the link
-    part = target.with_name(target.name + ".part")
     with (
         open(jsonl, encoding="utf-8") as rows,
         # With a byte order mark, without which spreadsheets misread letters beyond ASCII.
-        open(part, "w", newline="", encoding="utf-8-sig", errors="backslashreplace") as file,
+        _replaced(target, newline="", encoding="utf-8-sig", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in map(json.loads, rows):
             if names is None or row["file"] in names:
                 writer.writerows(csv_lines(row))
-    os.replace(part, target)
+
+
+@contextlib.contextmanager
+def _replaced(target: Path, mode: str = "w", **how) -> Iterator[IO]:
+    """A file that takes the place of `target` once it is complete."""
+    target = target.resolve()  # replaces the link's target, not the link
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        with open(part, mode, **how) as file:
+            yield file
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
@@ -72,56 +87,63 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
     }
 
 
+def origin(picture: Picture) -> dict:
+    """What tells an image from another one of the same name; included in its line of the JSONL."""
+    # Names are relative to the working directory, whose path may be private.
+    folder = hashlib.sha256(os.fsencode(os.getcwd())).hexdigest()[:12]
+    return {"fingerprint": picture.fingerprint(), "folder": None if os.path.isabs(picture.name) else folder}
+
+
 _BEGINNING = b'{"file": '  # of each of our rows
 
 
-class OtherSettingsError(BatchError):
-    """A JSONL was made with other settings."""
+class OtherRunError(BatchError):
+    """A JSONL was made with other settings, or from other images of the same names."""
 
 
-def completed_names(jsonl: Path, wanted: dict) -> set[str]:
-    """The images that a JSONL has, whole. A last line that was cut off, unreadable and incomplete images are removed.
+def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> set[str]:
+    """The images that a JSONL has, whole.
+
+    The lines of images that are to be analyzed again are removed: a last one that was cut off, and those of unreadable,
+    incomplete and changed images.
+
+    Args:
+        wanted: `settings` of this run.
+        pictures: the images of this run, by name.
 
     Raises:
-        BatchError: it wasn't written by this command, or (OtherSettingsError) was made with other settings.
+        BatchError: it wasn't written by this command, or (OtherRunError) is of another run.
     """
-    done, failed, whole = set(), False, 0
-    with open(jsonl, "rb+") as file:
+    done, again = set(), set()
+    with open(jsonl, "rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n") and (whole or _BEGINNING.startswith(line[: len(_BEGINNING)])):
-                break  # cut off by a kill
+            if not line.endswith(b"\n") and (number > 1 or _BEGINNING.startswith(line[: len(_BEGINNING)])):
+                again.add(number)  # cut off by a kill
+                break
             try:
                 row = json.loads(line)
-                # Rows of a JSONL that a user has asked for have no folder.
-                name, made = row["file"], {k: row.get(k) if k == "folder" else row[k] for k in wanted}
+                made = {k: row[k] for k in wanted}
+                name, fingerprint, folder = row["file"], row["fingerprint"], row["folder"]
                 table(row)
             except (ValueError, KeyError, TypeError):
                 raise BatchError(
                     f"{jsonl} wasn't written by this command (line {number}): choose another file."
                 ) from None
             if made != wanted:
-                raise OtherSettingsError(
+                raise OtherRunError(
                     f"{jsonl} was made with {made}, but this run uses {wanted}: use the same settings or another file."
                 )
-            if _failed(row):
-                failed = True
+            now = origin(pictures[name]) if name in pictures else {"fingerprint": None}
+            changed = now["fingerprint"] not in (None, fingerprint)
+            if changed and now["folder"] != folder:
+                raise OtherRunError(
+                    printable(f"{jsonl} has another image named {name}, from another folder: choose another file.")
+                )
+            if row["error"] or row["incomplete"] or changed:  # it may be readable by now, or whole
+                again.add(number)
             else:
                 done.add(name)
-            whole += len(line)
-        if whole < file.seek(0, os.SEEK_END):
-            file.truncate(whole)
-    if failed:
-        _remove_failed(jsonl.resolve())
+    if again:
+        with open(jsonl, "rb") as rows, _replaced(jsonl, mode="wb") as kept:
+            kept.writelines(row for number, row in enumerate(rows, 1) if number not in again)
     return done
-
-
-def _failed(row: dict) -> bool:
-    """Whether an image is tried again: it may be readable by now, or whole."""
-    return bool(row["error"] or row["incomplete"])
-
-
-def _remove_failed(jsonl: Path) -> None:
-    kept = jsonl.with_name(jsonl.name + ".part")
-    with open(jsonl, "rb") as rows, open(kept, "wb") as file:
-        file.writelines(row for row in rows if not _failed(json.loads(row)))
-    os.replace(kept, jsonl)

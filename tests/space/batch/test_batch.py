@@ -95,6 +95,8 @@ def test_a_folder_becomes_two_tables(album, tmp_path, analyzer):
         "detector",
         "threshold",
         "method",
+        "fingerprint",
+        "folder",
     ]
     assert "readable image" in found[0]["error"] and found[0]["faces"] == []
     assert found[2]["file"].endswith("album/more.zip/inside/old.jpg")
@@ -521,6 +523,53 @@ def test_a_table_left_in_one_folder_is_not_continued_in_another(tmp_path, monkey
     assert cli.main(["p.jpg", "--csv", str(target)]) == 0
     with open(target, newline="", encoding="utf-8-sig") as file:
         assert len(list(csv.DictReader(file))) == 1  # not the eight of the group
+
+
+def test_images_that_changed_are_analyzed_again(tmp_path, monkeypatch):
+    album, jsonl = tmp_path / "album", tmp_path / "faces.jsonl"
+    album.mkdir()
+    monkeypatch.chdir(album)
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(MAN, name)
+    with zipfile.ZipFile("c.zip", "w") as archive:
+        archive.write(MAN, "c.jpg")
+    assert "3 images, 3 faces" in batch(".", "--jsonl", jsonl).stdout
+    assert "0 images, 0 faces" in batch(".", "--jsonl", jsonl).stdout
+    shutil.copy(GROUP, "a.jpg")
+    with zipfile.ZipFile("c.zip", "w") as archive:
+        archive.write(GROUP, "c.jpg")
+    assert "2 images, 16 faces" in batch(".", "--jsonl", jsonl).stdout
+    assert {row["file"]: len(row["faces"]) for row in rows(jsonl)} == {"a.jpg": 8, "b.jpg": 1, "c.zip/c.jpg": 8}
+    monkeypatch.chdir(shutil.copytree(album, tmp_path / "moved"))  # the same images elsewhere
+    assert "0 images, 0 faces" in batch(".", "--jsonl", jsonl).stdout
+    assert str(tmp_path) not in jsonl.read_text()
+
+
+def test_images_of_other_folders_with_the_same_names_are_not_taken_for_done(tmp_path, monkeypatch):
+    jsonl = tmp_path / "all.jsonl"
+    for year, source in (("2023", MAN), ("2024", WOMAN)):
+        (tmp_path / year).mkdir()
+        shutil.copy(source, tmp_path / year / "IMG_1.jpg")
+    monkeypatch.chdir(tmp_path / "2023")
+    assert batch(".", "--jsonl", jsonl).returncode == 0
+    before = jsonl.read_bytes()
+    monkeypatch.chdir(tmp_path / "2024")
+    assert_clear_error(batch(".", "--jsonl", jsonl), "another image named IMG_1.jpg", "choose another file")
+    assert jsonl.read_bytes() == before
+    for year in ("2023", "2024"):  # whole paths are never confused
+        result = batch(tmp_path / year, "--jsonl", tmp_path / "whole.jsonl")
+        assert "1 image, 1 face" in result.stdout, result.stderr
+    assert len(rows(tmp_path / "whole.jsonl")) == 2
+
+
+def test_files_beside_the_outputs_are_not_touched(tmp_path):
+    mine = tmp_path / "t.csv.part"
+    mine.write_text("mine")
+    assert batch(MAN, "--csv", tmp_path / "t.csv").returncode == 0 and mine.read_text() == "mine"
+    jsonl = tmp_path / "u.csv.part"
+    for _ in range(2):
+        assert batch(MAN, "--csv", tmp_path / "u.csv", "--jsonl", jsonl).returncode == 0
+        assert len(rows(jsonl)) == 1 and files_in(tmp_path / "u.csv") == {MAN.name}
 
 
 def test_an_image_that_was_incomplete_is_tried_again(tmp_path):
