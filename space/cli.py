@@ -14,12 +14,14 @@ unreadable ones again. In a checkout, `python -m space.cli` is the same command.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
+import itertools
 import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from .batch.analyze import analyze_pictures
 from .batch.pictures import BatchError, Picture, find_pictures
 from .batch.ray_pipeline import write_parquet
 from .batch.run import write_tables
-from .console import tolerate_console
+from .console import command
 from .detector import THRESHOLD
 from .face import Face, confidence, interval_years, whole_years
 from .hub.bundle import embedded
@@ -48,13 +50,13 @@ NAME = 200  # bytes that the name of an annotated copy has at most, without its 
 DISTRIBUTION = "age-gender-kit"
 
 
+@command(BatchError, ModelError, OSError, ValueError)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = _parser()
     arguments = sys.argv[1:] if arguments is None else arguments
     # Files may also follow options; after --, everything is a file.
     options = (parser.parse_args if "--" in arguments else parser.parse_intermixed_args)(arguments)
-    tolerate_console()
     # Windows' shells leave *.jpg to the program.
     options.paths = [name for path in options.paths for name in _expanded(path)]
     videos = [path for path in options.paths if _is_video(path)]
@@ -68,23 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
     if options.blur and not options.annotated:
         parser.error("--blur requires --annotated FOLDER")
     settings = {"model": options.model, "threshold": options.threshold}
-    try:
-        if tables:
+    if tables:
+        try:
             print(write_tables(options.paths, csv=options.csv, jsonl=options.jsonl, **settings))
-        elif options.parquet:
-            print(write_parquet(options.paths, options.parquet, **settings))
-        else:
-            return _show(options)
-        return 0
-    except BrokenPipeError:  # of `| head`, for example
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it again at its end
-        return 1
-    except (BatchError, ModelError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nStopped.{' Run the same command again to resume.' if tables else ''}", file=sys.stderr)
-        return 130
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("Run the same command again to resume.") from None
+    elif options.parquet:
+        print(write_parquet(options.paths, options.parquet, **settings))
+    else:
+        return _show(options)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,7 +161,8 @@ def _show(options: argparse.Namespace) -> int:
 def _found(options: argparse.Namespace) -> tuple[list[Picture], list[str], list[str]]:
     """Images, videos and the names of other files, in this order, among the paths and in their folders.
 
-    Skips annotated copies from earlier runs. Raises BatchError if a path doesn't exist, or there is nothing.
+    Annotated copies from earlier runs count as other files. Raises BatchError if a path doesn't exist, or there is
+    nothing.
     """
     videos = [path for path in options.paths if _is_video(path)]
     missing = [path for path in videos if not os.path.isfile(path)]
@@ -176,8 +172,9 @@ def _found(options: argparse.Namespace) -> tuple[list[Picture], list[str], list[
     others: list[str] = []
     pictures = find_pictures(images, others) if images else []
     is_copy = _copies(options)
-    pictures = [picture for picture in pictures if not is_copy(picture.name)]
-    others = [name for name in others if not is_copy(name)]
+    copies = {name for name in [*(picture.name for picture in pictures), *others] if is_copy(name)}
+    pictures = [picture for picture in pictures if picture.name not in copies]
+    others = [name for name in others if name not in copies]
     in_folders = [name for name in others if _is_video(name) and os.path.isfile(name) and not _is_hidden(name)]
     if options.annotated:
         videos += in_folders
@@ -185,7 +182,7 @@ def _found(options: argparse.Namespace) -> tuple[list[Picture], list[str], list[
         note = " Videos require --annotated FOLDER." if in_folders and not options.annotated else ""
         raise BatchError(f"There are no images in {', '.join(map(str, options.paths))}.{note}")
     videos = list({os.path.normpath(path): path for path in videos}.values())
-    return pictures, videos, [name for name in others if name not in videos]
+    return pictures, videos, [name for name in others if name not in videos] + sorted(copies)
 
 
 def _is_hidden(name: str) -> bool:
@@ -238,8 +235,8 @@ def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) 
     photo = picture.open()
     faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in found]
     image = blur(photo.rgb, faces) if options.blur else photo.rgb
-    target = _free(options.annotated, picture.name, ".jpg")
-    Image.fromarray(draw(image, faces)).save(target, quality=92)
+    with _unused(options.annotated, picture.name, ".jpg") as target:
+        Image.fromarray(draw(image, faces)).save(target, quality=92)
     return target
 
 
@@ -249,10 +246,10 @@ def _annotate_video(analyzer, path: str, options: argparse.Namespace) -> None:
 
     from .video.annotator import annotate_video
 
-    target = _free(options.annotated, path, ".mp4")
-    with tqdm(
-        total=100, desc=printable(Path(path).name), bar_format="{desc}: {n:.0f}% [{elapsed}]", disable=None
-    ) as bar:
+    with (
+        _unused(options.annotated, path, ".mp4") as target,
+        tqdm(total=100, desc=printable(Path(path).name), bar_format="{desc}: {n:.0f}% [{elapsed}]", disable=None) as bar,
+    ):
         for step in annotate_video(analyzer, path, target, threshold=options.threshold, blurred=options.blur):
             if isinstance(step, Progress):
                 bar.update(100 * step.share - bar.n)
@@ -269,13 +266,24 @@ def _annotate_video(analyzer, path: str, options: argparse.Namespace) -> None:
         print(f"  {person['id']}: {_words(person)}, {person['first']:.1f} to {person['last']:.1f} s")
 
 
-def _free(folder: Path, name: str, suffix: str) -> Path:
-    """Where the annotated copy of a file goes; with a number if there is one already: nothing is overwritten."""
+@contextlib.contextmanager
+def _unused(folder: Path, name: str, suffix: str) -> Iterator[Path]:
+    """An empty file for the annotated copy of a file, deleted again on errors.
+
+    It has a number in its name if there is such a file already, perhaps of a run at the same time: nothing is
+    overwritten.
+    """
     stem = Path(name).stem.encode(errors="surrogateescape")[:NAME].decode(errors="ignore")
-    number, free = 2, folder / f"{stem}{suffix}"
-    while os.path.lexists(free):
-        free, number = folder / f"{stem}-{number}{suffix}", number + 1
-    return free
+    for number in itertools.count(1):
+        target = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
+        with contextlib.suppress(FileExistsError):
+            target.touch(exist_ok=False)
+            break
+    try:
+        yield target
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -11,7 +12,8 @@ from collections.abc import Callable
 def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
     """Decorate a command line's `main`: `errors` are for the user and become `error: …` and exit status 1.
 
-    If `main` returns None, the exit status is 0. Ctrl-C prints "Stopped." and exits with status 130, as in a shell.
+    If `main` returns None, the exit status is 0. Ctrl-C prints "Stopped.", with the exception's text if it has one, and
+    exits with status 130, as in a shell. A closed pipe (`| head`) is no error worth a message.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
@@ -19,17 +21,31 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
         def run(*arguments, **options) -> int:
             tolerate_console()
             try:
-                return main(*arguments, **options) or 0
+                try:
+                    return main(*arguments, **options) or 0
+                finally:
+                    _flush()
+            except BrokenPipeError:
+                return 1
             except errors as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
-            except KeyboardInterrupt:
-                print("\nStopped.", file=sys.stderr)
+            except KeyboardInterrupt as stopped:
+                print(" ".join(["\nStopped.", *map(str, stopped.args)]), file=sys.stderr)
                 return 130
 
         return run
 
     return decorate
+
+
+def _flush() -> None:
+    """Write what is buffered: short output reaches a closed pipe or a full disk only here."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
+        raise
 
 
 def tolerate_console() -> None:

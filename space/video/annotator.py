@@ -71,7 +71,11 @@ def annotate_video(
     """
     target = Path(target)
     part = target.with_name(target.name + ".part.mp4")
-    size = Path(source).stat().st_size
+    try:
+        with open(source, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise VideoError(f"The video can't be read ({error.strerror}).") from error
     if size > limits.MAX_BYTES:
         raise VideoError(f"The video file is too large: the limit is {limits.MAX_BYTES // 1_000_000} MB.")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -143,6 +144,43 @@ def test_annotated_copies_are_not_annotated_again(holiday, capsys):
     capsys.readouterr()
     assert cli.main(["holiday/annotated/man.jpg", "--annotated", "holiday/annotated"]) == 0  # unless it's named
     assert "man-4.jpg" in capsys.readouterr().out
+
+
+def test_images_left_out_as_annotated_copies_are_named(holiday, capsys):
+    (holiday / "sub").mkdir()
+    shutil.copy(MAN, holiday / "sub" / "original.jpg")
+    assert cli.main(["holiday", "--annotated", "holiday/sub"]) == 0
+    assert "2 files skipped: holiday/notes.txt, holiday/sub/original.jpg" in capsys.readouterr().err
+
+
+def test_two_runs_at_once_never_share_an_annotated_copy(tmp_path):
+    copies = [cli._unused(tmp_path, "GOPR.mp4", ".mp4") for _ in range(3)]
+    names = [copy.__enter__().name for copy in copies]
+    assert names == ["GOPR.mp4", "GOPR-2.mp4", "GOPR-3.mp4"]
+    with pytest.raises(ValueError), cli._unused(tmp_path, "GOPR.mp4", ".mp4") as target:
+        raise ValueError
+    assert not target.exists() and len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("words", ["{photo}", "{photo} --json", "--help"])
+def test_output_that_cannot_be_written_is_told_once(words):
+    command = f"{sys.executable} -m space.cli {words.format(photo=MAN)}"
+    run = {"shell": True, "cwd": ROOT, "capture_output": True, "text": True}
+    env = os.environ | {"PYTHONUNBUFFERED": ""}
+    closed = subprocess.run(f"{command} | true", **run, env=env)
+    assert closed.stderr == ""
+    full = subprocess.run(f"{command} > /dev/full", **run, env=env)
+    assert full.returncode == 1 and full.stderr == "error: [Errno 28] No space left on device\n"
+
+
+def test_a_video_that_may_not_be_read_is_told_so(holiday, capsys, monkeypatch):
+    def refuse(path, *how):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("space.video.annotator.open", refuse, raising=False)
+    assert cli.main(["holiday/clip.mp4", "--annotated", "out"]) == 1
+    assert "holiday/clip.mp4: The video can't be read (Permission denied)" in capsys.readouterr().err
+    assert list(Path("out").iterdir()) == []
 
 
 def test_a_folder_inside_of_the_annotated_one_is_searched(holiday, capsys):
