@@ -99,6 +99,8 @@ class FaceAnalyzer:
         Raises:
             ValueError: another shape or dtype.
         """
+        if most is not None and not (isinstance(most, numbers.Integral) and most >= 0):
+            raise ValueError(f"most must be a number of faces or None, not {most!r}.")
         pixels, reduction = _pixels(rgb)
         faces = self.estimate(pixels, self.detect(pixels, threshold=threshold)[:most])
         return [face.scaled(reduction) for face in faces]

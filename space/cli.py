@@ -246,10 +246,8 @@ def _annotate_video(analyzer, path: str, options: argparse.Namespace) -> None:
 
     from .video.annotator import annotate_video
 
-    with (
-        _unused(options.annotated, path, ".mp4") as target,
-        tqdm(total=100, desc=printable(Path(path).name), bar_format="{desc}: {n:.0f}% [{elapsed}]", disable=None) as bar,
-    ):
+    progress = {"desc": printable(Path(path).name), "bar_format": "{desc}: {n:.0f}% [{elapsed}]"}
+    with _unused(options.annotated, path, ".mp4") as target, tqdm(total=100, disable=None, **progress) as bar:
         for step in annotate_video(analyzer, path, target, threshold=options.threshold, blurred=options.blur):
             if isinstance(step, Progress):
                 bar.update(100 * step.share - bar.n)

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from .calibration import AGES
 from .hub.download import ModelError
 from .turns import FairLock, InTurns
 
+OUTPUTS = {"age": [], "p_female": [], "age_probs": [AGES]}  # of the contract; shape of one face's
 BATCH = 8  # faces a run: larger ones are no faster on a CPU, and 32 take vgg16 1 GB of memory
 
 
@@ -50,17 +52,21 @@ class Estimator:
                 "Download or export the bundle again."
             ) from error
         face = self._session.get_inputs()[0]
-        self.outputs = [output.name for output in self._session.get_outputs()]
+        answers = {output.name: output.shape[1:] for output in self._session.get_outputs()}
+        self.outputs = list(answers)
         shape = face.shape  # [N, H, W, 3]
         if (
             face.type != "tensor(uint8)"
             or len(shape) != 4
+            or isinstance(shape[0], int)
             or not isinstance(shape[1], int)
             or shape[1:] != [shape[1], shape[1], 3]
-            or not {"age", "p_female"} <= set(self.outputs)
+            or not {"age", "p_female"} <= answers.keys()
+            or any(answers.get(name, expected) != expected for name, expected in OUTPUTS.items())
         ):
             raise ModelError(
-                f"{path} isn't an age and gender network: expected a uint8 image input and outputs age, p_female."
+                f"{path} isn't an age and gender network: expected a uint8 image input [N, size, size, 3] and outputs "
+                f"age [N], p_female [N] and, optionally, age_probs [N, {AGES}]."
             )
         self._path, self._input = path, face.name
         self.bytes = Path(path).stat().st_size  # of the file, about as large as the network
@@ -80,7 +86,7 @@ class Estimator:
 
         Returns:
             "age" float32 [N] years, "p_female" float32 [N], and where the network has a distribution head
-            "age_probs" float32 [N, 102].
+            "age_probs" float32 [N, AGES].
 
         Raises:
             ValueError: another shape or dtype.
@@ -92,7 +98,7 @@ class Estimator:
                 f"Crops must be uint8 [N, {', '.join(map(str, expected))}], not {crops.dtype} {crops.shape}."
             )
         if not len(crops):
-            return {name: np.zeros((0, 102) if name == "age_probs" else 0, np.float32) for name in self.outputs}
+            return {name: np.zeros((0, *OUTPUTS.get(name, ())), np.float32) for name in self.outputs}
         parts = [
             self._session.run(self.outputs, {self._input: np.ascontiguousarray(crops[i : i + BATCH])})
             for i in range(0, len(crops), BATCH)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
 
 from space.console import command
 from space.hub.bundle import verify
@@ -80,20 +80,22 @@ def push(folder: str | Path, target: Target) -> CommitInfo:
     missing = [name for name in card["files"] if not (folder / name).is_file()]
     if missing:
         raise ModelError(f"{folder} is missing {', '.join(missing)}, which its {CARD} lists: export it again.")
+    if not (folder / "README.md").is_file():
+        raise ModelError(f"{folder} has no README.md, the model card: export it again.")
     target = check(target)
     api = HfApi()
     try:
+        contents = _contents(folder, card, target.repo_id)
         if not target.pull_request:
             api.create_repo(target.repo_id, private=target.private or None, exist_ok=True)
             if target.revision:
                 api.create_branch(target.repo_id, branch=target.revision, exist_ok=True)
-        return _commit(api, target, folder, card)
+        return _commit(api, target, contents, card)
     except Exception as error:
         raise to_hub_error(error, target.repo_id) from error
 
 
-def _commit(api: HfApi, target: Target, folder: Path, card: dict) -> CommitInfo:
-    contents = _contents(folder, card, target.repo_id)
+def _commit(api: HfApi, target: Target, contents: dict[str, str | bytes], card: dict) -> CommitInfo:
     gender = f"gender {100 * card['metrics']['gender_accuracy']['value']:.1f}%"
     mae = card["metrics"].get("age_mae")
     years = f"age MAE {mae['value']:.2f} years, " if mae else ""
@@ -126,7 +128,12 @@ def _contents(folder: Path, card: dict, repo_id: str) -> dict[str, str | bytes]:
         files[name] = entry | {"role": "keras-config" if name == programs.CONFIG else "document"}
         contents[name] = content
     readme = _named((folder / "README.md").read_text(encoding="utf-8"), repo_id).encode()
-    files["README.md"] = {**files["README.md"], "sha256": hashlib.sha256(readme).hexdigest(), "bytes": len(readme)}
+    files["README.md"] = {
+        "role": "document",
+        **files.get("README.md", {}),
+        "sha256": hashlib.sha256(readme).hexdigest(),
+        "bytes": len(readme),
+    }
     published = {**card, "files": files}
     return {**contents, "README.md": readme, CARD: (json.dumps(published, indent=1) + "\n").encode()}
 
@@ -142,7 +149,7 @@ def _listed(api: HfApi, repo_id: str, head: str) -> set[str]:
         path = api.hf_hub_download(repo_id, CARD, revision=head)
         present = set(api.list_repo_files(repo_id, revision=head))
         return present & set(json.loads(Path(path).read_text(encoding="utf-8"))["files"])
-    except (EntryNotFoundError, ValueError, KeyError, TypeError):
+    except (RemoteEntryNotFoundError, ValueError, KeyError, TypeError):
         return set()
 
 
@@ -173,7 +180,10 @@ def main(arguments: list[str] | None = None) -> None:
     repo_id = options.repo_id or f"age-gender-{verify(options.folder)['name']}"
     target = Target(repo_id, options.private, options.revision, options.pr)
     done = push(options.folder, target)
-    print(f"Pushed: {url(done)}\nCommit: {done.oid}")
+    if target.pull_request and not done.pr_url:
+        print("The repository has these files already, so no pull request was opened.")
+    else:
+        print(f"Pushed: {url(done)}\nCommit: {done.oid}")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def read_member(member, limits: Limits = OWN_FILES) -> Photo:
 def _zip(path: Path, skipped: list[str], archive: Archive) -> list[Picture]:
     members, others = open_zip(path, path.as_posix(), archive)
     skipped += others
-    return [Picture(member.name, partial(read_member, member), lambda m=member: m.fingerprint) for member in members]
+    return [Picture(m.name, partial(read_member, m), partial(getattr, m, "fingerprint")) for m in members]
 
 
 def open_zip(path: str | Path, name: str, archive: Archive | None = None) -> tuple[list[Member], list[str]]:

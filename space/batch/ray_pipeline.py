@@ -17,6 +17,8 @@ from .tables import COLUMNS, table
 def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshold: float) -> str:
     """Analyze images and folders, also of object storage (s3://), with one model per actor; returns what was done.
 
+    In folders of object storage, an image is a file with an image's suffix whose name doesn't begin with an underscore.
+
     Args:
         folder: of the Parquet files, new or empty; the columns are those of the CSV file.
         model, threshold: as for `FaceAnalyzer`.
@@ -36,7 +38,7 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
     remote = [path for path in paths if "://" in path]
     pictures = find_pictures([path for path in paths if path not in remote])
     # Ray would leave out names that begin with an underscore, as those of some cameras do, and images without a suffix.
-    files = [picture.name for picture in pictures if Path(picture.name).is_file()]
+    files = [picture.name for picture in pictures if Path(picture.name).is_file() and _is_text(picture.name)]
     if not remote and not files:
         raise BatchError(f"There are no images in {', '.join(paths)}.")
     FaceAnalyzer.load(model)  # what is wrong is said here, not by an actor
@@ -60,10 +62,13 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
     ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
     cores = int(ray.cluster_resources().get("CPU", 1))
     extensions = sorted(suffix[1:] for suffix in SUFFIXES)
-    first, *more = [
-        *([ray.data.read_binary_files(files, include_paths=True)] if files else []),
-        *([ray.data.read_binary_files(remote, include_paths=True, file_extensions=extensions)] if remote else []),
-    ]
+    try:
+        first, *more = [
+            *([ray.data.read_binary_files(files, include_paths=True)] if files else []),
+            *([ray.data.read_binary_files(remote, include_paths=True, file_extensions=extensions)] if remote else []),
+        ]
+    except FileNotFoundError as error:
+        raise BatchError(f"{error} doesn't exist.") from error
     photos = first.union(*more) if more else first
     found = photos.map_batches(Analyze, batch_size=16, batch_format="pyarrow", concurrency=max(1, cores // 2))
     found.write_parquet(str(folder.resolve()))
@@ -72,5 +77,13 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
     if not errors.null_count:
         raise BatchError(f"No image could be read. The reason for each is in {folder}.")
     lost = len(pictures) - len(files)
-    note = f"; {counted(lost, 'image')} in zips or unreadable folders skipped" if lost else ""
-    return f"{len(errors):,} rows in {time.monotonic() - started:.0f} s{note}: {folder}"
+    note = f"; {counted(lost, 'image')} in zips or unreadable folders, or with invalid names, skipped" if lost else ""
+    return f"{len(errors):,} rows in {time.monotonic() - started:.0f} s{note}; written to {folder}"
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name can be written in UTF-8, as Parquet needs it."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False

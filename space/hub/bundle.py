@@ -6,6 +6,7 @@ is the same on disk and on the Hub. Knows nothing of what the network computes.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from .download import ModelError, hub_file, sha256_of
 
 MODELS = Path(__file__).resolve().parent.parent / "models"  # the embedded bundles, by name
 DEFAULT = "compact"  # the one that serves if none is named
-_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
+HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
     model = model or DEFAULT
     if model in embedded():
         return Bundle(MODELS / model, verify(MODELS / model), "embedded")
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
     if path.is_dir():
         return Bundle(path, verify(path), path.resolve().name)
-    match = _HUB_ID.fullmatch(model)
+    match = HUB_ID.fullmatch(model)
     if path.exists() or not match:
         raise ModelError(
             f"No model at {model}: use {', '.join(embedded())}, a bundle folder, or a Hub id such as user/name."

@@ -27,7 +27,7 @@ try:
 
     from ..web import modules
     from . import static
-    from .bundle import Bundle, embedded, open_bundle
+    from .bundle import HUB_ID, Bundle, embedded, open_bundle
     from .card import CARD
     from .download import ModelError, hub_file
     from .repository import ROOT, THUMBNAIL, own_files, space_card, untracked
@@ -115,26 +115,23 @@ def deploy(
         ModelError: the model is unavailable.
         HubError: what the Hub said and what to do.
     """
-    bundle, private_model = _served(model)
+    bundle, restricted = _served(model)
     pinned = f"{bundle.source}@{bundle.revision}" if bundle.revision else model
     wanted = {"AGE_GENDER_MODEL": pinned, "GRADIO_MCP_SERVER": "true" if mcp else None}
     variables = {name: value for name, value in wanted.items() if value}
     if not dry_run:
         space = check_write_access(space)
-    if private_model and not os.environ.get("SPACE_HF_TOKEN"):
-        raise HubError(
-            f"The model {bundle.source} is private, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
-            "read-only token (huggingface.co/settings/tokens); it becomes the Space's secret HF_TOKEN."
-        )
-    # A build has no token: what is private is fetched at the start instead.
-    files = space_files(space, bundle, preload=not private_model, mcp=mcp)
+    if restricted:
+        _check_space_token(bundle.source)
+    # A build has no token: what needs one is fetched at the start instead.
+    files = space_files(space, bundle, preload=not restricted, mcp=mcp)
     _note_untracked("space")
     if dry_run:
         _print(files)
-        secrets = ["HF_TOKEN"] if private_model else []
+        secrets = ["HF_TOKEN"] if restricted else []
         print(f"variables: {variables}; secrets: {secrets}; hardware: {hardware or 'unchanged'}")
         return ""
-    return _publish(space, files, variables, hardware=hardware, private=private, secret=private_model)
+    return _publish(space, files, variables, hardware=hardware, private=private, secret=restricted)
 
 
 def _publish(
@@ -179,33 +176,60 @@ def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
 
 
 def _check_existing(api: HfApi, space: str, sdk: str, *, private: bool) -> None:
-    """Refuse to turn a Space of another kind into this one, and to call a public one private."""
+    """Refuse to overwrite another app or a Space of another kind, and to call a public one private."""
     try:
         info = api.space_info(space)
     except RepositoryNotFoundError:
         return
     if info.sdk not in (None, sdk):
         raise HubError(f"{space} is a {info.sdk} Space, not a {sdk} one: choose another name with --space.")
+    if sdk == "gradio":
+        files = api.list_repo_files(space, repo_type="space")
+        if "app.py" in files and "space/analyzer.py" not in files:
+            raise HubError(f"{space} has another app: choose another name with --space, or delete its app.py first.")
     if private and not info.private:
         raise HubError(PUBLIC.format(space))
 
 
 def _served(model: str | None) -> tuple[Bundle, bool]:
-    """The model that a Space serves, downloaded and verified, and whether it is private on the Hub."""
+    """The model that a Space serves, downloaded and verified, and whether it is private or gated on the Hub."""
     if model is None or model in embedded():
         return open_bundle(model), False
-    if Path(model).is_dir() or "/" not in model:
+    if Path(model).is_dir() or not HUB_ID.fullmatch(model):
         raise ModelError(
             f"{model} can't be served: choose {', '.join(embedded())} or a Hub model (user/name). To publish your own "
             "bundle, run python -m training.push FOLDER."
         )
     repo, _, wished = model.partition("@")
     revision, _ = hub_file(repo, CARD, wished or None)
+    return open_bundle(f"{repo}@{revision}"), _is_restricted(repo)
+
+
+def _is_restricted(repo: str) -> bool:
+    """Whether a model is private or gated: not everyone may download it."""
     try:
-        private = bool(HfApi().model_info(repo).private)
+        info = HfApi().model_info(repo)
     except Exception as error:
         raise to_hub_error(error, repo) from error
-    return open_bundle(f"{repo}@{revision}"), private
+    return bool(info.private or info.gated)
+
+
+def _check_space_token(repo: str) -> None:
+    """Make sure that SPACE_HF_TOKEN can read a model. Raises HubError."""
+    token = os.environ.get("SPACE_HF_TOKEN")
+    if not token:
+        raise HubError(
+            f"The model {repo} is private or gated, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
+            "read-only token (huggingface.co/settings/tokens); it becomes the Space's secret HF_TOKEN."
+        )
+    api = HfApi(token=token)
+    try:
+        api.auth_check(repo)
+        role = ((api.whoami().get("auth") or {}).get("accessToken") or {}).get("role")
+    except Exception as error:
+        raise HubError(f"SPACE_HF_TOKEN can't read {repo}: {to_hub_error(error, repo)}") from error
+    if role == "write":
+        print("warning: SPACE_HF_TOKEN can also write. A Space needs a read-only token.", file=sys.stderr)
 
 
 def _note_untracked(*folders: str) -> None:
@@ -224,13 +248,16 @@ def _print(files: Files) -> None:
 
 def _configure(api: HfApi, space: str, variables: dict[str, str], *, secret: bool) -> None:
     """Set variables and the secret, and delete earlier ones. Before the files: the first build needs them."""
+    before = api.get_space_variables(space)
     for key, value in variables.items():
         api.add_space_variable(space, key, value)
-    for key in {"AGE_GENDER_MODEL", "GRADIO_MCP_SERVER"} & set(api.get_space_variables(space)) - set(variables):
+    for key in {"AGE_GENDER_MODEL", "GRADIO_MCP_SERVER"} & set(before) - set(variables):
         api.delete_space_variable(space, key)
     if secret:
         api.add_space_secret(space, "HF_TOKEN", os.environ["SPACE_HF_TOKEN"])
-    elif "HF_TOKEN" in api.get_space_secrets(space):  # of a private model that it served before
+        return
+    served = before.get("AGE_GENDER_MODEL")
+    if served and "/" in served.value and "HF_TOKEN" in api.get_space_secrets(space):  # perhaps of a private model
         api.delete_space_secret(space, "HF_TOKEN")
 
 
@@ -312,6 +339,14 @@ def _gradio(options: argparse.Namespace) -> str:
 
 
 def _static(options: argparse.Namespace) -> str:
+    if options.out:
+        static.check_target(options.out)
+    repo = options.model.partition("@")[0] if options.model and HUB_ID.fullmatch(options.model) else None
+    if repo and not Path(options.model).is_dir() and not options.private and _is_restricted(repo):
+        raise HubError(
+            f"The model {repo} is private or gated, but everyone can download it from a public static Space: publish a "
+            "private Space with --private."
+        )
     files = static.site_files(options.space or "USER/NAME", options.model)
     _note_untracked("browser", "space/examples")
     if options.dry_run:

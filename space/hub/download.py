@@ -12,6 +12,7 @@ from pathlib import Path
 
 CONNECT_TIMEOUT = 3.5  # seconds to wait for a Hub that does not answer
 STALL = 5.0  # seconds without a byte after which a download is given up
+CHUNK = 1 << 16  # bytes, the least that counts as progress
 
 
 class ModelError(RuntimeError):
@@ -67,8 +68,13 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         return _with_commit(hf_hub_download(repo, filename, revision=revision, local_files_only=True), filename)
     except Exception:
         reason = (str(failure).strip() or type(failure).__name__).splitlines()[0][:200]
+        advice = "check the network"
+        if isinstance(failure, hub.HfHubHTTPError) and failure.response.status_code == 401:
+            advice = "the token is invalid, so run `hf auth login` again, or unset HF_TOKEN"
+        elif isinstance(failure, PermissionError):
+            advice = "set HF_HUB_CACHE to a folder that you can write to"
         raise ModelError(
-            f"{filename} of {where} cannot be downloaded ({reason}), and no earlier copy is cached: check the network."
+            f"{filename} of {where} cannot be downloaded ({reason}), and no earlier copy is cached: {advice}."
         ) from failure
 
 
@@ -84,8 +90,11 @@ def _download_unless_stalled(download: Callable, *arguments, **options) -> str:
     The client's own retries add up to minutes. A download that was given up on may still end in the background, and
     the next start then finds it in the cache.
     """
+    from huggingface_hub import constants
     from huggingface_hub.utils import tqdm
 
+    # The client reports progress once per chunk. With its 10 MB, a slow connection would seem silent.
+    constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, CHUNK)
     heard = time.monotonic()
 
     class Progress(tqdm):

@@ -18,14 +18,17 @@ THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
 def own_files(folder: str) -> list[Path]:
     """The regular files below a folder of the repository that git tracks: nothing else that lies there is published.
 
-    In a downloaded archive, which git knows nothing of: all that aren't hidden. Links are left out.
+    In a downloaded archive, which git knows nothing of: all that are neither hidden nor compiled. Links are left out.
 
     Raises:
         HubError: this is a checkout, but git can't list it.
     """
     paths = [ROOT / name for name in _listed(folder)] if _is_checkout() else sorted((ROOT / folder).rglob("*"))
-    visible = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
-    return [path for path in visible if path.is_file() and not path.is_symlink()]
+    return [path for path in paths if path.is_file() and not path.is_symlink() and not _is_hidden(path)]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(ROOT).parts)
 
 
 def untracked(*folders: str) -> list[str]:

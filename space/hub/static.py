@@ -94,14 +94,19 @@ def site_files(space: str, model: str | None = None) -> Files:
     return files
 
 
+def check_target(folder: Path) -> None:
+    """Raise SiteError unless `write` can use a folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SiteError(f"{folder} isn't empty: choose another folder, or delete it first.")
+
+
 def write(files: Files, folder: Path) -> None:
     """Write the site into a folder that doesn't exist yet, or is empty.
 
     Raises:
         SiteError: it isn't empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SiteError(f"{folder} isn't empty: choose another folder, or delete it first.")
+    check_target(folder)
     for name, content in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import get_session, validate_repo_id
 
 TIMEOUT = 60.0  # seconds without a byte before a request counts as lost
@@ -61,7 +67,7 @@ def check_write_access(repo_id: str, *, others: bool = False) -> str:
             f"The token of {me['name']} is read-only: create one with write permission at "
             "huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
         )
-    owners = [me["name"], *(org["name"] for org in me.get("orgs") or ())]
+    owners = [me["name"], *(org["name"] for org in me.get("orgs") or () if org.get("roleInOrg") != "read")]
     if repo_id.split("/")[0] not in owners and not others:
         raise HubError(f"{me['name']} cannot write to {repo_id}: choose a name under {' or '.join(owners)}.")
     return repo_id
@@ -103,6 +109,8 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
         )
     elif status == 402:
         text = f"The Hub requires a paid plan for {repo_id} (402): {said}. See huggingface.co/pricing."
+    elif isinstance(told, RevisionNotFoundError):
+        text = f"{repo_id} has no such branch, tag or commit: check --revision."
     elif status == 404 or isinstance(told, RepositoryNotFoundError):
         text = f"{repo_id} doesn't exist, or this token has no access to it: check the name and the token."
     elif status in (409, 412):

@@ -6,12 +6,14 @@ import itertools
 import time
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from .upload import HubError, to_hub_error
 
 LOG_LINES = 30  # of a failed build, shown
 SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed
 POLL = 5.0  # seconds between two looks at a build
+FAILURES = 5  # in a row, after which the Hub counts as unavailable
 _FAILED = ("BUILD_ERROR", "CONFIG_ERROR", "RUNTIME_ERROR", "NO_APP_FILE", "PAUSED", "STOPPED", "DELETING")
 
 
@@ -21,12 +23,18 @@ def wait(space: str, *, limit: float = 900.0) -> None:
     Raises:
         HubError: it failed, with the end of its build log, or did not come up within `limit` seconds.
     """
-    api, started = HfApi(), time.monotonic()
+    api, started, failures = HfApi(), time.monotonic(), 0
     while time.monotonic() < started + limit:
         try:
             runtime, newest = api.get_space_runtime(space), api.space_info(space).sha
+            failures = 0
         except Exception as error:
-            raise to_hub_error(error, space) from error
+            failures += 1
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            if failures == FAILURES or status in (401, 403, 404):
+                raise to_hub_error(error, space) from error
+            time.sleep(POLL)
+            continue
         stage, built = str(runtime.stage), (runtime.raw or {}).get("sha")
         # Right after a commit the old build still runs.
         if stage == "RUNNING" and (built == newest or (built is None and time.monotonic() > started + SETTLE)):

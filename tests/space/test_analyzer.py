@@ -11,8 +11,10 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import Picture
+from space.estimator import Estimator
 from space.face import Face
 from space.hub.card import CARD
+from space.hub.download import ModelError
 from space.photo import PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, shared
 
@@ -126,6 +128,45 @@ def test_wrong_arrays_are_refused(analyzer):
         estimator.predict(np.zeros((1, 100, 100, 3), np.uint8))
     empty = estimator.predict(np.zeros((0, 200, 200, 3), np.uint8))
     assert empty["age"].shape == (0,)
+
+
+@pytest.mark.parametrize("most", [-1, 2.5, "3"])
+def test_a_number_of_faces_that_is_none_is_refused(analyzer, most):
+    with pytest.raises(ValueError, match="most must be a number of faces or None"):
+        analyzer.analyze(np.zeros((64, 64, 3), np.uint8), most=most)
+
+
+def network(path, batch="N", **axes):
+    """Write a network whose outputs are means of the image: of each output, the axes and whether they are kept."""
+    from onnx import TensorProto, helper, save
+
+    nodes = [helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT)]
+    for name, (dims, keep) in axes.items():
+        nodes.append(helper.make_node("ReduceMean", ["float"], [name], axes=dims, keepdims=keep))
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 8, 8, 3])
+    outputs = [helper.make_value_info(name, helper.make_tensor_type_proto(TensorProto.FLOAT, None)) for name in axes]
+    graph = helper.make_graph(nodes, "means", [image], outputs)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("batch", "axes", "fits"),
+    [
+        ("N", {"age": ([1, 2, 3], 0), "p_female": ([1, 2, 3], 0)}, True),
+        (1, {"age": ([1, 2, 3], 0), "p_female": ([1, 2, 3], 0)}, False),  # one face at a time
+        ("N", {"age": ([1, 2], 0), "p_female": ([1, 2, 3], 0)}, False),  # [N, 3]
+        ("N", {"age": ([1, 2, 3], 0), "p_female": ([1, 2, 3], 0), "age_probs": ([1, 3], 0)}, False),  # [N, 8]
+        ("N", {"age": ([1, 2, 3], 0)}, False),
+    ],
+)
+def test_networks_that_would_fail_later_are_refused_at_once(tmp_path, batch, axes, fits):
+    path = network(tmp_path / "model.onnx", batch, **axes)
+    if fits:
+        assert Estimator(path).predict(np.zeros((2, 8, 8, 3), np.uint8))["age"].shape == (2,)
+    else:
+        with pytest.raises(ModelError, match="isn't an age and gender network"):
+            Estimator(path)
 
 
 def test_age_rises_with_the_band_of_the_examples(analyzer):

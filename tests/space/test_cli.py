@@ -297,6 +297,9 @@ def test_the_wheel_works_without_the_checkout(tmp_path):
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "8 faces" in ran.stdout
+    words = [sys.executable, "-m", "age_gender", MAN]
+    assert "1 face" in subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True).stdout
+    assert not [name for name in names if name.endswith(".h5")]  # for TensorFlow, which the package doesn't use
 
 
 def test_nobody_can_be_found_in_a_blurred_copy(tmp_path, analyzer):

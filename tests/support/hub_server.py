@@ -61,6 +61,7 @@ class Fault:
     drop: bool = False  # close the connection at once
     truncate: int = -1  # send only so many bytes of the content
     damage: bool = False  # flip a byte of the content
+    pause: float = 0.0  # seconds before each 32 kB of the content
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -159,7 +160,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if fault and fault.damage and content:
                 content = content[:-1] + bytes([content[-1] ^ 1])
-            self.wfile.write(content)
+            piece = 32 << 10 if fault and fault.pause else max(1, len(content))
+            for start in range(0, len(content), piece):
+                time.sleep(fault.pause if fault else 0)
+                self.wfile.write(content[start : start + piece])
 
     def _handle(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -258,11 +262,23 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": path} for path in sorted(repo.commits[sha])]
             self._answer(
                 200,
-                {"_id": id, "id": id, "sha": sha, "private": repo.private, "gated": False, "tags": [], "likes": 0}
+                {
+                    "_id": id,
+                    "id": id,
+                    "sha": sha,
+                    "private": repo.private,
+                    "gated": "auto" if repo.gated else False,
+                    "tags": [],
+                    "likes": 0,
+                }
                 | {"downloads": 0, "siblings": siblings, "createdAt": "2026-01-01T00:00:00.000Z"}
                 | {"sdk": repo.create.get("sdk", "gradio")}
                 | {"lastModified": "2026-01-01T00:00:00.000Z", "disabled": False},
             )
+
+    def auth_check(self, kind, id):
+        if self._repo(kind, id):
+            self._answer(200, {})
 
     def tree(self, kind, id, revision, path=""):
         repo = self._repo(kind, id)
@@ -466,6 +482,7 @@ _ROUTES = [
     ("POST", "/api/validate-yaml", _Handler.validate_yaml),
     ("POST", "/api/repos/create", _Handler.create),
     ("GET", _API, _Handler.info),
+    ("GET", rf"{_API}/auth-check", _Handler.auth_check),
     ("GET", rf"{_API}/revision/{_REV}", _Handler.info),
     ("GET", rf"{_API}/tree/{_REV}(?P<path>/.*)?", lambda self, path=None, **k: self.tree(path=path or "", **k)),
     ("POST", rf"{_API}/paths-info/{_REV}", _Handler.paths_info),

@@ -14,9 +14,11 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
 from space.detector import FILE, yunet_file
 from space.hub.card import CARD
@@ -352,6 +354,36 @@ def test_a_bundle_that_lacks_a_listed_file_is_refused_before_the_hub_is_asked(bu
     (bundle / "README.md").unlink()
     with pytest.raises(ModelError, match=r"is missing README\.md, which its age_gender\.json lists"):
         module.push(bundle, module.Target("you/kit"))
+    card = json.loads((bundle / CARD).read_text())
+    del card["files"]["README.md"]
+    (bundle / CARD).write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"has no README\.md, the model card"):
+        module.push(bundle, module.Target("you/kit"))
+
+
+def test_a_bundle_that_cannot_be_prepared_leaves_no_empty_repository(bundle, monkeypatch):
+    made = []
+    api = SimpleNamespace(create_repo=lambda *_, **__: made.append(1))
+    monkeypatch.setattr(module, "check", lambda target: target)
+    monkeypatch.setattr(module, "HfApi", lambda: api)
+    monkeypatch.setattr(module, "verify", lambda folder: json.loads((bundle / CARD).read_text()))
+    (bundle / "README.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(HubError, match="before it reached the Hub"):
+        module.push(bundle, module.Target("you/kit"))
+    assert not made
+
+
+def test_files_of_an_earlier_bundle_are_not_forgotten_in_a_passing_trouble(monkeypatch):
+    def fails(error):
+        def download(*_, **__):
+            raise error
+
+        return SimpleNamespace(hf_hub_download=download)
+
+    response = httpx.Response(404, request=httpx.Request("GET", "/"))
+    assert module._listed(fails(RemoteEntryNotFoundError("no card", response=response)), "you/kit", "head") == set()
+    with pytest.raises(LocalEntryNotFoundError):
+        module._listed(fails(LocalEntryNotFoundError("the Hub answered 503")), "you/kit", "head")
 
 
 @pytest.mark.parametrize(
@@ -380,6 +412,7 @@ def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch,
     assert module.main([str(bundle), "--repo-id", "you/kit", "--private", "--revision", "v2"]) == 0
     assert capsys.readouterr().out == "Pushed: https://hub/you/kit\nCommit: abc\n"
     assert module.main([str(bundle), "--pr"]) == 0
+    assert "no pull request was opened" in capsys.readouterr().out
     assert asked == [(bundle, "you/kit", True, "v2", False), (bundle, "age-gender-compact", False, None, True)]
     assert module.main([str(bundle / "gone")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
@@ -396,6 +429,7 @@ def test_a_commit_deletes_only_what_a_bundle_listed(bundle, monkeypatch):
         create_commit=lambda repo_id, operations, **more: asked.update(more, operations=operations),
     )
     monkeypatch.setattr(module, "_listed", lambda *_: {"old.csv", "README.md"})
-    module._commit(api, module.Target("you/kit", revision="trial"), bundle, module.verify(bundle))
+    contents = {"README.md": b"new", CARD: b"{}"}
+    module._commit(api, module.Target("you/kit", revision="trial"), contents, module.verify(bundle))
     deleted = [one.path_in_repo for one in asked["operations"] if isinstance(one, module.CommitOperationDelete)]
     assert deleted == ["old.csv"] and (asked["parent_commit"], asked["revision"]) == ("head", "trial")

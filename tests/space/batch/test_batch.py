@@ -399,8 +399,11 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
     shutil.copy(EXAMPLES / "age-20-29-male.jpg", album / "_DSC0001.JPG")  # as cameras name photos in Adobe RGB
     shutil.copy(EXAMPLES / "age-20-29-male.jpg", album / "without-suffix")
     assert batch(album, "--csv", tmp_path / "faces.csv").returncode == 0
+    invalid = shutil.copy(MAN, os.fsdecode(os.fsencode(album) + b"/b\xff.jpg"))
     result = command(album, "--parquet", tmp_path / "parquet", timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 image in zips or unreadable folders, or with invalid names, skipped" in result.stdout
+    os.unlink(invalid)
     lines = pyarrow.parquet.read_table(tmp_path / "parquet").to_pylist()
     with open(tmp_path / "faces.csv", newline="", encoding="utf-8-sig") as file:
         expected = {(Path(line["file"]).name.lstrip("'"), line["face"]): line for line in csv.DictReader(file)}
@@ -412,6 +415,8 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
     assert_clear_error(command(album, "--parquet", tmp_path / "parquet", timeout=300), "not empty")
     nothing = command(album / "broken.png", "--parquet", tmp_path / "nothing", timeout=300)
     assert_clear_error(nothing, "No image could be read")
+    gone = command(f"file://{tmp_path}/gone", "--parquet", tmp_path / "gone-parquet", timeout=300)
+    assert_clear_error(gone, f"{tmp_path}/gone doesn't exist")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -169,3 +169,9 @@ def test_the_bundle_s_own_predict_answers_as_the_app(name, tmp_path):
 
 def test_the_source_of_a_folder_is_its_name_alone(bundle):
     assert open_bundle(str(bundle)).source == bundle.name  # visitors see it, and nothing of the server's paths
+
+
+@pytest.mark.parametrize("model", ["~nobody/x", "a/b/c", "./a/b", "a b"])
+def test_what_is_no_name_of_a_model_is_refused(model):
+    with pytest.raises(ModelError, match="No model at"):
+        open_bundle(model)

@@ -76,7 +76,7 @@ def test_the_card_has_the_license_and_the_datasets_of_the_model_that_is_served(m
 )
 def test_an_existing_space_keeps_its_kind_and_its_visibility(sdk, existing_is_private, words):
     info = types.SimpleNamespace(sdk=sdk, private=existing_is_private)
-    api = types.SimpleNamespace(space_info=lambda space: info)
+    api = types.SimpleNamespace(space_info=lambda space: info, list_repo_files=lambda *_, **__: ["README.md"])
     if words:
         with pytest.raises(deploy.HubError, match=words):
             deploy._check_existing(api, SPACE, "gradio", private=True)
@@ -99,6 +99,8 @@ def test_only_what_git_tracks_is_uploaded(tmp_path, monkeypatch, capsys):
         capsys.readouterr().err
     )
     shutil.rmtree(tmp_path / ".git")  # a downloaded archive
+    (tmp_path / "space" / "__pycache__").mkdir()
+    (tmp_path / "space" / "__pycache__" / "a.cpython-311.pyc").write_text("x")
     assert len(repository.own_files("space")) == 4 and not repository.untracked("space")
     (tmp_path / ".git").write_text("a checkout that git can't read")
     with pytest.raises(deploy.HubError, match="git can't list the files"):
@@ -107,7 +109,7 @@ def test_only_what_git_tracks_is_uploaded(tmp_path, monkeypatch, capsys):
 
 def test_a_model_that_the_hub_does_not_have_is_refused_before_it_is_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(deploy, "hub_file", lambda *_: pytest.fail("asked"))
-    for model in ("comapct", str(tmp_path)):
+    for model in ("comapct", str(tmp_path), "a/b/c", "./you/model"):
         with pytest.raises(ModelError, match=r"choose compact, open, vgg16 or a Hub model.*training\.push"):
             deploy._served(model)
 
@@ -164,6 +166,30 @@ def test_a_private_model_needs_a_token_of_its_own(hub, writer):
     assert b"gradio[mcp]~=" in files["requirements.txt"]
     networks = [name for name in files if name.endswith(".onnx")]
     assert networks == ["space/models/vgg16/model.int8.onnx"]
+
+
+def test_a_gated_model_needs_a_token_that_can_read_it(hub, writer):
+    add_model(hub, gated=True)
+    assert_clear_error(publish(writer, "--model", "tester/model"), "private or gated", "SPACE_HF_TOKEN")
+    wrong = publish(writer | {"SPACE_HF_TOKEN": "hf_wrong"}, "--model", "tester/model")
+    assert_clear_error(wrong, "SPACE_HF_TOKEN can't read tester/model", "rejected the token")
+    assert ("space", SPACE) not in hub.repos
+    result = publish(writer | {"SPACE_HF_TOKEN": "hf_writer"}, "--model", "tester/model")
+    assert result.returncode == 0 and "warning: SPACE_HF_TOKEN can also write" in result.stderr, result.stderr
+    repo = hub.repos["space", SPACE]
+    assert repo.secrets == {"HF_TOKEN": "hf_writer"}
+    assert "preload_from_hub" not in front_matter(repo.commits[repo.refs["main"]]["README.md"])
+
+
+def test_another_app_and_its_secret_stay(hub, writer):
+    repo = hub.add(SPACE, {"app.py": b"mine", "README.md": b"mine", "space/notes.md": b"mine"}, type="space")
+    repo.secrets = {"HF_TOKEN": "mine"}
+    head = repo.refs["main"]
+    assert_clear_error(publish(writer), f"{SPACE} has another app")
+    assert repo.refs["main"] == head and repo.secrets == {"HF_TOKEN": "mine"}
+    repo.commit({"README.md": b"as the Hub makes it"})
+    assert publish(writer).returncode == 0
+    assert repo.secrets == {"HF_TOKEN": "mine"}  # set by hand: not ours to delete
 
 
 def test_a_dry_run_sends_nothing(hub, writer):

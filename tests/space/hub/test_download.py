@@ -151,6 +151,32 @@ def test_a_download_that_falls_silent_is_given_up(monkeypatch):
         download._download_unless_stalled(failing)
 
 
+@pytest.mark.slow
+def test_a_slow_download_is_not_given_up(hub, published, reader):
+    """Of 2.5 MB at 320 kB per second, the client alone reports nothing before the end."""
+    hub.fail("GET .*/model.int8.onnx", pause=0.1)
+    found = opened("me/model", reader)
+    assert found.get("revision") == published and found["seconds"] > download.STALL, found
+
+
+@pytest.mark.slow
+def test_an_invalid_token_is_not_blamed_on_the_network(hub, published, reader):
+    told = opened("me/model", reader | {"HF_TOKEN": "hf_wrong"})["error"]
+    assert "the token is invalid" in told and "network" not in told
+
+
+def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_network(monkeypatch):
+    import huggingface_hub
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "/cache")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(download.ModelError, match="set HF_HUB_CACHE to a folder that you can write to"):
+        download.hub_file("me/model", CARD)
+
+
 def test_the_commit_is_in_the_path_of_the_cache(tmp_path):
     folder = tmp_path / "models--me--model" / "snapshots" / ("a" * 40)
     assert download._with_commit(str(folder / "model.onnx"), "model.onnx") == ("a" * 40, folder / "model.onnx")

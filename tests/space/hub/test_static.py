@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +110,21 @@ def test_no_constant_is_missing(files):
     assert not re.search(r"\{[A-Z]+\}|PRIVACY", page)
     lowest, highest = THRESHOLD_RANGE
     assert page.count('type="range"') == page.count(f'min="{lowest}" max="{highest}"') == 3
+
+
+@pytest.mark.parametrize("kind", ["private", "gated"])
+def test_a_model_that_not_everyone_may_download_is_in_no_public_page(hub, tmp_path, monkeypatch, kind, capsys):
+    model = SimpleNamespace(private=kind == "private", gated="auto" if kind == "gated" else False)
+    published = []
+    monkeypatch.setattr(deploy, "HfApi", lambda: SimpleNamespace(model_info=lambda repo: model))
+    monkeypatch.setattr(static, "site_files", lambda space, model: {})
+    monkeypatch.setattr(deploy, "deploy_static", lambda space, files, private: published.append(private) or "url")
+    words = ["--static", "--space", SPACE, "--model", "tester/model@main"]
+    assert deploy.main(words) == 1 and not published
+    assert "tester/model is private or gated" in capsys.readouterr().err
+    assert deploy.main([*words, "--private"]) == 0 and published == [True]
+    model.private, model.gated = False, False
+    assert deploy.main(words) == 0 and published == [True, False]
 
 
 def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, monkeypatch):

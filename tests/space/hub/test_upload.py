@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
 from space.hub import upload
 
@@ -75,6 +75,12 @@ def test_each_status_has_a_sentence_of_its_own(status, words):
         assert words in str(told) and upload.to_hub_error(told, "you/kit") is told
 
 
+def test_a_missing_branch_is_no_missing_repository():
+    response = httpx.Response(404, request=httpx.Request("POST", "/"))
+    told = str(upload.to_hub_error(RevisionNotFoundError("no", response=response), "you/kit"))
+    assert "you/kit has no such branch" in told
+
+
 def test_failures_without_an_answer_are_of_the_network_or_of_this_machine():
     assert "check the network" in str(upload.to_hub_error(httpx.ConnectError("refused\nmore"), "you/kit"))
     assert "before it reached the Hub: ValueError: no such file" in str(
@@ -92,7 +98,8 @@ class Api:
         return self
 
     def whoami(self):
-        return {"name": "me", "orgs": [{"name": "team"}], "auth": {"accessToken": self.token}}
+        orgs = [{"name": "team", "roleInOrg": "write"}, {"name": "readers", "roleInOrg": "read"}]
+        return {"name": "me", "orgs": orgs, "auth": {"accessToken": self.token}}
 
 
 FINE = {"role": "fineGrained", "fineGrained": {"scoped": [{"permissions": ["repo.content.read"]}]}}
@@ -107,6 +114,7 @@ WRITING = {"role": "fineGrained", "fineGrained": {"scoped": [{"permissions": ["x
         (WRITING, "me/kit", False, "me/kit"),
         ({"role": "write"}, "you/kit", True, "you/kit"),
         ({"role": "write"}, "you/kit", False, "cannot write to you/kit: choose a name under me or team"),
+        ({"role": "write"}, "readers/kit", False, "cannot write to readers/kit: choose a name under me or team"),
         ({"role": "write"}, "a b", False, "isn't a valid repository name"),
         ({"role": "read"}, "kit", False, "read-only"),
         (FINE, "kit", False, "read-only"),

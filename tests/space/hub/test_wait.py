@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import httpx
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from space.hub import wait
 from space.hub.upload import HubError
@@ -20,6 +22,8 @@ def hub(monkeypatch):
         def get_space_runtime(self, space):
             stage, built = self.states[min(self.looks, len(self.states) - 1)]
             Api.looks += 1
+            if isinstance(stage, int):
+                raise HfHubHTTPError("no", response=httpx.Response(stage, request=httpx.Request("GET", "/")))
             return SimpleNamespace(stage=stage, raw=None if built is None else {"sha": built})
 
         def space_info(self, space):
@@ -43,6 +47,20 @@ def test_the_newest_commit_is_waited_for(hub):
     hub.states = [("RUNNING", "old"), ("BUILD_ERROR", "old"), ("BUILDING", "new"), ("RUNNING", "new")]
     wait.wait("you/space")
     assert hub.looks == 4 and hub.now == [3 * wait.POLL]
+
+
+def test_a_passing_trouble_of_the_hub_is_waited_for(hub):
+    hub.states = [(502, None)] * 4 + [("BUILDING", "new")] + [(429, None)] * 4 + [("RUNNING", "new")]
+    wait.wait("you/space")
+    assert hub.looks == 10
+
+
+@pytest.mark.parametrize(("status", "looks"), [(502, 5), (401, 1), (404, 1)])
+def test_a_hub_in_lasting_trouble_is_not_waited_for(hub, status, looks):
+    hub.states = [(status, None)]
+    with pytest.raises(HubError):
+        wait.wait("you/space")
+    assert hub.looks == looks
 
 
 def test_a_hub_that_names_no_commit_is_believed_after_half_a_minute(hub):
