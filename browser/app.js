@@ -3,7 +3,7 @@ import {MOST} from "./cards.js";
 import {asJson, scaled} from "./face.js";
 import {openPhoto, pixels} from "./photo.js";
 import {scrollTo} from "./scroll.js";
-import {spoken, t} from "./text.js";
+import {number, spoken, t} from "./text.js";
 import {fromJson, resultView} from "./result.js";
 import {photoStrip} from "./strip.js";
 import liveView from "./live-view.js";
@@ -18,7 +18,7 @@ const view = resultView($("#result"), {...kit, most: kit.detector.max_faces});
 // Worker
 
 let worker = null,
-  number = 0;
+  calls = 0;
 const waiting = new Map();
 
 function startWorker() {
@@ -54,8 +54,8 @@ function stopWorker(reason) {
 function call(name, values = [], transfer = []) {
   if (!worker) startWorker();
   return new Promise((done, failed) => {
-    waiting.set(++number, {done, failed});
-    worker.postMessage({id: number, call: name, values}, transfer);
+    waiting.set(++calls, {done, failed});
+    worker.postMessage({id: calls, call: name, values}, transfer);
   });
 }
 
@@ -243,7 +243,7 @@ for (const example of document.querySelectorAll("#examples button"))
     if (file && mine === asked) take([file]); // else the visitor has chosen something else meanwhile
   });
 $("#threshold").addEventListener("input", () => {
-  $("#threshold-value").textContent = threshold().toFixed(2);
+  $("#threshold-value").textContent = number(threshold(), 2);
 });
 $("#threshold").addEventListener("change", () => strip.again());
 $("#blur").addEventListener("change", ({target}) => {

@@ -3,7 +3,7 @@ import {blur, mark} from "./annotate.js";
 import {explain, isBlockedByFrame, listCameras, openCamera} from "./camera.js";
 import {save as saveFile} from "./downloads.js";
 import {intervalYears, label} from "./face.js";
-import {listed, percent, t} from "./text.js";
+import {listed, number, percent, t} from "./text.js";
 
 const EVERY = 1000 / 30; // ms between two frames at least
 const IN_FLIGHT = 2; // frames sent and not answered: one on the way while another is analyzed
@@ -320,7 +320,7 @@ export default function liveView(element, openChannel) {
   });
   threshold.addEventListener("change", tune);
   threshold.addEventListener("input", () => {
-    $("live-value").textContent = Number(threshold.value).toFixed(2);
+    $("live-value").textContent = number(Number(threshold.value), 2);
   });
   hide.addEventListener("change", draw);
   mirror.addEventListener("change", () => {

@@ -187,7 +187,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
       if (last) take(last);
     });
   $("threshold").addEventListener("input", () => {
-    $("threshold-value").textContent = Number($("threshold").value).toFixed(2);
+    $("threshold-value").textContent = number(Number($("threshold").value), 2);
   });
   $("save").addEventListener("click", () => save(result.blob, `${name}-faces${result.extension}`));
   $("csv").addEventListener("click", () => save(new Blob([table(COLUMNS, result.people)]), `${name}-faces.csv`));

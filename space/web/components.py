@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +116,14 @@ class PagePhoto(PhotoInput):
             return error
 
 
+def documented(function: Callable) -> Callable:
+    """The same function with a docstring for Gradio, which takes each line for an argument or a returned value."""
+    text = re.sub(r"\n {8,}", " ", inspect.getdoc(function) or "")  # an argument's further lines
+    head, _, returned = text.partition("Returns:\n")
+    function.__doc__ = f"{head}Returns:\n    {' '.join(returned.split())}"
+    return function
+
+
 def download_buttons(*labels: str) -> list[gr.DownloadButton]:
     """Download buttons that appear once there is something to download."""
     return [gr.DownloadButton(label, visible=False, size="sm", min_width=90, scale=0) for label in labels]
@@ -136,41 +146,55 @@ def connect_run(
     inputs: list,
     outputs: list,
     *,
-    start: list,
+    settings: list,
     button: gr.Button,
     cancel: gr.Button,
     report: gr.HTML,
+    chosen: list | None = None,
     bar: gr.HTML | None = None,
 ) -> None:
-    """Connect a long run: each event of `start` runs `show`, and `cancel`, which is there meanwhile, stops it.
+    """Connect a long run: `button` runs `show`, and `cancel`, which is there meanwhile, stops it.
 
     The first of `outputs` is the status; `bar` shows the progress. On a phone, the page scrolls to the status, and to
-    the report when it is complete. `button`: starts a run too, and is disabled during one.
+    the report when it is complete. If the `settings` among the inputs aren't those of the report any more, the status
+    says so. The events in `chosen`, of another file, start a run too, in place of one that isn't complete.
     """
     status = outputs[0]
     # In the browser, at once: the server may be busy. A run may wait for another one.
     stop, again = (f"document.querySelector('#{one.elem_id}')" for one in (cancel, button))
 
-    def count(change: str) -> str:
-        return (
-            f"{{ const stop = {stop}, again = {again}; if (stop) {{ stop.dataset.runs = Math.max(0, {change}); "
-            "const idle = stop.dataset.runs === '0'; stop.classList.toggle('idle', idle); again.disabled = !idle; } }"
-        )
+    def set_running(is_running: str) -> str:
+        return f"{stop}.classList.toggle('idle', !{is_running}); {again}.disabled = {is_running};"
 
-    begin, end, none = (count(change) for change in ("(+stop.dataset.runs || 0) + 1", "stop.dataset.runs - 1", "0"))
-    runs = []
-    for event in start:
-        js = f"(...values) => {{ {begin} document.body.dataset.own = 'yes'; return values; }}"
-        event(None, None, status, js="() => 'Waiting to start…'", **PRIVATE)
-        running = event(show, inputs, outputs, js=js, show_progress="hidden", **PRIVATE, **LONG)
-        event(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
-        running.then(None, None, None, js=f"() => {end}", **PRIVATE)
-        running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
-        runs.append(running)
+    sent = f"{button.elem_id.replace('-', '_')}_settings"
+    places = [inputs.index(setting) for setting in settings]
+    begin = f"window.{sent} = JSON.stringify({places}.map((i) => values[i])); document.body.dataset.own = 'yes';"
+    button.click(None, None, status, js="() => 'Waiting to start…'", **PRIVATE)
+    js = f"(...values) => {{ {set_running('true')} {begin} return values; }}"
+    # Not "once", with which a run that takes the place of a canceled one would be ignored. The button is disabled.
+    how = {"trigger_mode": "multiple", "show_progress": "hidden", **PRIVATE, **LONG}
+    running = button.click(show, inputs, outputs, js=js, **how)
+    button.click(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)
+    running.then(None, None, None, js=f"() => {{ {set_running('false')} }}", **PRIVATE)
+    running.success(None, None, None, js=scroll_to(f"#{report.elem_id} .tiles"), **PRIVATE)
     cleared = [status, report, *([bar] if bar else [])]
     texts = ["Canceled.", *[""] * (len(cleared) - 1)]
-    canceled = cancel.click(lambda: texts, None, cleared, cancels=runs, queue=False, **PRIVATE)
-    canceled.then(None, None, None, js=f"() => {none}", **PRIVATE)
+    canceled = cancel.click(lambda: texts, None, cleared, cancels=running, queue=False, **PRIVATE)
+    canceled.then(None, None, None, js=f"() => {{ {set_running('false')} }}", **PRIVATE)
+
+    # During a run, there is no report, and the status stays as it is.
+    check = f"""(text, ...values) => document.querySelector('#{report.elem_id} .tiles')
+  && JSON.stringify(values) !== window.{sent} ? 'Settings have changed: press Analyze again.' : text"""
+    for event in (running.success, *(setting.input for setting in settings)):
+        event(None, [status, *settings], status, js=check, **PRIVATE)
+
+    press = f"""async () => {{
+  if ({again}.disabled) {stop}.click();
+  while ({again}.disabled) await new Promise((done) => setTimeout(done, 50));
+  {again}.click();
+}}"""
+    for event in chosen or ():
+        event(None, None, None, js=press, trigger_mode="multiple", **PRIVATE)
 
 
 def progress_bar(share: float | None) -> str:

@@ -15,6 +15,8 @@
   addEventListener("popstate", openNamed);
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.('[role="tab"]'), address = new URL(location.href);
+    // The camera for photos is off where nobody sees it.
+    if (tab && name(tab) !== "photo" && document.querySelector("#photo video")) document.querySelector("#photo .source-selection button")?.click();
     if (!tab || going || (address.searchParams.get("tab") ?? name(tabs()[0])) === name(tab)) return;
     address.searchParams.set("tab", name(tab));
     history.pushState(null, "", address);
@@ -28,6 +30,13 @@
     for (let i = 0; i < 50 && !document.querySelector(selector); i++) await new Promise((done) => setTimeout(done, 100));
     return document.querySelector(selector);
   };
+  // The address of the API's documentation. Gradio takes it for open then, but doesn't show it.
+  const isDocumentation = () => new URLSearchParams(location.search).get("view") === "api";
+  if (isDocumentation()) built("footer .show-api").then(async (button) => {
+    button?.click();
+    await new Promise((done) => setTimeout(done, 100));
+    if (!isDocumentation()) button?.click();
+  });
   /** Give files to a tab's own input, as if they were chosen there. */
   const put = async (tab, place, files) => {
     tabs().find((one) => name(one) === tab).click();
@@ -52,8 +61,17 @@
     tabs()[0].click();
     if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
     await built("#photo input[type=file]");
-    document.dispatchEvent(new CustomEvent("photos", {detail: {files: images, adds}}));
+    const left = files.length - images.length;
+    const others = left === 1 ? "1 file isn't an image and wasn't opened." : `${left} files aren't images and weren't opened.`;
+    const detail = {files: images, adds, note: left ? `${others} Use the Video tab for videos, and the Folder tab for ZIP files.` : ""};
+    document.dispatchEvent(new CustomEvent("photos", {detail}));
   };
+  // Gradio's own camera and clipboard say nothing when the browser refuses.
+  addEventListener("unhandledrejection", async ({reason}) => {
+    if (!(reason instanceof DOMException) || reason.name === "AbortError") return;
+    const isClipboard = /clipboard|read permission/i.test(reason.message);
+    note(isClipboard ? "The browser blocked access to the clipboard. Press Ctrl+V to paste an image." : (await load("camera.js")).explain(reason));
+  });
   document.addEventListener("paste", (event) => {
     if (event.target.closest?.("input[type=text], textarea")) return;
     const {files} = event.clipboardData;
@@ -88,7 +106,8 @@
       const [, low, high, gender] = /age-(\d+)-(\d+)-(\w+)/.exec(item.querySelector("img")?.src ?? "") ?? [];
       const who = low < 13 ? "child" : {female: "woman", male: "man"}[gender];
       const years = high === "99" ? `over ${low}` : `${Number(low)} to ${Number(high)} years`;
-      item.ariaLabel ??= t(who ? `Example: ${who}, ${years}` : "Example: group");
+      const several = item.querySelector("img") ? "group" : "two people";
+      item.ariaLabel ??= t(who ? `Example: ${who}, ${years}` : `Example: ${several}`);
     }
   };
   Promise.all([load("languages.js"), load("text.js")]).then(async ([{translatePage}, {t}]) => {

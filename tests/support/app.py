@@ -42,7 +42,7 @@ class App:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.temporary = (env or {}).get("TMPDIR") or tempfile.gettempdir()
-        self.log = tempfile.NamedTemporaryFile("w", suffix=".log")  # noqa: SIM115 a pipe would fill up and stop the app
+        self.log = tempfile.NamedTemporaryFile("w", suffix=".log", delete=False)  # noqa: SIM115 a pipe would fill up
         what = ["-c", program] if program else ["app.py"]
         self.process = subprocess.Popen(
             [sys.executable, *what, "--port", str(self.port), *map(str, arguments)],

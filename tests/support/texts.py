@@ -39,10 +39,10 @@ def in_code() -> set[str]:
     return found
 
 
-# Errors that visitors of the app can cause. Those of the API alone stay in English.
+# Where visitors of the app are refused something. What only programs do stays in English.
 _ERRORS = (
     "photo.py", "sandbox/client.py", "batch/analyze.py", "batch/pictures.py", "video/*.py", "web/fetching.py",
-    "web/reader.py",
+    "web/guard.py", "web/queue.py", "web/reader.py", "web/tabs/photo.py", "live/server.py",
 )  # fmt: skip
 
 
@@ -51,14 +51,15 @@ def errors() -> set[str]:
     found = set()
     for path in (path for pattern in _ERRORS for path in (ROOT / "space").glob(pattern)):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            value = getattr(node, "value", None) if isinstance(node, ast.Assign) else None
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error") and node.args:
-                value = node.args[0]
-            parts = value.values if isinstance(value, ast.JoinedStr) else [value]
-            if all(isinstance(part, (ast.FormattedValue, ast.Constant)) for part in parts):
-                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
-                if text.endswith(".") and " " in text:
-                    found.add(_NUMBER.sub("{}", text))
+            values = [node.value] if isinstance(node, (ast.Assign, ast.Return)) else []
+            if isinstance(node, ast.Call) and re.search(r"(Error|Exception|Closed)$", ast.unparse(node.func)):
+                values = node.args
+            for value in [part for one in values for part in getattr(one, "elts", [one])]:
+                parts = value.values if isinstance(value, ast.JoinedStr) else [value]
+                if all(isinstance(part, (ast.FormattedValue, ast.Constant)) for part in parts):
+                    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
+                    if text.endswith(".") and " " in text:
+                        found.add(_NUMBER.sub("{}", text))
     return found
 
 

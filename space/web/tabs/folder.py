@@ -33,6 +33,7 @@ from ..components import (
     Files,
     FolderButton,
     connect_run,
+    documented,
     download_buttons,
     offered,
     threshold_slider,
@@ -194,12 +195,13 @@ def _analyze(
 
 
 def _summary(found: Found, skipped: int, seconds: float) -> str:
-    where = f"{counted(found.images, 'image')}, analyzed in {counted(round(seconds), 'second')}"
+    where = f"{counted(found.images, 'image')}, analyzed in {counted(max(1, round(seconds)), 'second')}"
     lines = [f"**{counted(found.faces, 'face')}** in {where}."]
     if found.unreadable:
         lines.append(f"{counted(found.unreadable, 'image')} could not be read. The table gives the reason.")
     if found.incomplete:
-        lines.append(f"{counted(found.incomplete, 'image file')} incomplete (parts of the image are missing).")
+        are = "is" if found.incomplete == 1 else "are"
+        lines.append(f"{counted(found.incomplete, 'image file')} {are} incomplete (parts of the image are missing).")
     if skipped:
         lines.append(f"{counted(skipped, 'file')} skipped (not a supported image format).")
     if found.lines > SHOWN:
@@ -228,9 +230,8 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
 
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
-    inputs, start = [files, threshold, annotate, language], [button.click]
-    show = _shower(analyzer, reader)
-    connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out)
+    inputs, run = [files, threshold, annotate, language], _shower(analyzer, reader)
+    connect_run(run, inputs, outputs, settings=[threshold, annotate], button=button, cancel=cancel, report=out)
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 
@@ -268,6 +269,7 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
 
 
 def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
+    @documented
     def analyze_batch(files, threshold=THRESHOLD) -> Iterator[tuple]:
         """Find every face in many images and estimate their apparent age and gender.
 

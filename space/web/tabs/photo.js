@@ -5,23 +5,31 @@
   const colors = Object.fromEntries(["female", "male", "uncertain"].map((name) => [name, styles.getPropertyValue(`--${name}`)]));
   const [stripPlace, resultPlace] = element.children;
   const root = new URL("gradio_api/", (window.gradio_config?.root || location.origin + location.pathname).replace(/[/]*$/, "/"));
-  const view = resultView(resultPlace, {...kit, colors}, (number) => trigger("why", {number, photo: places.get(strip.current.file) ?? null}));
+  const view = resultView(resultPlace, {...kit, colors}, why);
   const strip = photoStrip(stripPlace, {...kit, colors}, {analyze, open: openPhoto}, choose);
   const places = new WeakMap();  // file → where it is on the server, as a file object of Gradio
+  const PAUSE = 300;             // ms without another change of settings before they apply
   let settings = kit.settings;   // [threshold, model]
+  let turn = Promise.resolve();  // the last request
+
+  /** Have a face's age explained. The dialog shows the answer to the last question, if the photo is still the same. */
+  function why(number) {
+    const question = document.body.dataset.why = String(Math.random());
+    trigger("why", {number, question, photo: places.get(strip.current.file) ?? null});
+  }
 
   /** Have the server analyze a file; the answer is what `view.show` takes. */
   async function analyze(file, replaced) {
     const tell = (text) => strip.current.file === file && view.wait(text);
-    let own = null;
+    let own = null, over = false;
     if (file.size) {
       // Shown at once, from the file, before it has been uploaded. There are files that only the server reads.
       own = openPhoto(file).catch(() => null);
       own.then((photo) => {
-        if (photo && strip.current.file === file && !view.shows(file)) view.preview(photo.canvas, file);
+        if (photo && !over && strip.current.file === file && !view.shows(file)) view.preview(photo.canvas, file);
       });
     }
-    const result = await answered(file, tell, replaced), shown = await fromJson(result), photo = await own;
+    const result = await answered(file, tell, replaced).finally(() => { over = true; }), shown = await fromJson(result), photo = await own;
     // The visitor's own file has all pixels, if what the browser reads is what the server has analyzed.
     const fits = (side) => Math.abs(photo.canvas[side] * photo.factor - result[side]) < 2;
     return photo && fits("width") && fits("height") ? {...shown, image: photo.canvas, factor: photo.factor} : shown;
@@ -30,11 +38,16 @@
   /** The server's result for a file, which is uploaded first unless it is there. */
   async function answered(file, tell, replaced) {
     const known = places.has(file);
-    if (!known) places.set(file, await upload(file, tell));
-    if (replaced()) throw new Error("The photo was replaced.");
+    if (!known) places.set(file, await upload(file, tell, replaced));
     tell(places.get(file).path?.startsWith("http") ? "Fetching and analyzing the image…" : "Analyzing…");
     try {
-      return await ask([places.get(file), ...settings]);
+      // One request at a time: the server refuses a visitor who sends many.
+      const asked = turn.then(() => {
+        if (replaced()) throw new Error("The photo was replaced.");
+        return ask([places.get(file), ...settings]);
+      });
+      turn = asked.catch(() => null);
+      return await asked;
     } catch (error) {
       if (!known || !file.size || error.message !== kit.gone) throw error;
       places.delete(file);  // the server has deleted it after an hour, or was started again
@@ -42,14 +55,18 @@
     }
   }
 
-  function upload(file, tell) {
+  function upload(file, tell, replaced) {
     return new Promise((done, failed) => {
       const request = new XMLHttpRequest(), form = new FormData();
       form.append("files", file, file.name);
       request.open("POST", new URL("upload", root));
       tell("Uploading…");
       // In quarters: screen readers read each change aloud.
-      request.upload.onprogress = ({loaded, total}) => tell(loaded < total ? `Uploading ${25 * Math.floor(4 * loaded / total)}%` : "Analyzing…");
+      request.upload.onprogress = ({loaded, total}) => {
+        if (replaced()) request.abort();
+        else tell(loaded < total ? `Uploading ${25 * Math.floor(4 * loaded / total)}%` : "Analyzing…");
+      };
+      request.onabort = () => failed(new Error("The photo was replaced."));
       request.onload = () => {
         const answer = parsed(request.responseText);
         if (request.status !== 200) return failed(new Error(reason(answer) ?? `The upload failed (status ${request.status}). Try again later.`));
@@ -83,8 +100,8 @@
     document.dispatchEvent(new CustomEvent("result-changed"));
     if (!view.shows(file)) view.clear();
     const message = document.querySelector("#photo-error p");
-    message.hidden = !error;
-    message.textContent = error ? `⚠️ ${error}` : "";
+    message.hidden = !(error || file.note);
+    message.textContent = error ? `⚠️ ${error}` : file.note ?? "";
     if (shown) view.show(shown, file); else if (error) view.clear(); else view.wait("Waiting…");
   }
   /** Show photos that are on the server already, or that it fetches. */
@@ -100,7 +117,10 @@
     if (adds) strip.add(files); else strip.take(files);
     if (innerWidth < 800) setTimeout(() => scrollTo(element), 300);
   }
-  document.addEventListener("photos", ({detail}) => take(detail.files, detail.adds));
+  document.addEventListener("photos", ({detail}) => {
+    detail.files[0].note = detail.note;  // for as long as it is shown
+    take(detail.files, detail.adds);
+  });
   // In place of Gradio, which would upload one file by itself.
   document.addEventListener("change", (event) => {
     const {target} = event;
@@ -110,20 +130,26 @@
     target.value = "";
     take(files);
   }, true);
-  document.addEventListener("chosen", ({detail}) => {
+  for (const event of ["chosen", "example"]) document.addEventListener(event, ({detail}) => {
     if (!detail?.path) return;
-    takePlace(detail, detail.orig_name ?? "photo", !detail.path.includes("/examples/"));
+    takePlace(detail, detail.orig_name ?? "photo", event === "chosen");
     if (innerWidth < 800) setTimeout(() => scrollTo(element), 300);
   });
   document.addEventListener("link", ({detail}) => {
     if (!kit.links) return view.note("Links can't be opened. Copy the image itself, or save it and choose the file.");
     takePlace({path: detail}, detail.split(/[?#]/)[0].split("/").at(-1) || "image");
   });
+  let changed = null;  // a timer
   document.addEventListener("settings", ({detail}) => {
-    if (JSON.stringify(detail) === JSON.stringify(settings)) return;
-    settings = detail;
-    view.wait("Analyzing…");
-    strip.again();
+    const [threshold] = detail, [low, high] = kit.range;
+    clearTimeout(changed);
+    if (typeof threshold !== "number" || threshold < low || threshold > high) return;  // half typed
+    changed = setTimeout(() => {
+      if (JSON.stringify(detail) === JSON.stringify(settings)) return;
+      settings = detail;
+      view.wait("Analyzing…");
+      strip.again();
+    }, PAUSE);
   });
   document.addEventListener("note", ({detail}) => view.note(detail));
   document.addEventListener("blur-faces", ({detail}) => { view.blur(detail); strip.blur(detail); });

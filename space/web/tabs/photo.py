@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ...analyzer import FaceAnalyzer
 from ...annotate import blur, draw
 from ...batch.tables import COLUMNS
 from ...crop import crop
-from ...detector import THRESHOLD
+from ...detector import THRESHOLD, THRESHOLD_RANGE
 from ...explain import occlusion_map, overlay
 from ...face import Face, whole_years
 from ...hub.bundle import MODELS, embedded
@@ -27,6 +28,7 @@ from ..components import (
     PRIVATE,
     PagePhoto,
     PhotoInput,
+    documented,
     threshold_slider,
 )
 from ..reader import Reader
@@ -39,6 +41,7 @@ _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf
 _REASON = """let asked;
 document.addEventListener("click", ({target}) => { asked = target.closest(".why") ?? asked; }, true);
 function close({back}) {
+  delete document.body.dataset.why;  // what has been asked and not answered yet isn't wanted any more
   if (!props.value) return;
   props.value = "";
   if (back) asked?.focus();
@@ -49,6 +52,7 @@ document.addEventListener("result-changed", () => close({back: false}));
 let shown = null;
 new MutationObserver(() => {
   const dialog = element.querySelector("[role=dialog]");
+  if (dialog && dialog.dataset.why !== document.body.dataset.why) return void (props.value = ""); // another's
   if (dialog && dialog !== shown) dialog.focus();
   shown = dialog;
 }).observe(element, {childList: true, subtree: true});"""
@@ -76,8 +80,11 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
     """
     faces = analyzer.analyze(rgb, threshold=threshold, most=most_faces(analyzer))
     if not 1 <= number <= len(faces):
-        count = f"{len(faces)} faces were" if len(faces) > 1 else "one face was" if faces else "no faces were"
-        raise ValueError(f"This photo has no face {number}: {count} found.")
+        if not faces:
+            raise ValueError(f"This photo has no face {number}: no faces were found.")
+        if len(faces) == 1:
+            raise ValueError(f"This photo has no face {number}: one face was found.")
+        raise ValueError(f"This photo has no face {number}: {len(faces)} faces were found.")
     face = faces[number - 1]
     assert face.age is not None, "it is analyzed"
     image = crop(rgb, face, analyzer.template)
@@ -155,7 +162,7 @@ def _layout(analyzer: FaceAnalyzer, *, links: bool) -> _Page:
                 )
         with gr.Column(scale=3, min_width=320):
             kit = {"csv": COLUMNS, "most": most_faces(analyzer), "links": links, "settings": [THRESHOLD, value]}
-            kit |= {"gone": NO_FILE}
+            kit |= {"gone": NO_FILE, "range": THRESHOLD_RANGE}
             out = gr.HTML(
                 json.dumps(page_result(analyzer, FIRST.stem, open_photo(FIRST), THRESHOLD)),
                 html_template="<div hidden></div><div></div>",
@@ -182,7 +189,11 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
         text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
         close = '<button type="button" class="close" aria-label="Close">×</button>'
         content = f'<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
-        return f'<section role="dialog" aria-label="Why this age?" tabindex="-1">{close}{content}</section>'
+        question = html.escape(str(getattr(event, "question", "")))  # which the page may have forgotten by now
+        return (
+            f'<section role="dialog" aria-label="Why this age?" tabindex="-1" data-why="{question}">{close}{content}'
+            "</section>"
+        )
 
     # A change of source sends no photo. The drop zone is free again for the next one.
     taken = f"(photo) => {{ if (photo) {_tell('chosen', 'photo')} return null; }}"
@@ -190,10 +201,12 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
     settings = [page.threshold, page.model]
     for change in (page.threshold.change, page.model.change):
         change(None, settings, None, js=f"(...detail) => {{ {_tell('settings', 'detail')} }}", **PRIVATE)
-    page.current.change(None, page.current, None, js=f"(detail) => {{ {_tell('chosen', 'detail')} }}", **PRIVATE)
+    page.current.change(None, page.current, None, js=f"(detail) => {{ {_tell('example', 'detail')} }}", **PRIVATE)
     page.blurred.change(None, page.blurred, None, js=f"(detail) => {{ {_tell('blur-faces', 'detail')} }}", **PRIVATE)
     asked = [page.current, page.threshold, page.model]
-    page.out.why(why, asked, page.reason, show_progress_on=page.reason, **PRIVATE, **PHOTOS)
+    # Not "always_last", which repeats the first event's data.
+    how = {"show_progress_on": page.reason, "trigger_mode": "multiple", **PRIVATE, **PHOTOS}
+    page.out.why(why, asked, page.reason, **how)
 
 
 def _tell(event: str, detail: str) -> str:
@@ -208,10 +221,17 @@ def _chosen(analyzer: FaceAnalyzer, model) -> FaceAnalyzer:
 
 def _number(event: gr.EventData) -> int:
     """The face that an event of the page is about. Raises ValueError."""
+    return _whole(getattr(event, "number", None))
+
+
+def _whole(number) -> int:
+    """A face's number. Raises ValueError."""
     try:
-        return int(event.number)
-    except (AttributeError, TypeError, ValueError, OverflowError):
-        raise ValueError("Specify a face by its number.") from None
+        if int(number) == float(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError("Specify a face by its number.")
 
 
 def _page_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
@@ -226,6 +246,7 @@ def _page_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
 
 
 def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
+    @documented
     def analyze_photo(photo, request: gr.Request, threshold=THRESHOLD, blur_faces=False, age_probs=False):
         """Find every face in a photo and estimate its apparent age and gender.
 
@@ -265,6 +286,7 @@ def _read(reader: Reader, upload: Upload | None, request: gr.Request) -> Iterato
 
 
 def _explain_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
+    @documented
     def explain_age(photo, request: gr.Request, number=1, threshold=THRESHOLD):
         """Show which parts of a face influence its estimated age, by covering one patch at a time.
 
@@ -278,7 +300,7 @@ def _explain_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
             look younger are blue, and a line of Markdown with the largest changes in years.
         """
         with _read(reader, photo, request) as opened:
-            return explain(analyzer, opened.rgb, int(number or 0), threshold)
+            return explain(analyzer, opened.rgb, _whole(number), threshold)
 
     inputs = [PhotoInput(label="photo"), gr.Number(1, label="number", precision=0), threshold_slider()]
     outputs = [gr.Image(format="jpeg", label="image"), gr.Markdown(label="text")]

@@ -21,9 +21,9 @@ from ...video.result import Progress, VideoError, VideoResult
 from ..charts import steps
 from ..components import (
     LONG,
-    PRIVATE,
     Video,
     connect_run,
+    documented,
     download_buttons,
     offered,
     progress_bar,
@@ -136,14 +136,10 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video", elem_classes="notranslate")
 
     outputs = [status, bar, annotated, out, data, details, *files]
-    inputs, start = [video, threshold, blurred, language], [video.upload, button.click, example.load_input_event.then]
+    inputs, settings = [video, threshold, blurred, language], [threshold, blurred]
+    buttons, chosen = {"button": button, "cancel": cancel}, [video.upload, example.load_input_event.then]
     show = _shower(analyzer, reader)
-    connect_run(show, inputs, outputs, start=start, button=button, cancel=cancel, report=out, bar=bar)
-    # The result shown used other settings. During a run, the status stays as it is.
-    changed = "(...values) => document.querySelector('#video-report .tiles') && values[0] ? "
-    changed += "'Settings have changed: press Analyze again.' : values[1]"
-    for setting in (threshold, blurred):
-        setting.input(None, [video, status], status, js=changed, **PRIVATE)
+    connect_run(show, inputs, outputs, settings=settings, chosen=chosen, report=out, bar=bar, **buttons)
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 
@@ -179,6 +175,7 @@ def _shower(analyzer: FaceAnalyzer, reader: Reader) -> Callable:
 
 
 def _endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
+    @documented
     def analyze_video(video, threshold=THRESHOLD, blur_faces=False):
         """Track every person in a video and estimate their apparent age and gender.
 
@@ -241,6 +238,6 @@ def _summary(result: VideoResult) -> str:
         people = f"Up to {counted(most, 'person', 'people')} at once, {counted(len(result.people), 'appearance')}"
     text = (
         f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed:,} of {result.frames:,} frames analyzed in "
-        f"{counted(round(result.elapsed), 'second')}."
+        f"{counted(max(1, round(result.elapsed)), 'second')}."
     )
     return text

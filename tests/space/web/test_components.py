@@ -68,7 +68,8 @@ def test_a_run_disables_its_button_and_can_be_canceled():
         button, cancel = gr.Button(elem_id="go"), gr.Button(elem_id="stop")
         status, report, bar = gr.Markdown(elem_id="status"), gr.HTML(elem_id="report"), gr.HTML()
         given = {"button": button, "cancel": cancel, "report": report, "bar": bar}
-        components.connect_run(lambda: None, [], [status, bar, report], start=[button.click], **given)
+        slider = gr.Slider()
+        components.connect_run(lambda value: value, [slider], [status, bar, report], settings=[slider], **given)
     events = list(page.fns.values())
     canceled = next(event for event in events if any(target[0] == cancel._id for target in event.targets))
     assert canceled.fn() == ["Canceled.", "", ""] and [one._id for one in canceled.outputs] == [
@@ -76,4 +77,6 @@ def test_a_run_disables_its_button_and_can_be_canceled():
     ]  # fmt: skip
     assert canceled.queue is False and [len(event.cancels) for event in events if event.cancels] == [1]
     scripts = " ".join(str(event.js) for event in events)
-    assert "again.disabled = !idle" in scripts and "'Waiting to start…'" in scripts and "#stop" in scripts
+    assert "querySelector('#go').disabled = true" in scripts and "querySelector('#go').disabled = false" in scripts
+    assert "'Waiting to start…'" in scripts and "querySelector('#stop').classList.toggle('idle', !true)" in scripts
+    assert scripts.count("Settings have changed") == 2  # after a run, and when a setting changes

@@ -69,7 +69,7 @@ def test_the_summary_counts_what_was_analyzed_and_what_was_not():
     assert folder._summary(found, 3, 4.4).split("\n\n") == [
         "**30 faces** in 12 images, analyzed in 4 seconds.",
         "2 images could not be read. The table gives the reason.",
-        "1 image file incomplete (parts of the image are missing).",
+        "1 image file is incomplete (parts of the image are missing).",
         "3 files skipped (not a supported image format).",
         f"The table shows the first {folder.SHOWN} rows. The downloads contain all rows.",
     ]

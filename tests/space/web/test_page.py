@@ -112,6 +112,13 @@ def test_a_visitor_uploads_a_photo(page, tmp_path):
 
 def test_a_visitor_chooses_an_example(page):
     assert page.get_by_role("button", name="Example: group").count() == 1
+    # The Tab key stops at each once: Chromium stops at what can be scrolled too.
+    assert (
+        page.evaluate("[...document.querySelectorAll('#examples *')].filter((e) => e.matches('.container')).length") > 8
+    )
+    page.locator("#examples .gallery-item").first.focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.ariaLabel") == "Example: child, 3 to 9 years"
     page.locator("#examples .gallery-item").nth(1).click()
     page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
 
@@ -145,6 +152,131 @@ def test_a_visitor_asks_why(page):
     # Another photo's face is another matter.
     page.locator("#examples .gallery-item").nth(2).click()
     page.locator("#reason img").wait_for(state="detached", timeout=30_000)
+
+
+def test_the_last_question_about_the_photo_that_is_shown_is_answered(page):
+    """Answers take seconds on a busy server. Meanwhile a visitor asks about another face, closes, or leaves."""
+    why = "#result li[data-n='{}'] .why"
+    page.locator(why.format(1)).click()
+    page.locator(why.format(3)).click()
+    page.locator("#reason").get_by_text("Face 3, estimated age").wait_for(timeout=60_000)
+    page.keyboard.press("Escape")
+    page.locator(why.format(2)).click()
+    page.keyboard.press("Escape")
+    page.locator(why.format(4)).click()
+    page.locator("#examples .gallery-item").nth(2).click()
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+    page.wait_for_timeout(4000)
+    assert page.locator("#reason [role=dialog]").count() == 0
+    page.locator(why.format(1)).click()
+    page.locator("#reason").get_by_text("Face 1, estimated age").wait_for(timeout=60_000)
+    assert not page.problems
+
+
+def test_settings_that_change_quickly_are_one_request(page):
+    asked, held = [], []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("call/page_photo") else None)
+    page.get_by_text("Settings").first.click()
+    number = page.locator("#threshold input[type=number]")
+    number.press("Control+a")
+    number.press_sequentially("0.55", delay=80)
+    page.wait_for_timeout(1500)
+    assert len(asked) == 1 and page.locator("#result .person").count() == 8  # "0" and "0." are no thresholds
+    slider = page.locator("#threshold input[type=range]")
+    for _ in range(8):
+        slider.press("ArrowRight", delay=20)
+    page.wait_for_timeout(1500)
+    assert len(asked) == 2
+    page.route("**/call/page_photo", lambda route: held.append(route))
+    for _ in range(3):  # while the server is busy
+        slider.press("ArrowLeft")
+        page.wait_for_timeout(600)
+    assert len(held) == 1
+    for _ in range(2):  # it, and the last one
+        held.pop().continue_()
+        page.wait_for_timeout(1500)
+    assert len(asked) == 4 and not held and not page.problems
+    assert page.locator("#photo-error p:visible").count() == 0
+
+
+def test_an_error_leaves_nothing_that_waits(page):
+    upload(page, EXAMPLES / "group.jpg")
+    page.wait_for_selector('.result[data-photo="group"]:not([aria-busy])', timeout=30_000)
+    page.get_by_text("Settings").first.click()
+    page.context.set_offline(True)
+    page.locator("#threshold input[type=range]").press("ArrowRight")
+    page.locator("#photo-error").get_by_text("can't be reached").wait_for(timeout=20_000)
+    page.wait_for_timeout(1500)
+    assert page.locator("#busy:visible").count() == 0
+    upload(page, EXAMPLES / "age-20-29-male.jpg")
+    page.locator("#photo-error").get_by_text("The upload failed").wait_for(timeout=20_000)
+    page.wait_for_timeout(1500)
+    assert page.locator("#busy:visible").count() == 0
+    page.context.set_offline(False)
+
+
+def test_examples_are_not_the_visitors_photos(page):
+    page.locator("#examples .gallery-item").nth(1).click()
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+    assert page.evaluate("document.body.dataset.own") is None
+    content = base64.b64encode((EXAMPLES / "group.jpg").read_bytes()).decode()
+    page.evaluate(
+        """async (content) => {
+          const blob = await (await fetch("data:image/jpeg;base64," + content)).blob(), data = new DataTransfer();
+          data.items.add(new File([blob], "pasted.jpg", {type: "image/jpeg"}));
+          document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+        }""",
+        content,
+    )
+    page.locator("#result").get_by_text("8 faces").wait_for(timeout=30_000)
+    assert page.locator(".strip-photos:visible").count() == 0
+    assert page.evaluate("document.body.dataset.own") == "yes"
+
+
+def test_files_that_are_not_opened_are_told(page):
+    content = base64.b64encode((EXAMPLES / "age-20-29-male.jpg").read_bytes()).decode()
+    page.evaluate(
+        """async (content) => {
+          const blob = await (await fetch("data:image/jpeg;base64," + content)).blob(), data = new DataTransfer();
+          data.items.add(new File([blob], "photo.jpg", {type: "image/jpeg"}));
+          data.items.add(new File(["x"], "video.mp4", {type: "video/mp4"}));
+          data.items.add(new File(["x"], "more.zip", {type: "application/zip"}));
+          document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
+    assert "2 files aren't images and weren't opened." in page.locator("#photo-error").inner_text()
+    page.locator("#examples .gallery-item").first.click()
+    page.locator("#photo-error p").wait_for(state="hidden")
+
+
+def test_a_refused_camera_or_clipboard_is_explained(page):
+    page.evaluate(
+        """() => {
+          const refuse = (...why) => async () => { throw new DOMException(...why); };
+          navigator.mediaDevices.getUserMedia = refuse("gone", "NotFoundError");
+          navigator.clipboard.read = refuse("Read permission denied.", "NotAllowedError");
+        }"""
+    )
+    sources = page.locator("#photo .source-selection button")
+    sources.nth(1).click()
+    page.locator("#photo").get_by_text("Access Webcam", exact=False).click()
+    page.locator("#busy").get_by_text("No camera found.").wait_for()
+    sources.nth(2).click()
+    page.locator("#busy").get_by_text("The browser blocked access to the clipboard.").wait_for()
+
+
+def test_the_camera_for_photos_is_off_on_other_tabs(page):
+    page.context.grant_permissions(["camera"])
+    page.locator("#photo .source-selection button").nth(1).click()
+    page.locator("#photo").get_by_text("Access Webcam", exact=False).click()
+    page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0", timeout=20_000)
+    page.evaluate("window.track = document.querySelector('#photo video').srcObject.getTracks()[0]")
+    open_tab(page, "about")
+    assert page.evaluate("window.track.readyState") == "ended"
+    open_tab(page, "photo")
+    assert page.locator("#photo input[type=file]").count() == 1
 
 
 def test_settings_apply_at_once(page):
@@ -501,6 +633,32 @@ def test_changed_settings_of_a_video_are_not_those_of_its_result(page, video):
     page.locator("#video-status").get_by_text("2 people").wait_for(timeout=90_000)
 
 
+def test_settings_that_change_during_a_run_are_not_those_of_its_result(page):
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video input[type=file]", EXAMPLES / "two-people.mp4")
+    page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
+    page.get_by_role("tabpanel").locator("visible=true").get_by_text("Settings").click()
+    page.get_by_label("Blur faces in the result").locator("visible=true").check()
+    page.wait_for_timeout(500)
+    assert "changed" not in page.locator("#video-status").inner_text()
+    page.locator("#video-report .tiles").wait_for(timeout=90_000)
+    page.locator("#video-status").get_by_text("Settings have changed: press Analyze again.").wait_for()
+
+
+def test_another_video_takes_the_place_of_one_that_is_analyzed(page, video, tmp_path):
+    long = write_video(tmp_path / "long.mp4", moving(2400, size=(320, 240), side=100))
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video input[type=file]", str(long))
+    page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
+    started = time.monotonic()
+    exchange(page, "#video", str(video))
+    page.locator("#video-status").get_by_text("2 people in 1.5 seconds").wait_for(timeout=60_000)
+    page.locator("#video-cancel").wait_for(state="hidden")
+    print(f"{time.monotonic() - started:.1f} s")
+    page.wait_for_timeout(2000)
+    assert "2 people in 1.5 seconds" in page.locator("#video-status").inner_text() and not page.problems
+
+
 # Folder
 
 
@@ -593,6 +751,13 @@ def test_the_api_tab_names_this_server(page, app):
     page.locator("#programs").get_by_text(app.url).first.wait_for(timeout=20_000)
     text = page.locator("#programs").inner_text()
     assert app.url in text and "127.0.0.1:7860" not in text
+
+
+def test_the_documentation_of_the_api_has_an_address(browser, app):
+    page = browser.new_page()
+    visit(page, f"{app.url}/?view=api")
+    page.get_by_text("API documentation").first.wait_for(timeout=20_000)
+    page.close()
 
 
 def test_the_about_tab_shows_figures_limits_and_privacy(page):
