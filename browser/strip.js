@@ -119,7 +119,14 @@ export function photoStrip(element, {colors, csv}, {analyze, open}, chosen) {
 
   $("compare").addEventListener("change", compare);
   $("csv").addEventListener("click", () => {
-    const tables = items.map(({shown, file, error}) => asCsv(shown?.answer ?? {faces: []}, file.name, csv, error));
+    const taken = new Map(); // name → how many photos have it, as pasted images do
+    const unused = (name) => {
+      taken.set(name, (taken.get(name) ?? 0) + 1);
+      return taken.get(name) > 1 ? `${name} (${taken.get(name)})` : name;
+    };
+    const tables = items.map(({shown, file, error}) =>
+      asCsv(shown?.answer ?? {faces: []}, unused(file.name), csv, error),
+    );
     const [head] = (tables[0] ?? "").split("\r\n");
     const lines = tables.flatMap((table) => table.split("\r\n").slice(1, -1));
     save(new Blob([[head, ...lines, ""].join("\r\n")], {type: "text/csv"}), "photos-faces.csv");

@@ -33,6 +33,7 @@ UPLOADS = (
 # Gradio's own words are in the page's language.
 LANGUAGE = f"""{modules.PREFERRED.read_text(encoding="utf-8")}
 Object.defineProperty(navigator, "language", {{get: () => pageLanguage.code === "zh" ? "zh-CN" : pageLanguage.code}});
+addEventListener("DOMContentLoaded", () => {{ document.title ||= {TITLE!r}; }}); // the login page has none
 """
 HEAD = f"""<meta name="description" content="{DESCRIPTION}">
 <meta property="og:title" content="{TITLE}"><meta property="og:description" content="{DESCRIPTION}">

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+from gradio.utils import get_function_description
 
 from space.web import components
 
@@ -61,6 +62,26 @@ def test_inputs_give_one_upload_or_a_list(made, several):
     assert component.preprocess(None) is None
     with pytest.raises(gr.Error, match="contains no file"):
         component.preprocess({"path": 3})
+
+
+def test_gradio_gets_each_argument_and_what_is_returned_in_a_line():
+    @components.documented
+    def example(photo, number=1):
+        """Explain a face.
+
+        Args:
+            photo: the image, or the URL of
+                a file.
+            number: of the face.
+
+        Returns:
+            An image, and a line
+            of text.
+        """
+
+    description, arguments, returned = get_function_description(example)
+    assert description == "Explain a face." and returned == ["An image, and a line of text."]
+    assert arguments == {"photo": "the image, or the URL of a file.", "number": "of the face."}
 
 
 def test_a_run_disables_its_button_and_can_be_canceled():

@@ -477,6 +477,10 @@ def test_several_photos(page, tmp_path):
     with open(download.value.path(), newline="", encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     assert [int(line["face"]) for line in lines] == [n for count in counts.values() for n in range(1, count + 1)]
+    assert list(dict.fromkeys(line["file"] for line in lines)) == [
+        "photo.jpg",
+        *(f"photo.jpg ({n})" for n in (2, 3, 4)),
+    ]
     page.locator("#examples .gallery-item").nth(1).click()
     page.locator(".strip-photos").wait_for(state="hidden", timeout=30_000)
     page.locator("#result").get_by_text("1 face").wait_for(timeout=30_000)
