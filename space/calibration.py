@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-AGES = 102  # of the calibrated distributions: 0 to 101 years
+from .face import AGES
+
 LEAST = 1e-12  # minimum probability of an age: a distribution in float32 or int8 has zeros
 
 

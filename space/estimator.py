@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from .calibration import AGES
+from .face import AGES
 from .hub.download import ModelError
 from .turns import FairLock, InTurns
 

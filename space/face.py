@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).resolve().parent / "examples"  # averages of FairFace 
 # probability). Children's gender is hard to see: with these limits, what is shown is right for about 95% in each band,
 # on validation faces of UTKFace and of FairFace (`python -m tests.tools.shown_genders`).
 UNCERTAIN = ((3.0, 0.97), (10.0, 0.93), (20.0, 0.90), (200.0, 0.75))
+AGES = 102  # of a network's age distribution: 0 to 101 years
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Face:
     p_female: float | None = None  # probability that the apparent gender is female
     rotation: int = 0  # degrees counterclockwise by which the image was turned to find the face: 0, 90, 180 or 270
     track_id: int | None = None  # of a person in a stream
-    # float32 [102], probability of each age, from networks that have it
+    # float32 [AGES], probability of each age, from networks that have it
     age_probs: np.ndarray | None = field(default=None, compare=False)
     sharpness: float | None = None  # of the crop, 0 to 1, see `quality.sharpness`
     cut_off: float | None = None  # share of the box beyond the image's edge, 0 to 1

@@ -166,7 +166,7 @@ def connect_run(
     def set_running(is_running: str) -> str:
         return f"{stop}.classList.toggle('idle', !{is_running}); {again}.disabled = {is_running};"
 
-    sent = f"{button.elem_id.replace('-', '_')}_settings"
+    sent = f"settings{button._id}"
     places = [inputs.index(setting) for setting in settings]
     begin = f"window.{sent} = JSON.stringify({places}.map((i) => values[i])); document.body.dataset.own = 'yes';"
     button.click(None, None, status, js="() => 'Waiting to start…'", **PRIVATE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from space.calibration import AGES, Calibration, log_probs, logit
+from space.calibration import Calibration, log_probs, logit
+from space.face import AGES
 from training.data.samples import AGE_BANDS
 
 COVERAGE = 0.8  # that intervals are expected to have

@@ -18,10 +18,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from space.face import AGES
 from training.model.files import quiet_loading
 
 INPUT_SIZE = 200  # pixels, height and width of a UTKFace crop
-AGES = 102  # the distribution head's support: 0, 1, ..., 101 years
 NETWORKS = ("compact", "vgg16")
 AGE_HEADS = ("distribution", "regression")
 

@@ -230,8 +230,15 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
 
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
-    inputs, run = [files, threshold, annotate, language], _shower(analyzer, reader)
-    connect_run(run, inputs, outputs, settings=[threshold, annotate], button=button, cancel=cancel, report=out)
+    connect_run(
+        _shower(analyzer, reader),
+        [files, threshold, annotate, language],
+        outputs,
+        settings=[threshold, annotate],
+        button=button,
+        cancel=cancel,
+        report=out,
+    )
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 

@@ -136,10 +136,17 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
                 data = gr.JSON(label="Output of the API endpoint /analyze_video", elem_classes="notranslate")
 
     outputs = [status, bar, annotated, out, data, details, *files]
-    inputs, settings = [video, threshold, blurred, language], [threshold, blurred]
-    buttons, chosen = {"button": button, "cancel": cancel}, [video.upload, example.load_input_event.then]
-    show = _shower(analyzer, reader)
-    connect_run(show, inputs, outputs, settings=settings, chosen=chosen, report=out, bar=bar, **buttons)
+    connect_run(
+        _shower(analyzer, reader),
+        [video, threshold, blurred, language],
+        outputs,
+        settings=[threshold, blurred],
+        button=button,
+        cancel=cancel,
+        report=out,
+        chosen=[video.upload, example.load_input_event.then],
+        bar=bar,
+    )
     with gr.Row(visible=False):
         _endpoint(analyzer, reader)
 
