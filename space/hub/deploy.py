@@ -342,7 +342,8 @@ def _static(options: argparse.Namespace) -> str:
     if options.out:
         static.check_target(options.out)
     repo = options.model.partition("@")[0] if options.model and HUB_ID.fullmatch(options.model) else None
-    if repo and not Path(options.model).is_dir() and not options.private and _is_restricted(repo):
+    is_public = options.space and not options.private
+    if repo and is_public and not Path(options.model).is_dir() and _is_restricted(repo):
         raise HubError(
             f"The model {repo} is private or gated, but everyone can download it from a public static Space: publish a "
             "private Space with --private."

@@ -164,7 +164,10 @@ def connect_run(
     stop, again = (f"document.querySelector('#{one.elem_id}')" for one in (cancel, button))
 
     def set_running(is_running: str) -> str:
-        return f"{stop}.classList.toggle('idle', !{is_running}); {again}.disabled = {is_running};"
+        return (
+            f"{{ const stop = {stop}, again = {again}; if (stop && again) {{ "
+            f"stop.classList.toggle('idle', !{is_running}); again.disabled = {is_running}; }} }}"
+        )
 
     sent = f"settings{button._id}"
     places = [inputs.index(setting) for setting in settings]
@@ -189,9 +192,10 @@ def connect_run(
         event(None, [status, *settings], status, js=check, **PRIVATE)
 
     press = f"""async () => {{
-  if ({again}.disabled) {stop}.click();
-  while ({again}.disabled) await new Promise((done) => setTimeout(done, 50));
-  {again}.click();
+  const stop = {stop}, again = {again};
+  if (again.disabled) stop.click();
+  while (again.disabled) await new Promise((done) => setTimeout(done, 50));
+  again.click();
 }}"""
     for event in chosen or ():
         event(None, None, None, js=press, trigger_mode="multiple", **PRIVATE)

@@ -67,8 +67,10 @@
     document.dispatchEvent(new CustomEvent("photos", {detail}));
   };
   // Gradio's own camera and clipboard say nothing when the browser refuses.
+  let inPhoto = false;
+  document.addEventListener("click", ({target}) => { inPhoto = Boolean(target.closest?.("#photo")); }, true);
   addEventListener("unhandledrejection", async ({reason}) => {
-    if (!(reason instanceof DOMException) || reason.name === "AbortError") return;
+    if (!inPhoto || !(reason instanceof DOMException) || reason.name === "AbortError") return;
     const isClipboard = /clipboard|read permission/i.test(reason.message);
     note(isClipboard ? "The browser blocked access to the clipboard. Press Ctrl+V to paste an image." : (await load("camera.js")).explain(reason));
   });

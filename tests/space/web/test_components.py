@@ -98,6 +98,6 @@ def test_a_run_disables_its_button_and_can_be_canceled():
     ]  # fmt: skip
     assert canceled.queue is False and [len(event.cancels) for event in events if event.cancels] == [1]
     scripts = " ".join(str(event.js) for event in events)
-    assert "querySelector('#go').disabled = true" in scripts and "querySelector('#go').disabled = false" in scripts
-    assert "'Waiting to start…'" in scripts and "querySelector('#stop').classList.toggle('idle', !true)" in scripts
+    assert "again.disabled = true" in scripts and "again.disabled = false" in scripts and "#go" in scripts
+    assert "'Waiting to start…'" in scripts and "stop.classList.toggle('idle', !true)" in scripts and "#stop" in scripts
     assert scripts.count("Settings have changed") == 2  # after a run, and when a setting changes
