@@ -97,10 +97,10 @@ class FaceAnalyzer:
             most: return only so many faces, the largest ones.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: wrong shape or dtype, or invalid `most`.
         """
         if most is not None and not (isinstance(most, numbers.Integral) and most >= 0):
-            raise ValueError(f"most must be a number of faces or None, not {most!r}.")
+            raise ValueError(f"most must be a whole number (0 or more) or None, not {most!r}.")
         pixels, reduction = _pixels(rgb)
         faces = self.estimate(pixels, self.detect(pixels, threshold=threshold)[:most])
         return [face.scaled(reduction) for face in faces]

@@ -161,8 +161,8 @@ def _show(options: argparse.Namespace) -> int:
 def _found(options: argparse.Namespace) -> tuple[list[Picture], list[str], list[str]]:
     """Images, videos and the names of other files, in this order, among the paths and in their folders.
 
-    Annotated copies from earlier runs count as other files. Raises BatchError if a path doesn't exist, or there is
-    nothing.
+    Annotated copies from earlier runs count as other files. Raises BatchError if a path doesn't exist, or if there is
+    nothing to analyze.
     """
     videos = [path for path in options.paths if _is_video(path)]
     missing = [path for path in videos if not os.path.isfile(path)]
@@ -266,10 +266,9 @@ def _annotate_video(analyzer, path: str, options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _unused(folder: Path, name: str, suffix: str) -> Iterator[Path]:
-    """An empty file for the annotated copy of a file, deleted again on errors.
+    """Create an empty file for the annotated copy of a file; delete it on errors.
 
-    It has a number in its name if there is such a file already, perhaps of a run at the same time: nothing is
-    overwritten.
+    If the name is taken, perhaps by a concurrent run, add a number: nothing is overwritten.
     """
     stem = Path(name).stem.encode(errors="surrogateescape")[:NAME].decode(errors="ignore")
     for number in itertools.count(1):

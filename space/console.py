@@ -13,7 +13,7 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
     """Decorate a command line's `main`: `errors` are for the user and become `error: …` and exit status 1.
 
     If `main` returns None, the exit status is 0. Ctrl-C prints "Stopped.", with the exception's text if it has one, and
-    exits with status 130, as in a shell. A closed pipe (`| head`) is no error worth a message.
+    exits with status 130, as in a shell. A closed pipe (`| head`) prints no message and exits with status 1.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
@@ -40,11 +40,11 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
 
 
 def _flush() -> None:
-    """Write what is buffered: short output reaches a closed pipe or a full disk only here."""
+    """Flush stdout: with short output, a closed pipe or a full disk raises an error only here."""
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python flushes again at exit
         raise
 
 

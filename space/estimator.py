@@ -65,8 +65,8 @@ class Estimator:
             or any(answers.get(name, expected) != expected for name, expected in OUTPUTS.items())
         ):
             raise ModelError(
-                f"{path} isn't an age and gender network: expected a uint8 image input [N, size, size, 3] and outputs "
-                f"age [N], p_female [N] and, optionally, age_probs [N, {AGES}]."
+                f"{path} isn't an age and gender network. It must have a uint8 image input [N, size, size, 3], the "
+                f"outputs age [N] and p_female [N], and optionally age_probs [N, {AGES}]."
             )
         self._path, self._input = path, face.name
         self.bytes = Path(path).stat().st_size  # of the file, about as large as the network

@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     target = Target(repo_id, options.private, options.revision, options.pr)
     done = push(options.folder, target)
     if target.pull_request and not done.pr_url:
-        print("The repository has these files already, so no pull request was opened.")
+        print("The repository already has these files: no pull request was opened.")
     else:
         print(f"Pushed: {url(done)}\nCommit: {done.oid}")
 

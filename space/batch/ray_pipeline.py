@@ -68,7 +68,7 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
             *([ray.data.read_binary_files(remote, include_paths=True, file_extensions=extensions)] if remote else []),
         ]
     except FileNotFoundError as error:
-        raise BatchError(f"{error} doesn't exist.") from error
+        raise BatchError(f"{error} doesn't exist: check the path.") from error
     photos = first.union(*more) if more else first
     found = photos.map_batches(Analyze, batch_size=16, batch_format="pyarrow", concurrency=max(1, cores // 2))
     found.write_parquet(str(folder.resolve()))
@@ -77,7 +77,8 @@ def write_parquet(paths: list[str], folder: Path, *, model: str | None, threshol
     if not errors.null_count:
         raise BatchError(f"No image could be read. The reason for each is in {folder}.")
     lost = len(pictures) - len(files)
-    note = f"; {counted(lost, 'image')} in zips or unreadable folders, or with invalid names, skipped" if lost else ""
+    why = "in a zip or an unreadable folder, or the name isn't UTF-8"
+    note = f"; {counted(lost, 'image')} skipped ({why})" if lost else ""
     return f"{len(errors):,} rows in {time.monotonic() - started:.0f} s{note}; written to {folder}"
 
 

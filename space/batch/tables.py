@@ -15,7 +15,7 @@ from ..analyzer import FaceAnalyzer
 from ..text import printable
 from .pictures import BatchError, Picture
 
-METHOD = 3  # of intervals and labels; raised when rows of before would not fit beside new ones
+METHOD = 3  # version of the rows; increase it when old rows are incompatible with new ones
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
     "gender_label", "sharpness", "yaw", "roll", "cut_off", "quality", "incomplete", "error",
@@ -88,7 +88,7 @@ def settings(analyzer: FaceAnalyzer, threshold: float) -> dict:
 
 
 def origin(picture: Picture) -> dict:
-    """What tells an image from another one of the same name; included in its line of the JSONL."""
+    """Fields that distinguish an image from others with the same name; included in its line of the JSONL."""
     # Names are relative to the working directory, whose path may be private.
     folder = hashlib.sha256(os.fsencode(os.getcwd())).hexdigest()[:12]
     return {"fingerprint": picture.fingerprint(), "folder": None if os.path.isabs(picture.name) else folder}
@@ -98,21 +98,21 @@ _BEGINNING = b'{"file": '  # of each of our rows
 
 
 class OtherRunError(BatchError):
-    """A JSONL was made with other settings, or from other images of the same names."""
+    """A JSONL was made with other settings, or from different images with the same names."""
 
 
 def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> set[str]:
-    """The images that a JSONL has, whole.
+    """The names of the images that are complete in a JSONL.
 
-    The lines of images that are to be analyzed again are removed: a last one that was cut off, and those of unreadable,
-    incomplete and changed images.
+    Removes the lines of images to analyze again: a truncated last line, and those of unreadable, incomplete or changed
+    images.
 
     Args:
         wanted: `settings` of this run.
         pictures: the images of this run, by name.
 
     Raises:
-        BatchError: it wasn't written by this command, or (OtherRunError) is of another run.
+        BatchError: it wasn't written by this command, or (OtherRunError) belongs to another run.
     """
     done, again = set(), set()
     with open(jsonl, "rb") as file:
@@ -127,7 +127,7 @@ def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> 
                 table(row)
             except (ValueError, KeyError, TypeError):
                 raise BatchError(
-                    f"{jsonl} wasn't written by this command (line {number}): choose another file."
+                    f"{jsonl} wasn't written by this version of the command (line {number}): choose another file."
                 ) from None
             if made != wanted:
                 raise OtherRunError(
@@ -137,7 +137,8 @@ def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> 
             changed = now["fingerprint"] not in (None, fingerprint)
             if changed and now["folder"] != folder:
                 raise OtherRunError(
-                    printable(f"{jsonl} has another image named {name}, from another folder: choose another file.")
+                    f"{jsonl} already has a different image named {printable(name)}, from a different folder: choose "
+                    "another file."
                 )
             if row["error"] or row["incomplete"] or changed:  # it may be readable by now, or whole
                 again.add(number)

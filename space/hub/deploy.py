@@ -123,7 +123,7 @@ def deploy(
         space = check_write_access(space)
     if restricted:
         _check_space_token(bundle.source)
-    # A build has no token: what needs one is fetched at the start instead.
+    # A build has no token: a model that needs one is downloaded at startup instead.
     files = space_files(space, bundle, preload=not restricted, mcp=mcp)
     _note_untracked("space")
     if dry_run:
@@ -176,7 +176,7 @@ def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
 
 
 def _check_existing(api: HfApi, space: str, sdk: str, *, private: bool) -> None:
-    """Refuse to overwrite another app or a Space of another kind, and to call a public one private."""
+    """Refuse to overwrite another app or a Space of another kind, and to treat a public Space as private."""
     try:
         info = api.space_info(space)
     except RepositoryNotFoundError:
@@ -186,7 +186,9 @@ def _check_existing(api: HfApi, space: str, sdk: str, *, private: bool) -> None:
     if sdk == "gradio":
         files = api.list_repo_files(space, repo_type="space")
         if "app.py" in files and "space/analyzer.py" not in files:
-            raise HubError(f"{space} has another app: choose another name with --space, or delete its app.py first.")
+            raise HubError(
+                f"{space} already contains another app: choose another name with --space, or delete its app.py first."
+            )
     if private and not info.private:
         raise HubError(PUBLIC.format(space))
 
@@ -226,10 +228,14 @@ def _check_space_token(repo: str) -> None:
     try:
         api.auth_check(repo)
         role = ((api.whoami().get("auth") or {}).get("accessToken") or {}).get("role")
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403, 404):
+            raise HubError(f"SPACE_HF_TOKEN can't read {repo}: set it to a token that can read this model.") from error
+        raise to_hub_error(error, repo) from error
     except Exception as error:
-        raise HubError(f"SPACE_HF_TOKEN can't read {repo}: {to_hub_error(error, repo)}") from error
+        raise to_hub_error(error, repo) from error
     if role == "write":
-        print("warning: SPACE_HF_TOKEN can also write. A Space needs a read-only token.", file=sys.stderr)
+        print("warning: SPACE_HF_TOKEN has write permission. Use a read-only token.", file=sys.stderr)
 
 
 def _note_untracked(*folders: str) -> None:
@@ -345,8 +351,8 @@ def _static(options: argparse.Namespace) -> str:
     is_public = options.space and not options.private
     if repo and is_public and not Path(options.model).is_dir() and _is_restricted(repo):
         raise HubError(
-            f"The model {repo} is private or gated, but everyone can download it from a public static Space: publish a "
-            "private Space with --private."
+            f"The model {repo} is private or gated, but a public static Space lets everyone download it: add --private "
+            "to publish a private Space."
         )
     files = static.site_files(options.space or "USER/NAME", options.model)
     _note_untracked("browser", "space/examples")

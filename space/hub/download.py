@@ -12,7 +12,7 @@ from pathlib import Path
 
 CONNECT_TIMEOUT = 3.5  # seconds to wait for a Hub that does not answer
 STALL = 5.0  # seconds without a byte after which a download is given up
-CHUNK = 1 << 16  # bytes, the least that counts as progress
+CHUNK = 1 << 16  # bytes per progress report
 
 
 class ModelError(RuntimeError):
@@ -70,7 +70,7 @@ def hub_file(repo: str, filename: str, revision: str | None = None, *, sha256: s
         reason = (str(failure).strip() or type(failure).__name__).splitlines()[0][:200]
         advice = "check the network"
         if isinstance(failure, hub.HfHubHTTPError) and failure.response.status_code == 401:
-            advice = "the token is invalid, so run `hf auth login` again, or unset HF_TOKEN"
+            advice = "the token is invalid. Run `hf auth login` again, or unset HF_TOKEN"
         elif isinstance(failure, PermissionError):
             advice = "set HF_HUB_CACHE to a folder that you can write to"
         raise ModelError(
@@ -93,7 +93,7 @@ def _download_unless_stalled(download: Callable, *arguments, **options) -> str:
     from huggingface_hub import constants
     from huggingface_hub.utils import tqdm
 
-    # The client reports progress once per chunk. With its 10 MB, a slow connection would seem silent.
+    # The client reports progress once per chunk. With its default of 10 MB, a slow download would look stalled.
     constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, CHUNK)
     heard = time.monotonic()
 

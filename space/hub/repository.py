@@ -18,7 +18,7 @@ THUMBNAIL = "thumbnail.jpg"  # what the Hub and other sites show of a Space
 def own_files(folder: str) -> list[Path]:
     """The regular files below a folder of the repository that git tracks: nothing else that lies there is published.
 
-    In a downloaded archive, which git knows nothing of: all that are neither hidden nor compiled. Links are left out.
+    In a downloaded archive, without git: all files that are neither hidden nor compiled. Links are left out.
 
     Raises:
         HubError: this is a checkout, but git can't list it.

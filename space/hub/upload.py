@@ -110,7 +110,7 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
     elif status == 402:
         text = f"The Hub requires a paid plan for {repo_id} (402): {said}. See huggingface.co/pricing."
     elif isinstance(told, RevisionNotFoundError):
-        text = f"{repo_id} has no such branch, tag or commit: check --revision."
+        text = f"The branch, tag or commit doesn't exist in {repo_id}: check --revision."
     elif status == 404 or isinstance(told, RepositoryNotFoundError):
         text = f"{repo_id} doesn't exist, or this token has no access to it: check the name and the token."
     elif status in (409, 412):

@@ -117,7 +117,7 @@ class PagePhoto(PhotoInput):
 
 
 def documented(function: Callable) -> Callable:
-    """The same function with a docstring for Gradio, which takes each line for an argument or a returned value."""
+    """Reformat a function's docstring for Gradio, which treats each line as an argument or a returned value."""
     text = re.sub(r"\n {8,}", " ", inspect.getdoc(function) or "")  # an argument's further lines
     head, _, returned = text.partition("Returns:\n")
     function.__doc__ = f"{head}Returns:\n    {' '.join(returned.split())}"
@@ -153,11 +153,11 @@ def connect_run(
     chosen: list | None = None,
     bar: gr.HTML | None = None,
 ) -> None:
-    """Connect a long run: `button` runs `show`, and `cancel`, which is there meanwhile, stops it.
+    """Connect a long run: `button` runs `show`, and `cancel`, visible during the run, stops it.
 
     The first of `outputs` is the status; `bar` shows the progress. On a phone, the page scrolls to the status, and to
-    the report when it is complete. If the `settings` among the inputs aren't those of the report any more, the status
-    says so. The events in `chosen`, of another file, start a run too, in place of one that isn't complete.
+    the report when it is complete. If `settings`, which are among the inputs, have changed since the report, the status
+    says so. The events in `chosen` (the visitor chooses another file) also start a run. It replaces an unfinished one.
     """
     status = outputs[0]
     # In the browser, at once: the server may be busy. A run may wait for another one.
@@ -174,7 +174,7 @@ def connect_run(
     begin = f"window.{sent} = JSON.stringify({places}.map((i) => values[i])); document.body.dataset.own = 'yes';"
     button.click(None, None, status, js="() => 'Waiting to start…'", **PRIVATE)
     js = f"(...values) => {{ {set_running('true')} {begin} return values; }}"
-    # Not "once", with which a run that takes the place of a canceled one would be ignored. The button is disabled.
+    # Not "once": Gradio would ignore a run that replaces a canceled one. The button is disabled during a run.
     how = {"trigger_mode": "multiple", "show_progress": "hidden", **PRIVATE, **LONG}
     running = button.click(show, inputs, outputs, js=js, **how)
     button.click(None, None, None, js=scroll_to(f"#{status.elem_id}"), **PRIVATE)

@@ -15,7 +15,7 @@
   addEventListener("popstate", openNamed);
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.('[role="tab"]'), address = new URL(location.href);
-    // The camera for photos is off where nobody sees it.
+    // Turn off the Photo tab's camera when another tab opens.
     if (tab && name(tab) !== "photo" && document.querySelector("#photo video")) document.querySelector("#photo .source-selection button")?.click();
     if (!tab || going || (address.searchParams.get("tab") ?? name(tabs()[0])) === name(tab)) return;
     address.searchParams.set("tab", name(tab));
@@ -30,7 +30,7 @@
     for (let i = 0; i < 50 && !document.querySelector(selector); i++) await new Promise((done) => setTimeout(done, 100));
     return document.querySelector(selector);
   };
-  // The address of the API's documentation. Gradio takes it for open then, but doesn't show it.
+  // The URL of the API documentation. Gradio then considers the panel open but doesn't show it.
   const isDocumentation = () => new URLSearchParams(location.search).get("view") === "api";
   if (isDocumentation()) built("footer .show-api").then(async (button) => {
     button?.click();
@@ -66,13 +66,13 @@
     const detail = {files: images, adds, note: left ? `${others} Use the Video tab for videos, and the Folder tab for ZIP files.` : ""};
     document.dispatchEvent(new CustomEvent("photos", {detail}));
   };
-  // Gradio's own camera and clipboard say nothing when the browser refuses.
+  // Gradio's camera and clipboard buttons show no message when the browser denies access.
   let inPhoto = false;
   document.addEventListener("click", ({target}) => { inPhoto = Boolean(target.closest?.("#photo")); }, true);
   addEventListener("unhandledrejection", async ({reason}) => {
     if (!inPhoto || !(reason instanceof DOMException) || reason.name === "AbortError") return;
     const isClipboard = /clipboard|read permission/i.test(reason.message);
-    note(isClipboard ? "The browser blocked access to the clipboard. Press Ctrl+V to paste an image." : (await load("camera.js")).explain(reason));
+    note(isClipboard ? "The browser blocked access to the clipboard. Press Ctrl+V (⌘V on a Mac) to paste an image." : (await load("camera.js")).explain(reason));
   });
   document.addEventListener("paste", (event) => {
     if (event.target.closest?.("input[type=text], textarea")) return;

@@ -131,8 +131,8 @@ def test_wrong_arrays_are_refused(analyzer):
 
 
 @pytest.mark.parametrize("most", [-1, 2.5, "3"])
-def test_a_number_of_faces_that_is_none_is_refused(analyzer, most):
-    with pytest.raises(ValueError, match="most must be a number of faces or None"):
+def test_an_invalid_number_of_faces_is_refused(analyzer, most):
+    with pytest.raises(ValueError, match=r"most must be a whole number \(0 or more\) or None"):
         analyzer.analyze(np.zeros((64, 64, 3), np.uint8), most=most)
 
 

@@ -163,7 +163,7 @@ def test_two_runs_at_once_never_share_an_annotated_copy(tmp_path):
 
 
 @pytest.mark.parametrize("words", ["{photo}", "{photo} --json", "--help"])
-def test_output_that_cannot_be_written_is_told_once(words):
+def test_an_output_error_is_reported_once(words):
     command = f"{sys.executable} -m space.cli {words.format(photo=MAN)}"
     run = {"shell": True, "cwd": ROOT, "capture_output": True, "text": True}
     env = os.environ | {"PYTHONUNBUFFERED": ""}
@@ -173,7 +173,7 @@ def test_output_that_cannot_be_written_is_told_once(words):
     assert full.returncode == 1 and full.stderr == "error: [Errno 28] No space left on device\n"
 
 
-def test_a_video_that_may_not_be_read_is_told_so(holiday, capsys, monkeypatch):
+def test_a_video_without_read_permission_is_reported(holiday, capsys, monkeypatch):
     def refuse(path, *how):
         raise PermissionError(13, "Permission denied", path)
 

@@ -21,7 +21,7 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # where a
 _HOME = tempfile.mkdtemp(prefix="age-gender-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ |= {"HF_HOME": _HOME, "AGE_GENDER_CACHE": f"{_HOME}/pictures", "TMPDIR": _HOME}
-tempfile.tempdir = _HOME  # what browsers and gradio_client leave behind goes too
+tempfile.tempdir = _HOME  # files left by browsers and gradio_client are deleted too
 for _name in (
     "AGE_GENDER_MODEL",
     "HF_TOKEN",

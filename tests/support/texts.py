@@ -39,7 +39,7 @@ def in_code() -> set[str]:
     return found
 
 
-# Where visitors of the app are refused something. What only programs do stays in English.
+# Modules whose errors visitors of the app can see. Errors that only programs can cause stay in English.
 _ERRORS = (
     "photo.py", "sandbox/client.py", "batch/analyze.py", "batch/pictures.py", "video/*.py", "web/fetching.py",
     "web/guard.py", "web/queue.py", "web/reader.py", "web/tabs/photo.py", "live/server.py",

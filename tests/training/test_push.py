@@ -373,7 +373,7 @@ def test_a_bundle_that_cannot_be_prepared_leaves_no_empty_repository(bundle, mon
     assert not made
 
 
-def test_files_of_an_earlier_bundle_are_not_forgotten_in_a_passing_trouble(monkeypatch):
+def test_a_temporary_hub_error_is_not_taken_for_a_repository_without_a_bundle(monkeypatch):
     def fails(error):
         def download(*_, **__):
             raise error

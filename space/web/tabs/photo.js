@@ -8,11 +8,11 @@
   const view = resultView(resultPlace, {...kit, colors}, why);
   const strip = photoStrip(stripPlace, {...kit, colors}, {analyze, open: openPhoto}, choose);
   const places = new WeakMap();  // file → where it is on the server, as a file object of Gradio
-  const PAUSE = 300;             // ms without another change of settings before they apply
+  const PAUSE = 300;             // ms to wait after the last change of settings before applying it
   let settings = kit.settings;   // [threshold, model]
   let turn = Promise.resolve();  // the last request
 
-  /** Have a face's age explained. The dialog shows the answer to the last question, if the photo is still the same. */
+  /** Request an explanation of a face's age. The dialog shows only the latest request, while the same photo is shown. */
   function why(number) {
     const question = document.body.dataset.why = String(Math.random());
     trigger("why", {number, question, photo: places.get(strip.current.file) ?? null});

@@ -41,7 +41,7 @@ _SCRIPT = (Path(__file__).resolve().parent / "photo.js").read_text(encoding="utf
 _REASON = """let asked;
 document.addEventListener("click", ({target}) => { asked = target.closest(".why") ?? asked; }, true);
 function close({back}) {
-  delete document.body.dataset.why;  // what has been asked and not answered yet isn't wanted any more
+  delete document.body.dataset.why;  // ignore a pending explanation
   if (!props.value) return;
   props.value = "";
   if (back) asked?.focus();
@@ -52,7 +52,7 @@ document.addEventListener("result-changed", () => close({back: false}));
 let shown = null;
 new MutationObserver(() => {
   const dialog = element.querySelector("[role=dialog]");
-  if (dialog && dialog.dataset.why !== document.body.dataset.why) return void (props.value = ""); // another's
+  if (dialog && dialog.dataset.why !== document.body.dataset.why) return void (props.value = ""); // outdated
   if (dialog && dialog !== shown) dialog.focus();
   shown = dialog;
 }).observe(element, {childList: true, subtree: true});"""
@@ -189,7 +189,7 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
         text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
         close = '<button type="button" class="close" aria-label="Close">×</button>'
         content = f'<h3>Why this age?</h3><img src="{data_url(image)}" alt="{text.split(".")[0]}"><p>{text}</p>'
-        question = html.escape(str(getattr(event, "question", "")))  # which the page may have forgotten by now
+        question = html.escape(str(getattr(event, "question", "")))  # the page ignores outdated ones
         return (
             f'<section role="dialog" aria-label="Why this age?" tabindex="-1" data-why="{question}">{close}{content}'
             "</section>"

@@ -402,7 +402,7 @@ def test_ray_writes_the_same_as_parquet(album, tmp_path):
     invalid = shutil.copy(MAN, os.fsdecode(os.fsencode(album) + b"/b\xff.jpg"))
     result = command(album, "--parquet", tmp_path / "parquet", timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "1 image in zips or unreadable folders, or with invalid names, skipped" in result.stdout
+    assert "1 image skipped (in a zip or an unreadable folder, or the name isn't UTF-8)" in result.stdout
     os.unlink(invalid)
     lines = pyarrow.parquet.read_table(tmp_path / "parquet").to_pylist()
     with open(tmp_path / "faces.csv", newline="", encoding="utf-8-sig") as file:
@@ -550,7 +550,7 @@ def test_images_that_changed_are_analyzed_again(tmp_path, monkeypatch):
     assert str(tmp_path) not in jsonl.read_text()
 
 
-def test_images_of_other_folders_with_the_same_names_are_not_taken_for_done(tmp_path, monkeypatch):
+def test_different_images_with_the_same_names_are_not_skipped(tmp_path, monkeypatch):
     jsonl = tmp_path / "all.jsonl"
     for year, source in (("2023", MAN), ("2024", WOMAN)):
         (tmp_path / year).mkdir()
@@ -559,7 +559,7 @@ def test_images_of_other_folders_with_the_same_names_are_not_taken_for_done(tmp_
     assert batch(".", "--jsonl", jsonl).returncode == 0
     before = jsonl.read_bytes()
     monkeypatch.chdir(tmp_path / "2024")
-    assert_clear_error(batch(".", "--jsonl", jsonl), "another image named IMG_1.jpg", "choose another file")
+    assert_clear_error(batch(".", "--jsonl", jsonl), "a different image named IMG_1.jpg", "choose another file")
     assert jsonl.read_bytes() == before
     for year in ("2023", "2024"):  # whole paths are never confused
         result = batch(tmp_path / year, "--jsonl", tmp_path / "whole.jsonl")

@@ -172,6 +172,6 @@ def test_the_source_of_a_folder_is_its_name_alone(bundle):
 
 
 @pytest.mark.parametrize("model", ["~nobody/x", "a/b/c", "./a/b", "a b"])
-def test_what_is_no_name_of_a_model_is_refused(model):
+def test_invalid_model_names_are_refused(model):
     with pytest.raises(ModelError, match="No model at"):
         open_bundle(model)

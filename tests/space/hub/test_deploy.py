@@ -172,20 +172,20 @@ def test_a_gated_model_needs_a_token_that_can_read_it(hub, writer):
     add_model(hub, gated=True)
     assert_clear_error(publish(writer, "--model", "tester/model"), "private or gated", "SPACE_HF_TOKEN")
     wrong = publish(writer | {"SPACE_HF_TOKEN": "hf_wrong"}, "--model", "tester/model")
-    assert_clear_error(wrong, "SPACE_HF_TOKEN can't read tester/model", "rejected the token")
+    assert_clear_error(wrong, "SPACE_HF_TOKEN can't read tester/model: set it")
     assert ("space", SPACE) not in hub.repos
     result = publish(writer | {"SPACE_HF_TOKEN": "hf_writer"}, "--model", "tester/model")
-    assert result.returncode == 0 and "warning: SPACE_HF_TOKEN can also write" in result.stderr, result.stderr
+    assert result.returncode == 0 and "warning: SPACE_HF_TOKEN has write permission" in result.stderr, result.stderr
     repo = hub.repos["space", SPACE]
     assert repo.secrets == {"HF_TOKEN": "hf_writer"}
     assert "preload_from_hub" not in front_matter(repo.commits[repo.refs["main"]]["README.md"])
 
 
-def test_another_app_and_its_secret_stay(hub, writer):
+def test_another_app_and_its_secret_are_kept(hub, writer):
     repo = hub.add(SPACE, {"app.py": b"mine", "README.md": b"mine", "space/notes.md": b"mine"}, type="space")
     repo.secrets = {"HF_TOKEN": "mine"}
     head = repo.refs["main"]
-    assert_clear_error(publish(writer), f"{SPACE} has another app")
+    assert_clear_error(publish(writer), f"{SPACE} already contains another app")
     assert repo.refs["main"] == head and repo.secrets == {"HF_TOKEN": "mine"}
     repo.commit({"README.md": b"as the Hub makes it"})
     assert publish(writer).returncode == 0

@@ -113,7 +113,7 @@ def test_no_constant_is_missing(files):
 
 
 @pytest.mark.parametrize("kind", ["private", "gated"])
-def test_a_model_that_not_everyone_may_download_is_in_no_public_page(hub, tmp_path, monkeypatch, kind, capsys):
+def test_a_private_or_gated_model_is_not_published_in_a_public_space(hub, tmp_path, monkeypatch, kind, capsys):
     model = SimpleNamespace(private=kind == "private", gated="auto" if kind == "gated" else False)
     published = []
     monkeypatch.setattr(deploy, "HfApi", lambda: SimpleNamespace(model_info=lambda repo: model))

@@ -75,10 +75,10 @@ def test_each_status_has_a_sentence_of_its_own(status, words):
         assert words in str(told) and upload.to_hub_error(told, "you/kit") is told
 
 
-def test_a_missing_branch_is_no_missing_repository():
+def test_a_missing_branch_is_not_reported_as_a_missing_repository():
     response = httpx.Response(404, request=httpx.Request("POST", "/"))
     told = str(upload.to_hub_error(RevisionNotFoundError("no", response=response), "you/kit"))
-    assert "you/kit has no such branch" in told
+    assert "The branch, tag or commit doesn't exist in you/kit" in told
 
 
 def test_failures_without_an_answer_are_of_the_network_or_of_this_machine():

@@ -49,14 +49,14 @@ def test_the_newest_commit_is_waited_for(hub):
     assert hub.looks == 4 and hub.now == [3 * wait.POLL]
 
 
-def test_a_passing_trouble_of_the_hub_is_waited_for(hub):
+def test_waiting_continues_after_temporary_hub_errors(hub):
     hub.states = [(502, None)] * 4 + [("BUILDING", "new")] + [(429, None)] * 4 + [("RUNNING", "new")]
     wait.wait("you/space")
     assert hub.looks == 10
 
 
 @pytest.mark.parametrize(("status", "looks"), [(502, 5), (401, 1), (404, 1)])
-def test_a_hub_in_lasting_trouble_is_not_waited_for(hub, status, looks):
+def test_waiting_stops_after_repeated_hub_errors(hub, status, looks):
     hub.states = [(status, None)]
     with pytest.raises(HubError):
         wait.wait("you/space")

@@ -64,7 +64,7 @@ def test_inputs_give_one_upload_or_a_list(made, several):
         component.preprocess({"path": 3})
 
 
-def test_gradio_gets_each_argument_and_what_is_returned_in_a_line():
+def test_gradio_gets_one_line_per_argument_and_return_value():
     @components.documented
     def example(photo, number=1):
         """Explain a face.

@@ -112,7 +112,7 @@ def test_a_visitor_uploads_a_photo(page, tmp_path):
 
 def test_a_visitor_chooses_an_example(page):
     assert page.get_by_role("button", name="Example: group").count() == 1
-    # The Tab key stops at each once: Chromium stops at what can be scrolled too.
+    # The Tab key stops once at each example. Chromium also stops at scrollable elements.
     assert (
         page.evaluate("[...document.querySelectorAll('#examples *')].filter((e) => e.matches('.container')).length") > 8
     )
@@ -154,7 +154,7 @@ def test_a_visitor_asks_why(page):
     page.locator("#reason img").wait_for(state="detached", timeout=30_000)
 
 
-def test_the_last_question_about_the_photo_that_is_shown_is_answered(page):
+def test_only_the_latest_explanation_is_shown(page):
     """Answers take seconds on a busy server. Meanwhile a visitor asks about another face, closes, or leaves."""
     why = "#result li[data-n='{}'] .why"
     page.locator(why.format(1)).click()
@@ -173,7 +173,7 @@ def test_the_last_question_about_the_photo_that_is_shown_is_answered(page):
     assert not page.problems
 
 
-def test_settings_that_change_quickly_are_one_request(page):
+def test_quick_setting_changes_send_one_request(page):
     asked, held = [], []
     page.on("request", lambda request: asked.append(request.url) if request.url.endswith("call/page_photo") else None)
     page.get_by_text("Settings").first.click()
@@ -199,7 +199,7 @@ def test_settings_that_change_quickly_are_one_request(page):
     assert page.locator("#photo-error p:visible").count() == 0
 
 
-def test_an_error_leaves_nothing_that_waits(page):
+def test_an_error_clears_the_waiting_message(page):
     upload(page, EXAMPLES / "group.jpg")
     page.wait_for_selector('.result[data-photo="group"]:not([aria-busy])', timeout=30_000)
     page.get_by_text("Settings").first.click()
@@ -233,7 +233,7 @@ def test_examples_are_not_the_visitors_photos(page):
     assert page.evaluate("document.body.dataset.own") == "yes"
 
 
-def test_files_that_are_not_opened_are_told(page):
+def test_files_that_are_not_opened_are_reported(page):
     content = base64.b64encode((EXAMPLES / "age-20-29-male.jpg").read_bytes()).decode()
     page.evaluate(
         """async (content) => {
@@ -637,7 +637,7 @@ def test_changed_settings_of_a_video_are_not_those_of_its_result(page, video):
     page.locator("#video-status").get_by_text("2 people").wait_for(timeout=90_000)
 
 
-def test_settings_that_change_during_a_run_are_not_those_of_its_result(page):
+def test_a_setting_changed_during_a_run_is_reported(page):
     page.get_by_role("tab", name="Video").click()
     page.set_input_files("#video input[type=file]", EXAMPLES / "two-people.mp4")
     page.locator("#video-status").get_by_text(re.compile(r"^\d+%")).wait_for(timeout=30_000)
@@ -649,7 +649,7 @@ def test_settings_that_change_during_a_run_are_not_those_of_its_result(page):
     page.locator("#video-status").get_by_text("Settings have changed: press Analyze again.").wait_for()
 
 
-def test_another_video_takes_the_place_of_one_that_is_analyzed(page, video, tmp_path):
+def test_a_new_video_replaces_a_running_one(page, video, tmp_path):
     long = write_video(tmp_path / "long.mp4", moving(2400, size=(320, 240), side=100))
     page.get_by_role("tab", name="Video").click()
     page.set_input_files("#video input[type=file]", str(long))
@@ -757,7 +757,7 @@ def test_the_api_tab_names_this_server(page, app):
     assert app.url in text and "127.0.0.1:7860" not in text
 
 
-def test_the_documentation_of_the_api_has_an_address(browser, app):
+def test_the_api_documentation_has_a_url(browser, app):
     page = browser.new_page()
     visit(page, f"{app.url}/?view=api")
     page.get_by_text("API documentation").first.wait_for(timeout=20_000)
