@@ -17,8 +17,8 @@ EMBEDDED = ROOT / "space" / "models" / "compact"  # the default bundle
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # where a failed test's files stay
-_HOME = tempfile.mkdtemp(prefix="age-gender-tests-")
+_ROOT = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # where a failed test's files stay
+_HOME = tempfile.mkdtemp(prefix="kit-tests-", dir=_ROOT)  # short: Ray's sockets are in there
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ |= {"HF_HOME": _HOME, "AGE_GENDER_CACHE": f"{_HOME}/pictures", "TMPDIR": _HOME}
 tempfile.tempdir = _HOME  # files left by browsers and gradio_client are deleted too
