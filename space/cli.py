@@ -7,8 +7,8 @@
     age-gender photo.jpg --json                            a JSON object per file, with "error" if it can't be read
 
 Folders are searched recursively. The JSONL file has one line per image, and the CSV file has one line per face. To
-resume a stopped run, run the same command again: it skips images that are already in the JSONL file, and tries
-unreadable ones again. In a checkout, `python -m space.cli` is the same command.
+resume a stopped run, run the same command again: it skips images that are already in the JSONL file, and analyzes
+unreadable and changed ones again. In a checkout, `python -m space.cli` is the same command.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from .download import ModelError, hub_file, sha256_of
 
 MODELS = Path(__file__).resolve().parent.parent / "models"  # the embedded bundles, by name
 DEFAULT = "compact"  # the one that serves if none is named
-HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,17 @@ def open_bundle(model: str | None = None, *, keras: bool = False) -> Bundle:
     path = Path(os.path.expanduser(model))
     if path.is_dir():
         return Bundle(path, verify(path), path.resolve().name)
-    match = HUB_ID.fullmatch(model)
-    if path.exists() or not match:
+    if not (match := on_hub(model)):
         raise ModelError(
             f"No model at {model}: use {', '.join(embedded())}, a bundle folder, or a Hub id such as user/name."
         )
     folder, revision = download(match["repo"], match["revision"], keras=keras)
     return Bundle(folder, verify(folder), match["repo"], revision)
+
+
+def on_hub(model: str) -> re.Match | None:
+    """The "repo" and "revision" of a Hub id; None for what lies on this disk, and for other names."""
+    return None if os.path.exists(model) else _HUB_ID.fullmatch(model)
 
 
 def verify(folder: Path) -> dict:

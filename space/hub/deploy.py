@@ -27,12 +27,12 @@ try:
 
     from ..web import modules
     from . import static
-    from .bundle import HUB_ID, Bundle, embedded, open_bundle
+    from .bundle import Bundle, embedded, on_hub, open_bundle
     from .card import CARD
     from .download import ModelError, hub_file
     from .repository import ROOT, THUMBNAIL, own_files, space_card, untracked
     from .static import Files
-    from .upload import PUBLIC, HubError, check_write_access, to_hub_error, with_retries
+    from .upload import PUBLIC, HubError, check_write_access, is_denied, to_hub_error, with_retries
     from .wait import wait
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing_package(missing)}")
@@ -197,13 +197,13 @@ def _served(model: str | None) -> tuple[Bundle, bool]:
     """The model that a Space serves, downloaded and verified, and whether it is private or gated on the Hub."""
     if model is None or model in embedded():
         return open_bundle(model), False
-    if Path(model).is_dir() or not HUB_ID.fullmatch(model):
+    if not (match := on_hub(model)):
         raise ModelError(
             f"{model} can't be served: choose {', '.join(embedded())} or a Hub model (user/name). To publish your own "
             "bundle, run python -m training.push FOLDER."
         )
-    repo, _, wished = model.partition("@")
-    revision, _ = hub_file(repo, CARD, wished or None)
+    repo = match["repo"]
+    revision, _ = hub_file(repo, CARD, match["revision"])
     return open_bundle(f"{repo}@{revision}"), _is_restricted(repo)
 
 
@@ -228,11 +228,9 @@ def _check_space_token(repo: str) -> None:
     try:
         api.auth_check(repo)
         role = ((api.whoami().get("auth") or {}).get("accessToken") or {}).get("role")
-    except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403, 404):
-            raise HubError(f"SPACE_HF_TOKEN can't read {repo}: set it to a token that can read this model.") from error
-        raise to_hub_error(error, repo) from error
     except Exception as error:
+        if is_denied(error):
+            raise HubError(f"SPACE_HF_TOKEN can't read {repo}: set it to a token that can read this model.") from error
         raise to_hub_error(error, repo) from error
     if role == "write":
         print("warning: SPACE_HF_TOKEN has write permission. Use a read-only token.", file=sys.stderr)
@@ -347,12 +345,11 @@ def _gradio(options: argparse.Namespace) -> str:
 def _static(options: argparse.Namespace) -> str:
     if options.out:
         static.check_target(options.out)
-    repo = options.model.partition("@")[0] if options.model and HUB_ID.fullmatch(options.model) else None
-    is_public = options.space and not options.private
-    if repo and is_public and not Path(options.model).is_dir() and _is_restricted(repo):
+    match = on_hub(options.model or "")
+    if match and options.space and not options.private and _is_restricted(match["repo"]):
         raise HubError(
-            f"The model {repo} is private or gated, but a public static Space lets everyone download it: add --private "
-            "to publish a private Space."
+            f"The model {match['repo']} is private or gated, but a public static Space lets everyone download it: add "
+            "--private to publish a private Space."
         )
     files = static.site_files(options.space or "USER/NAME", options.model)
     _note_untracked("browser", "space/examples")

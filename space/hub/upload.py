@@ -88,6 +88,11 @@ def with_retries(attempt: Callable[[], Answer]) -> Answer:
     return attempt()
 
 
+def is_denied(error: Exception) -> bool:
+    """Whether the Hub refuses access or finds nothing: another try fails too."""
+    return isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404)
+
+
 def to_hub_error(error: Exception, repo_id: str) -> HubError:
     """An error of the Hub client as a HubError, whose message says what happened and what to do."""
     if isinstance(error, HubError):

@@ -6,9 +6,8 @@ import itertools
 import time
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 
-from .upload import HubError, to_hub_error
+from .upload import HubError, is_denied, to_hub_error
 
 LOG_LINES = 30  # of a failed build, shown
 SETTLE = 30.0  # seconds until a Hub that doesn't say which commit runs is believed
@@ -30,8 +29,7 @@ def wait(space: str, *, limit: float = 900.0) -> None:
             failures = 0
         except Exception as error:
             failures += 1
-            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-            if failures == FAILURES or status in (401, 403, 404):
+            if failures == FAILURES or is_denied(error):
                 raise to_hub_error(error, space) from error
             time.sleep(POLL)
             continue

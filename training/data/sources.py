@@ -17,12 +17,12 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from space.hub.bundle import on_hub
 from space.hub.card import DATASETS
 from space.text import counted, some_of
 
 DATASET, FAIRFACE = DATASETS["UTKFace"], DATASETS["FairFace"]
 _CONFIGS = {FAIRFACE: "0.25"}  # of Hub datasets that have several: faces with a margin of a quarter
-_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _TAR = (".tar", ".tar.gz", ".tgz")
 _ARCHIVE = (".zip", ".tar.bz2", ".tbz2")  # which `datasets` does not read
 _PICTURE = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -57,8 +57,8 @@ def open_source(source: str):
         files = _files(path)
         if files or path.is_dir():
             dataset = _load_files(source, files)
-        elif match := _HUB_ID.fullmatch(source):
-            dataset = datasets.load_dataset(match["id"], _CONFIGS.get(match["id"]), revision=match["revision"])
+        elif match := on_hub(source):
+            dataset = datasets.load_dataset(match["repo"], _CONFIGS.get(match["repo"]), revision=match["revision"])
         else:
             raise DataError(
                 f"No dataset at {source}: specify a Hub id such as {DATASET}, or an existing folder, .tar, .tar.gz, "
@@ -104,15 +104,15 @@ class PictureFiles:
 
 def public_name(source: str) -> str:
     """A local path or pattern without its folders, which say nothing to others; Hub ids and words as they are."""
-    if _HUB_ID.fullmatch(source) and not Path(source).expanduser().exists():
+    if on_hub(source):
         return source
     return Path(source).expanduser().name or Path(source).resolve().name
 
 
 def without_revision(source: str) -> str:
     """A Hub id without its @revision; other sources as they are."""
-    match = _HUB_ID.fullmatch(source)
-    return match["id"] if match and not Path(source).expanduser().exists() else source
+    match = on_hub(source)
+    return match["repo"] if match else source
 
 
 def commit_of(dataset) -> str | None:
