@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,6 +13,15 @@ from .face import Face, whole_years
 # Blue and orange stay apart for people who don't tell red from green. The page reads these as CSS variables.
 COLORS = {"female": (196, 78, 0), "male": (0, 104, 168), "uncertain": (90, 90, 90)}
 WHITE = (255, 255, 255)
+
+
+# How German is written without umlauts.
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+
+
+def in_font(text: str) -> str:
+    """A text without the accents that Pillow's font lacks: `maennlich`, `feminin`. It would draw boxes for them."""
+    return unicodedata.normalize("NFKD", text.translate(_UMLAUTS)).encode("ascii", "ignore").decode()
 
 
 def label(face: Face, words: dict[str, str] | None = None) -> str:
@@ -44,6 +55,7 @@ def draw(rgb: np.ndarray, faces: list[Face], words: dict[str, str] | None = None
         place = None
         short = "" if face.age is None else whole_years(face.age)
         for text in (f"{number} {label(face, words)}", f"{number} {short}", number) if short else (number,):
+            text = in_font(text)
             left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
             pad = max(2, (bottom - top) // 4)
             size = (right - left + 2 * pad, bottom - top + 2 * pad)

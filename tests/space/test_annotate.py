@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import ImageFont
 
-from space.annotate import _free_place, blur, draw, label
+from space.annotate import _free_place, blur, draw, in_font, label
 from space.face import Face, confidence, whole_years
 from space.photo import read_photo
+from space.web.modules import label_words
 from space.web.tabs.folder import cells
 from tests.support import EXAMPLES
 
@@ -108,3 +110,17 @@ def test_blur_takes_its_colors_from_the_face_alone():
     photo[80:216, 85:216] = 255  # the box with its margin; black around it
     blurred = blur(photo, [Face((100.0, 100.0, 100.0, 100.0), 0.9)])
     assert blurred[90:205, 145:155].min() > 200 and blurred[140:155, 90:210].min() > 200
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr", "zh"])
+def test_labels_contain_only_letters_of_the_font(language):
+    font = ImageFont.load_default(40)
+    box = bytes(font.getmask("\uffff"))  # what it draws for letters that it lacks
+    for word in label_words(language).values():
+        drawn = in_font(word)
+        assert len(drawn) >= len(word) and [letter for letter in drawn if bytes(font.getmask(letter)) == box] == []
+    image, words = np.zeros((200, 400, 3), np.uint8), label_words(language)
+    plain = {name: in_font(word) for name, word in words.items()}
+    for p_female in (0.0, 0.5, 1.0):
+        face = Face((60, 60, 80, 80), 0.9, age=30.0, p_female=p_female)
+        assert np.array_equal(draw(image, [face], words), draw(image, [face], plain))
