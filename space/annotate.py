@@ -15,13 +15,10 @@ COLORS = {"female": (196, 78, 0), "male": (0, 104, 168), "uncertain": (90, 90, 9
 WHITE = (255, 255, 255)
 
 
-# How German is written without umlauts.
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
-
-
 def in_font(text: str) -> str:
     """A text without the accents that Pillow's font lacks: `maennlich`, `feminin`. It would draw boxes for them."""
-    return unicodedata.normalize("NFKD", text.translate(_UMLAUTS)).encode("ascii", "ignore").decode()
+    german = unicodedata.normalize("NFKD", text).replace("\N{COMBINING DIAERESIS}", "e").replace("ß", "ss")
+    return german.encode("ascii", "ignore").decode()
 
 
 def label(face: Face, words: dict[str, str] | None = None) -> str:
