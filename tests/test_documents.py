@@ -51,7 +51,7 @@ KNOWN = {
     'from gradio_client import Client, handle_file\n\nclient = Client("USER/NAME")': "tests/space/hub/test_deploy.py",
     'from gradio_client import Client, handle_file\n\nclient = Client("http': "tests/test_app.py",
     "URL=http://127.0.0.1:7860/gradio_api": "tests/test_app.py",
-    "async function analyze(file)": "tests/space/web/test_page.py::test_the_javascript_example_runs",
+    "async function analyze(file)": "tests/space/web/page/test_page.py::test_the_javascript_example_runs",
     # model cards
     "import sys\nimport cv2\nfrom huggingface_hub": "tests/training/test_push.py::check_code_of_card",
     "from transformers import pipeline": "tests/training/programs/test_transformers.py",

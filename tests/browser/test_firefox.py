@@ -14,6 +14,7 @@ import pytest
 from tests.support import EXAMPLES
 from tests.support.app import App, free_port
 
+pytestmark = pytest.mark.alone
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 PREFERENCES = {
     "media.navigator.streams.fake": "true",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from space.hub import static
 from tests.support import EXAMPLES, tracker_cases
 from tests.support.browser import analyze, result, wait_until
+
+pytestmark = pytest.mark.alone
 
 
 def test_the_tracker_matches_python_on_recorded_streams(modules):

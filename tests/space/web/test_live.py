@@ -26,6 +26,8 @@ from tests.support.browser import FAKE_CAMERA as FAKE
 from tests.support.browser import chromium
 from tests.support.videos import MAN, WOMAN, moving, write_camera
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(autouse=True)
 def quiet(request):
