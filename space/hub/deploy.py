@@ -42,6 +42,11 @@ _UNPAID = (
     "huggingface.co/pricing, use --hardware zero-a10g (free accounts can host two such Spaces), or specify an existing "
     "Space with --space."
 )
+# Remote files that a deployment deletes unless it uploads them.
+_OURS = {
+    "gradio": re.compile(r"space/|app\.py$"),
+    "static": re.compile(r"models/[\w.-]+/(model\.onnx|age_gender\.json)$|ort/ort[\w.-]+$"),
+}
 # What the app itself has no use for.
 _TOOLS = (
     "space/bench/",
@@ -131,46 +136,72 @@ def deploy(
         secrets = ["HF_TOKEN"] if restricted else []
         print(f"variables: {variables}; secrets: {secrets}; hardware: {hardware or 'unchanged'}")
         return ""
-    return _publish(space, files, variables, hardware=hardware, private=private, secret=restricted)
+    return _publish(space, files, private=private, hardware=hardware, variables=variables, secret=restricted)
+
+
+def deploy_static(space: str, *, model: str | None = None, private: bool = False, dry_run: bool = False) -> str:
+    """Create or update a static Space; returns its page's address.
+
+    Args:
+        space: `user/name`, or `name` under the token's user.
+        model: as for `static.site_files`.
+        private: create it as a private one.
+        dry_run: only print what would be sent.
+
+    Raises:
+        ModelError: a model is unavailable.
+        SiteError: what the site needs is unavailable.
+        HubError: a public Space would contain a private or gated model; or what the Hub said and what to do.
+    """
+    if not dry_run:
+        space = check_write_access(space)
+    if (match := on_hub(model or "")) and not private and _is_restricted(match["repo"]):
+        raise HubError(
+            f"The model {match['repo']} is private or gated, but a public static Space lets everyone download it: add "
+            "--private to publish a private Space."
+        )
+    files = _static_files(space, model)
+    if dry_run:
+        _print(files)
+        return ""
+    return _publish(space, files, private=private)
+
+
+def _static_files(space: str, model: str | None) -> Files:
+    files = static.site_files(space, model)
+    _note_untracked("browser", "space/examples")
+    return files
 
 
 def _publish(
-    space: str, files: Files, variables: dict[str, str], *, hardware: str | None, private: bool, secret: bool
+    space: str,
+    files: Files,
+    *,
+    private: bool,
+    hardware: str | None = None,
+    variables: dict[str, str] | None = None,
+    secret: bool = False,
 ) -> str:
-    api = HfApi()
+    """`variables`: None for a static Space, which has none."""
+    api, sdk = HfApi(), "static" if variables is None else "gradio"
     try:
-        _check_existing(api, space, "gradio", private=private)
+        _check_existing(api, space, sdk, private=private)
         url = api.create_repo(
             space,
             repo_type="space",
-            space_sdk="gradio",
+            space_sdk=sdk,
             space_hardware=hardware,  # type: ignore[arg-type]  # there may be newer kinds than the client's
             private=private or None,
             exist_ok=True,
         )
-        _configure(api, space, variables, secret=secret)
-        _commit(api, space, files, ours=re.compile(r"space/|app\.py$"))
+        if variables is not None:
+            _configure(api, space, variables, secret=secret)
+        _commit(api, space, files, _OURS[sdk])
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
             api.request_space_hardware(space, hardware)  # type: ignore[arg-type]
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 402:
             raise HubError(_UNPAID) from error
-        raise to_hub_error(error, space) from error
-    return str(url)
-
-
-def deploy_static(space: str, files: Files, *, private: bool = False) -> str:
-    """Create or update a static Space from `static.site_files`; returns its page's address.
-
-    Raises:
-        HubError: what the Hub said and what to do.
-    """
-    space, api = check_write_access(space), HfApi()
-    try:
-        _check_existing(api, space, "static", private=private)
-        url = api.create_repo(space, repo_type="space", space_sdk="static", private=private or None, exist_ok=True)
-        _commit(api, space, files, ours=re.compile(r"models/[\w.-]+/(model\.onnx|age_gender\.json)$|ort/ort[\w.-]+$"))
-    except Exception as error:
         raise to_hub_error(error, space) from error
     return str(url)
 
@@ -343,26 +374,18 @@ def _gradio(options: argparse.Namespace) -> str:
 
 
 def _static(options: argparse.Namespace) -> str:
-    if options.out:
-        static.check_target(options.out)
-    match = on_hub(options.model or "")
-    if match and options.space and not options.private and _is_restricted(match["repo"]):
-        raise HubError(
-            f"The model {match['repo']} is private or gated, but a public static Space lets everyone download it: add "
-            "--private to publish a private Space."
-        )
-    files = static.site_files(options.space or "USER/NAME", options.model)
-    _note_untracked("browser", "space/examples")
+    if options.space:
+        return deploy_static(options.space, model=options.model, private=options.private, dry_run=options.dry_run)
+    static.check_target(options.out)
+    files = _static_files("USER/NAME", options.model)
     if options.dry_run:
         _print(files)
         return ""
-    if options.out:
-        static.write(files, options.out)
-        print(
-            f"Try it: python -m http.server --directory {shlex.quote(str(options.out))} 8000, then open http://localhost:8000"
-        )
-        return ""
-    return deploy_static(options.space, files, private=options.private)
+    static.write(files, options.out)
+    print(
+        f"Try it: python -m http.server --directory {shlex.quote(str(options.out))} 8000, then open http://localhost:8000"
+    )
+    return ""
 
 
 if __name__ == "__main__":

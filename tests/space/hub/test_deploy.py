@@ -298,19 +298,20 @@ class FakeHub:
 def test_a_private_page_is_never_published(monkeypatch):
     public, private = FakeHub("static", private=False), FakeHub("static", private=True)
     monkeypatch.setattr(deploy, "check_write_access", lambda space: space)
+    monkeypatch.setattr(deploy.static, "site_files", lambda space, model: {})
     monkeypatch.setattr(deploy, "HfApi", lambda: public)
     with pytest.raises(deploy.HubError, match="is public"):
-        deploy.deploy_static(SPACE, {}, private=True)
+        deploy.deploy_static(SPACE, private=True)
     assert "create_repo" not in public.calls
     monkeypatch.setattr(deploy, "HfApi", lambda: private)
-    deploy.deploy_static(SPACE, {}, private=True)
+    deploy.deploy_static(SPACE, private=True)
     assert private.calls["create_repo"]["private"] is True and "create_commit" in private.calls
 
 
 def test_the_first_build_has_its_settings_and_replaces_nothing_new(monkeypatch):
     hub = FakeHub("gradio", private=True)
     monkeypatch.setattr(deploy, "HfApi", lambda: hub)
-    deploy._publish(SPACE, {}, {"AGE_GENDER_MODEL": "open"}, hardware="zero-a10g", private=True, secret=False)
+    deploy._publish(SPACE, {}, private=True, hardware="zero-a10g", variables={"AGE_GENDER_MODEL": "open"})
     order = list(hub.calls)
     assert order.index("add_space_variable") < order.index("create_commit") < order.index("request_space_hardware")
     assert hub.calls["create_commit"]["parent_commit"] == "head"

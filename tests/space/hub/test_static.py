@@ -117,8 +117,11 @@ def test_a_private_or_gated_model_is_not_published_in_a_public_space(hub, tmp_pa
     model = SimpleNamespace(private=kind == "private", gated="auto" if kind == "gated" else False)
     published = []
     monkeypatch.setattr(deploy, "HfApi", lambda: SimpleNamespace(model_info=lambda repo: model))
+    monkeypatch.setattr(deploy, "check_write_access", lambda space: space)
     monkeypatch.setattr(static, "site_files", lambda space, model: {})
-    monkeypatch.setattr(deploy, "deploy_static", lambda space, files, private: published.append(private) or "url")
+    monkeypatch.setattr(deploy, "_publish", lambda space, files, private: published.append(private) or "url")
+    with pytest.raises(deploy.HubError, match="private or gated"):
+        deploy.deploy_static(SPACE, model="tester/model")
     words = ["--static", "--space", SPACE, "--model", "tester/model@main"]
     assert deploy.main(words) == 1 and not published
     assert "tester/model is private or gated" in capsys.readouterr().err
