@@ -311,6 +311,8 @@ def test_nothing_sent_gets_a_plain_message(client):
 def test_only_documented_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert list(endpoints) == ["/analyze_photo", "/explain_age", "/analyze_video", "/analyze_batch"]
+    inputs = [endpoint["parameters"][0]["component"] for endpoint in endpoints.values()]
+    assert inputs == ["Image", "Image", "Video", "File"]
 
 
 @pytest.mark.slow
