@@ -65,7 +65,7 @@ def draw(rgb: np.ndarray, faces: list[Face], words: dict[str, str] | None = None
         labels = np.concatenate([labels, place[None]])
         canvas.rectangle(tuple(place), fill=color)
         canvas.text((place[0] + pad - left, place[1] + pad - top), text, font=font, fill=WHITE)
-    return np.asarray(image)
+    return np.array(image)  # asarray would be read-only
 
 
 def _free_place(

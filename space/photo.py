@@ -21,6 +21,9 @@ try:
 except ImportError:  # no wheel on this platform
     pillow_heif = None  # type: ignore[assignment]
 
+# Pillow warns of metadata nobody reads and of sizes that are checked here. `catch_warnings` isn't thread-safe.
+warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
+
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767
 MAX_SCANS = 100  # of a JPEG
@@ -89,7 +92,7 @@ class Photo:
 
 def read_photo(source: str | Path | bytes) -> np.ndarray:
     """Decode an image file at full size; as `open_photo`, but returns only the pixels, uint8 [H, W, 3] RGB."""
-    return open_photo(source, replace(OWN_FILES, reduced=0)).rgb
+    return open_photo(source, replace(OWN_FILES, reduced=0)).rgb.copy()  # Pillow's own memory is read-only
 
 
 def open_photo(source: str | Path | bytes, limits: Limits = OWN_FILES) -> Photo:
@@ -113,17 +116,15 @@ def open_photo(source: str | Path | bytes, limits: Limits = OWN_FILES) -> Photo:
     except OSError as error:
         raise PhotoError(f"The file can't be read ({error.strerror}).") from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata nobody reads, and sizes that are checked here
-            try:
-                return _decode(content, limits)
-            except (PhotoError, Image.DecompressionBombError, MemoryError):
+        try:
+            return _decode(content, limits)
+        except (PhotoError, Image.DecompressionBombError, MemoryError):
+            raise
+        except Exception:
+            repaired, incomplete = _repaired(content, limits.pixels)
+            if repaired is None:
                 raise
-            except Exception:
-                repaired, incomplete = _repaired(content, limits.pixels)
-                if repaired is None:
-                    raise
-                return replace(_decode(repaired, limits), incomplete=incomplete)
+            return replace(_decode(repaired, limits), incomplete=incomplete)
     except Image.DecompressionBombError:
         raise PhotoError(
             f"The image is too large: the limit is {limits.pixels // 1_000_000} megapixels and {MAX_SIDE:,} pixels per "

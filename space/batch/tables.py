@@ -8,14 +8,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..analyzer import FaceAnalyzer
 from ..text import printable
 from .pictures import BatchError, Picture
 
-METHOD = 3  # version of the rows; increase it when old rows are incompatible with new ones
+METHOD = 4  # version of the rows; increase it when old rows are incompatible with new ones
 COLUMNS = (
     "file", "face", "x", "y", "width", "height", "score", "age", "age_low", "age_high", "gender", "gender_probability",
     "gender_label", "sharpness", "yaw", "roll", "cut_off", "quality", "incomplete", "error",
@@ -105,7 +105,7 @@ def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> 
     """The names of the images that are complete in a JSONL.
 
     Removes the lines of images to analyze again: a truncated last line, and those of unreadable, incomplete or changed
-    images.
+    images among `pictures`, and of unreadable folders and ZIP files that contain some.
 
     Args:
         wanted: `settings` of this run.
@@ -115,6 +115,7 @@ def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> 
         BatchError: it wasn't written by this command, or (OtherRunError) belongs to another run.
     """
     done, again = set(), set()
+    tried = {place for name in pictures for place in (name, *map(str, PurePosixPath(name).parents))}
     with open(jsonl, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n") and (number > 1 or _BEGINNING.startswith(line[: len(_BEGINNING)])):
@@ -140,10 +141,10 @@ def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> 
                     f"{jsonl} already has a different image named {printable(name)}, from a different folder: choose "
                     "another file."
                 )
-            if row["error"] or row["incomplete"] or changed:  # it may be readable by now, or whole
-                again.add(number)
-            else:
+            if not (row["error"] or row["incomplete"] or changed):
                 done.add(name)
+            elif name in tried:  # it may be readable by now, or whole
+                again.add(number)
     if again:
         with open(jsonl, "rb") as rows, _replaced(jsonl, mode="wb") as kept:
             kept.writelines(row for number, row in enumerate(rows, 1) if number not in again)

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 CONNECT_TIMEOUT = 3.5  # seconds to wait for a Hub that does not answer
@@ -84,18 +85,21 @@ def _with_commit(path: str, filename: str) -> tuple[str, Path]:
     return cached.parts[-1 - len(Path(filename).parts)], cached
 
 
-def _download_unless_stalled(download: Callable, *arguments, **options) -> str:
+def _download_unless_stalled(download: Callable, repo: str, filename: str, **options) -> str:
     """What `download` returns; TimeoutError after STALL seconds without a byte.
 
     The client's own retries add up to minutes. A download that was given up on may still end in the background, and
-    the next start then finds it in the cache.
+    the next start then finds it in the cache. Bytes that another process receives of the same repository count too:
+    the client waits for it.
     """
     from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import tqdm
 
     # The client reports progress once per chunk. With its default of 10 MB, a slow download would look stalled.
     constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, CHUNK)
     heard = time.monotonic()
+    blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs")
 
     class Progress(tqdm):
         def update(self, n: float | None = 1) -> bool | None:
@@ -107,7 +111,7 @@ def _download_unless_stalled(download: Callable, *arguments, **options) -> str:
 
     def run() -> None:
         try:
-            answer.put((download(*arguments, tqdm_class=Progress, etag_timeout=STALL, **options), None))
+            answer.put((download(repo, filename, tqdm_class=Progress, etag_timeout=STALL, **options), None))
         except Exception as error:
             answer.put((None, error))
 
@@ -116,12 +120,21 @@ def _download_unless_stalled(download: Callable, *arguments, **options) -> str:
         try:
             path, error = answer.get(timeout=0.2)
         except queue.Empty:
-            if time.monotonic() - heard > STALL:
+            if time.monotonic() - heard > STALL and _newest(blobs) < time.time() - STALL:
                 raise TimeoutError(f"the Hub sent no data for {STALL:.0f} seconds") from None
             continue
         if error:
             raise error
         return path
+
+
+def _newest(blobs: Path) -> float:
+    """When the newest incomplete file of a folder in the Hub's cache was written; 0 if there is none."""
+    newest = 0.0
+    for part in blobs.glob("*.incomplete"):
+        with suppress(OSError):  # complete by now
+            newest = max(newest, part.stat().st_mtime)
+    return newest
 
 
 def sha256_of(path: Path) -> str:

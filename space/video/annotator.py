@@ -59,7 +59,7 @@ def annotate_video(
         source: an MP4, MOV, WebM (or other Matroska) or AVI file.
         target: the .mp4 to write.
         threshold: the detector's score from which something counts as a face.
-        rate: analyzed frames per second.
+        rate: analyzed frames per second; at least one frame in `limits.MAX_WAITING` + 1 is analyzed.
         blurred: also blur faces. Then every frame is analyzed: between two of them, a new face would be seen.
         words: of labels in another language, see `annotate.label`.
 
@@ -67,13 +67,18 @@ def annotate_video(
         Progress about twice a second, and at the end the VideoResult.
 
     Raises:
-        VideoError: not a video, damaged, or beyond `limits`.
+        VideoError: not a video, damaged, or beyond `limits`; or `target` can't be written.
+        ValueError: a rate that isn't above 0.
     """
+    if not rate > 0:
+        raise ValueError("The rate must be above 0 frames per second.")
     target = Path(target)
     part = target.with_name(target.name + ".part.mp4")
     try:
         with open(source, "rb") as file:
             size = os.fstat(file.fileno()).st_size
+            if target.exists() and os.path.samestat(os.fstat(file.fileno()), target.stat()):
+                raise VideoError(f"{target} is the video itself: choose another file for the annotated one.")
     except OSError as error:
         raise VideoError(f"The video can't be read ({error.strerror}).") from error
     if size > limits.MAX_BYTES:
@@ -82,7 +87,7 @@ def annotate_video(
         with open_video(source) as video:
             stream = video_stream(video)
             yield Progress(0.0, None)  # it can be opened
-            with av.open(os.path.abspath(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+            with _created(part) as out:
                 people = _People(analyzer, threshold, math.inf if blurred else rate)
                 offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
                 writer = VideoWriter(out, stream.average_rate, offset, blurred=blurred, words=words)
@@ -98,6 +103,15 @@ def annotate_video(
         with suppress(OSError):
             part.unlink(missing_ok=True)
     yield result
+
+
+def _created(path: Path) -> av.container.OutputContainer:
+    """A new MP4. Raises VideoError."""
+    try:
+        path.touch()  # FFmpeg opens it later, and its errors name no file
+    except OSError as error:
+        raise VideoError(f"The annotated video can't be written ({error.strerror}).") from error
+    return av.open(os.path.abspath(path), "w", format="mp4", options={"movflags": "+faststart"})
 
 
 def _annotate(
@@ -140,7 +154,7 @@ def _annotate(
     if not clock.frames:
         raise VideoError("This file has no readable frames.")
     people.finish(clock.end, writer)
-    writer.finish()
+    writer.finish(clock.end - clock.seconds)
     audio.finish()
     # Audio may be longer than the frames, so with audio only the frames' own stream tells that the file is cut off.
     own = stream_length(stream, clock.start) or (None if audio.sources else length)

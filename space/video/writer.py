@@ -74,7 +74,12 @@ class VideoWriter:
         """The last written frame, uint8 [H, W, 3], at most PREVIEW pixels a side; None before the first one."""
         return None if self._drawn is None else shrink(self._drawn, PREVIEW)[0]
 
-    def finish(self) -> None:
-        """Write what is left."""
+    def finish(self, shown: float) -> None:
+        """Write what is left; the last frame is shown for so many seconds."""
         assert self._stream is not None
-        self._out.mux(self._stream.encode())
+        packets = self._stream.encode()
+        if packets:
+            last = packets[-1]  # in the order of decoding; MP4 derives the length from it
+            newest, pts = max(p.pts or 0 for p in packets), last.pts or 0
+            last.duration = newest - pts + round(shown / last.time_base)
+        self._out.mux(packets)

@@ -36,6 +36,11 @@ def test_picture_and_table_show_the_same_age():
     assert [whole_years(age) for age in (2.5, 3.5, 18.54, 0.0, 61.44)] == ["3", "4", "19", "0", "61"]
 
 
+def test_drawings_can_be_drawn_on():
+    photo = read_photo(EXAMPLES / "group.jpg")
+    assert photo.flags.writeable and draw(photo, []).flags.writeable
+
+
 def test_an_uncertain_gender_is_shown_as_such():
     photo = np.full((100, 100, 3), 255, np.uint8)
     box = (20.0, 20.0, 50.0, 50.0)

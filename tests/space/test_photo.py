@@ -6,7 +6,9 @@ import io
 import os
 import struct
 import time
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -314,3 +316,12 @@ def test_texts_that_begin_like_an_image_are_none():
         encoded = io.BytesIO()
         Image.new(mode, (3, 3)).save(encoded, kind)
         assert photo.is_image(encoded.getvalue()[:32]) and photo.is_image(b"P5\n# by hand\n3 3")
+
+
+def test_decoding_in_threads_leaves_other_warnings_on():
+    files = [EXAMPLES / "group.jpg", EXAMPLES / "age-20-29-male.jpg"]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(open_photo, files * 10))
+    with pytest.warns(UserWarning, match="mine"):
+        warnings.warn("mine", stacklevel=1)
+    assert ("ignore", None, Warning, None, 0) not in warnings.filters

@@ -171,6 +171,35 @@ def test_images_that_could_not_be_read_are_tried_again(tmp_path):
     assert files_in(tmp_path / "t.csv") == {"a.jpg", "b.jpg"}
 
 
+def test_rows_of_images_that_are_not_tried_again_are_kept(tmp_path):
+    tables, content = ("--jsonl", tmp_path / "t.jsonl", "--csv", tmp_path / "t.csv"), GROUP.read_bytes()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(MAN, tmp_path / folder)
+    (tmp_path / "a" / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "a" / "bad.jpg").write_text("no image")
+    (tmp_path / "a" / "c.zip").write_text("no zip")
+    assert batch(tmp_path / "a", *tables).returncode == 0
+    assert batch(tmp_path / "b", *tables).returncode == 0
+    names = {"bad.jpg", "cut.jpg", "c.zip", MAN.name}
+    assert files_in(tmp_path / "t.csv") == names and len(rows(tmp_path / "t.jsonl")) == 5
+    with zipfile.ZipFile(tmp_path / "a" / "c.zip", "w") as archive:
+        archive.write(MAN, "man.jpg")
+    assert batch(tmp_path / "a", *tables).returncode == 0
+    assert files_in(tmp_path / "t.csv") == names - {"c.zip"} | {"man.jpg"} and len(rows(tmp_path / "t.jsonl")) == 5
+
+
+def test_images_that_differ_only_in_the_middle_are_different(tmp_path):
+    prints = set()
+    for gray in (10, 20):
+        image = Image.new("RGB", (640, 480))
+        image.paste((gray, gray, gray), (200, 150, 440, 330))
+        image.save(tmp_path / "frame.bmp")
+        (picture,) = find_pictures([tmp_path / "frame.bmp"])
+        prints.add(picture.fingerprint())
+    assert len(prints) == 2
+
+
 def test_the_exit_status_says_that_no_image_could_be_read(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from space.hub import download
 from space.hub.card import CARD
-from tests.support import EMBEDDED, files_of
+from tests.support import EMBEDDED, ROOT, files_of
 from tests.support.app import assert_clear_error, python
 
 
@@ -146,9 +149,9 @@ def test_a_download_that_falls_silent_is_given_up(monkeypatch):
 
     assert download._download_unless_stalled(slow, "me/model", "x", revision=None) == "path"
     with pytest.raises(TimeoutError, match="no data"):
-        download._download_unless_stalled(silent)
+        download._download_unless_stalled(silent, "me/model", "x")
     with pytest.raises(OSError, match="refused"):
-        download._download_unless_stalled(failing)
+        download._download_unless_stalled(failing, "me/model", "x")
 
 
 @pytest.mark.slow
@@ -160,6 +163,20 @@ def test_a_slow_download_is_not_given_up(hub, published, reader):
 
 
 @pytest.mark.slow
+def test_processes_that_start_together_all_get_the_model(hub, published, reader):
+    code = "from space.hub.bundle import open_bundle; print(open_bundle('me/model').model_path)"
+    hub.fail("GET .*/model.int8.onnx", pause=0.13)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | reader, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 0], ended
+
+
 def test_an_invalid_token_is_not_blamed_on_the_network(hub, published, reader):
     told = opened("me/model", reader | {"HF_TOKEN": "hf_wrong"})["error"]
     assert "the token is invalid" in told and "network" not in told

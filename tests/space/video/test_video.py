@@ -6,6 +6,7 @@ import io
 import shutil
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -395,6 +396,25 @@ def test_a_long_last_frame_counts_and_is_no_damage(analyzer, tmp_path, name):
             out.mux(packet)
     *_, result = annotate_video(analyzer, tmp_path / name, tmp_path / "out.mp4")
     assert not result.damaged and result.seconds == pytest.approx(6.9, abs=0.1)
+    with av.open(str(tmp_path / "out.mp4")) as out:
+        assert out.duration / av.time_base == pytest.approx(result.seconds, abs=0.01)
+
+
+def test_what_cannot_be_written_is_not_blamed_on_the_video(analyzer, video, tmp_path):
+    mine = Path(shutil.copy(video, tmp_path / "mine.mp4"))
+    (tmp_path / "link.mp4").symlink_to(mine)
+    for target, message in (
+        (tmp_path / "none" / "out.mp4", r"can't be written \(No such file"),
+        (tmp_path / f"{'x' * 250}.mp4", r"can't be written \(File name too long"),
+        (mine, "is the video itself"),
+        (tmp_path / "link.mp4", "is the video itself"),
+    ):
+        with pytest.raises(VideoError, match=message):
+            list(annotate_video(analyzer, mine, target))
+    assert mine.read_bytes() == video.read_bytes() and len(list(tmp_path.iterdir())) == 2
+    for rate in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="above 0"):
+            list(annotate_video(analyzer, mine, tmp_path / "out.mp4", rate=rate))
 
 
 def test_a_name_with_a_colon_is_a_file(analyzer, video, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ COLORS = np.zeros((48, 96, 3), np.uint8)
 COLORS[:, :32], COLORS[:, 32:64], COLORS[:, 64:] = (200, 40, 40), (40, 200, 40), (40, 40, 200)
 
 
-def written(path, frames, times, *, offset=0.0, rate=Fraction(25), faces=(), blurred=False):
+def written(path, frames, times, *, last=0.04, offset=0.0, rate=Fraction(25), faces=(), blurred=False):
     """The frames of an MP4 that a writer made, their times in seconds, and the writer."""
     with av.open(str(path), "w") as out:
         writer = VideoWriter(out, rate, offset, blurred=blurred)
@@ -30,7 +30,7 @@ def written(path, frames, times, *, offset=0.0, rate=Fraction(25), faces=(), blu
         assert writer.is_open
         for frame, pts in zip(frames, times, strict=True):
             writer.write(writer.fitted(frame), pts, list(faces))
-        writer.finish()
+        writer.finish(last)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.colorspace, stream.codec_context.color_range) == (1, 1)  # BT.709, limited
@@ -44,6 +44,13 @@ def test_times_and_colors(tmp_path):
     for column, color in ((16, (200, 40, 40)), (48, (40, 200, 40)), (80, (40, 40, 200))):
         assert np.abs(frames[0][24, column].astype(int) - color).max() < 12
     np.testing.assert_array_equal(writer.preview(), COLORS)
+
+
+@pytest.mark.parametrize("times", [[0], [0, 40, 80, 120], [0, 5000, 10000], [40 * i for i in range(100)]])
+def test_the_last_frame_is_shown_for_its_time(tmp_path, times):
+    written(tmp_path / "a.mp4", [COLORS] * len(times), times, last=7.5)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.duration / av.time_base == pytest.approx(times[-1] / 1000 + 7.5, abs=0.01)
 
 
 def test_sides_are_even_and_all_frames_get_the_first_ones_size(tmp_path):
