@@ -214,6 +214,13 @@ document.addEventListener("dragover", (event) => {
   event.preventDefault();
   for (const zone of document.querySelectorAll(".drop")) zone.classList.add("over");
 });
+let own = false; // what is dragged is part of the page: a thumbnail, or selected text
+document.addEventListener("dragstart", () => {
+  own = true;
+});
+document.addEventListener("dragend", () => {
+  own = false;
+});
 const leave = () => {
   for (const zone of document.querySelectorAll(".drop")) zone.classList.remove("over");
 };
@@ -221,8 +228,9 @@ document.addEventListener("dragleave", leave);
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   leave();
+  if (own) return;
   if (event.dataTransfer.files.length) open(event.dataTransfer.files);
-  else if (event.dataTransfer.getData("text")) refuseLink();
+  else if (/^https?:/.test(event.dataTransfer.getData("text"))) refuseLink();
 });
 document.addEventListener("snapshot", ({detail}) => open([detail], {adds: true}));
 async function exampleFile(address) {
@@ -256,7 +264,7 @@ $("#blur").addEventListener("change", ({target}) => {
 for (const {name, title} of kit.models) {
   const choice = document.createElement("label"),
     input = document.createElement("input");
-  Object.assign(input, {type: "radio", name: "model", value: name, checked: name === model});
+  Object.assign(input, {type: "radio", name: "model", value: name, checked: name === model, autocomplete: "off"});
   input.addEventListener("change", () => chooseModel(name));
   choice.append(input, ` ${name}: ${t(title)}`);
   $("#models").append(choice);

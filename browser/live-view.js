@@ -186,12 +186,13 @@ export default function liveView(element, openChannel) {
       picture.getContext("2d").drawImage(video, 0, 0);
     }
     picture.toBlob(
-      (blob) => {
+      async (blob) => {
         if (hide.checked) {
           saveFile(blob, "live-faces.jpg");
           noticed = performance.now() + NOTICE;
           return say(t("Saved as {name}.", {name: "live-faces.jpg"}));
         }
+        if (document.fullscreenElement) await document.exitFullscreen(); // the result is outside of it
         document.dispatchEvent(
           new CustomEvent("snapshot", {detail: new File([blob], "snapshot.jpg", {type: "image/jpeg"})}),
         );

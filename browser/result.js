@@ -191,10 +191,15 @@ export function resultView(element, {colors, csv, most}, why) {
       $("#shared").textContent = "";
     }, 4000);
   }
-  const shareable = async () =>
-    new File([await asBlob(annotated(), "image/jpeg")], `${shown.name}-faces.jpg`, {type: "image/jpeg"});
+  async function imageFile() {
+    const {name} = shown; // another photo may be shown once this one is encoded
+    return new File([await asBlob(annotated(), "image/jpeg")], `${name}-faces.jpg`, {type: "image/jpeg"});
+  }
   const actions = {
-    "#download-image": async () => save(await asBlob(annotated(), "image/jpeg"), `${shown.name}-faces.jpg`),
+    "#download-image": async () => {
+      const file = await imageFile();
+      save(file, file.name);
+    },
     "#download-csv": () =>
       save(
         new Blob([asCsv(shown.answer, source?.name ?? shown.name, csv)], {type: "text/csv"}),
@@ -208,7 +213,7 @@ export function resultView(element, {colors, csv, most}, why) {
       ),
     "#copy-text": () => say(() => navigator.clipboard.writeText(asText(shown.answer.faces)), t("Text copied.")),
     "#share": () =>
-      say(async () => navigator.share({files: [await shareable()], text: asText(shown.answer.faces)}), ""),
+      say(async () => navigator.share({files: [await imageFile()], text: asText(shown.answer.faces)}), ""),
   };
   for (const [selector, action] of Object.entries(actions)) $(selector).addEventListener("click", action);
   $("#copy-image").hidden = !navigator.clipboard?.write;

@@ -18,7 +18,7 @@ const HEADS = ["", "Person", "Age", "Interval", "Gender", "Confidence", "On scre
  * @param rate how many frames per second are analyzed where WebCodecs is missing.
  * @param about what the JSON says of the model.
  * @param thumbnail a function: a face's crop → a canvas.
- * @returns {take, show}: take(file) analyzes a video; show({share, picture}) takes the worker's progress.
+ * @returns {take, show}: take(file) analyzes a video; show({run, share, picture}) takes the worker's progress.
  */
 export function videoTab(element, {call, model, about, rate, thumbnail}) {
   const $ = (name) => element.querySelector(`.video-${name}`);
@@ -48,7 +48,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
     if (innerWidth < 800) scrollTo($("status"));
     say(t("Loading the model and the video…"));
     try {
-      const answer = await analyzed(file, [model, threshold, blurred]);
+      const answer = await analyzed(file, [mine, model, threshold, blurred]);
       if (mine === run) done(answer, blurred);
     } catch (error) {
       if (mine === run) end(error.message, true);
@@ -84,8 +84,8 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
   }
 
   /** The annotated frames as they come, and how long it will take. */
-  function show({share, picture}) {
-    if (!working) return picture.close();
+  function show({run: sent, share, picture}) {
+    if (!working || sent !== run) return picture.close();
     if ($("picture").hidden) say(t("Analyzing…"));
     $("picture").hidden = false;
     [pen.canvas.width, pen.canvas.height] = [picture.width, picture.height];

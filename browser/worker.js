@@ -197,10 +197,10 @@ const calls = {
     live = null;
   },
   /**
-   * A video file, or a port that gives its frames → {blob, people, …}; meanwhile {video: {share, picture}}, where the
-   * picture is an annotated frame.
+   * A video file, or a port that gives its frames → {blob, people, …}; meanwhile {video: {run, share, picture}}, where
+   * the picture is an annotated frame.
    */
-  async video(source, model, threshold, blurred) {
+  async video(source, run, model, threshold, blurred) {
     video.abort();
     video = new AbortController();
     const {signal} = video,
@@ -208,7 +208,8 @@ const calls = {
       [chosen, values] = [await analyzer(model), await kit()],
       reader = source instanceof MessagePort ? "./video-element.js" : "./video-file.js",
       {annotateFrames} = await import(reader).catch(() => {
-        throw new DownloadError(t("Part of the page can't be downloaded. Check the network, then try again."));
+        const error = new DownloadError(t("Part of the page can't be downloaded. Check the network, then try again."));
+        throw Object.assign(error, {broken: true}); // Firefox's workers remember a failed import
       });
     signal.throwIfAborted();
     const people = new People(chosen, values, threshold, blurred),
@@ -230,7 +231,7 @@ const calls = {
         if (!look || performance.now() - shown < PREVIEW_EVERY) return;
         shown = performance.now();
         const picture = await createImageBitmap(pen.canvas);
-        postMessage({video: {share, picture}}, [picture]);
+        postMessage({video: {run, share, picture}}, [picture]);
       },
     });
     const found = people.table(written.seconds);

@@ -82,14 +82,17 @@
   });
   // A browser would open a file that is dropped beside a drop zone, and Gradio takes one image of several.
   document.addEventListener("dragover", (event) => event.preventDefault());
+  let own = false;  // what is dragged is part of the page: a thumbnail, or selected text
+  for (const kind of ["dragstart", "dragend"]) document.addEventListener(kind, ({type}) => { own = type === "dragstart"; });
   document.addEventListener("drop", (event) => {
     const {files} = event.dataTransfer, panel = event.target.closest?.('[role="tabpanel"]');
     if (event.target.closest?.("#video, #files")) return;  // these take files themselves
     event.preventDefault();
     event.stopPropagation();
+    if (own) return;
     if (files.length && panel?.querySelector("#files")) return put("folder", "#files", [...files]);  // beside the zone
     const link = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text");
-    if (files.length) take(files); else if (link) openLink(link.split("\n")[0]);
+    if (files.length) take(files); else if (/^https?:/.test(link)) openLink(link.split("\n")[0]);
   }, true);
   // The server reads more videos than browsers play, and says so if it doesn't: not Gradio as well.
   document.addEventListener("error", (event) => { if (event.target.closest?.("#video")) event.stopPropagation(); }, true);

@@ -208,6 +208,17 @@ def test_after_the_chosen_camera_is_gone_another_one_opens(page):
     page.click(".live-stop")
 
 
+def test_a_snapshot_leaves_full_screen(page):
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.click(".live-full")
+    page.wait_for_function("document.fullscreenElement")
+    page.click(".live-snapshot")
+    page.locator("#tab-photo[aria-selected=true]").wait_for()
+    assert page.evaluate("document.fullscreenElement") is None
+
+
 def test_a_snapshot_is_added_to_the_visitor_s_photos(page):
     analyze(page, EXAMPLES / "age-20-29-male.jpg")
     for count in (2, 3):

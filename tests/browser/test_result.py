@@ -296,6 +296,43 @@ def test_links_and_files_on_other_tabs(page):
     assert page.get_attribute("#tab-photo", "aria-selected") == "true"
 
 
+def test_parts_of_the_page_that_are_dragged_open_nothing(page):
+    page.click("#tab-live")
+    drag = """([kind, text]) => {
+      const data = new DataTransfer(), where = document.querySelector("#live");
+      data.setData("text", text);
+      if (kind === "page") where.dispatchEvent(new DragEvent("dragstart", {bubbles: true, dataTransfer: data}));
+      where.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
+      where.dispatchEvent(new DragEvent("dragend", {bubbles: true}));
+    }"""
+    for kind, text in (("page", "https://example.org/a.jpg"), ("other", "some words")):
+        page.evaluate(drag, [kind, text])
+        assert page.get_attribute("#tab-live", "aria-selected") == "true"
+    page.evaluate(drag, ["other", "https://example.org/a.jpg"])
+    assert "Links can't be opened" in page.inner_text("#message")
+
+
+def test_a_saved_image_has_the_name_of_its_photo(page, tmp_path):
+    page.set_input_files("#file", [colored(tmp_path / "first.png", "red"), colored(tmp_path / "second.png", "blue")])
+    page.locator(".strip-csv:enabled").wait_for(timeout=30_000)
+    page.evaluate(
+        """() => {
+          const encode = HTMLCanvasElement.prototype.toBlob;
+          HTMLCanvasElement.prototype.toBlob = function (...how) { setTimeout(() => encode.apply(this, how), 500); };
+        }"""
+    )
+    with page.expect_download() as download:
+        page.evaluate(
+            """() => {
+              document.querySelector("#download-image").click();
+              document.querySelectorAll(".strip-photos button")[1].click();
+            }"""
+        )
+    assert download.value.suggested_filename == "first-faces.jpg"
+    with Image.open(download.value.path()) as image:
+        assert image.getpixel((5, 5))[0] > 200
+
+
 def colored(path: Path, color: str) -> Path:
     Image.new("RGB", (120, 90), color).save(path)
     return path

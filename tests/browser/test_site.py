@@ -86,6 +86,27 @@ def test_a_failed_download_is_reported_and_can_be_retried(browser, site, what):
     context.close()
 
 
+def test_settings_are_not_restored_by_the_browser(page):
+    """It would tick "Blur faces" beside faces that aren't blurred."""
+    controls = "[...document.querySelectorAll('input:not([type=file])')].map((one) => [one.checked, one.value])"
+    before = page.evaluate(controls)
+    page.evaluate(
+        """() => {
+          for (const box of document.querySelectorAll("input[type=checkbox]")) box.click();
+          for (const range of document.querySelectorAll("input[type=range]")) {
+            range.value = 0.5;
+            for (const name of ["input", "change"]) range.dispatchEvent(new Event(name));
+          }
+          document.querySelector("input[type=radio]:not(:checked)").click();
+        }"""
+    )
+    assert page.evaluate(controls) != before
+    page.goto("about:blank")
+    page.go_back()
+    page.wait_for_selector(READY)
+    assert page.evaluate(controls) == before
+
+
 def test_after_an_update_of_the_site_one_reload_is_enough(browser, files, tmp_path):
     static.write(files, tmp_path / "site")
     server = serve(tmp_path / "site")

@@ -382,6 +382,30 @@ def test_videos_without_webcodecs_fail_and_are_canceled_as_others(without_webcod
     page.problems.clear()
 
 
+def test_frames_of_an_earlier_run_are_not_shown(modules):
+    """They may not be blurred yet."""
+    shown = modules.evaluate(
+        """async () => {
+          const {videoTab} = await import("./video.js"), runs = [], shown = [];
+          const page = new DOMParser().parseFromString(await (await fetch("index.html")).text(), "text/html");
+          const element = document.body.appendChild(document.adoptNode(page.querySelector("#video")));
+          const call = (name, [file, run]) => { runs.push(run); return new Promise(() => {}); };
+          const tab = videoTab(element, {call, model: "compact", about: {}, rate: 8});
+          const show = async (run) => {
+            tab.show({run, share: 0.5, picture: await createImageBitmap(new ImageData(4, 4))});
+            shown.push(!element.querySelector(".video-picture").hidden);
+          };
+          for (const name of ["a.mp4", "b.mp4"]) {
+            tab.take(new File(["x"], name));
+            await show(runs[0]);
+          }
+          await show(runs[1]);
+          return shown;
+        }"""
+    )
+    assert shown == [True, False, True]
+
+
 def test_a_face_that_is_detected_once_is_nobody_as_in_the_app(modules):
     """It is shown for a moment longer, in several analyzed frames. Times are those of detections."""
     people = modules.evaluate(

@@ -266,6 +266,23 @@ def test_one_bad_file_of_several_leaves_the_others(page, tmp_path):
     assert len(errors) == 10 and "readable image" in errors[8]
 
 
+def test_parts_of_the_page_that_are_dragged_open_nothing(page):
+    page.get_by_role("tab", name="About").click()
+    drag = """([kind, text]) => {
+      const data = new DataTransfer(), where = document.querySelector("#about");
+      data.setData("text", text);
+      if (kind === "page") where.dispatchEvent(new DragEvent("dragstart", {bubbles: true, dataTransfer: data}));
+      where.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
+      where.dispatchEvent(new DragEvent("dragend", {bubbles: true}));
+    }"""
+    for kind, text in (("page", "https://example.org/a.jpg"), ("other", "some words")):
+        page.evaluate(drag, [kind, text])
+        page.wait_for_timeout(300)
+        assert page.locator("#about").is_visible()
+    page.evaluate(drag, ["other", "https://example.org/a.jpg"])
+    page.get_by_text("Links can't be opened").wait_for(timeout=5_000)
+
+
 def test_photos_are_dropped_and_links_pasted(page):
     page.evaluate(
         """() => { const data = new DataTransfer(); data.setData("text", "https://example.org/a.jpg");
