@@ -42,7 +42,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     everything, report = load_samples(options.dataset, policy=options.policy)
     chosen = everything if options.split == "all" else everything.split(options.split, options.protocol)
     cropper = FaceCropper() if everything.binned else None
-    samples, images = decode(chosen.limit(options.limit, options.seed), cropper)
+    samples, images = decode(chosen.limit(options.limit, options.seed), cropper, framed=report.collection == "UTKFace")
     outputs, median = predict(options.model, images), None
     if not samples.binned:  # of a dataset of ranges, a small part may have exact ages
         known = everything if options.split == "all" else everything.split("train", options.protocol)

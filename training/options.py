@@ -127,7 +127,7 @@ def parse(arguments: list[str] | None = None, doc: str = "") -> tuple[Recipe, De
     else:
         recipe = recipes.load(given.recipe).of_run(fine_tune).changed(**changes)
     recipes.check_datasets(recipe)
-    if recipe.init == "none" and not any(stage.epochs for stage in recipe.stages):
+    if not parents.has_heads(recipe.init) and not any(stage.epochs for stage in recipe.stages):
         raise RecipeError("--epochs 0 only builds a bundle: specify its weights with --init MODEL.")
     if Path(recipe.init).is_file() and Path(recipe.init).resolve().parent == out.resolve():
         raise RecipeError(

@@ -5,6 +5,8 @@ A bundle records its parents with theirs, so what its weights have seen can be f
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,9 @@ IMAGENET = {  # Keras's VGG16 weights
     "protocol": "",
     "parents": [],
 }
+
+
+IMAGENET_BASE = "6d6bbae143d832006294945121d1f1fc"  # MD5 of Keras's file of them, as keras.applications names it
 
 
 @dataclass(frozen=True)
@@ -75,15 +80,25 @@ def _dataset(dataset: dict, *, whole: bool) -> dict:
     }
 
 
-def read(recipe: Recipe) -> list[Parent]:
+def read(recipe: Recipe, *, ended: bool = False) -> list[Parent]:
     """The parents of a recipe's run.
+
+    Args:
+        ended: of a run that has ended. Its parents may be gone, and then nothing is known of them.
 
     Raises:
         ModelError: a model is unavailable.
     """
     found = [Parent("init", "imagenet", None, IMAGENET)] if recipe.init == "imagenet" else []
-    found += [read_model(recipe.init)] if recipe.init not in ("imagenet", "none") else []
-    return found + [read_model(model, "teacher") for model in recipe.teacher]
+    models = [("init", recipe.init)] if recipe.init not in ("imagenet", "none") else []
+    for role, model in (*models, *(("teacher", model) for model in recipe.teacher)):
+        try:
+            found.append(read_model(model, role))
+        except ModelError:
+            if not ended:
+                raise
+            found.append(Parent(role, model, None, None))
+    return found
 
 
 def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
@@ -106,9 +121,15 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
         datasets = [
             {"dataset": name, "collection": one, "learned": True} for name, one in zip(names, known, strict=True)
         ]
-        record = {"datasets": datasets, "protocol": recipe.protocol}
-        return Parent(role, model, sha256_of(path), record | {"parents": [p.as_dict() for p in read(recipe)]})
-    return Parent(role, model, sha256_of(path), None)
+        parents = [parent.as_dict() for parent in read(recipe, ended=True)]
+        record = {"datasets": datasets, "protocol": recipe.protocol, "parents": parents}
+        return Parent(role, model, sha256_of(path), record)
+    return Parent(role, model, sha256_of(path), IMAGENET if _md5(path) == IMAGENET_BASE else None)
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, functools.partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def has_heads(init: str | None) -> bool:

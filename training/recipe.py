@@ -84,6 +84,11 @@ class Stage:
         base = dataclasses.replace(self, branches=())
         return [dataclasses.replace(base, **changes) for changes in self.branches] or [base]
 
+    def lasting(self, epochs: int) -> Stage:
+        """The stage with so many epochs, in each branch too."""
+        branches = tuple({k: v for k, v in branch.items() if k != "epochs"} for branch in self.branches)
+        return dataclasses.replace(self, epochs=epochs, branches=branches)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -156,14 +161,13 @@ class Recipe:
         return dataclasses.replace(self, stages=stages, fine_tuning=(), name=f"{self.name}{FINE_TUNED}")
 
     def changed(self, **changes: Any) -> Recipe:
-        """A recipe with other settings. `epochs` is that of each stage. What it learns from isn't tested with again."""
+        """A recipe with other settings. `epochs`: of each stage and branch. What it learns from isn't tested with."""
         epochs = changes.pop("epochs", None)
         if "train" in changes and "test" not in changes:
             changes["test"] = tuple(source for source in self.test if source not in changes["train"])
         if epochs is not None:
             for part in ("stages", "fine_tuning"):
-                stages = (dataclasses.replace(stage, epochs=epochs) for stage in getattr(self, part))
-                changes[part] = tuple(stages)
+                changes[part] = tuple(stage.lasting(epochs) for stage in getattr(self, part))
         return dataclasses.replace(self, **changes)
 
     def public(self) -> Recipe:

@@ -88,7 +88,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
     leakage.check(models, faces, recipe.protocol, recipe.limit)
 
     count = sum(map(len, faces["train"]))
-    if recipe.init not in ("imagenet", "none") and count < FEW and any(stage.epochs for stage in recipe.stages):
+    if parents.has_heads(recipe.init) and count < FEW and any(stage.epochs for stage in recipe.stages):
         print(
             f"warning: only {count:,} training faces: the fine-tuned network will probably be less accurate on other "
             'faces. See "Fine-tuning" in training/README.md.'

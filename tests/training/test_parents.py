@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from types import SimpleNamespace
 
@@ -54,6 +55,26 @@ def test_a_checkpoint_has_the_record_of_its_run(tmp_path):
         ("teacher", "open"),
     ]
     assert found["sha256"] == hashlib.sha256(b"weights").hexdigest() and "/home" not in json.dumps(found)
+
+
+def test_a_checkpoint_is_read_though_what_its_run_started_from_is_gone(tmp_path):
+    weights = tmp_path / "best-001.weights.h5"
+    weights.write_bytes(b"weights")
+    load(SHORT).changed(train=("faces",), init="/tmp/gone.weights.h5").save(tmp_path)
+    (parent,) = read_model(str(weights)).as_dict()["parents"]
+    assert parent["model"] == "gone.weights.h5" and parent["datasets"] is None
+
+
+def test_keras_s_own_file_of_imagenet_s_weights_is_known(tmp_path, monkeypatch):
+    import keras
+
+    file = tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    file.write_bytes(b"weights")
+    assert read_model(str(file)).record is None
+    monkeypatch.setattr(parents, "IMAGENET_BASE", hashlib.md5(b"weights").hexdigest())
+    assert read_model(str(file)).record == IMAGENET
+    monkeypatch.undo()
+    assert parents.IMAGENET_BASE in inspect.getsource(inspect.unwrap(keras.applications.VGG16))
 
 
 @pytest.mark.parametrize("name", ["gone.onnx", "gone.h5", "gone.keras"])

@@ -86,6 +86,8 @@ def test_a_model_given_with_init_is_fine_tuned_and_a_recipe_s_own_init_trains_it
 def test_a_run_without_epochs_needs_initial_weights():
     with pytest.raises(RecipeError, match="--init MODEL"):
         parse("--recipe", "compact", "--epochs", "0")
+    with pytest.raises(RecipeError, match="--init MODEL"):
+        parse("--epochs", "0")  # ImageNet's weights have no heads
     assert {stage.epochs for stage in parse("--recipe", "compact", "--epochs", "0", "--init", "open").stages} == {0}
 
 
@@ -95,6 +97,7 @@ def test_branches_are_the_stage_with_other_settings():
     assert (first.augment, first.epochs, first.gender_weight) == ("medium", 2, 2.0)
     assert (second.augment, second.epochs, second.balance) == ("mild", 1, True)
     assert Stage("s", 2, 1e-3).variants() == [Stage("s", 2, 1e-3)]
+    assert [variant.epochs for variant in stage.lasting(3).variants()] == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,7 @@ def build_bundle(
             "weights": weights,
             "calibrated_by": next(public_name(p.model) for p in parents if p.role == "init") if kept else None,
             "parents": [parent.as_dict() for parent in parents],
-            "commit": export.current_commit(),
-            "repository": export.repository(),
+            **export.checkout(),
         }
         metrics, outputs, main = _measure(recipe, faces["test"], estimator, tables, provenance)
         _draw(folder, out, bool(history), main, outputs)
@@ -180,7 +179,7 @@ def _measure(
             "revision": faces.report.revision,
             "rows": faces.report.rows,
             # Whether the network or one of its parents learned from this dataset's training split.
-            "learned": number < len(recipe.train) or faces.report.collection in seen,
+            "learned": number < len(recipe.train) or faces.report.collection in seen - {None},
             "split": split_record(recipe, "test"),
         }
         measured = Measured.of(faces.report, faces.samples, recipe.protocol, "test", recipe.limit)

@@ -239,27 +239,34 @@ def embed(bundle: Path, target: Path) -> None:
         _list_files(folder, card)
 
 
-def current_commit() -> str | None:
-    """The full SHA of this checkout's commit, None outside of a repository."""
-    root = Path(__file__).resolve().parent.parent.parent
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+def checkout() -> dict:
+    """This checkout, for a bundle's provenance.
 
-
-def repository() -> str | None:
-    """The public address of this checkout, for readers of a card; None without one."""
+    Returns:
+        "commit": its full SHA; "modified": whether files differ from it; "repository": its public address, for readers
+        of a card. None, or False, outside of a repository of its own.
+    """
     root = Path(__file__).resolve().parent.parent.parent
-    try:
-        command = ["git", "remote", "get-url", "origin"]
-        address = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if not top or not root.samefile(top):  # a copy within another project
+        return {"commit": None, "modified": False, "repository": None}
+    address = _git(root, "remote", "get-url", "origin")
     # Of https://user:token@host/path.git and git@host:path.git, host and path.
     found = re.fullmatch(r"(?:https?://(?:[^@/]*@)?|(?:ssh://)?git@)([\w.-]+\.\w+)[:/]([\w./-]+?)(?:\.git)?/?", address)
-    return f"https://{found[1]}/{found[2]}" if found else None
+    return {
+        "commit": _git(root, "rev-parse", "HEAD") or None,
+        "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        "repository": f"https://{found[1]}/{found[2]}" if found else None,
+    }
+
+
+def _git(root: Path, *words: str) -> str:
+    """What a git command prints; nothing if it fails."""
+    try:
+        result = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def _versions() -> dict[str, str]:

@@ -164,7 +164,8 @@ def _code(provenance: dict, name: str) -> str:
 
 def _commit(provenance: dict) -> str:
     commit, address = provenance["commit"] or "an unknown commit", provenance.get("repository")
-    return f"[{commit}]({address}/tree/{commit})" if address and provenance["commit"] else commit
+    linked = f"[{commit}]({address}/tree/{commit})" if address and provenance["commit"] else commit
+    return f"{linked} with local changes" if provenance.get("modified") else linked
 
 
 def _title(metrics: dict) -> str:

@@ -24,15 +24,16 @@ from training.data.sources import DataError, cache_folder
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
 
 
-def decode(samples: Samples, cropper: FaceCropper | None = None) -> tuple[Samples, np.ndarray]:
+def decode(samples: Samples, cropper: FaceCropper | None = None, *, framed: bool = True) -> tuple[Samples, np.ndarray]:
     """Decode the pictures, in parallel, into one array that is kept on disk for the next time.
 
     It is kept in `$AGE_GENDER_CACHE`, else in `~/.cache/age_gender`: 120 kB a face. Sets of up to 2048 faces are not.
 
     Args:
         samples: N faces.
-        cropper: crops the faces of photos. None: pictures of 200 x 200 pixels are face crops already; others are
-            cropped if they aren't framed as UTKFace's (`FaceCropper.crop_unless_framed`).
+        cropper: crops the faces of photos. None: pictures are cropped if they aren't framed as UTKFace's
+            (`FaceCropper.crop_unless_framed`).
+        framed: without a cropper, pictures of 200 x 200 pixels are UTKFace's own crops, and aren't checked.
 
     Returns:
         The samples whose picture can be read (those that cannot are named on the terminal), and their
@@ -43,9 +44,9 @@ def decode(samples: Samples, cropper: FaceCropper | None = None) -> tuple[Sample
     """
     if len(samples) <= _IN_MEMORY:
         images = np.empty((len(samples), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        order = _decode_into(samples, images, cropper)
+        order = _decode_into(samples, images, cropper, framed=framed)
     else:
-        images, order = _decode_cached(samples, cropper)
+        images, order = _decode_cached(samples, cropper, framed=framed)
     if len(order) < len(samples):
         names = [str(name) for name in np.delete(samples.name, order)]
         what = (
@@ -60,11 +61,11 @@ def decode(samples: Samples, cropper: FaceCropper | None = None) -> tuple[Sample
     return samples, images
 
 
-def _decode_cached(samples: Samples, cropper: FaceCropper | None) -> tuple[np.ndarray, np.ndarray]:
+def _decode_cached(samples: Samples, cropper: FaceCropper | None, *, framed: bool) -> tuple[np.ndarray, np.ndarray]:
     folder = cache_folder()
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
     # Photos among face crops are cropped too.
-    key += f"-{IMAGE_SIZE}-{'photos' if cropper else 'crops'}-{method()}"
+    key += f"-{IMAGE_SIZE}-{'photos' if cropper else 'crops' if framed else 'checked'}-{method()}"
     pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
     shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
     if pixels.is_file() and places.is_file():
@@ -81,7 +82,7 @@ def _decode_cached(samples: Samples, cropper: FaceCropper | None) -> tuple[np.nd
                 "AGE_GENDER_CACHE to a folder on a larger disk."
             )
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        order = _decode_into(samples, images, cropper)
+        order = _decode_into(samples, images, cropper, framed=framed)
         images.flush()
         del images
         np.save(places, order)
@@ -93,7 +94,7 @@ def _decode_cached(samples: Samples, cropper: FaceCropper | None) -> tuple[np.nd
     return np.load(pixels, mmap_mode="r"), order
 
 
-def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | None) -> np.ndarray:
+def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | None, *, framed: bool) -> np.ndarray:
     """Fill `images` from its beginning; returns which sample each picture is of, without those that cannot be read."""
     photos, default = [], functools.cache(FaceCropper)
 
@@ -102,7 +103,7 @@ def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | No
             encoded = samples.encoded[i]
             if cropper:
                 images[i] = cropper(decode_picture(encoded))
-            elif image_size(encoded) == (IMAGE_SIZE, IMAGE_SIZE):
+            elif framed and image_size(encoded) == (IMAGE_SIZE, IMAGE_SIZE):
                 images[i] = decode_picture(encoded)
             else:  # perhaps a photo under the name of a face crop
                 images[i], cropped = default().crop_unless_framed(decode_picture(encoded))

@@ -83,7 +83,7 @@ def load_faces(
         median = float(np.median(everything.split("train", protocol).age))
         for name in SPLITS if number < len(train) else ("test",):
             chosen = everything.split(name, protocol).limit(limit, seed)
-            samples, images = decode(chosen, cut)
+            samples, images = decode(chosen, cut, framed=report.collection == "UTKFace")
             if lost := len(chosen) - len(samples):
                 reason = "photos without a detected face, or unreadable"
                 report.dropped[reason] = report.dropped.get(reason, 0) + lost

@@ -57,6 +57,15 @@ def parse_name(name: str, report: Report) -> tuple[float, float, int, int] | Non
     return parse_label(match[1], match[2], match[3]) if match else None
 
 
+def is_utkface(name: str) -> bool:
+    """Whether a file's name is one of UTKFace's, which end in a time of 2016 or 2017 in milliseconds.
+
+    Other photos may be named age_gender_race_number too.
+    """
+    match = _NAME.fullmatch(name)
+    return name in _MISSING_RACE or bool(match and re.fullmatch(r"201[67]\d{13}", match[4]))
+
+
 def class_name(value, class_names):
     return class_names[value] if class_names and isinstance(value, int) and 0 <= value < len(class_names) else value
 
@@ -98,7 +107,7 @@ def _gender(value) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _years(age: str) -> tuple[float, float] | None:
-    """`31`, `~31 years`, `1,5`, `20,50`, `30-39`, `(30, 39)` or `more than 70` → first and last year.
+    """`31`, `~31 years`, `1,5`, `20,50`, `30-39`, `30_39`, `(30, 39)` or `more than 70` → first and last year.
 
     None if it is nothing of the kind or out of range.
     """
@@ -109,16 +118,15 @@ def _years(age: str) -> tuple[float, float] | None:
             f"the age {age!r}, which looks like a range that a spreadsheet has changed into a date. Restore ranges "
             "such as 3-9, for example by importing the column as text"
         )
-    if match := re.fullmatch(r"(\d+)\s*[-–,]\s*(\d+)", text):
+    if match := re.fullmatch(r"(\d+)\s*[-–,_]\s*(\d+)", text):
         first, last = map(float, match.groups())
     elif match := re.fullmatch(r"more than (\d+)|(\d+)\s*\+", text):
         first, last = float(match[1] or match[2]), float(OLDEST)
+    elif re.fullmatch(r"\d+(\.\d*)?", text):
+        first = last = float(text)
     else:
-        try:
-            first = last = float(text)
-        except ValueError:
-            return None
-    return (first, last) if 0 <= first <= last <= OLDEST else None  # NaN fails too
+        return None
+    return (first, last) if first <= last <= OLDEST else None
 
 
 @functools.lru_cache(maxsize=256)

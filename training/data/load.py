@@ -20,6 +20,7 @@ from training.data.labels import (
     LabelError,
     class_name,
     is_number,
+    is_utkface,
     parse_label,
     parse_name,
     race_names,
@@ -31,6 +32,7 @@ from training.data.report import Report
 from training.data.samples import FAIRFACE_RACES, GENDERS, Samples
 from training.data.sources import DATASET, DataError, PictureFiles, commit_of, open_source, without_revision
 
+OLDEST_INDEX = 8  # of FairFace's age groups
 MOST_REASONS = 20  # that rows are rejected for, by value
 
 
@@ -66,7 +68,7 @@ def load_samples(source: str | os.PathLike = DATASET, *, policy: str = "clean") 
 
 def _collection(source: str, samples: Samples) -> str | None:
     """The collection that faces come from, as far as their names or labels show it. It decides the license."""
-    if "utkface" in source.lower() or any(parse_name(str(name), Report("", "")) for name in samples.name):
+    if "utkface" in source.lower() or any(is_utkface(str(name)) for name in samples.name):
         return "UTKFace"
     # Both: other faces may have such labels, and a folder of that name may hold others.
     labels = set(samples.races) == set(FAIRFACE_RACES) and samples.binned
@@ -102,6 +104,11 @@ def _read(dataset, report: Report, own_picture: PictureFiles) -> Samples:
     if 0 < ranges < len(rows):
         kind = "as bands" if ranges > len(rows) / 2 else "in years, from the nearest end of a range"
         report.notes.append(f"{ranges} of {len(rows)} ages are ranges, the others exact: errors are measured {kind}")
+    if ranges == 0 and rows and max(label[1] for label in rows) <= OLDEST_INDEX:
+        report.notes.append(
+            f"all ages are {OLDEST_INDEX} years or less: if they are indices of age groups, replace them with the "
+            "groups' names"
+        )
     if labels.numbers:
         report.notes.append("gender: 0 is read as male, 1 as female")
     first, last, gender, race = np.array(rows, np.float32).reshape(-1, 4).T
@@ -130,6 +137,13 @@ class _LabelReader:
         self._labels = (columns["age"], columns["gender"], race) if {"age", "gender"} <= set(columns) else ()
         self.columns = ["image", *filter(None, (self._key, *self._labels))]
         self._classes = {c: getattr(dataset.features[c], "names", None) for c in self.columns}
+        if "service_test" in columns and self._labels and not self._classes[self._labels[0]]:
+            integers = getattr(dataset.features[self._labels[0]], "dtype", "").startswith("int")
+            if integers:  # a copy of FairFace's files without their metadata
+                raise DataError(
+                    f"{report.source} has FairFace's columns without the names of their age groups: use the original "
+                    "files, which contain these names."
+                )
         texts = race and getattr(dataset.features[race], "dtype", "") == "string"
         self.races = race_names(sorted(filter(None, dataset.unique(race))) if texts else self._classes.get(race))
 

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from training.data.samples import AGE_BANDS, GENDERS, Samples, age_error, band_name
+from training.data.samples import AGE_BANDS, GENDERS, OLDEST, Samples, age_error, band_name
 from training.evaluation import calibrate
 
 _RESAMPLES = 1000  # of the bootstrap
@@ -76,15 +76,17 @@ def measure(
 def age_gates(samples: Samples, age: np.ndarray) -> dict:
     """What reports on age estimation print, after NIST's Face Analysis Technology Evaluation (NIST IR 8525).
 
+    People count whose label, if it is a range, lies within these ages.
+
     Returns:
         "mae_18_30": years, the mean of both genders' errors from 18 to 30; "n": people of 14 to 17 years; "over_18" and
         "over_25": the share of these people whose estimated age is at least 18 or 25; "by": the same for each gender
         and race.
     """
-    years = samples.age
-    young = (years >= YOUNG_ADULTS[0]) & (years <= YOUNG_ADULTS[1])
-    errors = [np.abs(age - years)[young & (samples.gender == g)] for g in (0, 1)]
-    minors = (years >= MINORS[0]) & (years < MINORS[1] + 1)
+    first, last = samples.age_range.T
+    young = (first >= YOUNG_ADULTS[0]) & (last <= YOUNG_ADULTS[1])
+    errors = [range_error(age, samples.age_range)[young & (samples.gender == g)] for g in (0, 1)]
+    minors = (first >= MINORS[0]) & (last < MINORS[1] + 1)
     groups = {kind: found for kind, found in group_masks(samples).items() if kind != "age band"}
 
     def shares(mask: np.ndarray) -> dict:
@@ -105,11 +107,11 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
     age = outputs["age"].astype(np.float64)
     values: dict[str, np.ndarray] = {}
     if samples.binned:
-        years, starts = np.floor(np.maximum(age, 0) + 0.5), np.array([low for low, _ in AGE_BANDS])
-        answered, labeled = (np.searchsorted(starts, of, side="right") - 1 for of in (years, samples.age))
+        years = np.floor(np.maximum(age, 0) + 0.5)
+        answered, first, last = _band(years), *_band(samples.age_range.T)
         exact = samples.age_range[:, 0] == samples.age_range[:, 1]  # some among the ranges: their band counts
-        within = np.where(exact, answered == labeled, range_error(years, samples.age_range) == 0)
-        values |= {"age_band": within, "age_band_or_next": within | (np.abs(answered - labeled) <= 1)}
+        within = np.where(exact, answered == first, range_error(years, samples.age_range) == 0)
+        values |= {"age_band": within, "age_band_or_next": (answered >= first - 1) & (answered <= last + 1)}
     else:
         error = age_error(age, samples.age_range)
         values |= {"age_mae": np.abs(error), "age_bias": error, "cs5": np.abs(error) <= 5}
@@ -132,12 +134,18 @@ def range_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
 
 def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
     """The groups that figures are given for: kind → name → bool [N]."""
-    years = np.floor(samples.age)
+    first, last = samples.age_range.T
+    band = _band(np.where(last < OLDEST, samples.age, first))  # the middle of "60+" says nothing
     return {
-        "age band": {band_name(a, b): (years >= a) & (years <= b) for a, b in AGE_BANDS},
+        "age band": {band_name(*years): band == i for i, years in enumerate(AGE_BANDS)},
         "gender": {name: samples.gender == i for i, name in enumerate(GENDERS)},
         "race": {name: samples.race == i for i, name in enumerate(samples.races)},
     }
+
+
+def _band(years: np.ndarray) -> np.ndarray:
+    """The index in AGE_BANDS of each age [N]."""
+    return np.searchsorted([low for low, _ in AGE_BANDS], years, side="right") - 1
 
 
 def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from training.data.samples import AGE_BANDS, GENDERS, band_name
+from training.data.samples import GENDERS, age_error
 from training.evaluation.calibrate import BINS, COVERAGE
 from training.evaluation.metrics import group_masks, per_face
 from training.images import Images
@@ -53,9 +53,9 @@ def age_errors(samples, outputs: dict[str, np.ndarray], path: Path) -> None:
     left.plot([0, 116], [0, 116], color="red", linewidth=1, label="right")
     left.set(xlabel="age in the label, years", ylabel="predicted age, years", title=f"{len(samples)} test faces")
     left.legend(loc="upper left")
-    error = outputs["age"] - samples.age
-    groups = {band_name(a, b): error[(samples.age >= a) & (samples.age <= b)] for a, b in AGE_BANDS}
-    groups = {f"{name}\nn={len(values)}": values for name, values in groups.items() if len(values)}
+    error = age_error(outputs["age"], samples.age_range)
+    masks = group_masks(samples)["age band"]
+    groups = {f"{name}\nn={mask.sum()}": error[mask] for name, mask in masks.items() if mask.any()}
     right.boxplot(list(groups.values()), tick_labels=list(groups), showfliers=False, whis=(5, 95))
     right.axhline(0, color="red", linewidth=1)
     right.set(title="predicted minus true age (box 25–75%, whiskers 5–95%)", ylabel="years", xlabel="age band")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from space.estimator import Estimator
 from space.hub.bundle import MODELS, open_bundle
 from space.hub.download import ModelError
-from tests.support import EMBEDDED, EXAMPLES
+from tests.support import EMBEDDED, EXAMPLES, ROOT
 from tests.support.app import python
 from training.atomic import new_folder
 from training.bundle import export, model_card, quantize
@@ -239,15 +240,37 @@ def test_openvino_gives_the_served_network_s_answers(tmp_path):
     ],
 )
 def test_the_card_links_the_public_repository_without_passwords(remote, address, monkeypatch, trained):
-    class Done:
-        stdout = f"{remote}\n"
-
-    monkeypatch.setattr(export.subprocess, "run", lambda *_, **__: Done)
-    assert export.repository() == address
+    answers = {"rev-parse --show-toplevel": str(ROOT), "remote get-url origin": remote, "rev-parse HEAD": "0" * 40}
+    monkeypatch.setattr(export, "_git", lambda root, *words: answers.get(" ".join(words), ""))
+    assert export.checkout() == {"commit": "0" * 40, "modified": False, "repository": address}
     card = open_bundle(str(trained / "bundle")).card
-    card["provenance"] |= {"repository": export.repository(), "commit": "0" * 40}
+    card["provenance"] |= export.checkout()
     text = model_card.render(card)
+    assert "with local changes" not in text
     assert (f"pip install git+{address}@{'0' * 40}" in text) == (address is not None) and "secret-token" not in text
+
+
+def test_the_commit_is_that_of_this_repository_with_its_changes(tmp_path, monkeypatch, trained):
+    def git(*words):
+        author = ["-c", "user.name=x", "-c", "user.email=x@y", "-c", "init.defaultBranch=main"]
+        subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    module = tmp_path / "kit" / "training" / "bundle" / "export.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    monkeypatch.setattr(export, "__file__", str(module))
+    git("init")
+    git("commit", "--allow-empty", "-m", "of another project")
+    assert export.checkout() == {"commit": None, "modified": False, "repository": None}
+    shutil.move(tmp_path / ".git", tmp_path / "kit")
+    monkeypatch.setattr(export, "__file__", str(module))
+    found = export.checkout()
+    assert len(found["commit"]) == 40 and not found["modified"]
+    subprocess.run(["git", "add", "."], cwd=tmp_path / "kit", check=True)
+    assert export.checkout()["modified"]
+    card = open_bundle(str(trained / "bundle")).card
+    card["provenance"] |= export.checkout()
+    assert "with local changes" in model_card.render(card)
 
 
 def test_files_that_give_other_results_are_refused():

@@ -170,6 +170,10 @@ def test_genders_and_races_as_words_initials_and_numbers(gender, female, race, i
         ("30,25", (30.25, 30.25)),
         ("(25,32)", (25, 32)),
         ("3-9", (3, 9)),
+        ("3_9", (3, 9)),
+        ("1e1", None),
+        ("nan", None),
+        ("-5", None),
         ("more than 70", (70, 120)),
         ("70+", (70, 120)),
         ("9-3", None),
@@ -396,6 +400,36 @@ def test_the_collection_of_faces_is_told_by_names_and_labels(made_up, photograph
     assert load_samples(photographs)[1].collection == "FairFace"
     shutil.copytree(photographs, tmp_path / "mine")
     assert load_samples(tmp_path / "mine")[1].collection is None
+
+
+def test_own_photos_named_like_utkface_s_are_not_utkface(tmp_path):
+    for name, collection in (
+        ("25_0_2_20240101120000000", None),
+        ("25_0_2_17", None),
+        ("39_1_20170116174525125", "UTKFace"),
+    ):
+        folder = write_folder({f"{name}.jpg": face_file(0, 25, 0)}, tmp_path / name)
+        assert load_samples(folder)[1].collection == collection
+
+
+def test_own_photos_of_the_size_of_face_crops_are_cropped(tmp_path, capsys):
+    with Image.open(EXAMPLES / "group.jpg") as group:
+        files = {f"{20 + i}_0_0_{i}.jpg": jpeg(np.asarray(group.resize((200, 200)).rotate(i))) for i in range(8)}
+    faces = load_faces([str(write_folder(files, tmp_path))], [], **LOADING | {"protocol": "60/20/20"})
+    assert "are photos, not face crops" in capsys.readouterr().out
+    assert all(len(part) for split in faces.values() for part in split)
+
+
+def test_indices_of_age_groups_are_not_read_as_years(photographs, tmp_path):
+    import pyarrow.parquet
+
+    (file,) = photographs.rglob("*.parquet")
+    table = pyarrow.parquet.read_table(file).replace_schema_metadata(None)
+    for name, columns in (("copy", table), ("own", table.drop_columns(["service_test"]))):
+        pyarrow.parquet.write_table(columns, tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match="without the names of their age groups"):
+        load_samples(tmp_path / "copy.parquet")
+    assert "if they are indices of age groups" in str(load_samples(tmp_path / "own.parquet")[1])
 
 
 @pytest.mark.slow

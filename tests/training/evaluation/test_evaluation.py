@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from tests.support import ROOT
 from tests.support.app import python
@@ -15,7 +17,7 @@ from training import evaluate
 from training.data.report import Report
 from training.data.samples import Samples
 from training.evaluation.metrics import _interval, age_gates, group_masks, measure, per_face
-from training.evaluation.plots import training_curves
+from training.evaluation.plots import age_errors, training_curves
 from training.evaluation.tables import gate_rows, table
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -75,6 +77,16 @@ def test_age_gates_count_minors_who_would_pass():
     assert gates["by"]["gender"]["male"]["n"] == 2 and gates["by"]["gender"]["female"]["over_25"]["value"] == 2 / 3
     assert gates["mae_18_30"] == pytest.approx(((2 + 4) / 2 + 3) / 2)
     assert [row[0] for row in gate_rows(gates)] == ["aged 14 to 17", "all", "male", "female", "White"]
+
+
+def test_age_gates_count_ranges_that_lie_within_their_ages():
+    samples = three([10, 19], [14, 17], [20, 29])
+    samples = replace(samples, gender=np.array([0, 0, 1], np.int8))
+    gates = age_gates(samples, np.array([19.0, 17.0, 31.0]))
+    assert gates["n"] == 1 and gates["over_18"]["value"] == 0
+    assert gates["mae_18_30"] is None  # nobody of one gender
+    samples = replace(samples, age_range=np.array([[18, 24], [14, 17], [20, 29]], np.float32))
+    assert age_gates(samples, np.array([19.0, 17.0, 31.0]))["mae_18_30"] == pytest.approx((0 + 2) / 2)
 
 
 @pytest.mark.slow
@@ -146,6 +158,26 @@ def test_a_label_s_own_range_counts_not_the_kit_s_bands():
     assert groups == {"20-29", "30-39"}  # by the middle of a range
 
 
+def test_a_range_without_an_end_is_in_the_band_where_it_begins():
+    samples = three([60, 120], [70, 120], [25, 34])
+    groups = {name for name, mask in group_masks(samples)["age band"].items() if mask.any()}
+    assert groups == {"20-29", "60-69", "70+"}
+    values = per_face(samples, {"age": np.array([55.0, 55.0, 12.0]), "p_female": np.zeros(3)})
+    assert values["age_band_or_next"].tolist() == [True, False, True] and not values["age_band"].any()
+
+
+@pytest.mark.parametrize("ranges", [([25, 34], [35, 44], [25, 34]), ([9.5, 9.5], [18, 24], [70, 120])])
+def test_errors_by_age_are_drawn_for_any_labels(tmp_path, monkeypatch, ranges):
+    drawn = []
+    monkeypatch.setattr(Axes, "boxplot", lambda axis, values, tick_labels, **_: drawn.append((tick_labels, values)))
+    age_errors(three(*ranges), {"age": np.array([30.0, 30.0, 75.0])}, tmp_path / "ages.png")
+    ((names, values),) = drawn
+    assert sum(map(len, values)) == 3 and sum(int(name.split("n=")[1]) for name in names) == 3
+    assert (
+        any(0 in part for part in values) and (tmp_path / "ages.png").stat().st_size > 1000
+    )  # within its range: no error
+
+
 @pytest.mark.parametrize(("age", "bias", "high", "covered"), [(75.0, 0, 80, True), (66.0, -4, 69, False)])
 def test_a_range_among_exact_ages_has_no_error_inside_of_it(age, bias, high, covered):
     samples = three([70, 120], [30, 30], [31, 31])
@@ -164,7 +196,9 @@ def test_few_exact_ages_of_a_dataset_of_ranges_are_scored_too(monkeypatch):
     exact = three([30, 30], [40, 40], [20, 29])
     monkeypatch.setattr(evaluate, "load_samples", lambda *_, **__: (ranges, Report("x", "clean")))
     monkeypatch.setattr(Samples, "limit", lambda self, count, seed: exact)
-    monkeypatch.setattr(evaluate, "decode", lambda samples, cropper: (samples, np.zeros((3, 200, 200, 3), np.uint8)))
+    monkeypatch.setattr(
+        evaluate, "decode", lambda samples, cropper, framed: (samples, np.zeros((3, 200, 200, 3), np.uint8))
+    )
     outputs = {"age": np.array([31.0, 40.0, 25.0]), "p_female": np.zeros(3)}
     monkeypatch.setattr(evaluate, "predict", lambda *_: outputs)
     options = SimpleNamespace(
