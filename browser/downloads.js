@@ -11,11 +11,10 @@ export function asCsv(result, name, columns, error = null) {
 
 /** Objects as CSV, with the columns of these names. */
 export function table(columns, rows) {
-  // A text that no spreadsheet takes for a formula, quoted where it must be.
+  // A text that no spreadsheet takes for a formula, also if it splits at semicolons; quoted where it must be.
   const cell = (value) => {
-    const text = String(value ?? "").replace(/^[=+\-@\t\r\n]/, (first) =>
-      typeof value === "string" ? `'${first}` : first,
-    );
+    const safe = typeof value === "string" ? value.replace(/(^|;)(?=[=+\-@\t\r\n])/g, "$1'") : value;
+    const text = String(safe ?? "");
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))];

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -40,8 +41,11 @@ def no_faces(row: dict) -> str:
 
 
 def spreadsheet_safe(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: one that starts like a formula gets an apostrophe in front."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    """A text that no spreadsheet takes for a formula: an apostrophe precedes each part that starts like one.
+
+    In many languages, spreadsheets split CSV files at semicolons.
+    """
+    return re.sub(r"(^|;)(?=[=+\-@\t\r\n])", r"\1'", text)
 
 
 def csv_lines(row: dict) -> list[dict]:

@@ -312,3 +312,15 @@ def test_the_table_tells_incomplete_files_as_python_does(modules):
         }"""
     )
     assert lines == ["a.jpg,True,3", "a.jpg,False,3", "a.jpg,,3"]
+
+
+def test_names_are_defused_for_spreadsheets_as_python_does(modules):
+    names = ["=1", "+1", "a;=1", "-1;@x", "a=1", "ü;b", "x;\t=1"]
+    lines = modules.evaluate(
+        """async (names) => {
+          const {table} = await import("./downloads.js");
+          return table(["file"], names.map((file) => ({file}))).split("\\r\\n").slice(1, -1);
+        }""",
+        names,
+    )
+    assert lines == [spreadsheet_safe(name) for name in names]

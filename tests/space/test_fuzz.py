@@ -68,5 +68,6 @@ def test_any_box_is_cropped_drawn_and_blurred(box, landmarks):
 @given(st.text())
 def test_no_text_is_a_formula_in_a_spreadsheet(text):
     safe = spreadsheet_safe(text)
-    assert not safe.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    assert safe.endswith(text)
+    for part in safe.split(";"):
+        assert not part.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert safe.replace("'", "") == text.replace("'", "")

@@ -120,8 +120,8 @@ def test_names_that_a_spreadsheet_would_run_are_defused(album, tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "\n'@group.jpg,1," in (tmp_path / "t.csv").read_text()
-    assert [spreadsheet_safe(text) for text in ("=1", "+1", "-1", "@a", "\t=1", "a=1")] == [
-        "'=1", "'+1", "'-1", "'@a", "'\t=1", "a=1",
+    assert [spreadsheet_safe(text) for text in ("=1", "+1", "-1", "@a", "\t=1", "a=1", "a;=1")] == [
+        "'=1", "'+1", "'-1", "'@a", "'\t=1", "a=1", "a;'=1",
     ]  # fmt: skip
 
 
