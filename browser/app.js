@@ -1,7 +1,7 @@
 // The page: photo, live, video and about. Analysis runs in worker.js; nothing that a visitor chooses leaves this browser.
 import {MOST} from "./cards.js";
 import {asJson, scaled} from "./face.js";
-import {openPhoto, pixels} from "./photo.js";
+import {openPhoto, pixels, withheld} from "./photo.js";
 import {scrollTo} from "./scroll.js";
 import {number, spoken, t} from "./text.js";
 import {fromJson, resultView} from "./result.js";
@@ -52,6 +52,14 @@ function stopWorker(reason) {
 }
 
 function call(name, values = [], transfer = []) {
+  if (["analyze", "live", "video"].includes(name) && withheld())
+    return Promise.reject(
+      new Error(
+        t(
+          "This browser withholds image data from web pages, so nothing can be analyzed. Allow this page to read canvas data, or use another browser.",
+        ),
+      ),
+    );
   if (!worker) startWorker();
   return new Promise((done, failed) => {
     waiting.set(++calls, {done, failed});
@@ -214,7 +222,7 @@ document.addEventListener("dragover", (event) => {
   event.preventDefault();
   for (const zone of document.querySelectorAll(".drop")) zone.classList.add("over");
 });
-let own = false; // what is dragged is part of the page: a thumbnail, or selected text
+let own = false; // whether the drag started on this page, for example from a thumbnail or selected text
 document.addEventListener("dragstart", () => {
   own = true;
 });

@@ -192,7 +192,7 @@ export default function liveView(element, openChannel) {
           noticed = performance.now() + NOTICE;
           return say(t("Saved as {name}.", {name: "live-faces.jpg"}));
         }
-        if (document.fullscreenElement) await document.exitFullscreen(); // the result is outside of it
+        if (document.fullscreenElement) await document.exitFullscreen(); // the result isn't visible in full screen
         document.dispatchEvent(
           new CustomEvent("snapshot", {detail: new File([blob], "snapshot.jpg", {type: "image/jpeg"})}),
         );

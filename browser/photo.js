@@ -47,6 +47,16 @@ export async function openPhoto(file) {
 /** A file's name without its ending; `otherwise`: for a file that has none. */
 export const stem = (file, otherwise) => (file.name ?? "").replace(/\.[^.]*$/, "") || otherwise;
 
+/** Whether the browser withholds the pixels of canvases, as Firefox does with resistFingerprinting. */
+export function withheld() {
+  const pen = document.createElement("canvas").getContext("2d"),
+    color = [20, 140, 230];
+  pen.fillStyle = `rgb(${color})`;
+  pen.fillRect(0, 0, 8, 8);
+  const {data} = pen.getImageData(0, 0, 8, 8);
+  return data.some((value, i) => i % 4 < 3 && Math.abs(value - color[i % 4]) > 4);
+}
+
 /** RGBA bytes of a canvas. */
 export function pixels(canvas) {
   return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

@@ -21,7 +21,7 @@ try:
 except ImportError:  # no wheel on this platform
     pillow_heif = None  # type: ignore[assignment]
 
-# Pillow warns of metadata nobody reads and of sizes that are checked here. `catch_warnings` isn't thread-safe.
+# Pillow warns about metadata that isn't used and about sizes that are checked here. `catch_warnings` isn't thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on

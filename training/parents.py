@@ -26,7 +26,9 @@ IMAGENET = {  # Keras's VGG16 weights
 }
 
 
-IMAGENET_BASE = "6d6bbae143d832006294945121d1f1fc"  # MD5 of Keras's file of them, as keras.applications names it
+IMAGENET_BASE = (
+    "6d6bbae143d832006294945121d1f1fc"  # MD5 of Keras's file without the top layers, as in keras.applications
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def read(recipe: Recipe, *, ended: bool = False) -> list[Parent]:
     """The parents of a recipe's run.
 
     Args:
-        ended: of a run that has ended. Its parents may be gone, and then nothing is known of them.
+        ended: the run has ended. Parents that no longer exist are recorded without details.
 
     Raises:
         ModelError: a model is unavailable.

@@ -85,7 +85,7 @@ class Stage:
         return [dataclasses.replace(base, **changes) for changes in self.branches] or [base]
 
     def lasting(self, epochs: int) -> Stage:
-        """The stage with so many epochs, in each branch too."""
+        """A copy with `epochs` epochs, also in each branch."""
         branches = tuple({k: v for k, v in branch.items() if k != "epochs"} for branch in self.branches)
         return dataclasses.replace(self, epochs=epochs, branches=branches)
 
@@ -161,7 +161,10 @@ class Recipe:
         return dataclasses.replace(self, stages=stages, fine_tuning=(), name=f"{self.name}{FINE_TUNED}")
 
     def changed(self, **changes: Any) -> Recipe:
-        """A recipe with other settings. `epochs`: of each stage and branch. What it learns from isn't tested with."""
+        """A copy with other settings. `epochs` applies to each stage and branch.
+
+        New training datasets are removed from the test datasets.
+        """
         epochs = changes.pop("epochs", None)
         if "train" in changes and "test" not in changes:
             changes["test"] = tuple(source for source in self.test if source not in changes["train"])

@@ -20,7 +20,7 @@ SUFFIXES = {
 }  # fmt: skip
 MAX_BYTES = 100_000_000  # of a picture's file
 _TOO_LARGE = f"The image file is too large: the limit is {MAX_BYTES // 1_000_000} MB."
-BLOCK = 1 << 14  # bytes; five blocks of a file count for its fingerprint, beside its size
+BLOCK = 1 << 14  # bytes; a fingerprint covers a file's size and five blocks of it
 MAX_MEMBERS = 100_000  # pictures in a zip
 _AES = 99  # WinZip's compression method for encrypted members
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses bzip2 and LZMA whole to read one byte
@@ -141,7 +141,7 @@ def _file(path: Path) -> Picture:
 
     def fingerprint() -> str | None:
         try:
-            with open(path, "rb") as file:  # not all of it: large files on slow disks
+            with open(path, "rb") as file:  # all of it would take long on slow disks
                 size, crc = os.fstat(file.fileno()).st_size, 0
                 for quarter in range(5):
                     file.seek(max(0, (size - BLOCK) * quarter // 4))

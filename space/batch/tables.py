@@ -108,8 +108,8 @@ class OtherRunError(BatchError):
 def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> set[str]:
     """The names of the images that are complete in a JSONL.
 
-    Removes the lines of images to analyze again: a truncated last line, and those of unreadable, incomplete or changed
-    images among `pictures`, and of unreadable folders and ZIP files that contain some.
+    Removes a truncated last line and the lines of images to analyze again: images in `pictures` that were unreadable or
+    incomplete, or have changed. Lines of unreadable folders and ZIP files go if they contain any of `pictures`.
 
     Args:
         wanted: `settings` of this run.
@@ -147,7 +147,7 @@ def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> 
                 )
             if not (row["error"] or row["incomplete"] or changed):
                 done.add(name)
-            elif name in tried:  # it may be readable by now, or whole
+            elif name in tried:  # it may be readable or complete by now
                 again.add(number)
     if again:
         with open(jsonl, "rb") as rows, _replaced(jsonl, mode="wb") as kept:

@@ -140,18 +140,18 @@ def deploy(
 
 
 def deploy_static(space: str, *, model: str | None = None, private: bool = False, dry_run: bool = False) -> str:
-    """Create or update a static Space; returns its page's address.
+    """Create or update a static Space; returns its URL.
 
     Args:
         space: `user/name`, or `name` under the token's user.
-        model: as for `static.site_files`.
+        model: see `static.site_files`.
         private: create it as a private one.
         dry_run: only print what would be sent.
 
     Raises:
         ModelError: a model is unavailable.
-        SiteError: what the site needs is unavailable.
-        HubError: a public Space would contain a private or gated model; or what the Hub said and what to do.
+        SiteError: a file that the site needs is unavailable.
+        HubError: a public Space would contain a private or gated model, or the Hub refused the request.
     """
     if not dry_run:
         space = check_write_access(space)
@@ -182,7 +182,7 @@ def _publish(
     variables: dict[str, str] | None = None,
     secret: bool = False,
 ) -> str:
-    """`variables`: None for a static Space, which has none."""
+    """Create or update a Space. It is static if `variables` is None."""
     api, sdk = HfApi(), "static" if variables is None else "gradio"
     try:
         _check_existing(api, space, sdk, private=private)

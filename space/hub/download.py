@@ -88,9 +88,9 @@ def _with_commit(path: str, filename: str) -> tuple[str, Path]:
 def _download_unless_stalled(download: Callable, repo: str, filename: str, **options) -> str:
     """What `download` returns; TimeoutError after STALL seconds without a byte.
 
-    The client's own retries add up to minutes. A download that was given up on may still end in the background, and
-    the next start then finds it in the cache. Bytes that another process receives of the same repository count too:
-    the client waits for it.
+    The client's own retries add up to minutes. After a timeout, the download may still end in the background, and the
+    next start finds the file in the cache. Data that another process downloads from the same repository also counts,
+    because the client waits for that process.
     """
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
@@ -129,10 +129,10 @@ def _download_unless_stalled(download: Callable, repo: str, filename: str, **opt
 
 
 def _newest(blobs: Path) -> float:
-    """When the newest incomplete file of a folder in the Hub's cache was written; 0 if there is none."""
+    """The modification time of the newest incomplete file in a folder of the Hub's cache; 0 if there is none."""
     newest = 0.0
     for part in blobs.glob("*.incomplete"):
-        with suppress(OSError):  # complete by now
+        with suppress(OSError):  # the download has ended
             newest = max(newest, part.stat().st_mtime)
     return newest
 

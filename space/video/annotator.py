@@ -59,7 +59,7 @@ def annotate_video(
         source: an MP4, MOV, WebM (or other Matroska) or AVI file.
         target: the .mp4 to write.
         threshold: the detector's score from which something counts as a face.
-        rate: analyzed frames per second; at least one frame in `limits.MAX_WAITING` + 1 is analyzed.
+        rate: analyzed frames per second. At low rates, at least one of `limits.MAX_WAITING` + 1 frames is analyzed.
         blurred: also blur faces. Then every frame is analyzed: between two of them, a new face would be seen.
         words: of labels in another language, see `annotate.label`.
 
@@ -68,7 +68,7 @@ def annotate_video(
 
     Raises:
         VideoError: not a video, damaged, or beyond `limits`; or `target` can't be written.
-        ValueError: a rate that isn't above 0.
+        ValueError: `rate` isn't above 0.
     """
     if not rate > 0:
         raise ValueError("The rate must be above 0 frames per second.")
@@ -78,7 +78,7 @@ def annotate_video(
         with open(source, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if target.exists() and os.path.samestat(os.fstat(file.fileno()), target.stat()):
-                raise VideoError(f"{target} is the video itself: choose another file for the annotated one.")
+                raise VideoError(f"{target} is the input video: choose a different output file.")
     except OSError as error:
         raise VideoError(f"The video can't be read ({error.strerror}).") from error
     if size > limits.MAX_BYTES:
@@ -108,7 +108,7 @@ def annotate_video(
 def _created(path: Path) -> av.container.OutputContainer:
     """A new MP4. Raises VideoError."""
     try:
-        path.touch()  # FFmpeg opens it later, and its errors name no file
+        path.touch()  # fail early: FFmpeg opens it later, and its errors don't name it
     except OSError as error:
         raise VideoError(f"The annotated video can't be written ({error.strerror}).") from error
     return av.open(os.path.abspath(path), "w", format="mp4", options={"movflags": "+faststart"})

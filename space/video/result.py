@@ -20,7 +20,7 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class Person:
-    """One person of a video; times in seconds from the first frame, estimates as in `Face` over all their frames."""
+    """One person in a video: times in seconds from the first frame, estimates as in `Face`, over all frames."""
 
     id: int
     first: float

@@ -75,11 +75,11 @@ class VideoWriter:
         return None if self._drawn is None else shrink(self._drawn, PREVIEW)[0]
 
     def finish(self, shown: float) -> None:
-        """Write what is left; the last frame is shown for so many seconds."""
+        """Write the remaining frames; the last one is shown for `shown` seconds."""
         assert self._stream is not None
         packets = self._stream.encode()
         if packets:
-            last = packets[-1]  # in the order of decoding; MP4 derives the length from it
+            last = packets[-1]  # in decoding order; its duration sets the length of the MP4
             newest, pts = max(p.pts or 0 for p in packets), last.pts or 0
             last.duration = newest - pts + round(shown / last.time_base)
         self._out.mux(packets)

@@ -61,7 +61,7 @@ class UploadInput:
         """The stock component that the browser shows."""
         return next(kind.__name__.lower() for kind in type(self).__mro__ if kind.__module__.startswith("gradio."))
 
-    get_block_class = get_block_name  # what "Use via API" names it
+    get_block_class = get_block_name  # the name that "Use via API" shows
 
     def example_payload(self):
         return {"path": self.example, "url": self.example, "meta": {"_type": "gradio.FileData"}}

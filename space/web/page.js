@@ -82,7 +82,7 @@
   });
   // A browser would open a file that is dropped beside a drop zone, and Gradio takes one image of several.
   document.addEventListener("dragover", (event) => event.preventDefault());
-  let own = false;  // what is dragged is part of the page: a thumbnail, or selected text
+  let own = false;  // whether the drag started on this page, for example from a thumbnail or selected text
   for (const kind of ["dragstart", "dragend"]) document.addEventListener(kind, ({type}) => { own = type === "dragstart"; });
   document.addEventListener("drop", (event) => {
     const {files} = event.dataTransfer, panel = event.target.closest?.('[role="tabpanel"]');

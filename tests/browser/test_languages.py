@@ -43,6 +43,8 @@ def test_every_error_that_visitors_cause_is_in_the_tables():
         "This request has too many values: the limit is {}.",
         "{} Too many bad frames in a row.",
         "Not found.",
+        "The rate must be above {} frames per second.",
+        "{} is the input video: choose a different output file.",
     }
     found = {
         text for text in errors() if not text.startswith(("Face {}, estimated age", "The video is too long ({} s): {}"))

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from space.analyzer import FaceAnalyzer
+from space.batch.tables import spreadsheet_safe
 from tests.support import EXAMPLES, SHARED
 from tests.support.browser import READY, analyze, result, wait_until, write_crowd
 from tests.support.faces import held_out
@@ -324,3 +325,21 @@ def test_names_are_defused_for_spreadsheets_as_python_does(modules):
         names,
     )
     assert lines == [spreadsheet_safe(name) for name in names]
+
+
+def test_a_browser_that_withholds_pixels_is_told_so(browser, site):
+    """As Firefox does with resistFingerprinting: faces would be searched for in noise."""
+    page = browser.new_page()
+    page.add_init_script(
+        """CanvasRenderingContext2D.prototype.getImageData = (x, y, width, height) =>
+          new ImageData(new Uint8ClampedArray(4 * width * height).fill(255), width, height);"""
+    )
+    page.goto(site)
+    page.wait_for_selector(READY)
+    page.set_input_files("#file", EXAMPLES / "age-20-29-male.jpg")
+    page.locator("#message").get_by_text("Allow this page to read canvas data").wait_for(timeout=20_000)
+    assert page.locator("#result .person").count() == 0
+    page.click("#tab-video")
+    page.click(".video-example")
+    page.locator(".video-status").get_by_text("Allow this page to read canvas data").wait_for(timeout=20_000)
+    page.close()

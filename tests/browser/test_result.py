@@ -296,7 +296,7 @@ def test_links_and_files_on_other_tabs(page):
     assert page.get_attribute("#tab-photo", "aria-selected") == "true"
 
 
-def test_parts_of_the_page_that_are_dragged_open_nothing(page):
+def test_dragging_parts_of_the_page_opens_nothing(page):
     page.click("#tab-live")
     drag = """([kind, text]) => {
       const data = new DataTransfer(), where = document.querySelector("#live");

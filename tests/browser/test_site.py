@@ -87,7 +87,7 @@ def test_a_failed_download_is_reported_and_can_be_retried(browser, site, what):
 
 
 def test_settings_are_not_restored_by_the_browser(page):
-    """It would tick "Blur faces" beside faces that aren't blurred."""
+    """Otherwise "Blur faces" could be checked while faces are shown that aren't blurred."""
     controls = "[...document.querySelectorAll('input:not([type=file])')].map((one) => [one.checked, one.value])"
     before = page.evaluate(controls)
     page.evaluate(

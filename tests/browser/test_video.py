@@ -383,7 +383,7 @@ def test_videos_without_webcodecs_fail_and_are_canceled_as_others(without_webcod
 
 
 def test_frames_of_an_earlier_run_are_not_shown(modules):
-    """They may not be blurred yet."""
+    """The earlier run may not have blurred faces."""
     shown = modules.evaluate(
         """async () => {
           const {videoTab} = await import("./video.js"), runs = [], shown = [];

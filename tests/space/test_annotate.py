@@ -36,7 +36,7 @@ def test_picture_and_table_show_the_same_age():
     assert [whole_years(age) for age in (2.5, 3.5, 18.54, 0.0, 61.44)] == ["3", "4", "19", "0", "61"]
 
 
-def test_drawings_can_be_drawn_on():
+def test_photos_and_annotated_images_are_writable():
     photo = read_photo(EXAMPLES / "group.jpg")
     assert photo.flags.writeable and draw(photo, []).flags.writeable
 

@@ -1,4 +1,4 @@
-"""What a visitor does on the app's page."""
+"""Helpers that act as a visitor on the app's page."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def open_tab(page, name: str) -> None:
 
 
 def open_settings(page) -> None:
-    """The settings of the tab that is open."""
+    """Open the settings of the current tab."""
     page.get_by_role("tabpanel").locator("visible=true").get_by_text("Settings").click()
-    page.wait_for_timeout(500)  # Gradio sets each setting's value once more after it is shown
+    page.wait_for_timeout(500)  # Gradio sets the values again after it shows the settings

@@ -57,7 +57,7 @@ def test_a_checkpoint_has_the_record_of_its_run(tmp_path):
     assert found["sha256"] == hashlib.sha256(b"weights").hexdigest() and "/home" not in json.dumps(found)
 
 
-def test_a_checkpoint_is_read_though_what_its_run_started_from_is_gone(tmp_path):
+def test_a_checkpoint_is_read_when_its_initial_weights_are_missing(tmp_path):
     weights = tmp_path / "best-001.weights.h5"
     weights.write_bytes(b"weights")
     load(SHORT).changed(train=("faces",), init="/tmp/gone.weights.h5").save(tmp_path)
@@ -65,7 +65,7 @@ def test_a_checkpoint_is_read_though_what_its_run_started_from_is_gone(tmp_path)
     assert parent["model"] == "gone.weights.h5" and parent["datasets"] is None
 
 
-def test_keras_s_own_file_of_imagenet_s_weights_is_known(tmp_path, monkeypatch):
+def test_the_keras_file_of_imagenet_weights_is_recognized(tmp_path, monkeypatch):
     import keras
 
     file = tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"

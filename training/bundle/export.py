@@ -243,15 +243,15 @@ def checkout() -> dict:
     """This checkout, for a bundle's provenance.
 
     Returns:
-        "commit": its full SHA; "modified": whether files differ from it; "repository": its public address, for readers
-        of a card. None, or False, outside of a repository of its own.
+        "commit": the full SHA; "modified": whether tracked files differ from it; "repository": the public URL, for the
+        model card. None, False and None if this folder isn't the root of a Git repository.
     """
     root = Path(__file__).resolve().parent.parent.parent
     top = _git(root, "rev-parse", "--show-toplevel")
     if not top or not root.samefile(top):  # a copy within another project
         return {"commit": None, "modified": False, "repository": None}
     address = _git(root, "remote", "get-url", "origin")
-    # Of https://user:token@host/path.git and git@host:path.git, host and path.
+    # Host and path of https://user:token@host/path.git or git@host:path.git.
     found = re.fullmatch(r"(?:https?://(?:[^@/]*@)?|(?:ssh://)?git@)([\w.-]+\.\w+)[:/]([\w./-]+?)(?:\.git)?/?", address)
     return {
         "commit": _git(root, "rev-parse", "HEAD") or None,
@@ -261,7 +261,7 @@ def checkout() -> dict:
 
 
 def _git(root: Path, *words: str) -> str:
-    """What a git command prints; nothing if it fails."""
+    """The output of a git command, or an empty string if it fails."""
     try:
         result = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -31,9 +31,9 @@ def decode(samples: Samples, cropper: FaceCropper | None = None, *, framed: bool
 
     Args:
         samples: N faces.
-        cropper: crops the faces of photos. None: pictures are cropped if they aren't framed as UTKFace's
+        cropper: crops the faces of photos. None: images are cropped unless they are framed like UTKFace's
             (`FaceCropper.crop_unless_framed`).
-        framed: without a cropper, pictures of 200 x 200 pixels are UTKFace's own crops, and aren't checked.
+        framed: without a cropper, take images of 200 x 200 pixels as UTKFace's crops and don't check them.
 
     Returns:
         The samples whose picture can be read (those that cannot are named on the terminal), and their

@@ -58,9 +58,9 @@ def parse_name(name: str, report: Report) -> tuple[float, float, int, int] | Non
 
 
 def is_utkface(name: str) -> bool:
-    """Whether a file's name is one of UTKFace's, which end in a time of 2016 or 2017 in milliseconds.
+    """Whether a file name comes from UTKFace. Its names end with a timestamp of 2016 or 2017, to the millisecond.
 
-    Other photos may be named age_gender_race_number too.
+    Other photos may also be named age_gender_race_number.
     """
     match = _NAME.fullmatch(name)
     return name in _MISSING_RACE or bool(match and re.fullmatch(r"201[67]\d{13}", match[4]))

@@ -106,8 +106,7 @@ def _read(dataset, report: Report, own_picture: PictureFiles) -> Samples:
         report.notes.append(f"{ranges} of {len(rows)} ages are ranges, the others exact: errors are measured {kind}")
     if ranges == 0 and rows and max(label[1] for label in rows) <= OLDEST_INDEX:
         report.notes.append(
-            f"all ages are {OLDEST_INDEX} years or less: if they are indices of age groups, replace them with the "
-            "groups' names"
+            f"all ages are {OLDEST_INDEX} or less: if these are age group indices, replace them with the group names"
         )
     if labels.numbers:
         report.notes.append("gender: 0 is read as male, 1 as female")
@@ -141,8 +140,8 @@ class _LabelReader:
             integers = getattr(dataset.features[self._labels[0]], "dtype", "").startswith("int")
             if integers:  # a copy of FairFace's files without their metadata
                 raise DataError(
-                    f"{report.source} has FairFace's columns without the names of their age groups: use the original "
-                    "files, which contain these names."
+                    f"{report.source} has FairFace's columns but not the age group names: use the original files, "
+                    "which include them."
                 )
         texts = race and getattr(dataset.features[race], "dtype", "") == "string"
         self.races = race_names(sorted(filter(None, dataset.unique(race))) if texts else self._classes.get(race))

@@ -76,7 +76,7 @@ def measure(
 def age_gates(samples: Samples, age: np.ndarray) -> dict:
     """What reports on age estimation print, after NIST's Face Analysis Technology Evaluation (NIST IR 8525).
 
-    People count whose label, if it is a range, lies within these ages.
+    A person whose label is a range counts only if the whole range lies within these ages.
 
     Returns:
         "mae_18_30": years, the mean of both genders' errors from 18 to 30; "n": people of 14 to 17 years; "over_18" and
@@ -135,7 +135,7 @@ def range_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
 def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
     """The groups that figures are given for: kind → name → bool [N]."""
     first, last = samples.age_range.T
-    band = _band(np.where(last < OLDEST, samples.age, first))  # the middle of "60+" says nothing
+    band = _band(np.where(last < OLDEST, samples.age, first))  # the middle of "60+" is meaningless
     return {
         "age band": {band_name(*years): band == i for i, years in enumerate(AGE_BANDS)},
         "gender": {name: samples.gender == i for i, name in enumerate(GENDERS)},

@@ -400,14 +400,14 @@ def test_a_long_last_frame_counts_and_is_no_damage(analyzer, tmp_path, name):
         assert out.duration / av.time_base == pytest.approx(result.seconds, abs=0.01)
 
 
-def test_what_cannot_be_written_is_not_blamed_on_the_video(analyzer, video, tmp_path):
+def test_write_errors_are_not_reported_as_errors_of_the_video(analyzer, video, tmp_path):
     mine = Path(shutil.copy(video, tmp_path / "mine.mp4"))
     (tmp_path / "link.mp4").symlink_to(mine)
     for target, message in (
         (tmp_path / "none" / "out.mp4", r"can't be written \(No such file"),
         (tmp_path / f"{'x' * 250}.mp4", r"can't be written \(File name too long"),
-        (mine, "is the video itself"),
-        (tmp_path / "link.mp4", "is the video itself"),
+        (mine, "is the input video"),
+        (tmp_path / "link.mp4", "is the input video"),
     ):
         with pytest.raises(VideoError, match=message):
             list(annotate_video(analyzer, mine, target))

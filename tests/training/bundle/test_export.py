@@ -250,7 +250,7 @@ def test_the_card_links_the_public_repository_without_passwords(remote, address,
     assert (f"pip install git+{address}@{'0' * 40}" in text) == (address is not None) and "secret-token" not in text
 
 
-def test_the_commit_is_that_of_this_repository_with_its_changes(tmp_path, monkeypatch, trained):
+def test_provenance_names_this_repository_and_its_local_changes(tmp_path, monkeypatch, trained):
     def git(*words):
         author = ["-c", "user.name=x", "-c", "user.email=x@y", "-c", "init.defaultBranch=main"]
         subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)

@@ -427,9 +427,9 @@ def test_indices_of_age_groups_are_not_read_as_years(photographs, tmp_path):
     table = pyarrow.parquet.read_table(file).replace_schema_metadata(None)
     for name, columns in (("copy", table), ("own", table.drop_columns(["service_test"]))):
         pyarrow.parquet.write_table(columns, tmp_path / f"{name}.parquet")
-    with pytest.raises(DataError, match="without the names of their age groups"):
+    with pytest.raises(DataError, match="but not the age group names"):
         load_samples(tmp_path / "copy.parquet")
-    assert "if they are indices of age groups" in str(load_samples(tmp_path / "own.parquet")[1])
+    assert "if these are age group indices" in str(load_samples(tmp_path / "own.parquet")[1])
 
 
 @pytest.mark.slow

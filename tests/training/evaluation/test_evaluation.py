@@ -158,7 +158,7 @@ def test_a_label_s_own_range_counts_not_the_kit_s_bands():
     assert groups == {"20-29", "30-39"}  # by the middle of a range
 
 
-def test_a_range_without_an_end_is_in_the_band_where_it_begins():
+def test_an_open_ended_range_is_in_the_band_where_it_begins():
     samples = three([60, 120], [70, 120], [25, 34])
     groups = {name for name, mask in group_masks(samples)["age band"].items() if mask.any()}
     assert groups == {"20-29", "60-69", "70+"}
@@ -167,7 +167,7 @@ def test_a_range_without_an_end_is_in_the_band_where_it_begins():
 
 
 @pytest.mark.parametrize("ranges", [([25, 34], [35, 44], [25, 34]), ([9.5, 9.5], [18, 24], [70, 120])])
-def test_errors_by_age_are_drawn_for_any_labels(tmp_path, monkeypatch, ranges):
+def test_errors_by_age_are_plotted_for_any_labels(tmp_path, monkeypatch, ranges):
     drawn = []
     monkeypatch.setattr(Axes, "boxplot", lambda axis, values, tick_labels, **_: drawn.append((tick_labels, values)))
     age_errors(three(*ranges), {"age": np.array([30.0, 30.0, 75.0])}, tmp_path / "ages.png")

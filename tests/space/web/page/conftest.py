@@ -1,4 +1,4 @@
-"""The app's page in Chromium, as visitors meet it."""
+"""Fixtures for tests of the app's page in Chromium."""
 
 from __future__ import annotations
 

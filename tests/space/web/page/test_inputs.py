@@ -266,7 +266,7 @@ def test_one_bad_file_of_several_leaves_the_others(page, tmp_path):
     assert len(errors) == 10 and "readable image" in errors[8]
 
 
-def test_parts_of_the_page_that_are_dragged_open_nothing(page):
+def test_dragging_parts_of_the_page_opens_nothing(page):
     page.get_by_role("tab", name="About").click()
     drag = """([kind, text]) => {
       const data = new DataTransfer(), where = document.querySelector("#about");
