@@ -33,6 +33,7 @@ class VideoWriter:
         self._out, self._rate, self._offset, self._blurred, self._words = out, rate, offset, blurred, words
         self._stream: av.VideoStream | None = None
         self._drawn: np.ndarray | None = None  # the last frame
+        self._started, self._delay = False, 0  # from decoding the first packet to showing it, in units of its time
 
     @property
     def is_open(self) -> bool:
@@ -68,7 +69,7 @@ class VideoWriter:
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         base = self._stream.codec_context.time_base
         frame.pts, frame.time_base = max(0, pts - round(self._offset / base)), base
-        self._out.mux(self._stream.encode(frame))
+        self._out.mux(self._encode(frame))
 
     def preview(self) -> np.ndarray | None:
         """The last written frame, uint8 [H, W, 3], at most PREVIEW pixels a side; None before the first one."""
@@ -76,10 +77,18 @@ class VideoWriter:
 
     def finish(self, shown: float) -> None:
         """Write the remaining frames; the last one is shown for `shown` seconds."""
-        assert self._stream is not None
-        packets = self._stream.encode()
+        packets = self._encode(None)
         if packets:
-            last = packets[-1]  # in decoding order; its duration sets the length of the MP4
-            newest, pts = max(p.pts or 0 for p in packets), last.pts or 0
-            last.duration = newest - pts + round(shown / last.time_base)
+            # Packets are in decoding order. MP4 derives its length from the last of them, and from the one shown last.
+            last, newest = packets[-1], max(packets, key=lambda packet: packet.pts or 0)
+            newest.duration = round(shown / newest.time_base)
+            last.duration = (newest.pts or 0) + newest.duration - (last.dts or 0) - self._delay
         self._out.mux(packets)
+
+    def _encode(self, frame: av.VideoFrame | None) -> list[av.Packet]:
+        """The packets that are ready after a frame; those that are left after the last one, None."""
+        assert self._stream is not None
+        packets = self._stream.encode(frame)
+        if packets and not self._started:
+            self._started, self._delay = True, (packets[0].pts or 0) - (packets[0].dts or 0)
+        return packets

@@ -46,7 +46,9 @@ def test_times_and_colors(tmp_path):
     np.testing.assert_array_equal(writer.preview(), COLORS)
 
 
-@pytest.mark.parametrize("times", [[0], [0, 40, 80, 120], [0, 5000, 10000], [40 * i for i in range(100)]])
+@pytest.mark.parametrize(
+    "times", [[0], [0, 40, 80, 120], [0, 5000, 10000], [0, 40, 90, 400, 450, 1000], [40 * i for i in range(100)]]
+)
 def test_the_last_frame_is_shown_for_its_time(tmp_path, times):
     written(tmp_path / "a.mp4", [COLORS] * len(times), times, last=7.5)
     with av.open(str(tmp_path / "a.mp4")) as container:
