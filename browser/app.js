@@ -226,9 +226,11 @@ let own = false; // whether the drag started on this page, for example from a th
 document.addEventListener("dragstart", () => {
   own = true;
 });
-document.addEventListener("dragend", () => {
-  own = false;
-});
+// An element that is removed while it is dragged gets no "dragend". Pointers don't move during a drag.
+for (const kind of ["dragend", "pointermove"])
+  document.addEventListener(kind, () => {
+    own = false;
+  });
 const leave = () => {
   for (const zone of document.querySelectorAll(".drop")) zone.classList.remove("over");
 };

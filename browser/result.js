@@ -213,7 +213,10 @@ export function resultView(element, {colors, csv, most}, why) {
       ),
     "#copy-text": () => say(() => navigator.clipboard.writeText(asText(shown.answer.faces)), t("Text copied.")),
     "#share": () =>
-      say(async () => navigator.share({files: [await imageFile()], text: asText(shown.answer.faces)}), ""),
+      say(async () => {
+        const text = asText(shown.answer.faces);
+        await navigator.share({files: [await imageFile()], text});
+      }, ""),
   };
   for (const [selector, action] of Object.entries(actions)) $(selector).addEventListener("click", action);
   $("#copy-image").hidden = !navigator.clipboard?.write;

@@ -22,7 +22,8 @@ except ImportError:  # no wheel on this platform
     pillow_heif = None  # type: ignore[assignment]
 
 # Pillow warns about metadata that isn't used and about sizes that are checked here. `catch_warnings` isn't thread-safe.
-warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
+# A program's own filters come first.
+warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif", append=True)
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB, and three times that while it is drawn on
 MAX_SIDE = 32_000  # pixels; OpenCV's warps end at 32,767

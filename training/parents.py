@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.hub.bundle import open_bundle
+from space.hub.bundle import on_hub, open_bundle
 from space.hub.card import CARD, DATASETS, read_card
 from space.hub.download import ModelError, sha256_of
 from training.data.faces import Faces
@@ -97,7 +97,7 @@ def read(recipe: Recipe, *, ended: bool = False) -> list[Parent]:
         try:
             found.append(read_model(model, role))
         except ModelError:
-            if not ended:
+            if not ended or on_hub(model):  # the Hub may answer later
                 raise
             found.append(Parent(role, model, None, None))
     return found

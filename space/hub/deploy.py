@@ -200,7 +200,7 @@ def _publish(
         if hardware and api.get_space_runtime(space).requested_hardware != hardware:
             api.request_space_hardware(space, hardware)  # type: ignore[arg-type]
     except Exception as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code == 402:
+        if sdk == "gradio" and isinstance(error, HfHubHTTPError) and error.response.status_code == 402:
             raise HubError(_UNPAID) from error
         raise to_hub_error(error, space) from error
     return str(url)

@@ -98,7 +98,7 @@ def _download_unless_stalled(download: Callable, repo: str, filename: str, **opt
 
     # The client reports progress once per chunk. With its default of 10 MB, a slow download would look stalled.
     constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, CHUNK)
-    heard = time.monotonic()
+    heard, seen = time.monotonic(), None
     blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs")
 
     class Progress(tqdm):
@@ -120,7 +120,9 @@ def _download_unless_stalled(download: Callable, repo: str, filename: str, **opt
         try:
             path, error = answer.get(timeout=0.2)
         except queue.Empty:
-            if time.monotonic() - heard > STALL and _newest(blobs) < time.time() - STALL:
+            if (sizes := _incomplete(blobs)) != seen:
+                heard, seen = time.monotonic(), sizes
+            if time.monotonic() - heard > STALL:
                 raise TimeoutError(f"the Hub sent no data for {STALL:.0f} seconds") from None
             continue
         if error:
@@ -128,13 +130,13 @@ def _download_unless_stalled(download: Callable, repo: str, filename: str, **opt
         return path
 
 
-def _newest(blobs: Path) -> float:
-    """The modification time of the newest incomplete file in a folder of the Hub's cache; 0 if there is none."""
-    newest = 0.0
+def _incomplete(blobs: Path) -> dict[str, int]:
+    """The sizes in bytes of the incomplete files in a folder of the Hub's cache."""
+    sizes = {}
     for part in blobs.glob("*.incomplete"):
         with suppress(OSError):  # the download has ended
-            newest = max(newest, part.stat().st_mtime)
-    return newest
+            sizes[part.name] = part.stat().st_size
+    return sizes
 
 
 def sha256_of(path: Path) -> str:

@@ -6,6 +6,7 @@ after a cut or a while (`tracker.MEMORY`) counts as a new person.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -73,16 +74,15 @@ def annotate_video(
     if not rate > 0:
         raise ValueError("The rate must be above 0 frames per second.")
     target = Path(target)
-    part = target.with_name(target.name + ".part.mp4")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part.mp4")
     try:
         with open(source, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if target.exists() and os.path.samestat(os.fstat(file.fileno()), target.stat()):
-                raise VideoError(f"{target} is the input video: choose a different output file.")
     except OSError as error:
         raise VideoError(f"The video can't be read ({error.strerror}).") from error
     if size > limits.MAX_BYTES:
         raise VideoError(f"The video file is too large: the limit is {limits.MAX_BYTES // 1_000_000} MB.")
+    _check_target(target, source)
     try:
         with open_video(source) as video:
             stream = video_stream(video)
@@ -92,12 +92,15 @@ def annotate_video(
                 offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
                 writer = VideoWriter(out, stream.average_rate, offset, blurred=blurred, words=words)
                 result = yield from _annotate(people, stream, writer, Audio(video, out, offset), size)
-        os.replace(part, target)
+        try:
+            os.replace(part, target)
+        except OSError as error:
+            raise _unwritable(error) from error
     except av.error.InvalidDataError:
         raise VideoError(NOT_A_VIDEO) from None
     except av.error.FFmpegError as error:
         if error.errno in DISK_ERRORS:
-            raise VideoError(f"The annotated video can't be written ({error.strerror}).") from error
+            raise _unwritable(error) from error
         raise VideoError(f"The video is damaged or not supported ({error.strerror}).") from error
     finally:
         with suppress(OSError):
@@ -105,12 +108,28 @@ def annotate_video(
     yield result
 
 
+def _unwritable(error: OSError | av.error.FFmpegError) -> VideoError:
+    return VideoError(f"The annotated video can't be written ({error.strerror}).")
+
+
+def _check_target(target: Path, source: str | Path) -> None:
+    """Raise VideoError if a video's annotated copy can't have this name."""
+    try:
+        same = target.exists() and target.samefile(source)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise _unwritable(error) from error
+    if same:
+        raise VideoError(f"{target} is the input video: choose a different output file.")
+
+
 def _created(path: Path) -> av.container.OutputContainer:
     """A new MP4. Raises VideoError."""
     try:
         path.touch()  # fail early: FFmpeg opens it later, and its errors don't name it
     except OSError as error:
-        raise VideoError(f"The annotated video can't be written ({error.strerror}).") from error
+        raise _unwritable(error) from error
     return av.open(os.path.abspath(path), "w", format="mp4", options={"movflags": "+faststart"})
 
 

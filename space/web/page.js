@@ -83,7 +83,8 @@
   // A browser would open a file that is dropped beside a drop zone, and Gradio takes one image of several.
   document.addEventListener("dragover", (event) => event.preventDefault());
   let own = false;  // whether the drag started on this page, for example from a thumbnail or selected text
-  for (const kind of ["dragstart", "dragend"]) document.addEventListener(kind, ({type}) => { own = type === "dragstart"; });
+  // An element that is removed while it is dragged gets no "dragend". Pointers don't move during a drag.
+  for (const kind of ["dragstart", "dragend", "pointermove"]) document.addEventListener(kind, ({type}) => { own = type === "dragstart"; });
   document.addEventListener("drop", (event) => {
     const {files} = event.dataTransfer, panel = event.target.closest?.('[role="tabpanel"]');
     if (event.target.closest?.("#video, #files")) return;  // these take files themselves

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 from space import photo
 from space.photo import MAX_PIXELS, PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES
+from tests.support.app import python
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
 
@@ -325,3 +326,14 @@ def test_decoding_in_threads_leaves_other_warnings_on():
     with pytest.warns(UserWarning, match="mine"):
         warnings.warn("mine", stacklevel=1)
     assert ("ignore", None, Warning, None, 0) not in warnings.filters
+
+
+def test_a_program_s_own_filters_of_warnings_come_first():
+    code = (
+        "import io, warnings; from PIL import Image; Image.MAX_IMAGE_PIXELS = 10\n"
+        "warnings.simplefilter('error', Image.DecompressionBombWarning)\n"
+        "from space import photo\n"
+        f"Image.open({str(EXAMPLES / 'age-20-29-male.jpg')!r})"
+    )
+    result = python("-c", code)
+    assert result.returncode == 1 and "DecompressionBomb" in result.stderr

@@ -63,6 +63,9 @@ def test_a_checkpoint_is_read_when_its_initial_weights_are_missing(tmp_path):
     load(SHORT).changed(train=("faces",), init="/tmp/gone.weights.h5").save(tmp_path)
     (parent,) = read_model(str(weights)).as_dict()["parents"]
     assert parent["model"] == "gone.weights.h5" and parent["datasets"] is None
+    load(SHORT).changed(train=("faces",), init="someone/gone").save(tmp_path)
+    with pytest.raises(ModelError):  # the Hub may answer later
+        read_model(str(weights))
 
 
 def test_the_keras_file_of_imagenet_weights_is_recognized(tmp_path, monkeypatch):

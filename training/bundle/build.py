@@ -162,7 +162,7 @@ def _measure(
     Also returns that dataset's outputs and faces.
     """
     main = next((faces for faces in test if not faces.samples.binned), test[0])
-    seen = set(licenses.collections(provenance))
+    seen = _learned(provenance)
     found = []
     for number, faces in enumerate(test):
         outputs = calibrate.apply(tables, estimator.predict(np.asarray(faces.images)))
@@ -179,7 +179,7 @@ def _measure(
             "revision": faces.report.revision,
             "rows": faces.report.rows,
             # Whether the network or one of its parents learned from this dataset's training split.
-            "learned": number < len(recipe.train) or faces.report.collection in seen - {None},
+            "learned": number < len(recipe.train) or faces.report.collection in seen,
             "split": split_record(recipe, "test"),
         }
         measured = Measured.of(faces.report, faces.samples, recipe.protocol, "test", recipe.limit)
@@ -188,6 +188,12 @@ def _measure(
         found.append((faces, figures, outputs))
     faces, figures, outputs = next(entry for entry in found if entry[0] is main)
     return figures | {"others": [other for entry, other, _ in found if entry is not main]}, outputs, faces
+
+
+def _learned(provenance: dict) -> set[str | None]:
+    """The collections that the network or its parents learned from. None: a parent learned from unknown faces."""
+    own = {one["collection"] for one in provenance["datasets"] if one["learned"]} - {None}
+    return own.union(*(licenses.collections(parent) for parent in provenance["parents"]))
 
 
 def _draw(folder: Path, out: Path, trained: bool, test: Faces, outputs: dict) -> None:

@@ -122,7 +122,7 @@ def _years(age: str) -> tuple[float, float] | None:
         first, last = map(float, match.groups())
     elif match := re.fullmatch(r"more than (\d+)|(\d+)\s*\+", text):
         first, last = float(match[1] or match[2]), float(OLDEST)
-    elif re.fullmatch(r"\d+(\.\d*)?", text):
+    elif re.fullmatch(r"\d+\.?\d*|\.\d+", text):
         first = last = float(text)
     else:
         return None

@@ -58,6 +58,11 @@ def load_samples(source: str | os.PathLike = DATASET, *, policy: str = "clean") 
     samples = _deduplicate(samples, report)
     report.used = len(samples)
     report.collection = _collection(str(source), samples)
+    if report.collection is None and any(parse_name(str(name), Report("", "")) for name in samples.name):
+        report.notes.append(
+            "the file names have UTKFace's layout, but not its timestamps. If these faces are UTKFace's, add utkface "
+            "to the folder's name: its license then applies"
+        )
     female = float(np.mean(samples.gender == 1)) if len(samples) else 0.5
     if not 0.1 <= female <= 0.9:
         report.notes.append(f"{100 * max(female, 1 - female):.0f}% of the faces are {GENDERS[female > 0.5]}")

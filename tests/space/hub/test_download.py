@@ -154,6 +154,29 @@ def test_a_download_that_falls_silent_is_given_up(monkeypatch):
         download._download_unless_stalled(failing, "me/model", "x")
 
 
+def test_downloads_of_other_processes_count_as_progress(monkeypatch, tmp_path):
+    """A file that grows, appears or is deleted; one that another process has left isn't waited for."""
+    monkeypatch.setattr(download, "STALL", 0.6)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    blobs = tmp_path / "models--me--model" / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / "a.incomplete"
+
+    def waiting(*arguments, **options):
+        for size in range(4):
+            part.write_bytes(bytes(size))
+            time.sleep(0.4)
+        part.unlink()
+        time.sleep(0.4)
+        return "path"
+
+    assert download._download_unless_stalled(waiting, "me/model", "x") == "path"
+    part.write_bytes(b"left")
+    os.utime(part, (time.time() + 3600,) * 2)
+    with pytest.raises(TimeoutError, match="no data"):
+        download._download_unless_stalled(lambda *_, **__: time.sleep(3), "me/model", "x")
+
+
 @pytest.mark.slow
 def test_a_slow_download_is_not_given_up(hub, published, reader):
     """Of 2.5 MB at 320 kB per second, the client alone reports nothing before the end."""

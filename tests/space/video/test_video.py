@@ -406,6 +406,7 @@ def test_write_errors_are_not_reported_as_errors_of_the_video(analyzer, video, t
     for target, message in (
         (tmp_path / "none" / "out.mp4", r"can't be written \(No such file"),
         (tmp_path / f"{'x' * 250}.mp4", r"can't be written \(File name too long"),
+        (tmp_path, r"can't be written \(Is a directory"),
         (mine, "is the input video"),
         (tmp_path / "link.mp4", "is the input video"),
     ):

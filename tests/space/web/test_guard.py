@@ -366,7 +366,7 @@ def test_stopping_in_the_middle_of_requests_ends_within_five_seconds(tmp_path):
     client = running.client(tmp_path / "got")
     video = write_video(tmp_path / "video.mp4", moving(250))
     job = client.submit(handle_file(video), api_name="/analyze_video")
-    while not list((tmp_path / "tmp").glob("age-gender-*/**/video-faces.mp4.part.mp4")):
+    while not list((tmp_path / "tmp").glob("age-gender-*/**/video-faces.mp4.*.part.mp4")):
         time.sleep(0.05)
     time.sleep(1)
     running.process.send_signal(signal.SIGTERM)

@@ -57,3 +57,13 @@ def test_images_of_people_and_local_folders_are_not_published(trained, made_up):
     assert {path.relative_to(trained).as_posix() for path in trained.rglob("worst.png")} == {"worst.png"}
     for path in (trained / "bundle").glob("*.json"):
         assert str(made_up.parent) not in path.read_text()
+
+
+def test_unknown_faces_of_parents_may_be_those_of_any_dataset():
+    def dataset(collection, learned=True):
+        return {"collection": collection, "learned": learned}
+
+    own = {"datasets": [dataset("FairFace"), dataset(None), dataset("UTKFace", learned=False)], "parents": []}
+    assert build._learned(own) == {"FairFace"}  # folders of one's own are told apart by their names
+    for datasets in ([dataset(None)], None):
+        assert build._learned(own | {"parents": [{"datasets": datasets, "parents": []}]}) == {"FairFace", None}

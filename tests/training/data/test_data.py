@@ -409,7 +409,9 @@ def test_own_photos_named_like_utkface_s_are_not_utkface(tmp_path):
         ("39_1_20170116174525125", "UTKFace"),
     ):
         folder = write_folder({f"{name}.jpg": face_file(0, 25, 0)}, tmp_path / name)
-        assert load_samples(folder)[1].collection == collection
+        report = load_samples(folder)[1]
+        assert report.collection == collection
+        assert ("add utkface to the folder's name" in str(report)) == (collection is None)
 
 
 def test_own_photos_of_the_size_of_face_crops_are_cropped(tmp_path, capsys):
