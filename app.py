@@ -113,7 +113,7 @@ def temporary_folder() -> str:
             _remove(left.parent)
     if shutil.disk_usage(place).free < MIN_FREE_BYTES:
         raise OSError(f"{place} is full")
-    folder = tempfile.mkdtemp(prefix=PREFIX)
+    folder = os.path.realpath(tempfile.mkdtemp(prefix=PREFIX))  # uploads are opened without following links
     lock = FileLock(f"{folder}/{LOCK}")  # held until this process ends, however it does
     lock.acquire()
     atexit.register(_remove, folder)
@@ -197,12 +197,13 @@ def _start(options: argparse.Namespace, login: tuple[str, str] | None):
         atexit.register(sandbox.close)
     analyzer = analyzer.taking_turns()
     page = build(analyzer, sandbox, allow_urls=options.allow_urls)
-    on_space = "SPACE_ID" in os.environ
+    on_space, shared = "SPACE_ID" in os.environ, options.share or _shares_by_itself()
     host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    name = f"[{options.host}]" if ":" in (options.host or "") and "[" not in options.host else options.host  # IPv6
     page.launch(
-        server_name=options.host,
+        server_name=name,
         server_port=options.port,
-        share=options.share or None,
+        share=shared,
         mcp_server=options.mcp,
         auth=login,
         prevent_thread_lock=True,
@@ -211,12 +212,20 @@ def _start(options: argparse.Namespace, login: tuple[str, str] | None):
             sandbox,
             root_path=options.root_path or os.environ.get("GRADIO_ROOT_PATH", ""),
             # A public link and a Space have names of their own.
-            hosts=None if options.share or on_space else frozenset((host,)),
+            hosts=None if shared or on_space else frozenset((host,)),
             allowed=frozenset(options.allow_origin or (["*"] if on_space else [])),
         ),
     )
     sweep_regularly(page)
     return page
+
+
+def _shares_by_itself() -> bool:
+    """Whether Gradio creates a public link without being asked."""
+    from gradio import utils
+
+    asked = os.environ.get("GRADIO_SHARE", "").lower() == "true"
+    return asked or utils.colab_check() or utils.is_hosted_notebook()
 
 
 def _port(text: str) -> int:

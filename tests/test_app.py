@@ -227,6 +227,28 @@ def test_a_proxy_in_the_environment_does_not_stop_the_start():
     running.stop()
 
 
+def test_uploads_work_below_a_linked_temporary_folder(tmp_path):
+    """As on macOS, whose /var is a link."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    code = (
+        "import app, os; folder = app.temporary_folder(); os.makedirs(f'{folder}/gradio')\n"
+        "path = f\"{os.environ['GRADIO_TEMP_DIR']}/a.jpg\"; open(path, 'w').close()\n"
+        "from space.web import uploads; os.close(uploads.open_upload(path))"
+    )
+    result = python("-c", code, env={"TMPDIR": str(tmp_path / "link")})
+    assert result.returncode == 0, result.stderr
+
+
+def test_public_links_that_gradio_creates_by_itself_are_known(monkeypatch):
+    import app as entry
+
+    monkeypatch.delenv("GRADIO_SHARE", raising=False)
+    assert not entry._shares_by_itself()
+    monkeypatch.setenv("GRADIO_SHARE", "True")
+    assert entry._shares_by_itself()
+
+
 def test_a_machine_without_a_temporary_folder_is_told(monkeypatch, capsys):
     import app as entry
 

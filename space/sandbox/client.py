@@ -105,32 +105,10 @@ class Sandbox:
         Raises:
             BatchError: it isn't a readable zip.
         """
-        with self._worker() as worker:
-            try:
-                reply, fds = worker.ask({"job": "zip", "name": name, "limits": asdict(ZIP)}, fd)
-                if "error" in reply:
-                    raise BatchError(str(reply["error"]))
-                names, others = _json(fds)
-            except WorkerEnded:
-                raise BatchError(
-                    f"{name} takes too much time or memory to read. Upload the images without a zip."
-                ) from None
+        with contextlib.closing(Members(self, fd, name)) as members:
+            names, others = members.open()
             skipped += others
-            lock = threading.Lock()  # a worker answers one question at a time
-            yield [Picture(name, partial(self._member, worker, lock, i)) for i, name in enumerate(names)]
-
-    def _member(self, worker: _Worker, lock: threading.Lock, number: int) -> Photo:
-        with lock:
-            try:
-                reply, fds = worker.ask({"member": number, "limits": asdict(ZIP)})
-            except WorkerEnded:
-                raise PhotoError(TOO_MUCH) from None
-        if "error" in reply:
-            raise PhotoError(str(reply["error"]))
-        try:
-            return self.photo(fds[0])
-        finally:
-            os.close(fds[0])
+            yield [Picture(name, partial(members.photo, i)) for i, name in enumerate(names)]
 
     def video(self, fd: int, target: Path, *, model: str, **settings) -> Iterator[Progress | VideoResult]:
         """`annotate_video` of a video file, given its descriptor.
@@ -252,6 +230,56 @@ class Frames:
 
     def close(self) -> None:
         """End the worker."""
+        self._stack.close()
+        self._worker = None
+
+
+class Members:
+    """The images of a zip, read by one worker at a time."""
+
+    def __init__(self, sandbox: Sandbox, fd: int, name: str):
+        self._sandbox, self._fd, self._name, self._stack = sandbox, os.dup(fd), name, contextlib.ExitStack()
+        self._lock = threading.Lock()  # a worker answers one question at a time
+        self._worker: _Worker | None = None
+
+    def open(self) -> tuple[list[str], list[str]]:
+        """Start a worker; returns the names of the images and of the other members. Raises BatchError."""
+        try:
+            self._worker = self._stack.enter_context(self._sandbox._worker())
+            reply, fds = self._worker.ask({"job": "zip", "name": self._name, "limits": asdict(ZIP)}, self._fd)
+            if "error" in reply:
+                raise BatchError(str(reply["error"]))
+            names, others = _json(fds)
+            return names, others
+        except WorkerEnded:
+            raise BatchError(
+                f"{self._name} takes too much time or memory to read. Upload the images without a zip."
+            ) from None
+
+    def photo(self, number: int) -> Photo:
+        """The image of a member. Raises PhotoError."""
+        with self._lock:
+            try:
+                if self._worker is None:
+                    self.open()
+                assert self._worker is not None
+                reply, fds = self._worker.ask({"member": number, "limits": asdict(ZIP)})
+            except (WorkerEnded, BatchError):
+                self._end()  # its late answer would be taken for that to the next question
+                raise PhotoError(TOO_MUCH) from None
+        if "error" in reply:
+            raise PhotoError(str(reply["error"]))
+        try:
+            return self._sandbox.photo(fds[0])
+        finally:
+            os.close(fds[0])
+
+    def close(self) -> None:
+        """End the worker and close the zip."""
+        self._end()
+        os.close(self._fd)
+
+    def _end(self) -> None:
         self._stack.close()
         self._worker = None
 

@@ -5,7 +5,6 @@ Nothing is pickled: a worker compromised by a malicious file can send wrong valu
 
 from __future__ import annotations
 
-import fcntl
 import json
 import mmap
 import os
@@ -44,6 +43,8 @@ def receive(connection: socket.socket) -> tuple[dict, list[int]]:
 
 def memory_file(data) -> int:
     """A descriptor of a memory file that holds `data`, bytes or a contiguous array, and that nobody can change."""
+    import fcntl  # not on Windows, where there are no workers
+
     view = memoryview(data).cast("B")
     fd = os.memfd_create("age-gender", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -63,6 +64,8 @@ def content_of(fd: int, size: int | None = None) -> mmap.mmap:
     Raises:
         ValueError: it has another size than expected, or its sender could still change it.
     """
+    import fcntl
+
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         length = os.fstat(fd).st_size

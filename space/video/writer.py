@@ -86,7 +86,7 @@ class VideoWriter:
         self._out.mux(packets)
 
     def _encode(self, frame: av.VideoFrame | None) -> list[av.Packet]:
-        """The packets that are ready after a frame; those that are left after the last one, None."""
+        """Encode a frame, or with None all remaining ones; returns the packets that are ready."""
         assert self._stream is not None
         packets = self._stream.encode(frame)
         if packets and not self._started:

@@ -153,7 +153,7 @@ def _quoted(target: str) -> str:
 def _name(url: str) -> str:
     """A name for any file system, from the path of a URL."""
     name = re.sub(r"[^\w.-]+", " ", PurePosixPath(unquote(urlsplit(url).path)).name)
-    return name[-100:].strip(". ") or "image"
+    return name.encode()[-200:].decode(errors="ignore").strip(". ") or "image"
 
 
 def _save(content: bytes, name: str) -> str:

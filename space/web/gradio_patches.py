@@ -3,6 +3,7 @@
 `test_the_gradio_internals_are_unchanged` fails when Gradio changes one of them:
 - `processing_utils.async_ssrf_protected_download`: the only place where components fetch URLs;
 - `route_utils.get_fn`: accepts any session name, and fails for functions that don't exist;
+- `utils.SyncToAsyncIterator.aclose`: closes a canceled generator on the event loop, which then serves nobody;
 - `traceback` in `queueing` and `routes`: prints messages, which quote visitors' data;
 - `queueing.Queue`: any visitor can stop, fill or hold it, see `queue.py`;
 - `routes.CustomCORSMiddleware`: lets pages of every site read answers, with the visitor's login;
@@ -15,6 +16,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
 import importlib.util
@@ -23,15 +25,16 @@ import logging
 import mimetypes
 import re
 import sys
+import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import gradio as gr
-from gradio import processing_utils, queueing, route_utils, routes
+from gradio import processing_utils, queueing, route_utils, routes, utils
 from gradio_client.utils import is_file_obj_with_meta
 from jinja2 import ChoiceLoader, FunctionLoader
 from starlette.exceptions import HTTPException
@@ -76,6 +79,11 @@ def patch_gradio() -> None:
         except route_utils.FnIndexInferError:
             raise HTTPException(404, _NO_ENDPOINT) from None
 
+    async def aclose(self, timeout: float = 60.0, retry_interval: float = 0.05) -> None:
+        await asyncio.to_thread(_close, self.iterator, timeout, retry_interval)
+
+    utils.SyncToAsyncIterator.aclose = aclose  # type: ignore[method-assign]
+
     if find.__module__ == route_utils.__name__:  # once
         route_utils.get_fn = get_fn
     logging.getLogger("mcp").setLevel(logging.ERROR)  # its warnings quote callers
@@ -86,6 +94,18 @@ def patch_gradio() -> None:
         module.traceback = types.SimpleNamespace(  # type: ignore[attr-defined]
             print_exc=log_traceback_without_message
         )
+
+
+def _close(generator: Generator, timeout: float, interval: float) -> None:
+    """Close a generator once its current step has ended. It may wait, for example for images that are being read."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return generator.close()
+        except ValueError as error:
+            if "already executing" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(interval)
 
 
 def run_before_gradio(script: str) -> None:

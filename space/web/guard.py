@@ -90,6 +90,7 @@ class Guard:
         self.prefix = urlsplit(root_path).path.rstrip("/")
         self.calls = Budget(MAX_JSON_IN_ALL, MAX_JSON_PER_ADDRESS)
         self.others = Budget(MAX_OTHER_IN_ALL, MAX_OTHER_PER_ADDRESS)
+        self.uploading = 0  # bytes of uploads that arrive, as they declare
         self.arriving: Counter[str] = Counter()  # calls of each address that aren't in the queue yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,8 +110,9 @@ class Guard:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
         if uploading:  # which go to the disk as they come
-            budget, size = None, 0
+            budget, size, upload = None, 0, _expected(scope, limit)
         else:
+            upload = 0
             calling = limit == MAX_JSON
             budget, size = self.calls if calling else self.others, _expected(scope, limit)
             if not budget.take(key, size, already=held(scope) if calling and size else 0):
@@ -125,10 +127,12 @@ class Guard:
             del headers["range"]  # Gradio fails for several ranges, and for none; without it, it sends the whole file
         send = self._with_headers(scope, path, send)
         self.arriving[key] += joining
+        self.uploading += upload
         try:
             await self._pass_on(scope, receive, send, limit, uploading=uploading)
         finally:
             self.arriving[key] -= joining
+            self.uploading -= upload
             if not self.arriving[key]:
                 del self.arriving[key]
             if budget:
@@ -168,8 +172,10 @@ class Guard:
             return 404, "Not found."
         if _declared(scope) > limit:
             return 413, _too_large(limit)
-        if path == f"{API_PREFIX}/upload" and shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
-            return 507, "The server is out of disk space. Try again in an hour."
+        if path == f"{API_PREFIX}/upload":
+            left = shutil.disk_usage(tempfile.gettempdir()).free - self.uploading - _expected(scope, limit)
+            if left < MIN_FREE_BYTES:
+                return 507, "The server is out of disk space. Try again in an hour."
         if path.rstrip("/") == "/login" and scope["method"] == "POST":
             if seconds := self.logins.wait(client_key(scope)):
                 return 429, f"Too many failed logins. Try again in {seconds:.0f} seconds."
@@ -197,7 +203,8 @@ class Guard:
             values += sum(map(body.count, (b",", b"[", b"{")))
             if received > limit or values > MAX_VALUES:  # FastAPI answers with it, from wherever the body is read
                 if message.get("more_body"):
-                    await _drain(receive)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(_drain(receive), deadline - time.monotonic())
                 raise HTTPException(413, _too_large(limit) if received > limit else _TOO_MANY)
             return message
 

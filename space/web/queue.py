@@ -68,6 +68,7 @@ class Queue(queueing.Queue):
         super().__init__(*args, **kwargs)
         self.messages = self.pending_messages_per_session = MessagesBySession()
         self._served: dict[tuple[str, str], float] = {}  # when events of a kind and an address ran last
+        self._running: set[asyncio.Task] = set()
 
     def start(self) -> None:
         """Run events, and drop what nobody fetches, until the queue is closed."""
@@ -86,8 +87,8 @@ class Queue(queueing.Queue):
         return answer
 
     def send_message(self, event, event_message) -> None:
-        """Send a message to the event's session, if it is still there."""
-        if event.session_hash in self.pending_messages_per_session:
+        """Send a message to the event's session, unless it is gone or has canceled the event."""
+        if event.alive and event.session_hash in self.pending_messages_per_session:
             super().send_message(event, event_message)
 
     def broadcast_estimations(self, concurrency_id, after=None) -> None:
@@ -110,7 +111,27 @@ class Queue(queueing.Queue):
             return None
 
     async def process_events(self, events, *args, **kwargs) -> None:
-        """Run events. Afterwards, other addresses come first, and no event is kept, even if it failed."""
+        """Run events. Those that are canceled keep their place until their function has returned.
+
+        Gradio frees it at once, but a thread can't be canceled: one visitor could start any number of them.
+        """
+        running = asyncio.create_task(self._run(events, *args, **kwargs))
+        self._running.add(running)
+        running.add_done_callback(self._ended)
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            for event in events:
+                event.alive = False  # a generator ends after its current step
+            raise
+
+    def _ended(self, running: asyncio.Task) -> None:
+        self._running.discard(running)
+        if not running.cancelled():
+            running.exception()  # else asyncio logs it, with what visitors have sent
+
+    async def _run(self, events, *args, **kwargs) -> None:
+        """As Gradio's. Afterwards, other addresses come first, and no event is kept, even if it failed."""
         try:
             await super().process_events(events, *args, **kwargs)
         finally:

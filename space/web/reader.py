@@ -36,6 +36,7 @@ class Reader:
     def __init__(self, sandbox: Sandbox):
         self.sandbox, self._turns = sandbox, Turns()
         self._places, self._large = threading.Semaphore(AT_ONCE), FairLock()
+        self._long = threading.Lock()  # the queue runs one video or folder at a time, but a canceled one takes a while
 
     @contextlib.contextmanager
     def photo(self, upload: Upload, request: gr.Request | None) -> Iterator[Photo]:
@@ -60,7 +61,7 @@ class Reader:
         """As `annotate_video`, for an upload. Raises VideoError and UploadError."""
         bundle = analyzer.bundle
         model = bundle.card["name"] if bundle.source == "embedded" else str(bundle.folder)
-        with upload.open() as file:
+        with self._long, upload.open() as file:
             yield from self.sandbox.video(file, target, model=model, **settings)
 
     @contextlib.contextmanager
@@ -75,7 +76,7 @@ class Reader:
         uploads = list({upload.path or upload: upload for upload in uploads}.values())
         if sum(upload.name.lower().endswith(".zip") for upload in uploads) > MAX_ZIPS:
             raise BatchError(f"There are more than {MAX_ZIPS} zips. Upload fewer at a time.")
-        with contextlib.ExitStack() as stack:
+        with self._long, contextlib.ExitStack() as stack:
             for upload in uploads:
                 suffix = PurePath(upload.name).suffix.lower()
                 if suffix in (".7z", ".rar"):

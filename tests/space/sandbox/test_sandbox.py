@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import signal
 import struct
 import sys
 import threading
@@ -391,6 +392,21 @@ def test_zip_members_are_listed_and_decoded(sandbox):
             pass
 
 
+def test_a_late_answer_is_not_taken_for_the_next_member_s(sandbox, monkeypatch):
+    monkeypatch.setitem(client._Worker.ask.__kwdefaults__, "timeout", 3.0)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for side in (20, 30, 40):
+            archive.writestr(f"{side}.png", encoded(Image.new("RGB", (side, side)), "PNG"))
+    with opened(file.getvalue()) as fd, contextlib.closing(client.Members(sandbox, fd, "a.zip")) as members:
+        members.open()
+        process = members._worker._process
+        signal.pidfd_send_signal(process, signal.SIGSTOP)
+        with pytest.raises(PhotoError, match="too much time"):
+            members.photo(0)
+        assert [members.photo(i).size for i in (1, 2, 0)] == [(30, 30), (40, 40), (20, 20)]
+
+
 def overlapping_zip(names: int) -> bytes:
     """A zip in which many names share one member's bytes."""
     name, packed = b"a.jpg", zlib.compress(GROUP)[2:-4]
@@ -517,6 +533,16 @@ def test_a_connection_that_ends_or_says_nonsense_is_an_end():
     with pytest.raises(EOFError):
         receive(theirs)
     theirs.close()
+
+
+def test_the_app_s_modules_need_nothing_that_windows_lacks():
+    code = (
+        "import sys, gradio, uvicorn\n"  # they have other ways there
+        "sys.modules |= dict.fromkeys(['fcntl', 'resource', 'termios', 'pwd', 'grp'])\n"
+        "import app, space.cli, space.web.page, space.live.server, space.sandbox.client"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
 
 
 def test_without_workers_the_same_calls_work_and_say_that_they_protect_nobody(monkeypatch, tmp_path):

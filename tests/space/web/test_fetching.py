@@ -382,3 +382,9 @@ def test_certificates_are_checked_against_the_name(monkeypatch):
     with theirs, pytest.raises(UploadError):
         fetch("https://photos.example/a.jpg")
     assert checked == [(ssl.CERT_REQUIRED, True, "photos.example")]
+
+
+def test_names_fit_into_any_file_system():
+    assert fetching._name("https://example.org/a%20b.jpg?x=1") == "a b.jpg"
+    name = fetching._name("https://example.org/" + "猫" * 150 + ".jpg")
+    assert len(name.encode()) <= 200 and name.endswith("猫.jpg")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from types import SimpleNamespace
 
-from space.web.gradio_patches import hide_unlisted_tools
+from gradio import utils
+
+from space.web.gradio_patches import hide_unlisted_tools, patch_gradio
 
 
 def test_only_listed_tools_can_be_called():
@@ -20,6 +24,37 @@ def test_only_listed_tools_can_be_called():
     hide_unlisted_tools(SimpleNamespace(mcp_server_obj=server))
     assert server.tool_to_endpoint == {"photo": "/photo", "tool": "/tool"}
     hide_unlisted_tools(SimpleNamespace(mcp_server_obj=None))  # started without --mcp
+
+
+def test_closing_a_generator_does_not_stop_the_server():
+    """Its end may wait, for example for images that are being read."""
+    patch_gradio()
+    ended = []
+
+    def steps():
+        try:
+            yield 1
+            time.sleep(0.3)
+            yield 2
+        finally:
+            time.sleep(0.5)
+            ended.append(True)
+
+    async def close():
+        generator = utils.SyncToAsyncIterator(steps(), None)
+        assert await anext(generator) == 1
+        step = asyncio.create_task(generator.__anext__())  # it can be closed after this
+        await asyncio.sleep(0.1)
+        closing, longest = asyncio.create_task(generator.aclose()), 0.0
+        while not closing.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert await step == 2
+        await closing
+        return longest
+
+    assert asyncio.run(close()) < 0.3 and ended == [True]
 
 
 def test_the_gradio_internals_are_unchanged():
@@ -46,6 +81,9 @@ def test_the_gradio_internals_are_unchanged():
     # Every way to call a function ends in `process_api`, which is the only caller of what `Page` overrides.
     assert inspect.getsource(blocks).count("self.preprocess_data(") == 2  # one for batches, one for the rest
     assert inspect.getsource(blocks.Blocks.process_api).count("self.preprocess_data(") == 2
+    # A visitor's cancellation ends the task, and closes the generator by this name.
+    assert "task.cancel()" in inspect.getsource(utils.cancel_tasks)
+    assert "await iterator.aclose()" in inspect.getsource(utils.safe_aclose_iterator)
     # What `queue.py` relies on.
     assert inspect.getsource(blocks).count("queueing.Queue(") == 1
     queue = inspect.getsource(Queue.__bases__[0])
@@ -56,6 +94,7 @@ def test_the_gradio_internals_are_unchanged():
         "event_batch = self.get_events()",
         "self.process_events, events, batch, start_time, fn",
         "self.event_ids_to_events.pop(event._id, None)",
+        "awake_events = [event for event in awake_events if event.alive]",
     ):
         assert line in queue, line
     assert "self.enqueue_time: float = time.monotonic()" in inspect.getsource(queueing.Event)

@@ -264,6 +264,67 @@ def test_uploads_stop_before_the_disk_is_full(app, monkeypatch):
     assert sent[0]["status"] == 507 and b"out of disk space" in sent[1]["body"]
 
 
+def test_uploads_that_arrive_together_leave_room_on_the_disk(monkeypatch):
+    import asyncio
+
+    monkeypatch.setattr(guard.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2_000_000_000))
+    statuses: list = []
+
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        if "status" in message:
+            statuses.append(message["status"])
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def upload(*sizes):
+        guarded = guard.Guard(app)
+        scope = {"type": "http", "path": "/gradio_api/upload", "method": "POST", "client": ("1.1.1.1", 1)}
+        headers = [
+            [(b"content-length", b"%d" % size)] if size else [(b"transfer-encoding", b"chunked")] for size in sizes
+        ]
+        await asyncio.gather(*(guarded(scope | {"headers": one}, receive, send) for one in headers))
+        assert guarded.uploading == 0
+
+    for sizes, expected in (
+        ([1_400_000_000], [200]),
+        ([1_600_000_000], [507]),
+        ([800_000_000, 800_000_000], [200, 507]),
+        ([0], [507]),  # it may be as large as any
+    ):
+        statuses.clear()
+        asyncio.run(upload(*sizes))
+        assert sorted(statuses) == expected
+
+
+def test_a_refused_body_that_never_ends_gives_its_room_back(monkeypatch):
+    import asyncio
+
+    monkeypatch.setattr(guard, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr(guard, "MAX_VALUES", 10)
+    parts = iter([{"type": "http.request", "body": b"," * 20, "more_body": True}])
+
+    async def receive():
+        return next(parts, None) or await asyncio.sleep(60)
+
+    async def app(scope, receive, send):
+        with pytest.raises(guard.HTTPException, match="too many values"):
+            await receive()
+
+    blocks = types.SimpleNamespace(
+        mcp_server_obj=None, _queue=types.SimpleNamespace(event_queue_per_concurrency_id={}, active_jobs=[])
+    )
+    scope = {"type": "http", "path": "/gradio_api/queue/join", "method": "POST", "client": ("1.1.1.1", 1)}
+    scope |= {"headers": [(b"content-length", b"1000")], "app": types.SimpleNamespace(get_blocks=lambda: blocks)}
+    guarded = guard.Guard(app)
+    asyncio.run(asyncio.wait_for(guarded(scope, receive, None), 5))
+    assert not guarded.calls.taken
+
+
 @pytest.mark.slow
 def test_a_password_guards_page_api_and_stream(tmp_path):
     running = App(env={"AGE_GENDER_AUTH": "me:se:cret", "TMPDIR": str(tmp_path)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import gradio as gr
@@ -192,6 +193,34 @@ def test_nothing_is_kept_of_an_event_that_was_canceled_twice(queue, monkeypatch)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(queue.process_events([event("a")]))
     assert not queue.event_ids_to_events
+
+
+def test_a_canceled_event_keeps_its_place_until_its_thread_has_ended(queue, monkeypatch):
+    ended, sent = [], []
+
+    async def run(self, events, *_):
+        try:
+            await asyncio.to_thread(time.sleep, 0.3)
+            self.send_message(events[0], message("a result"))
+        finally:
+            ended.append(events[0].session_hash)  # here Gradio frees the place
+
+    monkeypatch.setattr(Queue.__bases__[0], "process_events", run)
+    monkeypatch.setattr(Queue.__bases__[0], "send_message", lambda self, event, message: sent.append(event))
+    queue.pending_messages_per_session["a"] = asyncio.Queue()
+
+    async def cancel():
+        one = event("a")
+        task = asyncio.create_task(queue.process_events([one]))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not ended and not one.alive
+        await asyncio.sleep(0.5)
+        assert ended == ["a"] and not sent and not queue._running
+
+    asyncio.run(cancel())
 
 
 def test_the_app_s_page_has_this_queue():
