@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
 from space.detector import FILE, yunet_file
-from tests.support import EMBEDDED, ROOT, files_of
+from tests.support import EMBEDDED, EXAMPLES, ROOT, files_of
 from tests.support.app import python
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -17,11 +18,13 @@ EXPECTED = {"space.analyzer": 8, "snapshot_download": 8}  # what tells a block f
 @pytest.mark.parametrize(
     "block", BLOCKS, ids=lambda block: next((word for word in EXPECTED if word in block), "unknown")
 )
-def test_the_python_of_the_readme_runs(block, hub, reader):
+def test_the_python_of_the_readme_runs(block, hub, reader, tmp_path):
     hub.add("opencv/face_detection_yunet", {FILE: yunet_file().read_bytes()})
     program = (ROOT / "training" / "programs" / "predict.py").read_bytes()
     hub.add("you/age-gender-compact", files_of(EMBEDDED) | {"predict.py": program})
-    result = python("-c", block, env=reader)
+    shutil.copy(EXAMPLES / "group.jpg", tmp_path / "photo.jpg")
+    program = block.replace('"photo.jpg"', repr(str(tmp_path / "photo.jpg")))
+    result = python("-c", program, env=reader)
     assert result.returncode == 0, result.stderr
     (faces,) = (count for word, count in EXPECTED.items() if word in block)
     assert len(re.findall(r"\b(?:fe)?male\b", result.stdout)) == faces, result.stdout
