@@ -110,7 +110,7 @@ def test_the_api_answers_a_video(client, video, tmp_path):
 def test_the_api_answers_many_pictures(client, tmp_path):
     with zipfile.ZipFile(tmp_path / "album.zip", "w") as archive:
         archive.write(EXAMPLES / "group.jpg", "deep/group.jpg")
-        archive.writestr("broken.jpg", b"no picture")
+        archive.writestr("broken.jpg", b"not an image")
     files = [handle_file(tmp_path / "album.zip"), handle_file(EXAMPLES / "age-20-29-male.jpg")]
     spreadsheet, jsonl, text, _ = client.predict(files, api_name="/analyze_batch")
     rows = [json.loads(line) for line in Path(jsonl).read_text().splitlines()]

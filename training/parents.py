@@ -26,9 +26,8 @@ IMAGENET = {  # Keras's VGG16 weights
 }
 
 
-IMAGENET_BASE = (
-    "6d6bbae143d832006294945121d1f1fc"  # MD5 of Keras's file without the top layers, as in keras.applications
-)
+# The MD5 of Keras's file of them without the top layers, as in keras.applications.
+IMAGENET_BASE = "6d6bbae143d832006294945121d1f1fc"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support import EXAMPLES
-from tests.support.browser import READY, analyze, result, serve, write_crowd
+from tests.support.browser import READY, analyze, drop_text, result, serve, write_crowd
 
 
 @pytest.fixture(scope="module")
@@ -298,17 +298,10 @@ def test_links_and_files_on_other_tabs(page):
 
 def test_dragging_parts_of_the_page_opens_nothing(page):
     page.click("#tab-live")
-    drag = """([kind, text]) => {
-      const data = new DataTransfer(), where = document.querySelector("#live");
-      data.setData("text", text);
-      if (kind === "page") where.dispatchEvent(new DragEvent("dragstart", {bubbles: true, dataTransfer: data}));
-      where.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
-      where.dispatchEvent(new DragEvent("dragend", {bubbles: true}));
-    }"""
-    for kind, text in (("page", "https://example.org/a.jpg"), ("other", "some words")):
-        page.evaluate(drag, [kind, text])
+    for text, own in (("https://example.org/a.jpg", True), ("some words", False)):
+        drop_text(page, "#live", text, own=own)
         assert page.get_attribute("#tab-live", "aria-selected") == "true"
-    page.evaluate(drag, ["other", "https://example.org/a.jpg"])
+    drop_text(page, "#live", "https://example.org/a.jpg", own=False)
     assert "Links can't be opened" in page.inner_text("#message")
 
 

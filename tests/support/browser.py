@@ -63,6 +63,20 @@ def result(page) -> dict:
     return json.loads(page.evaluate("document.querySelector('#json').textContent"))
 
 
+def drop_text(page, where: str, text: str, *, own: bool) -> None:
+    """Drop text on an element; `own`: the drag started on the page."""
+    page.evaluate(
+        """([where, text, own]) => {
+          const data = new DataTransfer(), element = document.querySelector(where);
+          data.setData("text", text);
+          if (own) element.dispatchEvent(new DragEvent("dragstart", {bubbles: true, dataTransfer: data}));
+          element.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
+          element.dispatchEvent(new DragEvent("dragend", {bubbles: true}));
+        }""",
+        [where, text, own],
+    )
+
+
 def serious(page) -> list[tuple]:
     """What axe-core finds serious or critical on a page as it is now: the rule, and where."""
     from axe_playwright_python.sync_playwright import Axe

@@ -344,7 +344,7 @@ def test_a_password_guards_page_api_and_stream(tmp_path):
         assert len(result["faces"]) == 8
         cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
         with connect(stream, additional_headers={"Cookie": cookies}) as visitor:
-            visitor.send(struct.pack("<I", 1) + b"no picture")
+            visitor.send(struct.pack("<I", 1) + b"not an image")
             assert json.loads(visitor.recv(timeout=30))["frame"] == 1
     finally:
         printed = running.stop()
@@ -602,10 +602,10 @@ def test_guessing_a_password_is_slowed_down_and_logging_out_ends_the_stream(tmp_
         client = Client(running.url, auth=("me", "secret"), verbose=False, download_files=str(tmp_path / "got"))
         cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
         with connect(running.url.replace("http", "ws") + "/live", additional_headers={"Cookie": cookies}) as visitor:
-            visitor.send(struct.pack("<I", 1) + b"no picture")
+            visitor.send(struct.pack("<I", 1) + b"not an image")
             assert json.loads(visitor.recv(timeout=30))["frame"] == 1
             assert ask(f"{running.url}/logout", headers={"Cookie": cookies})[0] == 200
-            visitor.send(struct.pack("<I", 2) + b"no picture")
+            visitor.send(struct.pack("<I", 2) + b"not an image")
             assert "logged out" in json.loads(visitor.recv(timeout=30))["error"]
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         with ThreadPoolExecutor(15) as pool:  # at once: none may be let through before the others are counted

@@ -117,7 +117,7 @@ def test_visitors_have_each_their_own_people(app):
 def test_a_bad_frame_ends_nothing(app):
     (picture,) = moving(1)
     with visit(app) as visitor:
-        for content in (b"no picture", b"\xff\xd8\xff\xe0" + bytes(100)):
+        for content in (b"not an image", b"\xff\xd8\xff\xe0" + bytes(100)):
             visitor.send(struct.pack("<I", 7) + content)
             answer = json.loads(visitor.recv(timeout=30))
             assert answer["frame"] == 7 and ("readable image" in answer["error"] or "damaged" in answer["error"])
@@ -140,7 +140,7 @@ def test_what_is_no_frame_ends_the_stream_with_a_sentence(app, wrong):
 def test_too_many_bad_frames_end_the_stream(app):
     with visit(app) as visitor:
         for number in range(BAD_FRAMES):
-            visitor.send(struct.pack("<I", number) + b"no picture")
+            visitor.send(struct.pack("<I", number) + b"not an image")
             answer = json.loads(visitor.recv(timeout=30))
         assert "Too many" in answer["error"] and "frame" not in answer
         with pytest.raises(ConnectionClosed):

@@ -16,7 +16,7 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     with zipfile.ZipFile(tmp_path / "Fotos Größe.zip", "w") as archive:
         for name in names:
             archive.write(EXAMPLES / "age-20-29-male.jpg", name)
-        archive.writestr("broken.jpg", b"no picture")
+        archive.writestr("broken.jpg", b"not an image")
     page.get_by_role("tab", name="Folder").click()
     assert page.locator("#batch-table").count() == 0
     page.set_input_files("#files input[type=file]", str(tmp_path / "Fotos Größe.zip"))

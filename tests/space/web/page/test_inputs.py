@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.support import EXAMPLES
 from tests.support.app_page import downloaded, open_tab, upload
+from tests.support.browser import drop_text
 
 
 def test_a_visitor_uploads_a_photo(page, tmp_path):
@@ -147,7 +148,7 @@ def test_a_visitor_pastes_a_photo(page):
 
 
 def test_a_file_that_is_no_image_is_refused_in_one_place(page, tmp_path):
-    (tmp_path / "photo.jpg").write_bytes(b"this is no picture")
+    (tmp_path / "photo.jpg").write_bytes(b"not an image")
     upload(page, tmp_path / "photo.jpg")
     page.locator("#photo-error").get_by_text("isn't a readable image").wait_for(timeout=20_000)
     page.wait_for_timeout(1000)
@@ -268,18 +269,11 @@ def test_one_bad_file_of_several_leaves_the_others(page, tmp_path):
 
 def test_dragging_parts_of_the_page_opens_nothing(page):
     page.get_by_role("tab", name="About").click()
-    drag = """([kind, text]) => {
-      const data = new DataTransfer(), where = document.querySelector("#about");
-      data.setData("text", text);
-      if (kind === "page") where.dispatchEvent(new DragEvent("dragstart", {bubbles: true, dataTransfer: data}));
-      where.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: data}));
-      where.dispatchEvent(new DragEvent("dragend", {bubbles: true}));
-    }"""
-    for kind, text in (("page", "https://example.org/a.jpg"), ("other", "some words")):
-        page.evaluate(drag, [kind, text])
+    for text, own in (("https://example.org/a.jpg", True), ("some words", False)):
+        drop_text(page, "#about", text, own=own)
         page.wait_for_timeout(300)
         assert page.locator("#about").is_visible()
-    page.evaluate(drag, ["other", "https://example.org/a.jpg"])
+    drop_text(page, "#about", "https://example.org/a.jpg", own=False)
     page.get_by_text("Links can't be opened").wait_for(timeout=5_000)
 
 

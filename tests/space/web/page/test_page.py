@@ -85,7 +85,7 @@ def test_on_a_phone_nothing_is_cut_off(browser, app, scheme, tmp_path):
 def test_axe_finds_nothing_serious(browser, app, scheme, tmp_path):
     """In every state of every tab: empty, with results, a crowd, while working, and after an error."""
     for name in ("broken.jpg", "broken.mp4"):
-        (tmp_path / name).write_bytes(b"no picture" * 99)
+        (tmp_path / name).write_bytes(b"not an image" * 99)
     page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
     page.context.grant_permissions(["camera"])
     found = {}
