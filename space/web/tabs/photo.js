@@ -47,10 +47,14 @@
         return ask([places.get(file), ...settings]);
       });
       turn = asked.catch(() => null);
-      return await asked;
+      const result = await asked;
+      if (file.url) places.set(file, {...places.get(file), path: result.upload});  // fetched once
+      return result;
     } catch (error) {
-      if (!known || !file.size || error.message !== kit.gone) throw error;
-      places.delete(file);  // the server has deleted it after an hour, or was started again
+      // The server has deleted it after an hour, or was started again.
+      const again = error.message === kit.gone && known && (file.url ? places.get(file).path !== file.url : file.size);
+      if (!again) throw error;
+      if (file.url) places.set(file, {...places.get(file), path: file.url}); else places.delete(file);
       return answered(file, tell, replaced);
     }
   }
@@ -107,7 +111,7 @@
   /** Show photos that are on the server already, or that it fetches. */
   function takePlace(place, name, own = true) {
     if (own) document.body.dataset.own = "yes";
-    const file = Object.assign(new File([], name), {example: !own});
+    const file = Object.assign(new File([], name), {example: !own, url: place.path.startsWith("http") ? place.path : null});
     places.set(file, {path: place.path, orig_name: place.orig_name ?? null, meta: {_type: "gradio.FileData"}});
     strip.take([file]);
   }

@@ -239,7 +239,8 @@ def _page_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
 
     def page_photo(photo, threshold, model, request: gr.Request):
         with _read(reader, photo, request) as opened:
-            return page_result(_chosen(analyzer, model), photo.stem, opened, threshold)
+            result = page_result(_chosen(analyzer, model), photo.stem, opened, threshold)
+            return result | {"upload": photo.path}  # of a URL: where the fetched image is
 
     inputs = [PhotoInput(label="photo"), threshold_slider(), gr.Textbox(label="model")]
     gr.Button().click(page_photo, inputs, gr.JSON(), api_name="page_photo", api_visibility="undocumented", **PHOTOS)

@@ -16,6 +16,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from space.web.fetching import fetch, is_public
 from space.web.uploads import UploadError, admitted
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import App
+from tests.support.app_page import open_settings, visit
 
 GROUP = (EXAMPLES / "group.jpg").read_bytes()
 
@@ -345,25 +347,44 @@ def test_language_models_name_images_by_url(fetching_app):
 
 
 @pytest.mark.browser
-def test_a_pasted_link_is_opened():
+def test_a_pasted_link_is_fetched_once_and_analyzed_and_explained():
     from tests.support.browser import chromium
 
-    with web(lambda handler: send(handler, GROUP if "mine" in handler.path else b"no image" * 10)) as (url, _):
+    def paste(page, url):
+        page.evaluate(
+            """(url) => { const clipboardData = new DataTransfer();
+            clipboardData.setData("text", url);
+            document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true})); }""",
+            url,
+        )
+
+    def paths(asked):
+        return [path for path, _ in asked]
+
+    with web(lambda handler: send(handler, GROUP if "mine" in handler.path else b"no image" * 10)) as (url, asked):
         app = App("--allow-urls", program=_PROGRAM)
         try:
             with chromium() as browser:
                 page = browser.new_page()
-                page.goto(app.url)
+                visit(page, app.url)
                 page.locator("#result .person").first.wait_for(timeout=60_000)
-                page.wait_for_timeout(500)
-                for name, where in (("mine.jpg", '.result[data-photo="mine"]'), ("other", "text=no image at this URL")):
-                    page.evaluate(
-                        """(url) => { const clipboardData = new DataTransfer();
-                        clipboardData.setData("text", url);
-                        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true})); }""",
-                        f"{url}/{name}",
-                    )
-                    page.locator(where).first.wait_for(timeout=30_000)
+                paste(page, f"{url}/mine.jpg")
+                page.wait_for_selector('.result[data-photo="mine"]:not([aria-busy])', timeout=30_000)
+                page.locator("#result .why").first.click()
+                page.locator("#reason [role=dialog] img").wait_for(timeout=60_000)
+                page.keyboard.press("Escape")
+                open_settings(page)
+                threshold = page.locator("#threshold input[type=number]")
+                threshold.fill("0.95")
+                page.locator("#result .summary").get_by_text("8 faces").wait_for(state="detached", timeout=30_000)
+                assert paths(asked) == ["/mine.jpg"]
+                for path in Path(app.temporary).glob("age-gender-*/gradio/**/mine.jpg"):
+                    path.unlink()  # as after an hour
+                threshold.fill("0.7")
+                page.locator("#result .summary").get_by_text("8 faces").wait_for(timeout=30_000)
+                assert paths(asked) == ["/mine.jpg", "/mine.jpg"]
+                paste(page, f"{url}/other")
+                page.get_by_text("no image at this URL").first.wait_for(timeout=30_000)
         finally:
             app.stop()
 
