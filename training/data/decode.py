@@ -19,7 +19,7 @@ from space.photo import OWN_FILES
 from space.text import some_of
 from training.data.cropping import FaceCropper, method
 from training.data.samples import IMAGE_SIZE, Samples
-from training.data.sources import DataError, cache_folder
+from training.data.sources import DataError, cache_folder, new_in_cache
 
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
 
@@ -72,25 +72,21 @@ def _decode_cached(samples: Samples, cropper: FaceCropper | None, *, framed: boo
         images = np.load(pixels, mmap_mode="r")
         if images.shape == shape:
             return images, np.load(places)
-    partial = pixels.with_suffix(f".partial-{os.getpid()}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        need, free = int(np.prod(shape)), shutil.disk_usage(folder).free
-        if free < need + (64 << 20):
-            raise DataError(
-                f"{folder} has {free / 1e9:.1f} GB free, decoded images need {need / 1e9:.1f} GB: free space, or set "
-                "AGE_GENDER_CACHE to a folder on a larger disk."
-            )
-        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        order = _decode_into(samples, images, cropper, framed=framed)
-        images.flush()
-        del images
-        np.save(places, order)
-        partial.replace(pixels)
+        with new_in_cache(pixels.name) as partial:
+            need, free = int(np.prod(shape)), shutil.disk_usage(folder).free
+            if free < need + (64 << 20):
+                raise DataError(
+                    f"{folder} has {free / 1e9:.1f} GB free, decoded images need {need / 1e9:.1f} GB: free space, or "
+                    "set AGE_GENDER_CACHE to a folder on a larger disk."
+                )
+            images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            order = _decode_into(samples, images, cropper, framed=framed)
+            images.flush()
+            del images
+            np.save(places, order)
     except OSError as error:
         raise DataError(f"Can't store decoded images in {folder}: {error}. Set AGE_GENDER_CACHE.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return np.load(pixels, mmap_mode="r"), order
 
 

@@ -5,6 +5,7 @@ Images stay encoded, in a column "image". Knows nothing of labels.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import hashlib
@@ -13,8 +14,9 @@ import os
 import re
 import shutil
 import tarfile
+import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from space.hub.bundle import on_hub
@@ -31,6 +33,7 @@ _TABLE = (".csv", ".jsonl")
 # What columns of tables are called elsewhere, the likeliest first.
 _NAMES = {"sex": "gender", "file": "file_name", "filename": "file_name", "path": "file_name", "image": "file_name"}
 MAX_RATIO, MAX_UNPACKED = 20, 50_000_000  # of an archive: unpacked size in its own size, and bytes always allowed
+LEFT_AFTER = 86_400.0  # s since its last change after which an unfinished entry of the cache is one of a killed program
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "face", "jpg", "bytes")
 
 
@@ -126,6 +129,37 @@ def cache_folder() -> Path:
     return Path(os.environ.get("AGE_GENDER_CACHE") or Path.home() / ".cache" / "age_gender")
 
 
+@contextlib.contextmanager
+def new_in_cache(name: str) -> Iterator[Path]:
+    """A path at which to make a file or folder of the cache: it gets its name on success and is deleted on failure.
+
+    What a killed program left is deleted a day after its last change: gigabytes, which nobody looks for.
+    """
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.partial-*"):
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            if time.time() - left.stat().st_mtime > LEFT_AFTER:
+                _delete(left)
+    partial, target = folder / f"{name}.partial-{os.getpid()}", folder / name
+    try:
+        yield partial
+        try:
+            partial.replace(target)
+        except OSError:
+            if not target.is_dir():  # else another program has made the same folder meanwhile
+                raise
+    finally:
+        _delete(partial)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _files(path: Path) -> list[str]:
     """The files of a local source, by name."""
     if path.is_dir():
@@ -152,12 +186,8 @@ def _unpacked(archive: Path) -> Path:
     key = hashlib.sha256(f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = cache_folder() / f"unpacked-{key}"
     if not folder.is_dir():
-        partial = folder.with_suffix(f".partial-{os.getpid()}")
-        try:
+        with new_in_cache(folder.name) as partial:
             _unpack(archive, partial, stat.st_size)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

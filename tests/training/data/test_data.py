@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
+import time
 import zipfile
 from dataclasses import replace
 
@@ -271,6 +273,30 @@ def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
     _, second = decode(samples)
     assert np.array_equal(first, second) and isinstance(second, np.memmap)
     assert not list(tmp_path.glob("*partial*"))
+
+
+def test_what_killed_programs_left_in_the_cache_is_deleted_after_a_day(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path))
+    (tmp_path / "unpacked-0.partial-1").mkdir()
+    for name in ("unpacked-0.partial-1/face.jpg", "0.npy.partial-1", "1.npy.partial-2", "2.npy"):
+        (tmp_path / name).write_bytes(b"part")
+    for name in ("unpacked-0.partial-1", "0.npy.partial-1", "2.npy"):
+        os.utime(tmp_path / name, times=(time.time() - sources.LEFT_AFTER - 1,) * 2)
+    decode(load_samples(made_up)[0].limit(30))
+    left = {path.name for path in tmp_path.glob("*partial*")}
+    assert left == {"1.npy.partial-2"} and (tmp_path / "2.npy").exists()
+
+
+def test_two_programs_unpack_the_same_archive(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path))
+    with sources.new_in_cache("unpacked-0") as mine:
+        mine.mkdir()
+        (tmp_path / "unpacked-0").mkdir()
+        (tmp_path / "unpacked-0" / "face.jpg").write_bytes(b"theirs")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["unpacked-0/face.jpg"]
+    with pytest.raises(OSError), sources.new_in_cache("missing") as _:  # nothing was made
+        pass
 
 
 def test_no_room_for_the_cache(made_up, tmp_path, monkeypatch):
