@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 
 def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
     """Decorate a command line's `main`: `errors` are for the user and become `error: …` and exit status 1.
 
     If `main` returns None, the exit status is 0. Ctrl-C prints "Stopped.", with the exception's text if it has one, and
-    exits with status 130, as in a shell. A closed pipe (`| head`) prints no message and exits with status 1.
+    exits with status 130, as in a shell. SIGTERM (`kill`, `timeout`, a container's end) exits with status 143, and what
+    is half written is deleted. A closed pipe (`| head`) prints no message and exits with status 1.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
@@ -22,7 +26,8 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
             tolerate_console()
             try:
                 try:
-                    return main(*arguments, **options) or 0
+                    with _terminated_cleanly():
+                        return main(*arguments, **options) or 0
                 finally:
                     _flush()
             except BrokenPipeError:
@@ -37,6 +42,19 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
         return run
 
     return decorate
+
+
+@contextlib.contextmanager
+def _terminated_cleanly() -> Iterator[None]:
+    """Run `finally` blocks after SIGTERM, unless the program handles it itself or this isn't its main thread."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _flush() -> None:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from pathlib import Path
@@ -218,6 +219,18 @@ def test_long_names_get_copies_too(tmp_path):
     for _ in range(2):
         assert cli.main([str(tmp_path / name), "--annotated", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["é" * 100 + "-2.jpg", "é" * 100 + ".jpg"]
+
+
+def test_a_terminated_run_leaves_no_half_written_video(tmp_path):
+    video, out = write_video(tmp_path / "long.mp4", moving(400, size=(800, 600))), tmp_path / "out"
+    command = [sys.executable, "-m", "space.cli", video, "--annotated", out]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        while not list(out.glob("*.part.mp4")):
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.05)
+        run.terminate()
+        assert run.wait(30) == 143
+    assert not list(out.iterdir())
 
 
 def test_a_closed_pipe_is_no_error():

@@ -1,7 +1,10 @@
 """Ends of command lines: a sentence and an exit status, on any console."""
 
 import io
+import os
+import signal
 import sys
+import threading
 
 import pytest
 
@@ -45,3 +48,39 @@ def test_an_error_that_a_command_does_not_name_keeps_its_traceback():
 
 def test_a_command_may_choose_its_status():
     assert console.command(OSError)(lambda: 3)() == 3
+
+
+def test_sigterm_ends_a_command_after_its_cleanup():
+    cleaned = []
+
+    @console.command(OSError)
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(10)
+        finally:
+            cleaned.append(True)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert cleaned and ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_program_keeps_its_own_handler_of_sigterm():
+    def own(*_):
+        pass
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        assert console.command(OSError)(lambda: int(signal.getsignal(signal.SIGTERM) is own))() == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_command_runs_in_a_thread():
+    status = []
+    thread = threading.Thread(target=lambda: status.append(console.command(OSError)(lambda: 3)()))
+    thread.start()
+    thread.join(10)
+    assert status == [3]
