@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from collections.abc import Sequence
 
 TITLE = "Apparent age and gender"
@@ -35,6 +38,12 @@ def time_left(seconds: float | None) -> str:
 def printable(text: str) -> str:
     """A text without control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def command_line(*words: object) -> str:
+    """A command for people to copy, quoted for this system's shell."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

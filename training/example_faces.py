@@ -24,6 +24,7 @@ from space.crop import similarity
 from space.detector import YuNet
 from space.face import EXAMPLES
 from space.hub.download import ModelError
+from space.text import counted
 from training.data.decode import decode_picture
 from training.data.load import load_samples
 from training.data.samples import FAIRFACE_RACES, GENDERS
@@ -37,13 +38,14 @@ GROUPS = (
     (60, 99, "female", "White", "Latino Hispanic"), (60, 99, "male", "White"),
 )  # fmt: skip
 SIZE = 400  # pixels, side of an example
+FEWEST = 20  # faces in an average: with fewer, a person might be recognized
 PHOTO = 224  # pixels, side of a FairFace photo
 SCALE = 1.62  # of a photo in an example
 # YuNet's points of a frontal face in the middle of a photo
 POINTS = np.array([[72, 68], [152, 68], [112, 115], [80, 155], [144, 155]], np.float64)
 TARGET = (POINTS - PHOTO / 2) * SCALE + [SIZE / 2, SIZE / 2 - 6]
 # Rounds of alignment: how many faces are kept, and by how much their warps are smoothed, in pixels
-ROUNDS = ((60, 14), (50, 10), (40, 8), (30, 6), (24, 5), (20, 4), (20, 3))
+ROUNDS = ((60, 14), (50, 10), (40, 8), (30, 6), (24, 5), (FEWEST, 4), (FEWEST, 3))
 LIMITS = (3.5, 3.5, 3.0, 2.0, 1.5, 1.3, 1.2)  # largest gain of each band of frequencies, finest first
 HUE = (15, 17)  # of skin: a and b in CIE Lab
 
@@ -97,11 +99,16 @@ def candidates(photos: list[np.ndarray], detector: YuNet, count: int = 90) -> tu
     """The most frontal, sharp and well lit faces: uint8 [N, SIZE, SIZE, 3], and where each is within its photo."""
     found = [(photo, detector.detect(photo, 0.85, side=320)) for photo in photos]
     photos = [photo for photo, faces in found if faces]
+    none = np.zeros((0, SIZE, SIZE, 3), np.uint8), np.zeros((0, SIZE, SIZE), np.float32)
+    if not photos:
+        return none
     points: list[Any] = [max(faces, key=lambda face: face.area).landmarks for _, faces in found if faces]
     matrices, values = zip(*map(measure, photos, points), strict=True)
     turned, hidden, blurred, glasses, light, *color = np.array(values).T
     tint = np.hypot(*(c - np.median(c) for c in color))
     good = (blurred < np.quantile(blurred, 0.6)) & (tint < np.quantile(tint, 0.75)) & (light > np.quantile(light, 0.15))
+    if not good.any():
+        return none
     good &= glasses < np.quantile(glasses[good], 0.6)
     rank = np.where(good, turned / np.median(turned) + 6 * hidden, np.inf)
     size, mode, faces, seen = (SIZE, SIZE), cv2.BORDER_REFLECT, [], []
@@ -211,7 +218,7 @@ def group(faces: list[np.ndarray]) -> np.ndarray:
     return canvas
 
 
-@command(ModelError, DataError)
+@command(ModelError, DataError, OSError)
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.example_faces", description=__doc__.splitlines()[0])
@@ -219,23 +226,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=EXAMPLES)
     options = parser.parse_args()
     samples, detector = load_samples(options.dataset)[0], YuNet()
-    options.out.mkdir(parents=True, exist_ok=True)
-    examples = []
+    examples = {}
     for low, high, gender, *races in GROUPS:
         member = (samples.age_range[:, 0] >= low) & ((samples.age_range[:, 1] <= high) | (high == 99))
         member &= np.isin(samples.race, [FAIRFACE_RACES.index(race) for race in races])
         chosen = samples.take(member & (samples.gender == GENDERS.index(gender))).limit(900)
+        name = f"{low}-{high}, {gender}"
         found = candidates([decode_picture(encoded) for encoded in chosen.encoded], detector)
+        if len(found[0]) < FEWEST:
+            raise DataError(
+                f"{name}: {counted(len(found[0]), 'usable face')} among {counted(len(chosen), 'image')}, {FEWEST} are "
+                "needed. Use a dataset with more faces."
+            )
         faces, seen = align(*found)
-        examples.append(blend(faces, seen))
-        Image.fromarray(examples[-1]).save(options.out / f"age-{low:02d}-{high:02d}-{gender}.jpg", quality=92)
-        fit = [alike(blur(even(examples[-1]), 1), blur(even(face), 1), FACE) for face in faces]
+        example = examples[f"age-{low:02d}-{high:02d}-{gender}"] = blend(faces, seen)
+        fit = [alike(blur(even(example), 1), blur(even(face), 1), FACE) for face in faces]
         print(
-            f"{low}-{high}, {gender}: {len(faces)} of {len(found[0])} of {len(chosen)} faces; correlation with "
+            f"{name}: {len(faces)} of {len(found[0])} of {len(chosen)} faces; correlation with "
             f"each {np.median(fit):.2f}, at most {max(fit):.2f}",
             flush=True,
         )
-    Image.fromarray(group(examples)).save(options.out / "group.jpg", quality=92)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, example in {**examples, "group": group(list(examples.values()))}.items():
+        Image.fromarray(example).save(options.out / f"{name}.jpg", quality=92)
 
 
 if __name__ == "__main__":

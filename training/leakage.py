@@ -68,8 +68,8 @@ def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
         return Doubt(f"{reason} of {measured.protocol}", protocol)
     copies = [d for d in shared if d["collection"]]
     same_splits = protocol == measured.protocol
-    if copies and not any(_same_copy(d, measured, same_splits=same_splits) for d in copies):
-        return Doubt(f"learned from another copy of {report.collection}, whose splits have other faces")
+    if not all(_same_copy(d, measured, same_splits=same_splits) for d in copies):
+        return Doubt(f"learned from another copy of {report.collection}, which is split differently")
     return None
 
 

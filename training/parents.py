@@ -18,6 +18,7 @@ from training.data.sources import DataError, public_name
 from training.recipe import FILE, Recipe
 from training.recipe import load as load_recipe
 
+_WEIGHTS = (".h5", ".keras")
 MEASURED = 512  # training faces on which merged batch normalizations are restored
 IMAGENET = {  # Keras's VGG16 weights
     "datasets": [{"dataset": "ImageNet", "collection": "ImageNet", "learned": True}],
@@ -88,8 +89,12 @@ def read(recipe: Recipe, *, ended: bool = False) -> list[Parent]:
         ended: the run has ended. Parents that no longer exist are recorded without details.
 
     Raises:
-        ModelError: a model is unavailable.
+        ModelError: a model is unavailable, or is a file that a run can't start from or learn from.
     """
+    for option, model, suffixes in (("init", recipe.init, _WEIGHTS), *(("teacher", m, ()) for m in recipe.teacher)):
+        if Path(model).is_file() and not model.endswith(suffixes):
+            files = f" or a file of Keras weights ({', '.join(suffixes)})" if suffixes else ""
+            raise ModelError(f"--{option} {model} is a file: specify a bundle folder, a Hub id{files}.")
     found = [Parent("init", "imagenet", None, IMAGENET)] if recipe.init == "imagenet" else []
     models = [("init", recipe.init)] if recipe.init not in ("imagenet", "none") else []
     for role, model in (*models, *(("teacher", model) for model in recipe.teacher)):
@@ -105,7 +110,7 @@ def read(recipe: Recipe, *, ended: bool = False) -> list[Parent]:
 def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
     """One model, by name, folder, Hub id or file; ModelError if it is unavailable."""
     path = Path(model)
-    if model.endswith((".onnx", ".h5", ".keras")) and not path.is_file():
+    if model.endswith((".onnx", *_WEIGHTS)) and not path.is_file():
         raise ModelError(f"No model at {model}: specify an existing file, a bundle folder, or a Hub id.")
     if not path.is_file():
         bundle = open_bundle(model, keras=keras)
@@ -188,7 +193,7 @@ def load_initial(network, model: str, train: list[Faces]) -> None:
     """
     from training.model.networks import load_weights, restore_norms
 
-    if model.endswith((".h5", ".keras")):
+    if model.endswith(_WEIGHTS):
         load_weights(network, model)
         return
     trained, merged = load_network(model)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,10 @@ from space.hub.bundle import verify
 from space.hub.card import CARD
 from space.hub.download import ModelError
 from space.hub.upload import PUBLIC, HubError, check_write_access, to_hub_error, with_retries
+from space.text import command_line
 from training import programs
+
+_EMPTY = {".gitattributes", "README.md", "LICENSE"}  # of a repository without a model, as the Hub creates it
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,21 @@ def check(target: Target) -> Target:
         target: `repo_id` may lack its user: the token's is put in.
 
     Raises:
-        HubError: no token, an invalid or read-only token, an invalid name, no write access, a public repository that
-            was to be private, or no connection.
+        HubError: no token, an invalid or read-only token, an invalid name, no write access, a repository with another
+            model or a public one that was to be private, or no connection.
     """
     target = replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
-    if target.private:
-        try:
-            public = not HfApi().model_info(target.repo_id).private
-        except RepositoryNotFoundError:
-            return target
-        except Exception as error:
-            raise to_hub_error(error, target.repo_id) from error
-        if public:
-            raise HubError(PUBLIC.format(target.repo_id))
+    try:
+        info = HfApi().model_info(target.repo_id)
+    except RepositoryNotFoundError:
+        return target
+    except Exception as error:
+        raise to_hub_error(error, target.repo_id) from error
+    if target.private and not info.private:
+        raise HubError(PUBLIC.format(target.repo_id))
+    names = {file.rfilename for file in info.siblings or ()}
+    if not target.pull_request and CARD not in names and names - _EMPTY:
+        raise HubError(f"{target.repo_id} contains another model: choose another name with --repo-id.")
     return target
 
 
@@ -160,7 +164,7 @@ def url(pushed: CommitInfo) -> str:
 
 def push_command(folder: str | Path, target: Target) -> str:
     """The command that pushes a bundle later."""
-    return shlex.join(["python", "-m", "training.push", str(folder), *target.options()])
+    return command_line("python", "-m", "training.push", folder, *target.options())
 
 
 @command(ModelError, HubError, OSError)

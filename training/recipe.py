@@ -142,9 +142,9 @@ class Recipe:
         what = f"stage {stage.name!r}" if variant is stage else f"a branch of stage {stage.name!r}"
         _check(variant, what)
         if variant.size != stage.size or variant.name != stage.name:
-            raise RecipeError(f"{what} changes the size or the name: branches can't.")
+            raise RecipeError(f"{what} changes the size or the name, which a branch can't do.")
         if variant is not stage and variant.branches:
-            raise RecipeError(f"{what} has branches of its own: branches can't.")
+            raise RecipeError(f"{what} has branches, which a branch can't have.")
         if self.network == "vgg16" and variant.size not in (100, 200):
             raise RecipeError(f"{what}: vgg16 supports size = 100 or 200, not {variant.size}.")
         if self.network == "compact" and variant.layers != "all":

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def engines(model: Path) -> dict[str, float | str]:
-    """Milliseconds for one face of the network in `model` (ONNX, or for Keras the model.keras beside it)."""
+    """Milliseconds for one face of the network in `model` (ONNX, or for Keras the weights beside it)."""
     face = np.random.default_rng(0).integers(0, 256, (1, 200, 200, 3), np.uint8)
 
     def openvino(**settings):
@@ -76,7 +78,7 @@ def engines(model: Path) -> dict[str, float | str]:
 def programs(one: np.ndarray, five: np.ndarray, vgg16: Path | None) -> dict[str, float | str]:
     """Milliseconds for whole photos, uint8 [H, W, 3], of one face and of five.
 
-    `vgg16`: an ONNX file with a model.keras beside it, for the published way.
+    `vgg16`: an ONNX file with Keras weights beside it, for the published way.
     """
 
     def deepface(photo):
@@ -123,12 +125,17 @@ def programs(one: np.ndarray, five: np.ndarray, vgg16: Path | None) -> dict[str,
 
 
 def _keras(model: Path):
-    path = model.parent / "model.keras"
-    if not path.exists():
-        raise FileNotFoundError("no model.keras beside it")
+    files = [model.parent / name for name in ("config.json", "metadata.json", "model.weights.h5")]
+    if not all(path.exists() for path in files):
+        raise FileNotFoundError("no Keras weights beside it")
     import keras
 
-    return keras.saving.load_model(path, compile=False)
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "model.keras"
+        with zipfile.ZipFile(archive, "w") as members:
+            for path in files:
+                members.write(path, path.name)
+        return keras.saving.load_model(archive, compile=False)
 
 
 def _timed(build: Callable[[], Callable[[], object]]) -> float | str:

@@ -112,9 +112,13 @@ def download(repo: str, revision: str | None, *, keras: bool = False) -> tuple[P
             copy.unlink(missing_ok=True)
         commit, path = hub_file(repo, CARD, revision or commit)
         card = read_card(path.parent)
-    # The Hub counts downloads of Keras models by their config.json.
-    roles = ("keras", "keras-config", "keras-metadata", "keras-weights") if keras else ("keras-config",)
     for name, entry in card["files"].items():
-        if name == card["serve"] or entry.get("role") in roles:
+        if needed(name, entry, card) or (keras and entry.get("role") in ("keras", "keras-metadata", "keras-weights")):
             hub_file(repo, name, commit, sha256=entry["sha256"])
     return path.parent, commit
+
+
+def needed(name: str, entry: dict, card: dict) -> bool:
+    """Whether serving downloads a file of a card: the network, and the `config.json` by which the Hub counts downloads
+    of Keras models."""
+    return name == card["serve"] or entry.get("role") == "keras-config"

@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 
 from ..console import command
-from ..text import counted, missing_package, some_of
+from ..text import command_line, counted, missing_package, some_of
 
 try:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -27,7 +26,7 @@ try:
 
     from ..web import modules
     from . import static
-    from .bundle import Bundle, embedded, on_hub, open_bundle
+    from .bundle import Bundle, embedded, needed, on_hub, open_bundle
     from .card import CARD
     from .download import ModelError, hub_file
     from .repository import ROOT, THUMBNAIL, own_files, space_card, untracked
@@ -47,6 +46,8 @@ _OURS = {
     "gradio": re.compile(r"space/|app\.py$"),
     "static": re.compile(r"models/[\w.-]+/(model\.onnx|age_gender\.json)$|ort/ort[\w.-]+$"),
 }
+# A file of every app, and one that only this kit's has.
+_APP = {"gradio": ("app.py", "space/analyzer.py"), "static": ("index.html", "kit.json")}
 # What the app itself has no use for.
 _TOOLS = (
     "space/bench/",
@@ -72,7 +73,8 @@ def space_files(space: str, bundle: Bundle, *, preload: bool = True, mcp: bool =
     """
     card = space_card(ROOT / "space" / "README.md", space, [bundle])
     if bundle.revision and preload:  # baked into the image: the Space then starts without the network's help
-        card.data["preload_from_hub"] = [f"{bundle.source} {CARD},{bundle.card['serve']} {bundle.revision}"]
+        names = [CARD, *(name for name, entry in bundle.card["files"].items() if needed(name, entry, bundle.card))]
+        card.data["preload_from_hub"] = [f"{bundle.source} {','.join(names)} {bundle.revision}"]
     files: Files = {
         "README.md": str(card).encode(),
         THUMBNAIL: ROOT / ".github" / "photo.jpg",
@@ -120,12 +122,12 @@ def deploy(
         ModelError: the model is unavailable.
         HubError: what the Hub said and what to do.
     """
+    if not dry_run:
+        space = check_write_access(space, kind="space")
     bundle, restricted = _served(model)
     pinned = f"{bundle.source}@{bundle.revision}" if bundle.revision else model
     wanted = {"AGE_GENDER_MODEL": pinned, "GRADIO_MCP_SERVER": "true" if mcp else None}
     variables = {name: value for name, value in wanted.items() if value}
-    if not dry_run:
-        space = check_write_access(space)
     if restricted:
         _check_space_token(bundle.source)
     # A build has no token: a model that needs one is downloaded at startup instead.
@@ -154,7 +156,7 @@ def deploy_static(space: str, *, model: str | None = None, private: bool = False
         HubError: a public Space would contain a private or gated model, or the Hub refused the request.
     """
     if not dry_run:
-        space = check_write_access(space)
+        space = check_write_access(space, kind="space")
     if (match := on_hub(model or "")) and not private and _is_restricted(match["repo"]):
         raise HubError(
             f"The model {match['repo']} is private or gated, but a public static Space lets everyone download it: add "
@@ -214,12 +216,11 @@ def _check_existing(api: HfApi, space: str, sdk: str, *, private: bool) -> None:
         return
     if info.sdk not in (None, sdk):
         raise HubError(f"{space} is a {info.sdk} Space, not a {sdk} one: choose another name with --space.")
-    if sdk == "gradio":
-        files = api.list_repo_files(space, repo_type="space")
-        if "app.py" in files and "space/analyzer.py" not in files:
-            raise HubError(
-                f"{space} already contains another app: choose another name with --space, or delete its app.py first."
-            )
+    files, (page, own) = api.list_repo_files(space, repo_type="space"), _APP[sdk]
+    if page in files and own not in files:
+        raise HubError(
+            f"{space} already contains another app: choose another name with --space, or delete its {page} first."
+        )
     if private and not info.private:
         raise HubError(PUBLIC.format(space))
 
@@ -285,7 +286,8 @@ def _configure(api: HfApi, space: str, variables: dict[str, str], *, secret: boo
     """Set variables and the secret, and delete earlier ones. Before the files: the first build needs them."""
     before = api.get_space_variables(space)
     for key, value in variables.items():
-        api.add_space_variable(space, key, value)
+        if key not in before or before[key].value != value:  # each change restarts the Space
+            api.add_space_variable(space, key, value)
     for key in {"AGE_GENDER_MODEL", "GRADIO_MCP_SERVER"} & set(before) - set(variables):
         api.delete_space_variable(space, key)
     if secret:
@@ -382,9 +384,8 @@ def _static(options: argparse.Namespace) -> str:
         _print(files)
         return ""
     static.write(files, options.out)
-    print(
-        f"Try it: python -m http.server --directory {shlex.quote(str(options.out))} 8000, then open http://localhost:8000"
-    )
+    server = command_line("python", "-m", "http.server", "--directory", options.out, "8000")
+    print(f"Try it: {server}, then open http://localhost:8000")
     return ""
 
 

@@ -11,6 +11,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
+    OIDCError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -21,6 +22,7 @@ TRIES = 3  # at a commit that another one overtook, or that the server was too b
 PATIENCE = 30.0  # seconds, longest wait that a busy server may ask for
 
 PUBLIC = "{} exists and is public: --private is for new repositories. Change its visibility in its settings on the Hub."
+_PUBLISHER = "hf_jwt_"  # how tokens of trusted publishers start: they have no user, and access to one repository only
 _LOCAL = (LookupError, TypeError, ValueError, MemoryError, PermissionError, FileNotFoundError)
 
 Answer = TypeVar("Answer")
@@ -30,11 +32,12 @@ class HubError(RuntimeError):
     """The Hub refuses or cannot be reached; the message says why and what to do."""
 
 
-def check_write_access(repo_id: str, *, others: bool = False) -> str:
+def check_write_access(repo_id: str, *, kind: str = "model", others: bool = False) -> str:
     """Make sure that the token at hand can write to a repository; changes nothing on the Hub.
 
     Args:
         repo_id: `user/name`, or `name` alone: the token's user is put in.
+        kind: "model" or "space".
         others: repositories of others are fine too (for pull requests).
 
     Returns:
@@ -43,12 +46,25 @@ def check_write_access(repo_id: str, *, others: bool = False) -> str:
     Raises:
         HubError: no token, an invalid or read-only token, an invalid name, no write access, or no connection.
     """
-    if not get_token():
+    try:
+        token = get_token()
+    except (OIDCError, HTTPError) as error:
+        raise HubError(
+            f"The Hub gave this workflow no token ({error}). Check HF_OIDC_RESOURCE and the trusted publisher in the "
+            "repository's settings on the Hub."
+        ) from error
+    if not token:
         raise HubError(
             "No Hub token found: run `hf auth login`, or set HF_TOKEN to a token with write permission "
             "(huggingface.co/settings/tokens)."
         )
     get_session().timeout = TIMEOUT
+    if token.startswith(_PUBLISHER):
+        try:
+            HfApi().auth_check(repo_id, repo_type=kind, write=True)
+        except Exception as error:
+            raise to_hub_error(error, repo_id) from error
+        return repo_id
     try:
         me = HfApi().whoami()
     except Exception as error:
@@ -59,10 +75,10 @@ def check_write_access(repo_id: str, *, others: bool = False) -> str:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise HubError(f"{repo_id!r} isn't a valid repository name: {error}") from error
-    token = (me.get("auth") or {}).get("accessToken") or {}
-    scopes = (token.get("fineGrained") or {}).get("scoped") or []
-    may_write = token.get("role") != "fineGrained" or any("repo.write" in s.get("permissions", ()) for s in scopes)
-    if token.get("role") == "read" or not may_write:
+    access = (me.get("auth") or {}).get("accessToken") or {}
+    scopes = (access.get("fineGrained") or {}).get("scoped") or []
+    may_write = access.get("role") != "fineGrained" or any("repo.write" in s.get("permissions", ()) for s in scopes)
+    if access.get("role") == "read" or not may_write:
         raise HubError(
             f"The token of {me['name']} is read-only: create one with write permission at "
             "huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."

@@ -17,6 +17,7 @@ import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+PUBLISHER = "hf_jwt_publisher"  # a workflow's token, which has no user and may create nothing
 LFS_FROM = 64 << 10  # bytes; larger files, and binary ones, go through LFS as on the Hub
 _BINARY = (".onnx", ".h5", ".keras", ".png", ".jpg", ".gz", ".tar", ".parquet")
 _TYPES = {"models": "model", "datasets": "dataset", "spaces": "space"}
@@ -70,7 +71,7 @@ class Hub:
 
     def __init__(self):
         self.repos: dict[tuple[str, str], Repo] = {}
-        self.tokens = {"hf_writer": "tester"}
+        self.tokens = {"hf_writer": "tester", PUBLISHER: "tester"}
         self.read_only_tokens = {"hf_reader": "tester"}
         self.lfs: dict[str, bytes] = {}
         self.faults: list[Fault] = []
@@ -188,10 +189,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if self.fault.status:
                 return self._answer(self.fault.status, {"error": "fault"}, self.fault.headers)
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()
-        self.user = self.hub.tokens.get(token) or self.hub.read_only_tokens.get(token)
-        self.can_write = token in self.hub.tokens
-        if token and not self.user:
+        self.token = (self.headers.get("Authorization") or "").removeprefix("Bearer ").strip()
+        self.user = self.hub.tokens.get(self.token) or self.hub.read_only_tokens.get(self.token)
+        self.can_write = self.token in self.hub.tokens
+        if self.token and not self.user:
             return self._answer(401, {"error": "Invalid credentials in Authorization header"})
         for method, pattern, action in _ROUTES:
             match = method == self.command and re.fullmatch(pattern, path)
@@ -227,8 +228,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     # What the client asks, in the order of _ROUTES.
 
+    def exchange(self):
+        if json.loads(self.body)["subject_token"] != "workflow":
+            return self._answer(403, {"error": "No trusted publisher matches"})
+        self._answer(200, {"access_token": PUBLISHER, "token_type": "bearer", "expires_in": 3600})
+
     def whoami(self):
-        if not self.user:
+        if not self.user or self.token == PUBLISHER:
             return self._answer(401, {"error": "Invalid username or password."})
         role = "write" if self.can_write else "read"
         token = {"displayName": "test", "role": role, "createdAt": "2026-01-01T00:00:00.000Z"}
@@ -243,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         wish = json.loads(self.body)
         owner = wish.get("organization") or self.user
         key = wish.get("type") or "model", f"{owner}/{wish['name']}"
-        if not self.can_write or owner != self.user:
+        if not self.can_write or owner != self.user or self.token == PUBLISHER:
             return self._answer(403, {"error": f"You don't have the rights to create a {key[0]} under {owner}"})
         url = f"{self.hub.url}/{'' if key[0] == 'model' else key[0] + 's/'}{key[1]}"
         if key in self.hub.repos:
@@ -482,7 +488,8 @@ _ROUTES = [
     ("POST", "/api/validate-yaml", _Handler.validate_yaml),
     ("POST", "/api/repos/create", _Handler.create),
     ("GET", _API, _Handler.info),
-    ("GET", rf"{_API}/auth-check", _Handler.auth_check),
+    ("GET", rf"{_API}/auth-check(/write)?", _Handler.auth_check),
+    ("POST", "/oauth/token", _Handler.exchange),
     ("GET", rf"{_API}/revision/{_REV}", _Handler.info),
     ("GET", rf"{_API}/tree/{_REV}(?P<path>/.*)?", lambda self, path=None, **k: self.tree(path=path or "", **k)),
     ("POST", rf"{_API}/paths-info/{_REV}", _Handler.paths_info),

@@ -26,6 +26,15 @@ def test_the_command_makes_the_example_images_that_are_in_the_app(tmp_path, monk
         assert np.abs(made - there).mean() < 3, path.name
 
 
+def test_too_few_faces_to_hide_a_person_are_refused(photographs, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["example_faces", "--dataset", str(photographs), "--out", str(out)])
+    assert example_faces.main() == 1
+    assert "20 are needed" in capsys.readouterr().err and not out.exists()
+    faces, seen = example_faces.candidates([], None)
+    assert faces.shape == (0, 400, 400, 3) and seen.shape == (0, 400, 400)
+
+
 def test_a_missing_dataset_is_an_error_message(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["example_faces", "--dataset", str(tmp_path / "nowhere"), "--out", str(tmp_path)])
     assert example_faces.main() == 1

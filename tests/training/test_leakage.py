@@ -75,12 +75,15 @@ def test_another_copy_of_a_collection_has_other_splits():
     assert doubt(learned, faces(split="validation", rows=23_708, sha256="b")) is None
     for other in (faces(rows=23_708, sha256="c"), faces(rows=24_106), faces(split="validation", sha256="a")):
         found = doubt(learned, other)
-        assert found.reason == "learned from another copy of UTKFace, whose splits have other faces"
+        assert found.reason == "learned from another copy of UTKFace, which is split differently"
         assert not found.protocol
     # Under another protocol, the same files have other splits: only the number of rows tells copies apart.
     young = record("60/20/20", datasets=[dataset(rows=23_708, held_out={"test": "a"})])
     assert doubt(young, faces(rows=23_708, sha256="c")) is None
     assert doubt(young, faces(rows=24_106, sha256="c")) is not None
+    # A second copy of which these are the held-out faces makes the first one no safer.
+    both = record("80/10/10", datasets=[dataset(rows=23_708), dataset(rows=24_106)])
+    assert all(doubt(both, faces(rows=rows)) is not None for rows in (23_708, 24_106))
     # Such a copy is no safer if the protocols overlap as well.
     assert doubt(learned, faces(protocol="60/20/20", rows=24_106)).protocol == "80/10/10"
 

@@ -86,6 +86,22 @@ def test_a_file_that_is_not_there_is_no_hub_id(tmp_path, name):
         read_model(str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("changes", "option", "file", "also"),
+    [
+        ({"init": "net.onnx"}, "init", "net.onnx", " or a file of Keras weights"),
+        ({"teacher": ("compact", "net.weights.h5")}, "teacher", "net.weights.h5", ""),
+    ],
+)
+def test_a_file_that_a_run_can_not_use_is_refused_first(tmp_path, monkeypatch, changes, option, file, also):
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.onnx", "net.weights.h5"):
+        (tmp_path / name).write_bytes(b"weights")
+    text = f"--{option} {file} is a file: specify a bundle folder, a Hub id{also}"
+    with pytest.raises(ModelError, match=text):
+        read(load(SHORT).changed(**changes))
+
+
 def test_the_parents_of_a_recipe():
     recipe = load("vgg16")
     assert [parent.as_dict() for parent in read(recipe)] == [

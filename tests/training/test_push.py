@@ -390,7 +390,7 @@ def test_a_temporary_hub_error_is_not_taken_for_a_repository_without_a_bundle(mo
     ("public", "private", "refused"), [(True, True, True), (False, True, False), (True, False, False)]
 )
 def test_a_public_repository_does_not_become_private_by_a_push(monkeypatch, public, private, refused):
-    info = SimpleNamespace(private=not public)
+    info = SimpleNamespace(private=not public, siblings=[])
     monkeypatch.setattr(module, "check_write_access", lambda repo_id, others: f"me/{repo_id}")
     monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=lambda repo_id: info))
     target = module.Target("kit", private)
@@ -399,6 +399,27 @@ def test_a_public_repository_does_not_become_private_by_a_push(monkeypatch, publ
             module.check(target)
     else:
         assert module.check(target).repo_id == "me/kit"
+
+
+@pytest.mark.parametrize(
+    ("files", "pull_request", "refused"),
+    [
+        ([".gitattributes", "README.md"], False, False),
+        ([".gitattributes", "README.md", "config.json", CARD], False, False),
+        (["README.md", "config.json", "model.safetensors"], False, True),
+        (["README.md", "config.json", "model.safetensors"], True, False),  # which people look at first
+    ],
+)
+def test_another_model_is_not_replaced(monkeypatch, files, pull_request, refused):
+    info = SimpleNamespace(private=False, siblings=[SimpleNamespace(rfilename=name) for name in files])
+    monkeypatch.setattr(module, "check_write_access", lambda repo_id, others: repo_id)
+    monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=lambda repo_id: info))
+    target = module.Target("me/kit", pull_request=pull_request)
+    if refused:
+        with pytest.raises(HubError, match="me/kit contains another model: choose another name"):
+            module.check(target)
+    else:
+        assert module.check(target) == target
 
 
 def test_the_command_line_tells_what_was_pushed_and_why_not(bundle, monkeypatch, capsys):

@@ -135,10 +135,10 @@ def test_branches_are_the_stage_with_other_settings():
         ("network = 'compact'\ntrain = ['x', 'x']\nstages = []", ["twice"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nteacher_weight = 1.5", ["at most 1"]),
         ("network = 'compact'\n" + STAGE.replace("epochs = 1", "epochs = 1.5") + "learning_rate = 1", ["an integer"]),
-        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ size = 96 }]", ["branches can't"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ size = 96 }]", ["a branch can't do"]),
         (
             "network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ branches = [{}] }]",
-            ["branches of its own"],
+            ["has branches, which a branch can't have"],
         ),
         ("network = ", ["can't be read"]),
         ("", ["missing arguments", "network"]),

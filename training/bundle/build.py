@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from space.estimator import Estimator
 from space.hub.card import hub_id
-from space.text import counted
+from space.text import command_line, counted
 from training.atomic import clear, new_folder
 from training.bundle import export, licenses, quantize
 from training.data.cropping import pose_masks
@@ -106,7 +105,7 @@ def build_bundle(
     clear(bundle)  # of runs that were killed here
     for figures in (metrics, *metrics["others"]):
         print(f"{figures['dataset']}, test split", table(figures), sep="\n")
-    print(f"Bundle: {bundle}\nServe it: python app.py --model {shlex.quote(str(bundle))}")
+    print(f"Bundle: {bundle}\nServe it: {command_line('python', 'app.py', '--model', bundle)}")
     return bundle
 
 

@@ -222,21 +222,25 @@ def embed(bundle: Path, target: Path) -> None:
 
     Raises:
         ModelError: `bundle` isn't a complete bundle.
-        ExportError: `target` is a folder with other files.
+        ExportError: `target` has files that the copy would not have, so they would be lost.
     """
     bundle = Path(bundle)
     card = verify(bundle)
-    if target.exists() and not (target / CARD).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise ExportError(f"{target} contains other files: choose another folder.")
     large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
+    names = [name for name, entry in card["files"].items() if _is_embedded(name, entry, card, large=large)]
+    there = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    if target.is_file() or there - {*names, "README.md", CARD}:
+        raise ExportError(f"{target} contains other files: choose another folder.")
     with new_folder(target) as folder:
-        for name, entry in card["files"].items():
-            keras, onnx = (entry["role"].startswith(kind) for kind in ("keras", "onnx"))
-            unused = (keras and large) or (onnx and name != card["serve"]) or name in programs.ADDED
-            if not unused:
-                (folder / name).parent.mkdir(exist_ok=True)
-                shutil.copy(bundle / name, folder / name)
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(bundle / name, folder / name)
         _list_files(folder, card)
+
+
+def _is_embedded(name: str, entry: dict, card: dict, *, large: bool) -> bool:
+    keras, onnx = (entry["role"].startswith(kind) for kind in ("keras", "onnx"))
+    return not ((keras and large) or (onnx and name != card["serve"]) or name in programs.ADDED)
 
 
 def checkout() -> dict:

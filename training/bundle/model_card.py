@@ -300,9 +300,9 @@ def _settings(card: dict) -> str:
     provenance = card["provenance"]
     if not provenance["stages"]:
         return ""
-    recipe = " `recipe.toml` contains all settings." if "recipe.toml" in card["files"] else ""
+    recipe = "download `recipe.toml`, which has all settings, into the kit's folder. Then "
     return (
-        f"\n\nTo repeat the training, run this command in the kit's repository.{recipe}\n\n"
+        f"\n\nTo repeat the training, {recipe if 'recipe.toml' in card['files'] else ''}run this command in the kit's folder:\n\n"
         f"```\n{provenance['command']}\n```\n\n{_figures(card, ('curves', 'Training'))}"
     )
 
@@ -351,7 +351,7 @@ def _calibration(card: dict) -> str:
     return f"""{fitted} The interval targets
 {100 * tables["age"]["coverage"]:.0f}% coverage (quantiles of the predicted distribution, which is flattened by a temperature
 and weighted by age). {coverage} If a label is a band, ages within the band are assumed to follow this distribution.
-Other data is harder, so the tables are fitted to {100 * (tables["age"]["coverage"] + MARGIN):.0f}% on the validation faces.
+Coverage is lower on other data, so the tables are fitted to {100 * (tables["age"]["coverage"] + MARGIN):.0f}% coverage on the validation faces.
 
 The gender is calibrated by temperature scaling (temperature {tables["gender"]["temperature"]:.3f}).
 

@@ -1,4 +1,4 @@
-"""Report what a UTKFace source holds.
+"""Summarize a dataset.
 
 python -m training.data SOURCE"""
 
@@ -17,9 +17,9 @@ from training.data.sources import DATASET, DataError
 
 @command(DataError)
 def main(arguments: list[str] | None = None) -> None:
-    """Report what a source holds."""
-    parser = argparse.ArgumentParser(prog="python -m training.data", description="Summarize a UTKFace dataset.")
-    parser.add_argument("source", nargs="?", default=DATASET, help="as train.py's --dataset")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.data", description="Summarize a dataset.")
+    parser.add_argument("source", nargs="?", default=DATASET, help="same values as --dataset of train.py")
     parser.add_argument("--policy", default="clean", choices=POLICIES)
     options = parser.parse_args(arguments)
     samples, report = load_samples(options.source, policy=options.policy)

@@ -5,7 +5,8 @@
     classify("photo.jpg")  # scores of the genders and of nine age bands
 
 The network runs in ONNX Runtime, with the calibration of the bundle. It answers for one face of each image: the largest
-one, or the whole image if YuNet finds none. Needs transformers, torch, onnxruntime, numpy and opencv-python-headless.
+one, or the whole image if YuNet finds none. Needs transformers, torch, pillow, onnxruntime, numpy and opencv-python-
+headless.
 """
 
 from dataclasses import dataclass

@@ -7,11 +7,14 @@ downloads the face detector YuNet, MIT).
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime keeps a device's id and uploads events, from 1.32 on
 import onnxruntime
 
 FOLDER = Path(__file__).absolute().parent  # not resolved: in the Hub's cache, this file is a link to another folder
@@ -147,10 +150,13 @@ def _interval(age: np.ndarray, probs, table: dict, wider: np.ndarray) -> tuple[n
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("usage: python predict.py PHOTO...")
-    predictor = Predictor()
+    predictor, status = Predictor(), 0
     for photo in sys.argv[1:]:
         image = cv2.imread(photo)  # applies EXIF orientation
         if image is None:
-            sys.exit(f"{photo} isn't a readable image.")
+            print(f"{photo} isn't a readable image.", file=sys.stderr)
+            status = 1
+            continue
         for face in predictor.predict(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)):
             print(json.dumps({"photo": photo, **face}))
+    sys.exit(status)

@@ -131,8 +131,39 @@ def test_a_deployment_is_one_commit_with_the_model_pinned(hub, writer):
     assert files["requirements.txt"] == (ROOT / "space" / "requirements.txt").read_bytes()
     card = front_matter(files["README.md"])
     assert card["models"][0] == "tester/model"
-    assert card["preload_from_hub"] == [f"tester/model age_gender.json,model.int8.onnx {sha}"]
+    assert card["preload_from_hub"] == [f"tester/model age_gender.json,config.json,model.int8.onnx {sha}"]
     assert SPACE in files["README.md"].decode() and "USER/NAME" not in files["README.md"].decode()
+
+
+def test_a_workflow_deploys_without_a_user(hub, reader):
+    """With a trusted publisher's token: no /whoami, no new repositories."""
+    sha = add_model(hub)
+    env = reader | {"HF_OIDC_RESOURCE": f"spaces/{SPACE}", "HF_OIDC_ID_TOKEN": "workflow"}
+    assert_clear_error(publish(env), f"{SPACE} doesn't exist")
+    repo = hub.add(SPACE, {"README.md": b"as the Hub makes it"}, type="space")
+    for _ in range(2):
+        result = publish(env, "--model", "tester/model", "--wait")
+        assert result.returncode == 0, result.stderr
+    assert "space/web/page.py" in repo.commits[repo.refs["main"]]
+    assert repo.variables == {"AGE_GENDER_MODEL": f"tester/model@{sha}"}
+    assert sum(request.startswith("POST") and request.endswith("/variables") for request in hub.requests) == 1
+    refused = publish(env | {"HF_OIDC_ID_TOKEN": "another"})
+    assert_clear_error(refused, "gave this workflow no token", "trusted publisher")
+
+
+def test_a_static_space_with_another_page_is_kept():
+    info = types.SimpleNamespace(sdk="static", private=False)
+    for files, kept in (
+        (["index.html", "style.css"], True),
+        (["index.html", "kit.json"], False),
+        (["README.md"], False),
+    ):
+        api = types.SimpleNamespace(space_info=lambda space: info, list_repo_files=lambda *_, f=files, **__: f)
+        if kept:
+            with pytest.raises(deploy.HubError, match=r"already contains another app.*delete its index\.html"):
+                deploy._check_existing(api, SPACE, "static", private=False)
+        else:
+            deploy._check_existing(api, SPACE, "static", private=False)
 
 
 def test_again_without_a_model_and_without_a_file(hub, writer):
@@ -297,7 +328,7 @@ class FakeHub:
 
 def test_a_private_page_is_never_published(monkeypatch):
     public, private = FakeHub("static", private=False), FakeHub("static", private=True)
-    monkeypatch.setattr(deploy, "check_write_access", lambda space: space)
+    monkeypatch.setattr(deploy, "check_write_access", lambda space, kind: space)
     monkeypatch.setattr(deploy.static, "site_files", lambda space, model: {})
     monkeypatch.setattr(deploy, "HfApi", lambda: public)
     with pytest.raises(deploy.HubError, match="is public"):

@@ -117,7 +117,7 @@ def test_a_private_or_gated_model_is_not_published_in_a_public_space(hub, tmp_pa
     model = SimpleNamespace(private=kind == "private", gated="auto" if kind == "gated" else False)
     published = []
     monkeypatch.setattr(deploy, "HfApi", lambda: SimpleNamespace(model_info=lambda repo: model))
-    monkeypatch.setattr(deploy, "check_write_access", lambda space: space)
+    monkeypatch.setattr(deploy, "check_write_access", lambda space, kind: space)
     monkeypatch.setattr(static, "site_files", lambda space, model: {})
     monkeypatch.setattr(deploy, "_publish", lambda space, files, private: published.append(private) or "url")
     with pytest.raises(deploy.HubError, match="private or gated"):

@@ -17,7 +17,7 @@ from PIL import Image
 from space.estimator import Estimator
 from space.hub.bundle import MODELS, open_bundle
 from space.hub.download import ModelError
-from tests.support import EMBEDDED, EXAMPLES, ROOT
+from tests.support import EMBEDDED, EXAMPLES, ROOT, files_of
 from tests.support.app import python
 from training.atomic import new_folder
 from training.bundle import export, model_card, quantize
@@ -165,6 +165,15 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     for _ in range(2):  # an earlier copy is replaced
         export.embed(EMBEDDED, tmp_path / "copy")
     assert open_bundle(str(tmp_path / "copy")).card["name"] == "compact"
+
+
+def test_a_whole_bundle_is_not_replaced_by_its_slim_copy(trained, tmp_path):
+    whole = shutil.copytree(trained / "bundle", tmp_path / "whole")
+    before = files_of(whole)
+    for source in (whole, trained / "bundle", EMBEDDED):
+        with pytest.raises(export.ExportError, match="contains other files"):
+            export.embed(source, whole)
+    assert files_of(whole) == before
 
 
 def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):

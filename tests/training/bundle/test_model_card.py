@@ -28,7 +28,7 @@ def card(trained) -> dict:
 
 def test_figures_that_may_be_too_good_say_so_and_are_not_called_held_out(card):
     assert "held-out faces of" in render(card) and "too optimistic" not in render(card)
-    card["metrics"]["doubt"] = "learned from another copy of UTKFace, whose splits have other faces"
+    card["metrics"]["doubt"] = "learned from another copy of UTKFace, which is split differently"
     assert "held-out faces of" not in render(card) and "not used for training" not in render(card)
     card["metrics"]["learned"] = False
     assert "never learned from" not in render(card) and "none of its faces" not in render(card)

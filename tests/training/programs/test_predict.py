@@ -108,3 +108,22 @@ def test_the_command_line_stands_alone(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     assert "usage: python predict.py PHOTO" in python("-I", program).stderr  # -I: nothing of the kit is importable
     assert "text.jpg isn't a readable image" in python("-I", program, tmp_path / "text.jpg").stderr
+
+
+def test_an_unreadable_photo_stops_no_other_and_nothing_is_reported(hub, reader, tmp_path):
+    hub.add("opencv/face_detection_yunet", {yunet_file().name: yunet_file().read_bytes()})
+    program = shutil.copy(predict.__file__, tmp_path)
+    for name in ("age_gender.json", CARD["serve"]):
+        shutil.copy(MODELS / "compact" / name, tmp_path)
+    (tmp_path / "text.jpg").write_text("no image")
+    photo, home = EXAMPLES / "age-20-29-male.jpg", tmp_path / "own"
+    code = (
+        "import os, runpy, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    words = ("-I", "-c", code, program, tmp_path / "text.jpg", photo)
+    result = python(*words, env={**reader, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")})
+    assert result.returncode == 1 and "text.jpg isn't a readable image" in result.stderr, result.stderr
+    (line,) = result.stdout.splitlines()
+    assert json.loads(line)["photo"] == str(photo) and json.loads(line)["gender"] == "male"
+    assert not list(home.rglob("*onnxruntime*"))
