@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -52,6 +53,7 @@ ZIP = WorkerLimits(memory=200_000_000, cpu=3, written=MAX_BYTES * 2)
 VIDEO = WorkerLimits(memory=800_000_000, cpu=1500, written=400_000_000, nice=10)
 ANSWER = 15.0  # seconds for a decoded photo, or the next step of a video
 OPENING = 8.0  # seconds for the first step of a video
+VIDEO_SECONDS = 3000.0  # for a whole video, whose worker may also wait without using its CPU time
 
 TOO_MUCH = "The image takes too much time or memory to read. Export it as JPEG and try again."
 
@@ -123,20 +125,22 @@ class Sandbox:
             VideoError: as there, or the video takes too much time or memory.
         """
         message = {"job": "video", "target": str(target), "model": model, "settings": settings, "limits": asdict(VIDEO)}
-        with self._worker() as worker:
-            try:
-                reply, fds = worker.ask(message, fd, timeout=OPENING)
-                while "share" in reply:
-                    yield _progress(reply, fds)
-                    reply, fds = worker.ask(None, timeout=ANSWER)
-                if "error" in reply:
-                    raise VideoError(str(reply["error"]))
-                result = VideoResult.from_json(_json(fds))
-            except WorkerEnded:
-                raise VideoError(
-                    "The video takes too much time or memory to read. Convert it to MP4 (H.264) and try again."
-                ) from None
-            yield result
+        end = time.monotonic() + VIDEO_SECONDS
+        try:
+            with self._worker() as worker:
+                with worker.ask(message, fd, timeout=OPENING) as (reply, fds):
+                    step = _video_step(reply, fds)
+                while isinstance(step, Progress) and time.monotonic() < end:
+                    yield step
+                    with worker.ask(None) as (reply, fds):
+                        step = _video_step(reply, fds)
+        except WorkerEnded:
+            step = None
+        if not isinstance(step, VideoResult):
+            raise VideoError(
+                "The video takes too much time or memory to read. Convert it to MP4 (H.264) and try again."
+            )
+        yield step
 
     def close(self) -> None:
         """End the fork server, and with it all workers. The next call starts another."""
@@ -246,11 +250,13 @@ class Members:
         """Start a worker; returns the names of the images and of the other members. Raises BatchError."""
         try:
             self._worker = self._stack.enter_context(self._sandbox._worker())
-            reply, fds = self._worker.ask({"job": "zip", "name": self._name, "limits": asdict(ZIP)}, self._fd)
-            if "error" in reply:
-                raise BatchError(str(reply["error"]))
-            names, others = _json(fds)
-            return names, others
+            message = {"job": "zip", "name": self._name, "limits": asdict(ZIP)}
+            with self._worker.ask(message, self._fd) as (reply, fds):
+                if "error" in reply:
+                    raise BatchError(str(reply["error"]))
+                with _from_anybody():
+                    names, others = json.loads(bytes(content_of(*fds)))
+                    return [str(name) for name in names], [str(name) for name in others]
         except WorkerEnded:
             raise BatchError(
                 f"{self._name} takes too much time or memory to read. Upload the images without a zip."
@@ -263,16 +269,18 @@ class Members:
                 if self._worker is None:
                     self.open()
                 assert self._worker is not None
-                reply, fds = self._worker.ask({"member": number, "limits": asdict(ZIP)})
+                with self._worker.ask({"member": number, "limits": asdict(ZIP)}) as (reply, fds):
+                    if "error" in reply:
+                        raise PhotoError(str(reply["error"]))
+                    with _from_anybody():
+                        content = os.dup(fds[0])
             except (WorkerEnded, BatchError):
                 self._end()  # its late answer would be taken for that to the next question
                 raise PhotoError(TOO_MUCH) from None
-        if "error" in reply:
-            raise PhotoError(str(reply["error"]))
         try:
-            return self._sandbox.photo(fds[0])
+            return self._sandbox.photo(content)
         finally:
-            os.close(fds[0])
+            os.close(content)
 
     def close(self) -> None:
         """End the worker and close the zip."""
@@ -284,27 +292,31 @@ class Members:
         self._worker = None
 
 
+@contextlib.contextmanager
+def _from_anybody() -> Iterator[None]:
+    """For reading what a worker sent: a file may have taken it over. Raises WorkerEnded if it isn't as expected."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise WorkerEnded from error
+
+
 def _pixels(shape: list, fds: list[int]) -> np.ndarray:
-    """uint8 [H, W, 3] that a worker sends. Raises ValueError, TypeError and IndexError."""
+    """uint8 [H, W, 3] that a worker sends."""
     height, width, channels = map(int, shape)
     return np.frombuffer(content_of(fds[0], height * width * 3), np.uint8).reshape(height, width, channels)
 
 
-def _progress(reply: dict, fds: list[int]) -> Progress:
-    try:
+def _video_step(reply: dict, fds: list[int]) -> Progress | VideoResult:
+    """What a worker sends of a video. Raises VideoError and WorkerEnded."""
+    if "error" in reply:
+        raise VideoError(str(reply["error"]))
+    with _from_anybody():
+        if "share" not in reply:
+            return VideoResult.from_json(json.loads(bytes(content_of(*fds))))
         picture = _pixels(reply["shape"], fds) if "shape" in reply else None
         left = reply["seconds_left"]
         return Progress(float(reply["share"]), None if left is None else float(left), picture)
-    except (ValueError, KeyError, TypeError, IndexError) as error:  # a file has taken the worker over
-        raise WorkerEnded from error
-
-
-def _json(fds: list[int]):
-    """The JSON in the one memory file that a worker sent. Raises WorkerEnded."""
-    try:
-        return json.loads(bytes(content_of(*fds)))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise WorkerEnded from error
 
 
 class _Worker:
@@ -315,29 +327,37 @@ class _Worker:
         self._process: int | None = None  # a descriptor of it
 
     def wait_until_ready(self) -> None:
-        _, fds = self.ask(None, timeout=START)
-        self._process = fds[0] if fds else None
+        with self.ask(None, timeout=START) as (_, fds):
+            self._process = os.dup(fds[0]) if fds else None
 
-    def ask(self, message: dict | None, *fds: int, timeout: float = ANSWER) -> tuple[dict, list[int]]:
-        """Send a message, if there is one; returns the next reply and its descriptors. Raises WorkerEnded."""
+    @contextlib.contextmanager
+    def ask(self, message: dict | None, *fds: int, timeout: float = ANSWER) -> Iterator[tuple[dict, list[int]]]:
+        """Send a message, if there is one. Yields the next reply and its descriptors, and closes these at the end.
+
+        Raises:
+            WorkerEnded: there is no reply.
+        """
         self._connection.settimeout(timeout)
         try:
             if message is not None:
                 send(self._connection, message, *fds)
-            return receive(self._connection)
+            reply, received = receive(self._connection)
         except (EOFError, OSError) as error:  # TimeoutError is one
             raise WorkerEnded from error
+        try:
+            yield reply, received
+        finally:
+            for fd in received:
+                os.close(fd)
 
     def photo(self, message: dict, fd: int) -> Photo:
         """The photo that a worker sends for a message. Raises PhotoError and WorkerEnded."""
-        reply, fds = self.ask(message, fd)
-        if "error" in reply:
-            raise (PhotoMemoryError if reply.get("memory") else PhotoError)(str(reply["error"]))
-        try:
-            width, height = map(int, reply["size"])
-            return Photo(_pixels(reply["shape"], fds), (width, height), bool(reply["incomplete"]))
-        except (ValueError, KeyError, TypeError, IndexError) as error:  # a file has taken the worker over
-            raise WorkerEnded from error
+        with self.ask(message, fd) as (reply, fds):
+            if "error" in reply:
+                raise (PhotoMemoryError if reply.get("memory") else PhotoError)(str(reply["error"]))
+            with _from_anybody():
+                width, height = map(int, reply["size"])
+                return Photo(_pixels(reply["shape"], fds), (width, height), bool(reply["incomplete"]))
 
     def kill(self) -> None:
         """End the worker, whatever it does."""

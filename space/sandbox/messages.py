@@ -29,16 +29,24 @@ def receive(connection: socket.socket) -> tuple[dict, list[int]]:
     """The next message and its descriptors, which belong to the caller.
 
     Raises:
-        EOFError: the other end is gone, or sent something else.
+        EOFError: the other end is gone, or sent something else than an object in JSON.
         TimeoutError: nothing came within the connection's timeout.
     """
     try:
         data, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
-        return json.loads(data), fds
     except TimeoutError:
         raise
-    except (ValueError, OSError) as error:  # nothing at all isn't JSON either
+    except OSError as error:
         raise EOFError from error
+    try:
+        message = json.loads(data)
+        if not isinstance(message, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:  # nothing at all isn't JSON either
+        for fd in fds:
+            os.close(fd)
+        raise EOFError from error
+    return message, fds
 
 
 def memory_file(data) -> int:
@@ -59,7 +67,7 @@ def memory_file(data) -> int:
 
 
 def content_of(fd: int, size: int | None = None) -> mmap.mmap:
-    """What a memory file holds, as private memory; closes the descriptor.
+    """What a memory file holds, as private memory, which needs the descriptor no longer.
 
     Raises:
         ValueError: it has another size than expected, or its sender could still change it.
@@ -74,5 +82,3 @@ def content_of(fd: int, size: int | None = None) -> mmap.mmap:
         return mmap.mmap(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     except OSError as error:
         raise ValueError("not a memory file") from error
-    finally:
-        os.close(fd)

@@ -101,7 +101,9 @@ def _frames(connection: socket.socket, message: dict, fds: list[int]) -> None:
     """Decode JPEG files, one after the other, until the app closes the connection."""
     while True:
         _limit_cpu(message["limits"]["cpu"])
-        _send_photo(connection, bytes(content_of(fds[0])), FRAMES)
+        content = bytes(content_of(fds[0]))
+        os.close(fds[0])
+        _send_photo(connection, content, FRAMES)
         message, fds = receive(connection)
 
 
@@ -131,7 +133,9 @@ def _zip(connection: socket.socket, message: dict, fds: list[int]) -> None:
         send(connection, {"error": f"{message['name']} has too many files: the limit is {MAX_LISTED:,} in one zip."})
         return
     listed = json.dumps([[member.name for member in members], skipped]).encode()
-    send(connection, {}, memory_file(listed))
+    names = memory_file(listed)
+    send(connection, {}, names)
+    os.close(names)
     while True:
         message, _ = receive(connection)
         _limit_cpu(message["limits"]["cpu"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import signal
+import socket
 import struct
 import sys
 import threading
@@ -393,7 +395,7 @@ def test_zip_members_are_listed_and_decoded(sandbox):
 
 
 def test_a_late_answer_is_not_taken_for_the_next_member_s(sandbox, monkeypatch):
-    monkeypatch.setitem(client._Worker.ask.__kwdefaults__, "timeout", 3.0)
+    monkeypatch.setitem(client._Worker.ask.__wrapped__.__kwdefaults__, "timeout", 3.0)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for side in (20, 30, 40):
@@ -510,9 +512,9 @@ def test_videos_in_codecs_that_show_old_memory_are_refused(sandbox, tmp_path):
 
 def test_only_sealed_memory_of_the_expected_size_is_taken():
     fd = memory_file(b"12345")
-    assert bytes(content_of(os.dup(fd), 5)) == b"12345"
+    assert bytes(content_of(fd, 5)) == b"12345"
     with pytest.raises(ValueError, match="expected size"):
-        content_of(os.dup(fd), 6)
+        content_of(fd, 6)
     with pytest.raises(OSError):
         os.ftruncate(fd, 1)
     os.close(fd)
@@ -520,19 +522,98 @@ def test_only_sealed_memory_of_the_expected_size_is_taken():
     os.write(unsealed, b"12345")
     with pytest.raises(ValueError, match="sealed"):
         content_of(unsealed, 5)
+    os.close(unsealed)
 
 
 def test_a_connection_that_ends_or_says_nonsense_is_an_end():
     ours, theirs = pair()
     send(ours, {"a": 1})
     assert receive(theirs) == ({"a": 1}, [])
-    ours.send(b"{no json")
-    with pytest.raises(EOFError):
-        receive(theirs)
+    for nonsense in (b"{no json", b"5", b"[" * 50_000):
+        ours.send(nonsense)
+        with pytest.raises(EOFError):
+            receive(theirs)
     ours.close()
     with pytest.raises(EOFError):
         receive(theirs)
     theirs.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"{",
+        b"5",
+        b"[" * 50_000,
+        b'{"error": "no"}',
+        b'{"size": [1, 1], "shape": 5, "incomplete": false}',
+        b'{"size": [1, 1], "shape": [1e999, 1, 3], "incomplete": false}',
+        b'{"share": 0.5}',
+        b'{"share": [], "seconds_left": null}',
+        b'{"share": 0.5, "seconds_left": null, "shape": [1, 1, 3]}',
+        b'{"result": true}',
+    ],
+)
+def test_a_worker_that_was_taken_over_costs_no_descriptors(monkeypatch, reply):
+    """Whatever it sends, the app says that the file takes too much, or what the worker said."""
+    content = memory_file(b"[5]")
+    box = Sandbox.__new__(Sandbox)
+    box._at_once, box._large = threading.Semaphore(1), threading.Lock()
+    monkeypatch.setattr(box, "_refill", lambda: None)
+
+    def worker():
+        ours, theirs = pair()
+        socket.send_fds(theirs, [reply], [content, content])
+        theirs.close()
+        return client._Worker(ours)
+
+    def frame():
+        with contextlib.closing(box.frames()) as frames:
+            frames.decode(b"x")
+
+    def members():
+        with box.zip(content, "a.zip", []):
+            pass
+
+    monkeypatch.setattr(box, "_ready_worker", worker)
+    monkeypatch.setattr(client, "send", lambda *_: None)
+    before = len(os.listdir("/proc/self/fd"))
+    for ask, error in (
+        (lambda: box.photo(content), PhotoError),
+        (frame, PhotoError),
+        (members, BatchError),
+        (lambda: list(box.video(content, Path("out.mp4"), model="compact")), VideoError),
+    ):
+        with pytest.raises(error):
+            ask()
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) == before
+    os.close(content)
+
+
+def test_without_workers_a_video_is_refused(sandbox, monkeypatch, tmp_path):
+    def dead():
+        raise client.WorkerEnded
+
+    monkeypatch.setattr(sandbox, "_ready_worker", dead)
+    with opened(GROUP) as fd, pytest.raises(VideoError, match="too much time or memory"):
+        list(sandbox.video(fd, tmp_path / "out.mp4", model="compact"))
+
+
+def test_a_video_ends_after_its_time_whatever_its_worker_reports(sandbox, monkeypatch, tmp_path):
+    monkeypatch.setattr(client, "VIDEO_SECONDS", 0.0)
+    source = write_video(tmp_path / "video.mp4", moving(8))
+    with pytest.raises(VideoError, match="too much time or memory"):
+        video(sandbox, source, tmp_path / "out.mp4")
+
+
+def test_a_file_above_the_limit_is_refused_not_cut(sandbox, monkeypatch):
+    monkeypatch.setattr(client, "MAX_BYTES", len(GROUP))
+    with opened(GROUP) as fd:
+        assert not sandbox.photo(fd).incomplete
+    monkeypatch.setattr(client, "MAX_BYTES", len(GROUP) - 1)
+    with opened(GROUP) as fd, pytest.raises(PhotoError, match="too large"):
+        sandbox.photo(fd)
 
 
 def test_the_app_s_modules_need_nothing_that_windows_lacks():
