@@ -38,6 +38,7 @@ from .detector import THRESHOLD
 from .face import Face, confidence, interval_years, whole_years
 from .hub.bundle import embedded
 from .hub.download import ModelError
+from .photo import PhotoError
 from .text import counted, printable, some_of
 from .video.result import Progress, VideoError
 
@@ -144,8 +145,12 @@ def _show(options: argparse.Namespace) -> int:
         if row["error"]:
             _print_error(options.json, row["file"], row["error"])
             continue
+        try:
+            target = _annotate(picture, row["faces"], options) if options.annotated else None
+        except PhotoError as error:  # it has been changed or removed meanwhile
+            _print_error(options.json, row["file"], str(error))
+            continue
         analyzed += 1
-        target = _annotate(picture, row["faces"], options) if options.annotated else None
         _print(options.json, row, target)
     for path in videos:
         try:
@@ -231,7 +236,7 @@ def _words(person: dict) -> str:
 
 
 def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) -> Path:
-    """Write the annotated copy of an image; returns its path."""
+    """Write the annotated copy of an image; returns its path. Raises PhotoError if it can't be read again."""
     photo = picture.open()
     faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in found]
     image = blur(photo.rgb, faces) if options.blur else photo.rgb

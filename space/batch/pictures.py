@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zipfile
@@ -255,8 +256,8 @@ def _member_beginning(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> byte
 def _name(member: zipfile.ZipInfo) -> str:
     """A member's name, also from Windows, which writes names in the code page of its country.
 
-    Python reads a name without the UTF-8 flag as cp437. If it is valid UTF-8, or Japanese with kana or kanji, it is
-    that; else cp850 of Western Europe.
+    Python reads a name without the UTF-8 flag as cp437. If it is valid UTF-8, it is that. If it reads as words with a
+    few accents in cp850 of Western Europe, it is that, else Japanese if it then has kana or kanji.
     """
     if member.flag_bits & 0x800 or member.filename.isascii():
         return member.filename
@@ -264,11 +265,27 @@ def _name(member: zipfile.ZipInfo) -> str:
         raw = member.filename.encode("cp437")
     except UnicodeEncodeError:
         return member.filename
-    for encoding in ("utf-8", "cp932", "cp850"):
-        try:
-            name = raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if encoding != "cp932" or re.search("[\u3040-\u30ff\u4e00-\u9fff]", name):
-            return name
-    return member.filename
+    western = raw.decode("cp850")  # which gives every byte a character
+    with contextlib.suppress(UnicodeDecodeError):
+        return raw.decode("utf-8")
+    with contextlib.suppress(UnicodeDecodeError):
+        japanese = raw.decode("cp932")
+        if not _has_accents(western) and re.search("[\u3040-\u30ff\u4e00-\u9fff]", japanese):
+            return japanese
+    return western
+
+
+def _has_accents(name: str) -> bool:
+    """Whether the parts of a path are of words with a few accents.
+
+    Kana and kanji in the wrong code page have symbols, capitals within words, or more accents than plain letters.
+    """
+    for part in name.split("/"):
+        stem = part.rpartition(".")[0] or part
+        words = re.findall(r"[^\W\d_]+", stem)
+        accents, letters = sum(not c.isascii() for c in stem), len("".join(words))
+        if sum(not c.isascii() for word in words for c in word) < accents or (accents and 2 * accents >= letters):
+            return False
+        if any(word not in (word.lower(), word.upper(), word.capitalize()) for word in words if not word.isascii()):
+            return False
+    return True

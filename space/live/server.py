@@ -100,9 +100,10 @@ class LiveServer:
     async def _receive(
         self, socket: WebSocket, stream: LiveStream, newest: list[bytes], arrived: asyncio.Event
     ) -> None:
+        end = time.monotonic() + IDLE_TIMEOUT  # settings aren't frames
         while True:
             try:
-                received = await asyncio.wait_for(socket.receive(), IDLE_TIMEOUT)
+                received = await asyncio.wait_for(socket.receive(), end - time.monotonic())
             except TimeoutError:
                 raise StreamClosed("No frames arrived for a minute. Start the camera again.") from None
             if received["type"] == "websocket.disconnect":
@@ -116,6 +117,7 @@ class LiveServer:
             if not _HEADER.size < len(message) <= MAX_BYTES:
                 raise StreamClosed(f"A frame must be a number followed by a JPEG of at most {MAX_BYTES // 1000:,} kB.")
             newest[:] = [message]
+            end = time.monotonic() + IDLE_TIMEOUT
             arrived.set()
 
     async def _send(

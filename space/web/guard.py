@@ -203,8 +203,7 @@ class Guard:
             values += sum(map(body.count, (b",", b"[", b"{")))
             if received > limit or values > MAX_VALUES:  # FastAPI answers with it, from wherever the body is read
                 if message.get("more_body"):
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(_drain(receive), deadline - time.monotonic())
+                    await _drain(receive, deadline - time.monotonic())
                 raise HTTPException(413, _too_large(limit) if received > limit else _TOO_MANY)
             return message
 
@@ -315,14 +314,20 @@ def _declared(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
-async def _drain(receive: Receive) -> None:
-    """Read what the client still sends, within reason: many look for an answer only after that."""
+async def _drain(receive: Receive, seconds: float | None = None) -> None:
+    """Read what the client still sends, within reason: many look for an answer only after that.
+
+    Args:
+        seconds: for all of it; None for MAX_SECONDS.
+    """
     left = MAX_DRAIN_BYTES
-    while left > 0:
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MAX_SECONDS if seconds is None else seconds):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _too_large(limit: int) -> str:

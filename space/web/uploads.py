@@ -26,6 +26,7 @@ MAX_DATA_URL = 20_000_000  # bytes of a file that a request holds as a data: URL
 MAX_URLS = 1  # addresses of one request that are fetched
 MAX_AGE = 3300.0  # seconds for which uploads and results are kept
 MAX_DEPTH = 20  # of lists and objects in a request
+MAX_STEM = 150  # bytes of the name of a file that is made from an upload; file systems take 255 with all suffixes
 NO_FILE = "This file wasn't uploaded to this server, or has been deleted. Upload it and try again."
 NO_URLS = "This server doesn't fetch files from URLs: upload the file itself."
 _FILE_ROUTE = re.compile(r"/gradio_api/file=(/.+|[A-Za-z]:.+)$")
@@ -112,7 +113,7 @@ class Upload:
     def stem(self) -> str:
         """The name for files made from this one: without its suffix, printable and not too long for any file system."""
         text = "".join(c for c in PurePath(self.name).stem if c.isprintable() and c not in '<>:"|?*')
-        return text[:60].strip(". ") or "file"
+        return text[:60].encode()[:MAX_STEM].decode(errors="ignore").strip(". ") or "file"
 
     def looks_like_an_image(self) -> bool:
         """Whether the suffix or the content says so."""

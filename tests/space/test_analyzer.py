@@ -16,6 +16,7 @@ from space.face import Face
 from space.hub.card import CARD
 from space.hub.download import ModelError
 from space.photo import PhotoError, open_photo, read_photo
+from space.turns import InTurns
 from tests.support import EXAMPLES, shared
 
 PORTRAITS = sorted(EXAMPLES.glob("age-*.jpg"))
@@ -223,3 +224,36 @@ def test_faces_of_a_turned_image_count_only_if_one_of_them_is_sure(analyzer, mon
 
     monkeypatch.setattr(type(analyzer.detector), "detect", detect)
     assert len(analyzer.detect(np.zeros((100, 200, 3), np.uint8))) == found
+
+
+def test_another_model_of_the_same_app():
+    """With the detector and the turns of the first one."""
+    analyzer = FaceAnalyzer.load("compact")
+    assert analyzer.with_model(None) is analyzer is analyzer.with_model("compact")
+    assert analyzer.with_model("open").bundle.card["name"] == "open"
+    in_turns = analyzer.taking_turns()
+    other = in_turns.with_model("open")
+    assert other.lock is in_turns.lock and other.detector is in_turns.detector
+    assert isinstance(other.estimator._session, InTurns) and not isinstance(analyzer.estimator._session, InTurns)
+
+
+@pytest.mark.parametrize(
+    ("score", "options", "searches", "rotation"),
+    [
+        (0.95, {}, 1, 0),  # sure
+        (0.8, {"quarters": 0, "side": 320}, 1, 0),  # the orientation is known
+        (0.89, {"side": 320}, 4, 0),  # no other orientation is surer
+    ],
+)
+def test_other_orientations_are_searched_only_if_that_may_help(
+    analyzer, monkeypatch, score, options, searches, rotation
+):
+    searched = []
+
+    def detect(rgb, *_, **__):
+        searched.append(rgb.shape)
+        return [Face((1.0, 2.0, 30.0, 40.0), score)]
+
+    monkeypatch.setattr(analyzer.detector, "detect", detect)
+    found = analyzer.detect(np.zeros((100, 200, 3), np.uint8), **options)
+    assert len(searched) == searches and [face.rotation for face in found] == [rotation]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from PIL import ImageFont
+from PIL import ImageDraw, ImageFont
 
 from space.annotate import _free_place, blur, draw, in_font, label
 from space.face import Face, confidence, whole_years
@@ -129,3 +131,17 @@ def test_labels_contain_only_letters_of_the_font(language):
     for p_female in (0.0, 0.5, 1.0):
         face = Face((60, 60, 80, 80), 0.9, age=30.0, p_female=p_female)
         assert np.array_equal(draw(image, [face], words), draw(image, [face], plain))
+
+
+def test_numbers_and_colors_are_those_of_the_people(monkeypatch):
+    texts = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, xy, text, *_, **__: texts.append(text))
+    photo = np.zeros((200, 300, 3), np.uint8)
+    small = Face((10, 60, 30, 30), 0.9, age=20.0, p_female=0.0)
+    large = Face((100, 60, 80, 80), 0.9, age=30.0, p_female=1.0)
+    drawn = draw(photo, [small, large])
+    assert texts == ["#2 female, 30", "#1 male, 20"]  # the largest is drawn first
+    assert tuple(drawn[100, 100]) == (196, 78, 0) and tuple(drawn[75, 10]) == (0, 104, 168)
+    texts.clear()
+    draw(photo, [replace(large, track_id=7)])
+    assert texts == ["#7 female, 30"]

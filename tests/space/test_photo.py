@@ -337,3 +337,23 @@ def test_a_program_s_own_filters_of_warnings_come_first():
     )
     result = python("-c", code)
     assert result.returncode == 1 and "DecompressionBomb" in result.stderr
+
+
+def test_layers_of_a_jpeg_are_limited_by_number_and_by_pixels(monkeypatch):
+    file = io.BytesIO()
+    Image.new("L", (200, 100), 128).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    scans = content.count(b"\xff\xda")
+    monkeypatch.setattr(photo, "MAX_SCANNED", scans * 20_000)
+    assert read_photo(content).shape == (100, 200, 3)
+    for name, value in (("MAX_SCANNED", scans * 20_000 - 1), ("MAX_SCANS", scans - 1)):
+        with monkeypatch.context() as patch, pytest.raises(PhotoError, match="too many layers"):
+            patch.setattr(photo, name, value)
+            read_photo(content)
+
+
+@pytest.mark.parametrize(
+    "head", [b"RIFF\x24\0\0\0AVI LIST", b"RIFF\x24\0\0\0WAVEfmt ", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41"]
+)
+def test_videos_and_sound_are_no_images(head):
+    assert not photo.is_image(head)

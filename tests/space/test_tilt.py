@@ -145,3 +145,19 @@ def test_an_image_of_unsure_faces_is_bounded():
 def test_the_threshold_also_holds_for_tilted_faces():
     assert tilt.upright(Tilted(0.9), RGB, [replace(FACE, score=0.6)], 0.95) == []
     assert isinstance(YuNet().detect(RGB, 0.7, None, tilt.PROPOSED), list)
+
+
+def test_a_tilted_face_of_a_photo_on_its_side_is_searched_where_it_stands():
+    crops = []
+
+    class Nobody:
+        def detect(self, rgb, *_, **__):
+            crops.append(rgb)
+            return []
+
+    photo = np.zeros((100, 100, 3), np.uint8)
+    photo[:, :50] = 255
+    face = Face((40.0, 30.0, 20.0, 20.0), 0.5, landmarks=np.zeros((5, 2), np.float32), rotation=90)
+    tilt.upright(Nobody(), photo, [face], 0.7)
+    back = crops[tilt.ANY.index(-90)]  # with the photo's quarter turn, as the photo is
+    assert back[:, :60].mean() == 255 and not back[:, 100:].any()

@@ -173,3 +173,16 @@ def test_what_is_shown_has_the_sharpness_of_the_last_answer():
         shown = tracker.update([at(100)], number / 15, estimate)
     (shown,) = shown
     assert shown.sharpness == 0.1 and shown.cut_off == 0.2 and shown.gender_label == "uncertain"
+
+
+def test_sure_answers_outweigh_unsure_ones():
+    tracker = Tracker(confirm=1)
+    for i, (age, spread) in enumerate([(30.0, 2.0)] * 2 + [(40.0, 20.0)] * 3):
+        shown = tracker.update(
+            [at(100)],
+            i / 15,
+            lambda faces, age=age, spread=spread: [
+                replace(f, age=age, age_low=age - spread, age_high=age + spread, p_female=0.9) for f in faces
+            ],
+        )
+    assert shown[0].age == 30.0

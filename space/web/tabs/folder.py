@@ -108,9 +108,9 @@ def report(found: Found) -> str:
             values = "".join(f"<td>{cell}</td>" for cell in others)
             lines.append(f'<tr><td>{image}</td><td translate="no">{file}</td>{values}</tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    ends = [*BANDS[1:], None]
+    ends, shown = [*BANDS[1:], None], [int(whole_years(age)) for age in found.ages]
     ages = {
-        f"{low}–{high - 1}" if high else f"{low}+": sum(low <= age < (high or np.inf) for age in found.ages)
+        f"{low}–{high - 1}" if high else f"{low}+": sum(low <= age < (high or np.inf) for age in shown)
         for low, high in zip(BANDS, ends, strict=True)
     }
     genders = {name: found.genders.count(name) for name in ("female", "male", "uncertain")}

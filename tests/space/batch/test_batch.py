@@ -15,7 +15,9 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -24,7 +26,7 @@ from space.batch import analyze, run
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, _name, find_pictures, open_zip
 from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table, write_csv
-from space.photo import PhotoError, open_photo, read_photo
+from space.photo import Photo, PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import assert_clear_error, python
 
@@ -513,6 +515,48 @@ def test_a_crowd_is_estimated_without_keeping_its_crops(analyzer, monkeypatch):
     pictures = [Picture(name, lambda: open_photo(EXAMPLES / "group.jpg")) for name in "ab"]
     row, other = analyze.analyze_pictures(analyzer, pictures)
     assert len(row["faces"]) == 8 and row["faces"] == other["faces"]
+    assert "thumbnails" not in row
+    row, _ = analyze.analyze_pictures(analyzer, pictures, thumbnails=True)
+    assert len(row["thumbnails"]) == 3
+
+
+def test_images_without_faces_are_written_as_they_are_read():
+    opened = []
+
+    def blank(number):
+        opened.append(number)
+        return Photo(np.zeros((20, 20, 3), np.uint8), (20, 20))
+
+    nobody = SimpleNamespace(
+        template=SimpleNamespace(size=200), detect=lambda *_, **__: [], estimate_crops=lambda *_, **__: []
+    )
+    steps = analyze.analyze_pictures(nobody, [Picture(f"{i}.jpg", lambda i=i: blank(i)) for i in range(40)])
+    next(steps)
+    assert len(opened) <= 15
+    assert len(list(steps)) == 39
+
+
+def test_a_change_anywhere_in_a_large_file_is_noticed(tmp_path):
+    file, found = tmp_path / "a.bmp", set()
+    for place in (None, 0, 50_000, 100_000, 150_000, 199_999):
+        content = bytearray(200_000)
+        if place is not None:
+            content[place] = 1
+        file.write_bytes(content)
+        (picture,) = find_pictures([str(file)])
+        found.add(picture.fingerprint())
+    assert len(found) == 6
+
+
+def test_a_run_killed_in_its_first_line_is_resumed(tmp_path):
+    rows, words = (
+        tmp_path / "faces.jsonl",
+        [str(EXAMPLES / "age-20-29-male.jpg"), "--jsonl", str(tmp_path / "faces.jsonl")],
+    )
+    assert cli.main(words) == 0
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[:40])
+    assert cli.main(words) == 0 and rows.read_bytes() == whole
 
 
 def test_a_console_without_all_letters_is_no_reason_to_fail():
@@ -713,10 +757,23 @@ def test_hidden_members_are_skipped(tmp_path):
     assert [member.name for member in members] == ["album.zip/a.jpg"] and len(others) == 2
 
 
-@pytest.mark.parametrize(("name", "encoding"), [("写真.jpg", "cp932"), ("é.jpg", "cp850"), ("é.jpg", "utf-8")])
+WESTERN = "é schön Straße Größe Köln Höhle Père Österreich MÜNCHEN Süß São_João".split()
+JAPANESE = "写真 テスト カメラ ひらがな 日本 家族 山 人 馬 IMG_写真 DSC馬 富士山".split()
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        *((f"{name}.jpg", "utf-8") for name in ("é", "写真", "Größe")),
+        *((f"{name}.jpg", "cp850") for name in (*WESTERN, "Urlaub Köln/Höhle 1")),
+        *((f"{name}.jpg", "cp932") for name in (*JAPANESE, "新しいフォルダー/写真1")),
+    ],
+)
 def test_names_in_the_code_page_of_another_system(name, encoding):
     info = zipfile.ZipInfo("x")
     info.filename = name.encode(encoding).decode("cp437")  # as zipfile reads a name without the Unicode flag
+    assert _name(info) == name
+    info.filename, info.flag_bits = name, 0x800
     assert _name(info) == name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -242,3 +243,27 @@ def test_a_commit_in_the_cache_asks_nothing(monkeypatch, tmp_path):
         asked.clear()
         download.hub_file("me/model", "x", revision, sha256=sha256)
         assert len(asked) == questions, (revision, sha256)
+
+
+def test_a_download_that_was_damaged_is_fetched_again(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    file, forced = tmp_path / "snap" / ("a" * 40) / "x", []
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"damaged")
+
+    def download_(*_, force_download=False, **__):
+        forced.append(force_download)
+        if force_download:
+            file.write_bytes(b"whole")
+        return str(file)
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(file))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_)
+    whole = hashlib.sha256(b"whole").hexdigest()
+    download.hub_file("me/model", "x", "a" * 40, sha256=whole)
+    assert forced == [False, True] and file.read_bytes() == b"whole"
+    forced.clear()
+    download.hub_file("me/model", "x", "main", sha256=whole)
+    assert forced == [False]

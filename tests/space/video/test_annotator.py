@@ -176,6 +176,7 @@ def test_limits_on_bytes_and_packets(tmp_path, monkeypatch):
     for name, value, words in (
         ("MAX_BYTES", video.stat().st_size - 1, "too large: the limit is"),
         ("MAX_PACKETS", 4, "too many packets"),
+        ("MAX_REPEATED", -video.stat().st_size, "too many packets"),
         ("MAX_FRAMES", 7, "too many frames: the limit is 7"),
     ):
         with monkeypatch.context() as patch, pytest.raises(VideoError, match=words):
@@ -258,3 +259,19 @@ def test_frames_with_sure_faces_decide_how_a_scene_lies():
     people._change_scene()
     assert frames(3, 1) is None and frames(3, 4) == 3  # a cut
     assert frames(0, 20) == 0  # the camera was turned
+
+
+def test_in_a_slow_video_people_stay_themselves(tmp_path):
+    video = write_video(tmp_path / "video.mp4", [scene((20, 30))] * 6, times=[0, 4, 8, 12, 16, 20])
+    *_, result = annotate_video(Squares(), video, tmp_path / "out.mp4")
+    (person,) = result.people
+    assert person.on_screen == pytest.approx(24.0) and result.analyzed == 6
+
+
+def test_the_thumbnail_is_the_largest_face_up_to_its_own_size():
+    people, kept = _People(Squares(), 0.7, 8.0), []
+    for side in (20, 80, 82, 120):
+        face = Face((0, 0, side, side), 0.9, landmarks=load_template().landmarks * side / 200, track_id=1)
+        people._keep_thumbnails(np.zeros((200, 200, 3), np.uint8), [face])
+        kept.append(round(people._thumbnails[1][0], 1))
+    assert kept == [360.0, 5760.0, 5760.0, 8294.4]  # 82 pixels are less than a tenth better than 80

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
+
 from space.web import access
 
 
@@ -126,3 +128,10 @@ def test_of_many_addresses_the_last_ones_are_remembered(monkeypatch):
     for number in range(5):
         logins.begin(str(number))
     assert set(logins._failures) == {"2", "3", "4"}
+
+
+@pytest.mark.parametrize("text", ["alone", ":x", "x:", ""])
+def test_a_login_has_a_user_and_a_password(text):
+    assert access.credentials("me:se:cret") == ("me", "se:cret")
+    with pytest.raises(ValueError, match="USER:PASSWORD"):
+        access.credentials(text)

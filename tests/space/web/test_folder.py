@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 import zipfile
 
-from space.batch.pictures import Picture
+import numpy as np
+
+from space.batch.pictures import BatchError, Picture
 from space.photo import Photo, PhotoError, open_photo
 from space.web.tabs import folder
 from space.web.tabs.folder import write_annotated
@@ -89,3 +93,53 @@ def test_boxes_lie_at_their_place_in_a_photo_that_was_reduced(tmp_path, monkeypa
     (tmp_path / "faces.jsonl").write_text(json.dumps({"file": "a.jpg", "faces": [FACE]}))
     write_annotated([reduced], tmp_path / "faces.jsonl", tmp_path / "annotated.zip", {}, math.inf)
     assert drawn == [(5, 5, 25, 25)]
+
+
+def face(age: float, gender: str) -> dict:
+    return {"age": age, "age_low": age, "age_high": age, "gender_label": gender, "gender_probability": 0.9}
+
+
+def test_figures_and_charts_count_what_the_table_shows():
+    found = folder.Found(3)
+    people = [face(9.4, "female"), face(9.6, "male"), face(75.0, "male")]
+    for file, faces, error, incomplete in (
+        ("a.jpg", people, None, False),
+        ("b.jpg", [], "broken", False),
+        ("c.jpg", [], None, True),
+    ):
+        found.add({"file": file, "faces": faces, "error": error, "incomplete": incomplete})
+    assert (found.lines, found.faces, found.unreadable, found.incomplete) == (5, 3, 1, 1)
+    html = folder.report(found)
+    assert re.findall("<dd>(.*?)</dd>", html) == ["3", "3", "1"]
+    bars = dict(re.findall(r'"bar-row"><span>(.*?)</span>.*?<span>(\d+)</span>', html))
+    ages = {f"{low}–{low + 9}": "0" for low in range(0, 70, 10)}
+    assert bars == ages | {"0–9": "1", "10–19": "1", "70+": "1", "female": "1", "male": "2", "uncertain": "0"}
+
+
+class Reader:
+    """Stands for a reader whose folder has these pictures, or fails."""
+
+    def __init__(self, *pictures, error=None):
+        self.found, self.error = pictures, error
+
+    @contextlib.contextmanager
+    def pictures(self, *_):
+        if self.error:
+            raise self.error
+        yield list(self.found)
+
+
+def shown(analyzer, reader, uploads=("upload",), *, annotate=False) -> list[tuple]:
+    steps = folder._shower(analyzer, reader)(list(uploads), 0.7, annotate, "en")
+    return [(step[0], *(button.visible for button in step[2:])) for step in steps]
+
+
+def test_downloads_appear_for_what_there_is(analyzer):
+    man = Picture("man.jpg", lambda: open_photo(EXAMPLES / "age-20-29-male.jpg"))
+    blank = Picture("blank.jpg", lambda: Photo(np.zeros((60, 80, 3), np.uint8), (80, 60)))
+    assert shown(analyzer, Reader(man))[-1][1:] == (True, True, False)
+    *_, writing, last = shown(analyzer, Reader(man), annotate=True)
+    assert writing == ("Writing annotated images…", False, False, False) and last[1:] == (True, True, True)
+    assert shown(analyzer, Reader(blank), annotate=True)[-1][1:] == (True, True, False)
+    assert shown(analyzer, Reader(error=BatchError("odd"))) == [("⚠️ odd", False, False, False)]
+    assert shown(analyzer, Reader(), []) == [("⚠️ Choose images or a zip first.", False, False, False)]

@@ -699,8 +699,8 @@ def test_a_range_that_gradio_cannot_read_is_left_out(text, kept):
     assert seen == [kept]
 
 
-def answered(guarded: guard.Guard, status: int, headers=()) -> dict:
-    """The guard's answer to a login that the app behind it answers with `status` and two cookies."""
+def answered(guarded: guard.Guard, status: int, headers=(), *, path="/login", method="POST") -> dict:
+    """The guard's answer to a request, by default a login, that the app answers with `status` and two cookies."""
     sent = []
 
     async def app(scope, receive, send):
@@ -721,9 +721,40 @@ def answered(guarded: guard.Guard, status: int, headers=()) -> dict:
         sent.append(message)
 
     guarded.app = app
-    scope = {"type": "http", "method": "POST", "path": "/login", "scheme": "http", "client": ("127.0.0.1", 1)}
+    scope = {"type": "http", "method": method, "path": path, "scheme": "http", "client": ("127.0.0.1", 1)}
     asyncio.run(guarded(scope | {"headers": list(headers)}, receive, send))
     return sent[0]
+
+
+def test_only_a_login_that_succeeds_ends_the_wait_after_failed_ones():
+    guarded = guard.Guard(None)
+    for _ in range(10):
+        answered(guarded, 400)
+    answered(guarded, 200, method="GET")
+    answered(guarded, 200, path="/gradio_api/reset")
+    assert answered(guarded, 400)["status"] == 429
+
+
+@pytest.mark.parametrize(("size", "reads"), [(4, 3), (20, 1)])
+def test_a_refused_body_is_read_within_reason(monkeypatch, size, reads):
+    monkeypatch.setattr(guard, "MAX_DRAIN_BYTES", 10)
+    asked = []
+
+    async def receive():
+        asked.append(1)
+        return {"type": "http.request", "body": b"x" * size, "more_body": True}
+
+    asyncio.run(guard._drain(receive))
+    assert len(asked) == reads
+
+
+def test_a_refused_body_that_never_comes_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(guard, "MAX_SECONDS", 0.2)
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    asyncio.run(asyncio.wait_for(guard._drain(receive), 10))
 
 
 def test_guesses_of_a_password_are_limited_and_logins_are_not():

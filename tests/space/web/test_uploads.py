@@ -321,6 +321,7 @@ def test_old_files_are_deleted_whoever_wrote_them(monkeypatch, tmp_path):
     kept = {os.path.realpath(tmp_path / "deeper" / "example.jpg")}
     uploads.sweep(kept)
     assert (tmp_path / "tmpabc").exists() and (tmp_path / "deeper" / "photo.jpg").exists()
+    assert (tmp_path / "empty").exists()  # an upload may be about to be written there
     now = uploads.time.time()
     monkeypatch.setattr(uploads.time, "time", lambda: now + uploads.MAX_AGE + 1)
     uploads.sweep(kept)
@@ -348,3 +349,14 @@ def test_the_app_deletes_old_files_but_not_its_own(monkeypatch, tmp_path):
     page.sweep_regularly(SimpleNamespace(blocks=blocks, temp_file_sets=[served]), every=0)
     assert called.wait(5) and swept == 2 * [{os.path.realpath(tmp_path / "example.jpg")}]
     assert served == {str(tmp_path / "there")}
+
+
+def test_a_large_photo_fits_into_a_data_url():
+    upload = Upload.from_payload({"url": "data:image/jpeg;base64," + "A" * 26_600_000})
+    assert len(upload.content) == 19_950_000
+
+
+@pytest.mark.parametrize("name", ["😀" * 70, "猫" * 200, "a" * 300])
+def test_a_result_s_name_leaves_room_for_its_suffixes(name):
+    stem = Upload(f"{name}.mp4").stem
+    assert len(f"{stem}-faces.mp4.4194304.part.mp4".encode()) <= 255 and set(stem) == {name[0]}
