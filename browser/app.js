@@ -138,7 +138,8 @@ let refused = false; // whether the message is about files that weren't taken: i
 
 /** Show a photo's result, or why there is none, or that there is none yet. */
 function choose({file, shown, error}) {
-  if (error || !refused) say(error ?? "");
+  if (error) refused = false;
+  if (!refused) say(error ?? "");
   if (!view.shows(file)) view.clear();
   if (shown) {
     view.show(shown, file);
@@ -169,6 +170,7 @@ function scrollToResult() {
   if (innerWidth < 800) setTimeout(() => scrollTo($("#result")), 100);
 }
 
+const PAUSE = 300; // ms to wait after the last change of the threshold before applying it
 const threshold = () => Number($("#threshold").value);
 
 /** A canvas with a face's crop, RGB bytes. */
@@ -207,6 +209,11 @@ function open(files, options) {
   if (videos.length)
     video.take(videos[0], videos.length > 1 ? t(`Only the first of ${videos.length} videos is analyzed.`) : "");
   if (images.length) take(images, options);
+  const left = files.length - videos.length - images.length;
+  if (left && !videos.length) {
+    refused = true;
+    say(t(left === 1 ? "1 file isn't an image and wasn't opened." : `${left} files aren't images and weren't opened.`));
+  }
 }
 /** Say on the Photo tab that links can't be opened. */
 function refuseLink() {
@@ -255,15 +262,21 @@ for (const example of document.querySelectorAll("#examples button"))
     try {
       file = await exampleFile(example.querySelector("img").src);
     } catch (error) {
-      refused = true;
-      if (mine === asked) say(error.message);
+      if (mine === asked) {
+        refused = true;
+        say(error.message);
+      }
     }
     if (file && mine === asked) take([file]); // else the visitor has chosen something else meanwhile
   });
 $("#threshold").addEventListener("input", () => {
   $("#threshold-value").textContent = number(threshold(), 2);
 });
-$("#threshold").addEventListener("change", () => strip.again());
+let changed = null; // a timer: each key changes the threshold by a step
+$("#threshold").addEventListener("change", () => {
+  clearTimeout(changed);
+  changed = setTimeout(() => strip.again(), PAUSE);
+});
 $("#blur").addEventListener("change", ({target}) => {
   view.blur(target.checked);
   strip.blur(target.checked);
@@ -342,6 +355,7 @@ function openTab(tab, {remember = true} = {}) {
     one.tabIndex = one === tab ? 0 : -1;
     $(`#${one.getAttribute("aria-controls")}`).hidden = one !== tab;
   }
+  $(".video-out").pause(); // out of sight, it would play on
   const address = new URL(location.href);
   address.searchParams.set("tab", tab.dataset.tab);
   if (remember) history.pushState(null, "", address);

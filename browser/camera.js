@@ -31,7 +31,8 @@ export async function listCameras(menu, stream) {
 
 /** Whether the page is in another site's frame that may not even ask for the camera. */
 export function isBlockedByFrame(error) {
-  return window.top !== window && ["NotAllowedError", "SecurityError"].includes(error?.name);
+  const allowed = document.featurePolicy?.allowsFeature("camera"); // not in all browsers
+  return window.top !== window && !allowed && ["NotAllowedError", "SecurityError"].includes(error?.name);
 }
 
 /** A message for `openCamera`'s error; without one, for a page that may not use cameras. */

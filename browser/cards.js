@@ -36,7 +36,8 @@ function crowd(faces) {
   ]);
   const ages = faces.map((face) => face.age).sort((a, b) => a - b);
   const genders = listed(...counts.map(([count, name]) => count && `${digits(count)} ${t(name)}`));
-  const median = wholeYears(ages[ages.length >> 1]);
+  const half = ages.length / 2,
+    median = wholeYears((ages[Math.ceil(half) - 1] + ages[Math.floor(half)]) / 2);
   return t("{people} people: {genders}; median age {median}", {people: digits(faces.length), genders, median});
 }
 

@@ -101,7 +101,8 @@ export function quality(face, {doubtful, soft, turned, small, cut_off}) {
 }
 /** Of the API's JSON, as people are shown it: `female · 97%`, or `uncertain (62% female)`. */
 export const confidence = ({gender_label: shown, gender: likelier, gender_probability: p}) => {
-  const sure = percent(p);
+  // Rounded up, it could reach the limit that it is below of.
+  const sure = percent(shown === "uncertain" ? Math.floor(100 * p + 1e-9) / 100 : p);
   return shown === "uncertain" ? `${t("uncertain")} (${sure} ${t(likelier)})` : `${t(shown)} · ${sure}`;
 };
 /** Of the API's JSON: `female, 31`. */

@@ -52,6 +52,8 @@ export default function liveView(element, openChannel) {
   // Frames on their way, by number; the one of the last answer stays for the blurred view.
   const frames = Array.from({length: IN_FLIGHT + 2}, () => document.createElement("canvas"));
   const taken = new Map(); // number of a frame → when it was taken
+  let chosen = false; // whether the visitor has chosen to mirror or not
+  let wasChosen = false; // whether the menu of cameras had the focus
   let marks = []; // [when answered, latency] of the last two seconds
 
   const isShown = () => element.getClientRects().length > 0; // in full screen, there is no offsetParent
@@ -74,6 +76,7 @@ export default function liveView(element, openChannel) {
       given = await openCamera(camera.value);
     } catch (error) {
       if (mine !== attempt) return;
+      elsewhere.href = location.href;
       elsewhere.hidden = !isBlockedByFrame(error);
       end(explain(error), true);
       return;
@@ -85,6 +88,8 @@ export default function liveView(element, openChannel) {
     }
     stream = given;
     const [track] = stream.getVideoTracks();
+    // What a rear camera shows isn't a mirror image, unless the visitor wants it.
+    if (!chosen) setMirror(track.getSettings().facingMode !== "environment");
     track.addEventListener("ended", () => stream === given && end(t("The camera was disconnected."), true));
     track.addEventListener("mute", () => stream === given && pause());
     track.addEventListener("unmute", () => stream === given && say(t(timer ? "Live" : "Starting the analysis…")));
@@ -118,6 +123,8 @@ export default function liveView(element, openChannel) {
         if (mine !== channel) return;
         start.disabled = false;
         camera.disabled = false;
+        if (wasChosen && document.activeElement === document.body) camera.focus();
+        wasChosen = false;
         snapshot.hidden = false;
         full.hidden = !element.requestFullscreen;
         if (threshold.value !== threshold.defaultValue) tune();
@@ -300,18 +307,15 @@ export default function liveView(element, openChannel) {
     start.disabled = false;
     camera.disabled = false;
     intro.hidden = false;
+    if (document.fullscreenElement) document.exitFullscreen();
     if ([stop, snapshot, full].includes(document.activeElement)) start.focus();
     for (const button of [stop, snapshot, full]) button.hidden = true;
     say(text, alarm);
   }
 
-  elsewhere.href = location.href;
   start.addEventListener("click", begin);
   start.disabled = false; // until now, a click would have been lost
-  stop.addEventListener("click", () => {
-    if (document.fullscreenElement) document.exitFullscreen();
-    end(t("Stopped."));
-  });
+  stop.addEventListener("click", () => end(t("Stopped.")));
   snapshot.addEventListener("click", save);
   full.addEventListener("click", () =>
     document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen(),
@@ -324,12 +328,18 @@ export default function liveView(element, openChannel) {
     $("live-value").textContent = number(Number(threshold.value), 2);
   });
   hide.addEventListener("change", draw);
-  mirror.addEventListener("change", () => {
-    video.classList.toggle("live-mirrored", mirror.checked);
+  function setMirror(on) {
+    mirror.checked = on;
+    video.classList.toggle("live-mirrored", on);
     draw();
+  }
+  mirror.addEventListener("change", () => {
+    chosen = true;
+    setMirror(mirror.checked);
   });
   camera.addEventListener("change", () => {
     if (stream) {
+      wasChosen = document.activeElement === camera; // a disabled menu loses the focus
       end("");
       begin();
     }

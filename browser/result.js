@@ -19,10 +19,10 @@ const LABEL = 14; // pixels, height of a label's text
 const BESIDE = 760; // pixels of width from which the list is beside the photo, instead of under it
 
 /** What `show` takes, from a result of space/web/result.py. */
-export async function fromJson({name, width, image, answer, probabilities, thumbnails}) {
+export async function fromJson({name, width, image, answer, most, probabilities, thumbnails}) {
   const {canvas} = await openPhoto(await (await fetch(image)).blob());
   const shown = thumbnails.map((src, i) => Object.assign(new Image(), {src, alt: t(`Face ${i + 1}`)}));
-  return {image: canvas, name, answer, factor: width / canvas.width, probabilities, thumbnails: shown};
+  return {image: canvas, name, answer, most, factor: width / canvas.width, probabilities, thumbnails: shown};
 }
 
 /**
@@ -117,11 +117,12 @@ export function resultView(element, {colors, csv, most}, why) {
     const pen = labels.getContext("2d"),
       scale = (view.scale * width) / shown.image.width;
     pen.scale(ratio, ratio);
-    const faces = onCanvas().map((face) => {
+    const faces = onCanvas().map((face, i) => {
       const [x, y, w, h] = face.box.map((v) => v * scale);
-      return {...face, box: [x + view.x, y + view.y, w, h]};
+      return {...face, id: i + 1, box: [x + view.x, y + view.y, w, h]};
     });
-    mark(pen, faces, {width, height}, {colors, lineOf: () => 2, sizeOf: () => LABEL});
+    const inView = ({box: [x, y, w, h]}) => x < width && y < height && x + w > 0 && y + h > 0;
+    mark(pen, faces.filter(inView), {width, height}, {colors, lineOf: () => 2, sizeOf: () => LABEL});
   }
 
   function light(number) {
@@ -177,7 +178,10 @@ export function resultView(element, {colors, csv, most}, why) {
   // Downloads and sharing: made here, from what is on the page.
 
   const annotated = () => draw(shown.image, onCanvas(), {colors, blurred});
-  const asBlob = (canvas, kind) => new Promise((done) => canvas.toBlob(done, kind, 0.92));
+  const asBlob = (canvas, kind) =>
+    new Promise((done, failed) =>
+      canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error(t("too little memory")))), kind, 0.92),
+    );
   const json = () => JSON.stringify(shown.answer, null, 1);
   async function say(action, text) {
     try {
@@ -196,10 +200,11 @@ export function resultView(element, {colors, csv, most}, why) {
     return new File([await asBlob(annotated(), "image/jpeg")], `${name}-faces.jpg`, {type: "image/jpeg"});
   }
   const actions = {
-    "#download-image": async () => {
-      const file = await imageFile();
-      save(file, file.name);
-    },
+    "#download-image": () =>
+      say(async () => {
+        const file = await imageFile();
+        save(file, file.name);
+      }, ""),
     "#download-csv": () =>
       save(
         new Blob([asCsv(shown.answer, source?.name ?? shown.name, csv)], {type: "text/csv"}),
@@ -278,7 +283,7 @@ export function resultView(element, {colors, csv, most}, why) {
       source = file;
       shown = {image, name, answer, factor, probabilities, thumbnails};
       for (const part of [".result-parts", ".downloads", "#data"]) $(part).hidden = false;
-      $("#summary").innerHTML = summary(answer, most);
+      $("#summary").innerHTML = summary(answer, shown.most ?? most);
       element.dataset.photo = name;
       reset();
       render();

@@ -22,13 +22,14 @@ const BITS = 4.3; // per second and pixel, of WebM
  * @param file a Blob.
  * @param annotate called with the context of a canvas that shows a frame, upright, and the frame's time in seconds;
  *   it draws on the canvas and may be asynchronous.
+ * @param side pixels, longer side of the annotated video at most: all of it is held in memory.
  * @param progress called with the share that is done, 0 to 1.
  * @param signal an AbortSignal that ends the work.
  * @returns {blob, extension, frames, seconds, silent, damaged}; silent: the audio is left out; damaged: the file is
  *   longer than what could be read.
  * @throws an Error for people to read, or the signal's reason.
  */
-export async function annotateFrames(file, {annotate, progress, signal}) {
+export async function annotateFrames(file, {annotate, progress, side, signal}) {
   const input = new Input({source: new BlobSource(file), formats: ALL_FORMATS});
   let conversion,
     failure,
@@ -37,7 +38,9 @@ export async function annotateFrames(file, {annotate, progress, signal}) {
   const stop = () => conversion?.cancel().catch(() => {});
   try {
     const {track, length} = await readable(input);
-    const [width, height] = [await track.getDisplayWidth(), await track.getDisplayHeight()].map(even);
+    const shown = [await track.getDisplayWidth(), await track.getDisplayHeight()],
+      scale = Math.min(1, side / Math.max(...shown)),
+      [width, height] = shown.map((pixels) => even(Math.round(pixels * scale)));
     const {format, codec, quality} = await encoding(width, height);
     const pen = new OffscreenCanvas(width, height).getContext("2d", {alpha: false, willReadFrequently: true});
     const output = new Output({format, target: new BufferTarget()});

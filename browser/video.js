@@ -75,7 +75,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
 
   function clear() {
     result = null;
-    $("result").hidden = $("picture").hidden = true;
+    $("result").hidden = $("picture").hidden = $("again").hidden = true;
     $("out").pause(); // without a source, it would play on
     $("out").removeAttribute("src");
     $("out").load();
@@ -101,7 +101,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
 
   function done(answer, blurred) {
     const {blob, silent, people, frames, analyzed, seconds, elapsed_ms} = answer;
-    const most = Math.max(0, ...answer.faces_over_time.map(([, count]) => count));
+    const most = answer.faces_over_time.reduce((largest, [, count]) => Math.max(largest, count), 0);
     result = answer;
     const sentences = [
       t("{people} in {seconds} seconds; {analyzed} of {frames} frames analyzed in {time}.", {
@@ -184,8 +184,14 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
   });
   for (const setting of ["threshold", "blur"])
     $(setting).addEventListener("change", () => {
-      if (last) take(last);
+      if (result) $("again").hidden = false;
+      else if (last) take(last);
     });
+  // A result took minutes: it stays until it isn't wanted any more.
+  $("again").addEventListener("click", () => {
+    take(last);
+    $("cancel").focus();
+  });
   $("threshold").addEventListener("input", () => {
     $("threshold-value").textContent = number(Number($("threshold").value), 2);
   });

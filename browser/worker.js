@@ -218,6 +218,7 @@ const calls = {
       shown = 0;
     const written = await annotateFrames(source, {
       signal,
+      side: values.video.side,
       progress(value) {
         share = value;
       },

@@ -57,6 +57,7 @@ export function zoomable(stage, content, changed) {
   );
   stage.addEventListener("dblclick", (event) => zoom(view.scale > 1 ? 0 : 2.5, event.clientX, event.clientY));
   stage.addEventListener("pointerdown", (event) => {
+    if (event.button) return; // menus swallow the release of the others
     if (!pointers.size) [pressed, dragged] = [event, false];
     pointers.set(event.pointerId, event);
     last = middle();

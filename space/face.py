@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,5 +178,6 @@ def apparent_gender(gender: str, probability: float, age: float, sharpness: floa
 
 def confidence(label: str, gender: str, probability: float) -> str:
     """A gender label with its probability, as people are shown it: `female · 97%`, or `uncertain (62% female)`."""
-    percent = f"{100 * probability:.0f}%"
-    return f"uncertain ({percent} {gender})" if label == "uncertain" else f"{label} · {percent}"
+    if label == "uncertain":  # rounded up, it could reach the limit that it is below of
+        return f"uncertain ({math.floor(100 * probability + 1e-9)}% {gender})"
+    return f"{label} · {100 * probability:.0f}%"

@@ -24,7 +24,7 @@ from ..face import EXAMPLES, UNCERTAIN
 from ..live import stream
 from ..photo import open_photo
 from ..text import CAUTION, TITLE
-from ..video import annotator, scenes
+from ..video import annotator, reader, scenes
 from ..web.about import about_html
 from ..web.result import example_photos, page_result
 from .bundle import Bundle, embedded, open_bundle
@@ -233,7 +233,8 @@ def _kit(bundles: list[Bundle], folders: list[str], files: Files) -> dict:
         "video": of(
             annotator, "RATE", "EARLY", "PATIENCE", "MAX_CUTS", "MIN_DETECTIONS", "VOTES", "UNSURE", "MAX_ANSWERS",
         )
-        | of(scenes, "CUT", "FLASH_FRAMES"),
+        | of(scenes, "CUT", "FLASH_FRAMES")
+        | of(reader, "SIDE"),
         "live": {"side": stream.SIDE, "most_estimates": stream.MAX_ESTIMATES_PER_FRAME},
         "colors": {name: "rgb({} {} {})".format(*rgb) for name, rgb in COLORS.items()},
         "csv": COLUMNS,

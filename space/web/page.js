@@ -22,12 +22,16 @@
     history.pushState(null, "", address);
   });
   const note = (text) => document.dispatchEvent(new CustomEvent("note", {detail: text}));
-  const openLink = (detail) => { tabs()[0].click(); document.dispatchEvent(new CustomEvent("link", {detail})); };
+  const openLink = async (detail) => {
+    tabs()[0].click();
+    await built("#result .result");
+    document.dispatchEvent(new CustomEvent("link", {detail}));
+  };
   const isVideo = (file) => file.type.startsWith("video/") || /\.(mkv|mov|mp4|m4v|webm|avi)$/i.test(file.name);
   const isZip = (file) => /\.zip$/i.test(file.name);
   /** Wait until Gradio has built what is on a tab; it does when the tab is first opened. */
   const built = async (selector) => {
-    for (let i = 0; i < 50 && !document.querySelector(selector); i++) await new Promise((done) => setTimeout(done, 100));
+    for (let i = 0; i < 300 && !document.querySelector(selector); i++) await new Promise((done) => setTimeout(done, 100));
     return document.querySelector(selector);
   };
   // The URL of the API documentation. Gradio then considers the panel open but doesn't show it.
@@ -49,7 +53,9 @@
     input.files = moved.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
   };
-  const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name);
+  // Browsers don't know the type of some images; the server goes by their content.
+  const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name)
+    || (!file.type && !isVideo(file) && !isZip(file));
   /** Open the images of some files on the Photo tab. `adds`: beside the photos that are there. */
   const take = async (files, adds = false) => {
     const images = [...files].filter(isImage);
@@ -60,7 +66,7 @@
     }
     tabs()[0].click();
     if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
-    await built("#photo input[type=file]");
+    await built("#result .result");  // until its modules are there, nobody listens
     const left = files.length - images.length;
     const others = left === 1 ? "1 file isn't an image and wasn't opened." : `${left} files aren't images and weren't opened.`;
     const detail = {files: images, adds, note: left ? `${others} Use the Video tab for videos, and the Folder tab for ZIP files.` : ""};

@@ -59,6 +59,7 @@ def page_result(analyzer: FaceAnalyzer, name: str, photo: Photo, threshold: floa
         "height": height,
         "image": data_url(photo.rgb, side=SIDE),
         "answer": result,
+        "most": most_faces(analyzer),
         "probabilities": [face.as_dict(age_probs=True).get("age_probs") for face in listed],
         "thumbnails": [data_url(crop(photo.rgb, face, analyzer.template), side=112) for face in listed],
     }

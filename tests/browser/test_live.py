@@ -208,6 +208,29 @@ def test_after_the_chosen_camera_is_gone_another_one_opens(page):
     page.click(".live-stop")
 
 
+@pytest.mark.parametrize(("facing", "mirrored"), [("environment", False), ("user", True), (None, True)])
+def test_a_rear_camera_is_not_mirrored(page, facing, mirrored):
+    page.click("#tab-live")
+    page.evaluate(
+        """(facingMode) => {
+          const settings = MediaStreamTrack.prototype.getSettings;
+          MediaStreamTrack.prototype.getSettings = function () { return {...settings.call(this), facingMode}; };
+        }""",
+        facing,
+    )
+    page.click(".live-start")
+    page.locator(".live-stop").wait_for()
+    wait_until(page, "document.querySelector('.live-video').srcObject !== null")
+    assert page.is_checked(".live-mirror") == mirrored
+    assert page.evaluate("document.querySelector('.live-video').classList.contains('live-mirrored')") == mirrored
+    page.click(".live-stop")
+    page.set_checked(".live-mirror", not mirrored)  # the visitor's choice stays
+    page.click(".live-start")
+    wait_until(page, "document.querySelector('.live-video').srcObject !== null")
+    assert page.is_checked(".live-mirror") != mirrored
+    page.click(".live-stop")
+
+
 def test_a_snapshot_leaves_full_screen(page):
     page.click("#tab-live")
     page.click(".live-start")

@@ -210,6 +210,44 @@ def test_the_annotated_video_stops_when_it_is_replaced(video_tab):
     result(page)
 
 
+def test_settings_do_not_throw_a_result_away(video_tab):
+    page = video_tab
+    page.click(".video-example")
+    before = result(page)
+    page.locator("#video details summary").first.click()
+    page.focus(".video-threshold")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.is_visible(".video-result") and page.is_visible(".video-again")
+    page.click(".video-again")
+    wait_until(page, "document.querySelector('.video-result').hidden")
+    assert page.is_hidden(".video-again")
+    assert result(page)["frames"] == before["frames"]
+
+
+def test_the_annotated_video_pauses_when_another_tab_is_opened(video_tab):
+    page = video_tab
+    page.click(".video-example")
+    result(page)
+    page.evaluate(
+        "Object.assign(document.querySelector('.video-out'), {muted: true, loop: true}).play().then(() => true)"
+    )
+    page.click("#tab-photo")
+    assert page.evaluate("document.querySelector('.video-out').paused")
+
+
+def test_large_videos_are_reduced_as_in_the_app(video_tab, tmp_path):
+    page = video_tab
+    write_video(tmp_path / "large.mp4", moving(4, size=(1922, 1082)), rate=8)
+    page.set_input_files(".video-file", str(tmp_path / "large.mp4"))
+    assert result(page)["frames"] == 4
+    with page.expect_download() as download:
+        page.click(".video-save")
+    *_, written = annotate_video(FaceAnalyzer.load("compact"), tmp_path / "large.mp4", tmp_path / "app.mp4")
+    assert written.frames == 4
+    assert frames_of(download.value.path())[0].shape == frames_of(tmp_path / "app.mp4")[0].shape == (720, 1280, 3)
+
+
 def test_a_passer_by_makes_no_second_person(video_tab, tmp_path):
     """Who is in one analyzed frame is counted there, but isn't listed."""
     page = video_tab

@@ -156,7 +156,11 @@
     }, PAUSE);
   });
   document.addEventListener("note", ({detail}) => view.note(detail));
-  document.addEventListener("blur-faces", ({detail}) => { view.blur(detail); strip.blur(detail); });
+  document.addEventListener("blur-faces", ({detail}) => {
+    document.dispatchEvent(new CustomEvent("result-changed"));  // an explanation shows the face
+    view.blur(detail);
+    strip.blur(detail);
+  });
   const first = JSON.parse(props.value);
   Promise.all([fromJson(first), fetch(first.image).then((image) => image.blob())])
     .then(([shown, image]) => strip.current ?? strip.take([Object.assign(new File([image], `${first.name}.jpg`), {example: true})], [shown]));

@@ -88,3 +88,9 @@ def test_images_are_reduced_to_the_longer_side():
 def test_the_group_is_the_first_example():
     names = [path.name for path in result.example_photos()]
     assert names[0] == "group.jpg" and names[1:] == sorted(names[1:]) and len(names) == 9
+
+
+def test_the_page_is_told_how_many_faces_the_model_that_answered_estimates(analyzer, monkeypatch):
+    monkeypatch.setattr(result, "most_faces", lambda analyzer: 3)
+    found = result.page_result(analyzer, "group", open_photo(EXAMPLES / "group.jpg"), 0.7)
+    assert found["most"] == len(found["answer"]["faces"]) == 3
