@@ -29,7 +29,7 @@ from training.data.cropping import FaceCropper, pose_masks
 from training.data.decode import decode
 from training.data.load import load_samples
 from training.data.report import Report
-from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, dataset_hash, positive_int
+from training.data.samples import POLICIES, PROTOCOLS, SPLITS, Samples, baseline_age, dataset_hash, positive_int
 from training.evaluation.metrics import cross_table_csv, measure, split_record
 from training.evaluation.predict import predict
 from training.evaluation.tables import compare, table
@@ -45,8 +45,7 @@ def score(options: argparse.Namespace) -> tuple[Samples, dict[str, np.ndarray], 
     samples, images = decode(chosen.limit(options.limit, options.seed), cropper, framed=report.collection == "UTKFace")
     outputs, median = predict(options.model, images), None
     if not samples.binned:  # of a dataset of ranges, a small part may have exact ages
-        known = everything if options.split == "all" else everything.split("train", options.protocol)
-        median = float(np.median(known.age))
+        median = baseline_age(everything, None if options.split == "all" else options.protocol)
     metrics = measure(samples, outputs, median_age=median, poses=pose_masks(images) if cropper else None)
     metrics |= {"detector": YuNet.name} if cropper else {}
     return samples, outputs, metrics | {"split": split_record(options, options.split)}, report

@@ -132,7 +132,8 @@ class Recipe:
             )
         if self.teacher and self.age_head != "distribution":
             raise RecipeError('Teachers need a network that predicts a distribution: age_head = "distribution".')
-        if self.init == "none" and any(stage.layers != "all" for stage in self.stages):
+        variants = (variant for stage in self.stages for variant in stage.variants())
+        if self.init == "none" and any(variant.layers != "all" for variant in variants):
             raise RecipeError(
                 f"Recipe {self.name} trains only a part of the layers in some stages, which needs pretrained weights: "
                 "use --init imagenet or --init MODEL."

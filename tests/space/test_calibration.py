@@ -143,3 +143,12 @@ def test_few_faces_give_wide_tables_not_errors():
     outputs, labels, female = made_up(5, 0)
     tables = Calibration.from_dict(calibrate.fit(outputs, labels, female))
     assert np.isfinite(tables.age_temperature).all() and (tables.age_temperature > 0).all() and tables.level > 0.5
+
+
+def test_intervals_hold_the_margin_more_than_promised():
+    outputs, labels, female = made_up(4000, 0)
+    fresh, ages, _ = made_up(20000, 1)
+    plain, wider = (calibrate.fit(outputs, labels, female, margin=margin)["age"]["level"] for margin in (0, 0.1))
+    assert wider > plain + 0.05
+    found = calibrate.apply(calibrate.fit(outputs, labels, female), fresh)
+    assert 0.83 < ((found["age_low"] <= ages[:, 0]) & (ages[:, 0] <= found["age_high"])).mean() < 0.87

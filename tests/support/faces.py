@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tests.support import shared
-from training.data.samples import PROTOCOLS
+from training.data.samples import PROTOCOLS, Samples
 
 LOADING = {"policy": "clean", "protocol": "80/10/10", "limit": None, "seed": 0}  # for `load_faces`
 
@@ -76,3 +76,11 @@ def held_out(count: int, folder: Path) -> list[tuple[Path, str, int]]:
             chosen.append((folder / f"face-{len(chosen):04d}.webp", ("male", "female")[row["gender"]], row["age"]))
             chosen[-1][0].write_bytes(content)
     return chosen
+
+
+def three(*ages: list[int]) -> Samples:
+    """Three faces whose labels are these ranges of years."""
+    return Samples(
+        name=np.array(list("abc")), age_range=np.array(ages, np.float32), gender=np.array([0, 1, 0], np.int8),
+        race=np.zeros(3, np.int8), sha256=np.array(list("abc")), encoded=(b"",) * 3,
+    )  # fmt: skip

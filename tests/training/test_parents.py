@@ -134,3 +134,19 @@ def test_a_teacher_that_predicts_single_ages_is_refused(monkeypatch):
     monkeypatch.setattr(parents, "load_network", lambda model: (network, False))
     with pytest.raises(DataError, match="single age"):
         parents.load_teachers(("x",))
+
+
+def test_the_held_out_faces_of_a_whole_split_are_recorded():
+    for found, own in zip(lineage(CARD)["datasets"], CARD["provenance"]["datasets"], strict=True):
+        assert found["held_out"] == {split: own["faces"][split]["sha256"] for split in ("validation", "test")}
+        assert found["rows"] == own["report"]["rows"]
+    for change in ({"limit": 5}, {"policy": "all"}):
+        card = json.loads(json.dumps(CARD))
+        card["metrics"]["split"] |= change
+        assert [dataset["held_out"] for dataset in lineage(card)["datasets"]] == [{}, {}]
+
+
+def test_networks_read_from_onnx_have_merged_normalizations():
+    network, merged = parents.load_network("vgg16")
+    assert merged and network.name == "vgg16"
+    assert not parents.load_network("compact")[1]

@@ -454,3 +454,40 @@ def test_a_commit_deletes_only_what_a_bundle_listed(bundle, monkeypatch):
     module._commit(api, module.Target("you/kit", revision="trial"), contents, module.verify(bundle))
     deleted = [one.path_in_repo for one in asked["operations"] if isinstance(one, module.CommitOperationDelete)]
     assert deleted == ["old.csv"] and (asked["parent_commit"], asked["revision"]) == ("head", "trial")
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        (
+            {"private": True, "revision": "trial"},
+            [("repo", {"private": True}), ("branch", {"branch": "trial"}), "commit"],
+        ),
+        ({}, [("repo", {"private": None}), "commit"]),
+        ({"revision": "x", "pull_request": True}, ["commit"]),
+    ],
+)
+def test_a_push_creates_what_it_commits_to(bundle, monkeypatch, options, calls):
+    done = []
+
+    def noted(name):
+        def call(repo_id, *, exist_ok, **values):
+            assert repo_id == "you/kit" and exist_ok
+            done.append((name, values))
+
+        return call
+
+    monkeypatch.setattr(module, "check", lambda target: target)
+    monkeypatch.setattr(
+        module, "HfApi", lambda: SimpleNamespace(create_repo=noted("repo"), create_branch=noted("branch"))
+    )
+    monkeypatch.setattr(module, "_commit", lambda *_: done.append("commit"))
+    module.push(bundle, module.Target("you/kit", **options))
+    assert done == calls
+
+
+def test_a_pushed_bundle_has_keras_s_config_as_such(bundle):
+    contents = module._contents(bundle, json.loads((bundle / CARD).read_text()), "you/kit")
+    files = json.loads(contents[CARD])["files"]
+    assert files["config.json"]["role"] == "keras-config" and files["predict.py"]["role"] == "document"
+    assert json.loads(contents["config.json"])["class_name"] == "Functional"

@@ -130,11 +130,17 @@ def test_branches_are_the_stage_with_other_settings():
             "network = 'vgg16'\ntrain = ['x']\n[[stages]]\nname = 'a'\nepochs = 1\nlearning_rate = 1\nsize = 150",
             ["100"],
         ),
+        (
+            "network = 'vgg16'\ninit = 'none'\n" + STAGE + "learning_rate = 1\nbranches = [{ layers = 'heads' }]",
+            ["pretrained weights"],
+        ),
         ("network = 'compact'\ntrain = ['x']\nstages = []", ["no stages"]),
         ("network = 'compact'\ntrain = 'x/y'\nstages = []", ["train must be a list"]),
         ("network = 'compact'\ntrain = ['x', 'x']\nstages = []", ["twice"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nteacher_weight = 1.5", ["at most 1"]),
         ("network = 'compact'\n" + STAGE.replace("epochs = 1", "epochs = 1.5") + "learning_rate = 1", ["an integer"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nrates = { a = 1.5 }", ["shares from 0 to 1"]),
+        ("network = 'compact'\n" + STAGE + "learning_rate = 1\nrates = { a = -0.1 }", ["shares from 0 to 1"]),
         ("network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ size = 96 }]", ["a branch can't do"]),
         (
             "network = 'compact'\n" + STAGE + "learning_rate = 1\nbranches = [{ branches = [{}] }]",

@@ -87,7 +87,8 @@ def write_model(network, folder: Path, *, faces: np.ndarray) -> None:
             text=True,
         )
         if result.returncode:
-            raise ExportError(f"The ONNX conversion failed: {result.stderr.strip().splitlines()[-1]}")
+            said = result.stderr.strip().splitlines() or [f"status {result.returncode}, perhaps too little memory"]
+            raise ExportError(f"The ONNX conversion failed: {said[-1]}")
     outputs = predict(network, faces)
     _compare("model.onnx", Estimator(folder / "model.onnx").predict(np.asarray(faces)), outputs, TOLERANCE)
     # Its weights are in float16, which can't hold every number.

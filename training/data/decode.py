@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import io
@@ -11,16 +12,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from space.hub.download import ModelError
-from space.photo import OWN_FILES
+from space.photo import OWN_FILES, to_pixels
 from space.text import some_of
 from training.data.cropping import FaceCropper, method
 from training.data.samples import IMAGE_SIZE, Samples
 from training.data.sources import DataError, cache_folder, new_in_cache
 
+_DISK = {errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
 
 
@@ -65,7 +67,7 @@ def _decode_cached(samples: Samples, cropper: FaceCropper | None, *, framed: boo
     folder = cache_folder()
     key = hashlib.sha256("".join(samples.sha256).encode()).hexdigest()[:16]
     # Photos among face crops are cropped too.
-    key += f"-{IMAGE_SIZE}-{'photos' if cropper else 'crops' if framed else 'checked'}-{method()}"
+    key += f"-{IMAGE_SIZE}-srgb-{'photos' if cropper else 'crops' if framed else 'checked'}-{method()}"
     pixels, places = folder / f"{key}.npy", folder / f"{key}.order.npy"
     shape = (len(samples), IMAGE_SIZE, IMAGE_SIZE, 3)
     if pixels.is_file() and places.is_file():
@@ -106,6 +108,10 @@ def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | No
                 photos.extend([i] * cropped)
         except (MemoryError, ModelError):  # no fault of the image
             raise
+        except OSError as error:
+            if error.errno not in _DISK:  # Pillow's, for a damaged file
+                return False
+            raise DataError(f"{samples.name[i]} can't be read: {error}. Check the disk, then try again.") from error
         except Exception:  # damaged files make decoders raise almost anything
             return False
         return True
@@ -133,9 +139,14 @@ def image_size(encoded: bytes | str) -> tuple[int, int]:
 
 
 def decode_picture(encoded: bytes | str) -> np.ndarray:
-    """One picture (bytes, or the path of a file) as uint8 [H, W, 3] RGB, upright. OSError if it is damaged."""
+    """One picture (bytes, or the path of a file) as uint8 [H, W, 3], with the pixels that serving reads of it.
+
+    Raises:
+        OSError: it is damaged, or incomplete, which serving accepts.
+    """
     with _open(encoded) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        image.load()
+        return to_pixels(image)
 
 
 def _open(encoded: bytes | str) -> Image.Image:

@@ -14,7 +14,7 @@ from training.data.decode import decode
 from training.data.load import load_samples
 from training.data.near_duplicates import near_duplicates
 from training.data.report import Report
-from training.data.samples import AGE_BANDS, SPLITS, Samples, describe
+from training.data.samples import AGE_BANDS, SPLITS, Samples, baseline_age, describe
 from training.images import Images, Rows
 
 TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced stages
@@ -80,7 +80,7 @@ def load_faces(
         everything, report = load_samples(source, policy=policy)
         print(report)
         cut = FaceCropper() if everything.binned else None
-        median = float(np.median(everything.split("train", protocol).age))
+        median = baseline_age(everything, protocol)
         for name in SPLITS if number < len(train) else ("test",):
             chosen = everything.split(name, protocol).limit(limit, seed)
             samples, images = decode(chosen, cut, framed=report.collection == "UTKFace")

@@ -148,7 +148,7 @@ class _LabelReader:
                     f"{report.source} has FairFace's columns but not the age group names: use the original files, "
                     "which include them."
                 )
-        texts = race and getattr(dataset.features[race], "dtype", "") == "string"
+        texts = race and getattr(dataset.features[race], "dtype", "") in ("string", "large_string")
         self.races = race_names(sorted(filter(None, dataset.unique(race))) if texts else self._classes.get(race))
 
     def read(self, batch: dict, i: int, *, readable: bool) -> tuple[str, tuple | None]:

@@ -81,6 +81,12 @@ class Samples:
         return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
 
 
+def baseline_age(samples: Samples, protocol: str | None) -> float:
+    """The median age of a dataset's training faces, years; of all its faces without a protocol or training faces."""
+    train = np.isin(samples.bucket, PROTOCOLS[protocol]["train"]) if protocol else np.zeros(len(samples), bool)
+    return float(np.median(samples.age[train] if train.any() else samples.age))
+
+
 def age_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
     """Years by which estimates [N] lie above (or, negative, below) their labels' ranges [N, 2]; 0 inside of them."""
     return age - np.clip(age, *age_range.T)

@@ -283,17 +283,21 @@ def _labels(table: str, find: Callable[[str], str | None]) -> tuple[list[dict], 
     `find`: the image at a path, if there is one.
     """
     lines = _lines(table)
-    columns = list(lines[0]) if lines else []
+    columns = list(dict.fromkeys(key for line in lines for key in line))  # JSONL rows may lack some
     if {"gender_probability", "age_low"} & set(columns):
         return [], " holds estimates of this kit, not labels: it isn't used."
     lines = [_renamed(line) for line in lines]
-    if not lines or not {"age", "gender", "file_name"} <= set(lines[0]):
+    if not {"age", "gender", "file_name"} <= {key for line in lines for key in line}:
         found = f"; its columns are {', '.join(columns[:8])}" if columns else ""
         return [], f" isn't a table of labels (file_name, age, gender){found}: it isn't used."
     rows: list[dict] = []
     absent: dict[str, list[str]] = {"missing": [], "not supported, or outside of the dataset": []}
+    unnamed = 0
     for line in lines:
-        named = str(line["file_name"]).strip()
+        named = str(line.get("file_name") or "").strip()
+        if not named:
+            unnamed += 1
+            continue
         path = os.path.normpath(Path(table).parent / named.replace("\0", ""))
         image = find(path) or find(path.replace("\\", "/"))  # a path written on Windows
         if image is None:
@@ -307,6 +311,8 @@ def _labels(table: str, find: Callable[[str], str | None]) -> tuple[list[dict], 
         for what, names in absent.items()
         if names
     ]
+    if unnamed:
+        notes.append(f"; {counted(unnamed, 'row')} without a file name")
     return rows, f": labels of {len(rows)} images{''.join(notes)}."
 
 

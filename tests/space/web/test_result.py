@@ -13,8 +13,9 @@ from PIL import Image
 from space.crop import load_template
 from space.detector import MAX_FACES
 from space.face import Face
-from space.photo import Photo
+from space.photo import Photo, open_photo
 from space.web import result
+from tests.support import EXAMPLES
 
 LANDMARKS = np.array([[14, 18], [26, 18], [20, 24], [15, 30], [25, 30]], np.float32)
 FACE = Face(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from space.estimator import Estimator
 from space.hub.bundle import open_bundle
-from tests.support.faces import LOADING
+from space.hub.card import CARD
+from tests.support.faces import LOADING, three
 from tests.support.training import SHORT
 from training.bundle import build
 from training.data.faces import Faces, load_faces
@@ -67,3 +72,64 @@ def test_unknown_faces_of_parents_may_be_those_of_any_dataset():
     assert build._learned(own) == {"FairFace"}  # folders of one's own are told apart by their names
     for datasets in ([dataset(None)], None):
         assert build._learned(own | {"parents": [{"datasets": datasets, "parents": []}]}) == {"FairFace", None}
+
+
+def parts(*samples: Samples, source: str = "") -> list[Faces]:
+    """Datasets of black faces, whose first pixels count from 7 on."""
+    return [
+        Faces(one, np.full((len(one), 2, 2, 3), 7 + 2 * i, np.uint8), Report(source, "clean"), 0.0)
+        for i, one in enumerate(samples)
+    ]
+
+
+def test_calibration_gets_each_face_with_its_own_label_and_dataset(monkeypatch):
+    asked = {}
+
+    def fit(outputs, age_range, female, source):
+        asked.update(age=outputs["age"], first=age_range[:, 0], female=female, source=source)
+
+    monkeypatch.setattr(build.calibrate, "fit", fit)
+    estimator = SimpleNamespace(predict=lambda images: {"age": images[:, 0, 0, 0].astype(float)})
+    one, two = three([20, 20], [30, 30], [40, 40]), three([1, 1], [2, 2], [3, 3])
+    build.calibration_tables(estimator, parts(one, replace(two, gender=np.array([1, 1, 0], np.int8))))
+    assert asked["female"].tolist() == [False, True, False, True, True, False]
+    assert asked["source"].tolist() == [0, 0, 0, 1, 1, 1] and asked["age"].tolist() == [7] * 3 + [9] * 3
+    assert asked["first"].tolist() == [20, 30, 40, 1, 2, 3]
+
+
+def test_own_faces_are_those_that_were_learned_from(monkeypatch):
+    recipe = load("compact").changed(train=("mine",), test=("theirs",))
+    outputs = {"age": np.array([21.0, 33, 40]), "p_female": np.array([0.1, 0.9, 0.2])}
+    estimator = SimpleNamespace(predict=lambda images: outputs | {"age_probs": np.eye(102)[[21, 33, 40]]})
+    labels = three([20, 20], [30, 30], [40, 40])
+    (mine,), (theirs,) = parts(labels, source="mine"), parts(labels, source="theirs")
+    datasets = [{"collection": None, "learned": True}, {"collection": None, "learned": False}]
+    tables = open_bundle().card["calibration"]
+    provenance = {"datasets": datasets, "parents": []}
+    figures, _, main = build._measure(recipe, [mine, theirs], estimator, tables, provenance)
+    assert main is mine and figures["learned"] is True and figures["dataset"] == "mine"
+    (other,) = figures["others"]
+    assert other["learned"] is False and other["doubt"] is None
+
+
+def test_the_card_of_a_run_has_all_of_its_faces(trained):
+    card = json.loads((trained / "bundle" / CARD).read_text())
+    provenance = card["provenance"]
+    assert provenance["sharpness"] in build.SHARPNESS
+    assert f"Age distribution sharpened by {provenance['sharpness']:g}: error" in (trained / "output.txt").read_text()
+    (dataset,) = provenance["datasets"]
+    counts = {split: part["n"] for split, part in dataset["faces"].items()}
+    assert set(counts) == {"train", "validation", "test"} and sum(counts.values()) == 480 == dataset["report"]["used"]
+    assert dataset["learned"] and card["license"]["name"] == "utkface-non-commercial-research"
+    assert card["quantization"]["float32"]["gender_accuracy"] > 0.8
+
+
+def test_a_whole_copy_of_a_hub_dataset_has_the_hub_s_name(tmp_path):
+    (tmp_path / "faces").mkdir()
+    recipe = load("compact").changed(train=(str(tmp_path / "faces"), "you/faces@v1"))
+
+    def part(rows: int, revision: str | None = None):
+        return SimpleNamespace(report=Report("x", "clean", collection="UTKFace", rows=rows, revision=revision))
+
+    for rows, name in ((20_000, "py97/UTKFace-Cropped"), (480, "faces")):
+        assert build._published(recipe, [part(rows), part(20_000, "abc")]).train == (name, "you/faces@v1")

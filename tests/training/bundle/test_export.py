@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -287,3 +288,18 @@ def test_files_that_give_other_results_are_refused():
     for name, value in (("age", 0.02), ("p_female", 0.002), ("age", np.nan)):
         with pytest.raises(export.ExportError, match="differ on real faces"):
             export._compare("f", one | {name: np.array([0, value])}, one, 0.01)
+
+
+def test_the_suffix_decides_the_format(tmp_path, monkeypatch):
+    made = []
+
+    def keras_export(path, format, verbose):
+        made.append((format, path))
+
+    monkeypatch.setattr(export, "load_keras", lambda bundle: SimpleNamespace(export=keras_export))
+    monkeypatch.setattr(export, "convert", lambda network, path: made.append(("onnx", str(path))))
+    for suffix in (".onnx", ".tflite"):
+        export.export(EMBEDDED, tmp_path / f"a{suffix}")
+    assert made == [("onnx", str(tmp_path / "a.onnx")), ("litert", str(tmp_path / "a.tflite"))]
+    with pytest.raises(export.ExportError, match="unknown suffix"):
+        export.export(EMBEDDED, tmp_path / "a.mlmodel")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from space.crop import crop, load_template
 from space.face import Face
-from training.data import cropping
+from training.data import cropping, template
 from training.data.cropping import MARGIN, FaceCropper, is_framed
 
 TEMPLATE = load_template()
@@ -103,3 +105,15 @@ def test_faces_are_ahead_or_turned_or_not_found(monkeypatch):
     masks = cropping.pose_masks(np.zeros((4, 200, 200, 3), np.uint8))
     assert masks["frontal"].tolist() == [True, False, False, False]
     assert masks["turned"].tolist() == [False, False, True, True]
+
+
+def test_the_template_is_the_median_of_faces_and_their_mirror_images(monkeypatch):
+    points = np.array([[60, 80], [130, 80], [100, 120], [70, 150], [130, 150]], float)
+
+    def found(yunet, images, scale):
+        return [SimpleNamespace(landmarks=(points + MARGIN) * scale), None]
+
+    monkeypatch.setattr(template, "largest_faces", found)
+    made, report = template.derive(np.zeros((2, 200, 200, 3), np.uint8), None)
+    expected = [[64.5, 80.0], [134.5, 80.0], [99.5, 120.0], [69.5, 150.0], [129.5, 150.0]]
+    assert made == {"size": 200, "landmarks": expected} and "1 of 2 found" in report

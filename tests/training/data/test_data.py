@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import io
 import json
 import os
@@ -16,16 +18,17 @@ import pytest
 from PIL import Image
 
 from space.hub.download import ModelError
+from space.photo import read_photo
 from tests.support import EXAMPLES, shared
 from tests.support.app import python
-from tests.support.faces import LOADING, face_file, face_files, jpeg, tar_bytes, write_folder
+from tests.support.faces import LOADING, face_file, face_files, jpeg, split_of, tar_bytes, write_folder
 from training.data import decode as decode_module
 from training.data import sources
 from training.data.decode import decode, decode_picture
 from training.data.faces import load_faces
-from training.data.labels import _years, parse_label, sha256_of_image, stem
+from training.data.labels import _years, class_name, parse_label, sha256_of_image, stem
 from training.data.load import load_crops, load_samples
-from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, dataset_hash, describe, label_hash
+from training.data.samples import AGE_BANDS, PROTOCOLS, SPLITS, dataset_hash, describe, label_hash, positive_int
 from training.data.sources import DataError
 
 
@@ -252,6 +255,32 @@ def test_whatever_a_decoder_raises_only_its_image_is_skipped(made_up, monkeypatc
     monkeypatch.setattr(decode_module, "decode_picture", one_fails)
     kept, images = decode(samples)
     assert len(kept) == len(images) == 4 and samples.name[2] in capsys.readouterr().out
+
+
+def test_an_image_that_the_disk_does_not_give_is_not_skipped_for_good(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 0)
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path))
+    samples, real = load_samples(made_up)[0].limit(5), decode_module.decode_picture
+
+    def fails(encoded):
+        if encoded == samples.encoded[2]:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(encoded)
+
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=f"{samples.name[2]} can't be read: .*disk"):
+        patch.setattr(decode_module, "decode_picture", fails)
+        decode(samples)
+    assert len(decode(samples)[0]) == 5
+
+
+def test_pictures_are_read_as_serving_reads_them():
+    deep = np.linspace(0, 65535, 30 * 30).astype(np.uint16).reshape(30, 30)
+    clear = Image.new("RGBA", (30, 30), (200, 0, 0, 0))
+    for image in (Image.fromarray(deep), clear):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        np.testing.assert_array_equal(decode_picture(file.getvalue()), read_photo(file.getvalue()))
+    assert (decode_picture(file.getvalue()) == 255).all()  # what is transparent is white
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ModelError("The detector is missing.")])
@@ -825,3 +854,83 @@ def test_one_margin_of_a_local_fairface_is_read(tmp_path):
     for number, margin in enumerate(("0.25", "1.25")):
         write_folder(dict(files[4 * number :][:4]), tmp_path / margin)
     assert load_samples(tmp_path)[1].rows == 4
+
+
+def test_a_test_dataset_needs_no_training_faces(made_up, tmp_path):
+    files = {name: content for name, content in face_files(300).items() if split_of(content) == 9}
+    assert len(files) > 10
+    folder = write_folder(files, tmp_path / "held-out")
+    own = load_faces([str(made_up)], [str(folder)], **LOADING)["test"][1]
+    assert len(own) == len(files) and own.median_age == np.median(own.samples.age)
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string"])
+def test_races_are_words_in_any_table(tmp_path, kind):
+    import pyarrow
+    import pyarrow.parquet
+
+    races = ["East Asian", "Latino Hispanic", "Black"]
+    table = pyarrow.table(
+        {
+            "image": [jpeg(np.full((60, 60, 3), i, np.uint8)) for i in range(3)],
+            "age": [20, 30, 40],
+            "gender": ["female"] * 3,
+            "race": pyarrow.array(races, getattr(pyarrow, kind)()),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "faces.parquet")
+    samples, _ = load_samples(tmp_path / "faces.parquet")
+    assert [samples.races[race] for race in samples.race] == races
+
+
+def test_rows_of_a_table_may_lack_columns(tmp_path, capsys):
+    files = face_files(12)
+    names = [f"{i}.jpg" for i in range(12)]
+    folder = write_folder(dict(zip(names, files.values(), strict=True)), tmp_path / "faces")
+    rows = [{}, {"file": names[0], "gender": "male"}]
+    rows += [{"file": name, "age": 20 + i, "gender": "female"} for i, name in enumerate(names[1:])]
+    (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    samples, report = load_samples(folder)
+    assert len(samples) == 11 and "1 row without a file name" in capsys.readouterr().out
+    assert sum(map(len, report.rejected.values())) == 1
+
+
+def test_a_large_archive_of_images_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_UNPACKED", 1000)
+    content = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jpg", content)
+    sources._unpack(tmp_path / "a.zip", tmp_path / "out", (tmp_path / "a.zip").stat().st_size)
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == content
+
+
+def test_classes_have_their_names_from_the_first_one_on():
+    assert [class_name(value, ["0-2", "3-9"]) for value in (0, 1, 2, -1, None)] == ["0-2", "3-9", 2, -1, None]
+
+
+def test_limits_are_positive():
+    assert positive_int("1") == 1
+    for text in ("0", "-3"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            positive_int(text)
+
+
+def test_skipped_images_are_counted_and_labels_that_are_all_alike_are_told(tmp_path, capsys):
+    files = {f"{20 + i}_1_0_2017{i:013d}.jpg": face_file(i, 20 + i, 1) for i in range(60)}
+    damaged = next(name for name, content in files.items() if split_of(content[:900]) < 8)
+    files[damaged] = files[damaged][:900]
+    (train,) = load_faces([str(write_folder(files, tmp_path))], [], **LOADING)["train"]
+    assert train.report.dropped == {"photos without a detected face, or unreadable": 1}
+    printed = capsys.readouterr().out
+    assert "all training faces have the same gender: check the labels" in printed and "the same age" not in printed
+
+
+@pytest.mark.parametrize("lost", ["*-yunet-????????.npy", "*.order.npy"])
+def test_a_cache_without_one_of_its_files_is_made_again(made_up, tmp_path, monkeypatch, lost):
+    monkeypatch.setattr(decode_module, "_IN_MEMORY", 0)
+    monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path))
+    samples = load_samples(made_up)[0].limit(5)
+    first = np.array(decode(samples)[1])
+    (file,) = tmp_path.glob(lost)
+    file.unlink()
+    np.testing.assert_array_equal(decode(samples)[1], first)

@@ -13,9 +13,11 @@ from matplotlib.axes import Axes
 
 from tests.support import ROOT
 from tests.support.app import python
+from tests.support.faces import three
 from training import evaluate
 from training.data.report import Report
 from training.data.samples import Samples
+from training.evaluation import calibrate, plots
 from training.evaluation.metrics import _interval, age_gates, group_masks, measure, per_face
 from training.evaluation.plots import age_errors, training_curves
 from training.evaluation.tables import gate_rows, table
@@ -115,14 +117,6 @@ def test_the_robustness_table(utkface):
     assert float(rows["200 pixels"][1].split()[0]) < 8
 
 
-def three(*ages: list[int]) -> Samples:
-    """Three faces whose labels are these ranges of years."""
-    return Samples(
-        name=np.array(list("abc")), age_range=np.array(ages, np.float32), gender=np.array([0, 1, 0], np.int8),
-        race=np.zeros(3, np.int8), sha256=np.array(list("abc")), encoded=(b"",) * 3,
-    )  # fmt: skip
-
-
 def test_ranges_of_the_oldest_have_a_coverage():
     samples = three([90, 120], [92, 92], [20, 29])
     outputs = {"age": np.array([91.0, 60.0, 25.0]), "p_female": np.array([0.1, 0.9, 0.2])}
@@ -218,3 +212,73 @@ def test_curves_of_a_dataset_whose_ages_are_bands(tmp_path):
     row = {"stage": 1, "branch": 1, "name": "all", "loss": 1.0, "val_band": 0.5, "val_gender_accuracy": 0.9}
     training_curves([row, row], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_the_calibration_error_of_five_faces_in_bins_of_their_own():
+    p, female = np.array([0.53, 0.54, 0.8, 0.9, 1.0]), np.array([False, True, False, True, True])
+    assert calibrate.expected_calibration_error(p, female) == pytest.approx((0.53 + 0.46 + 0.8 + 0.1 + 0) / 5)
+
+
+def test_figures_of_ranges_and_of_one_gender():
+    outputs = {"age": np.array([25.0, 35, 1]), "p_female": np.array([0.1, 0.9, 0.2])}
+    metrics = measure(three([20, 29], [20, 29], [0, 2]), outputs)
+    share = pytest.approx(2 / 3)
+    assert metrics["baseline"] == {"gender_accuracy": share, "age_band": "20-29", "age_band_share": share}
+    assert "age_gates" not in metrics and metrics["gender_auc"] == 1.0
+    men = replace(three([20, 20], [30, 30], [40, 40]), gender=np.zeros(3, np.int8))
+    metrics = measure(men, outputs, median_age=30.0)
+    assert metrics["gender_auc"] is None and "age_gates" in metrics
+
+
+def test_the_confusion_matrix_has_labels_as_rows(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_cells", lambda axis, color, table, *_, **__: drawn.append((color, table)))
+    samples = replace(three([20, 20], [30, 30], [40, 40]), gender=np.array([0, 0, 1], np.int8))
+    plots.calibration(
+        samples, {"age": np.array([20.0, 30, 40]), "p_female": np.array([0.1, 0.7, 0.9])}, tmp_path / "a.png"
+    )
+    ((shares, table_),) = drawn
+    assert table_.tolist() == [[1, 1], [0, 1]] and shares.tolist() == [[0.5, 0.5], [0, 1]]
+
+
+def scored(monkeypatch, samples: Samples, split: str, collection: str | None = None, **outputs) -> tuple[dict, tuple]:
+    """The metrics of `evaluate.score`, and how the images were decoded."""
+    how = []
+
+    def decode(samples, cropper, framed):
+        how.append((cropper is not None, framed))
+        return samples, np.zeros((len(samples), 200, 200, 3), np.uint8)
+
+    monkeypatch.setattr(
+        evaluate, "load_samples", lambda *_, **__: (samples, Report("x", "clean", collection=collection))
+    )
+    monkeypatch.setattr(evaluate, "decode", decode)
+    monkeypatch.setattr(evaluate, "pose_masks", lambda images: {"frontal": np.array([True, True, False])})
+    monkeypatch.setattr(evaluate, "predict", lambda *_: outputs)
+    options = {"dataset": "x", "model": "m", "split": split, "protocol": "80/10/10", "policy": "clean"}
+    return evaluate.score(SimpleNamespace(**options, limit=None, seed=0))[2], how[0]
+
+
+@pytest.mark.parametrize("collection", ["UTKFace", None])
+def test_the_baseline_is_of_the_training_faces_and_only_utkface_s_crops_are_trusted(monkeypatch, collection):
+    samples = replace(three([10, 10], [20, 20], [90, 90]), sha256=np.array(["0", "1", "9"]))
+    outputs = {"age": np.array([80.0]), "p_female": np.zeros(1)}
+    metrics, how = scored(monkeypatch, samples, "test", collection, **outputs)
+    assert metrics["n"] == 1 and metrics["baseline"]["median_age"] == 15.0 and "detector" not in metrics
+    assert how == (False, collection == "UTKFace")
+
+
+def test_photos_are_measured_by_view(monkeypatch):
+    outputs = {"age": np.array([25.0, 50, 1]), "p_female": np.zeros(3)}
+    metrics, how = scored(monkeypatch, three([20, 29], [30, 39], [0, 2]), "all", **outputs)
+    frontal = metrics["by"]["view"]["frontal"]
+    assert metrics["detector"] == "yunet" and frontal["n"] == 2 and frontal["age_band"]["value"] == 0.5 and how[0]
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_a_path_that_can_not_be_written_is_refused_first(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.setattr(evaluate, "read_model", lambda *_, **__: pytest.fail("measured"))
+    for path in (tmp_path / "gone" / "a.json", tmp_path):
+        with pytest.raises(SystemExit):
+            evaluate.main(["--model", "compact", option, str(path)])
+        assert "can't be written" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from training.data.faces import Faces
 from training.data.report import Report
 from training.data.samples import Samples, splits_overlap
 from training.fitting import loop as fitting
+from training.fitting.checkpoints import RunState
 from training.leakage import generations
 from training.model import files, networks
 from training.parents import read_model
@@ -115,3 +116,19 @@ def test_faces_of_ancestors_count_as_seen(trained, tmp_path):
     assert splits_overlap("60/20/20", "80/10/10", ["train"]) and splits_overlap("80/10/10", "60/20/20", ["test"])
     assert not splits_overlap("60/20/20", "60/20/20", ["test"])
     assert splits_overlap("70/15/15", "80/10/10", ["test"])  # somebody else's split
+
+
+def test_two_teachers_teach_their_mean(tiny, tmp_path):
+    teachers = []
+    for years in (30, 70):
+        teacher = networks.build("compact")
+        layer = teacher.get_layer("age")
+        layer.set_weights([0 * layer.get_weights()[0], 30.0 * (np.arange(102) == years)])
+        teacher.name = f"teacher{years}"
+        teachers.append(teacher)
+    recipe = Recipe(network="compact", train=("x",), stages=())
+    run_ = fitting._Run(networks.build("compact"), recipe, [], [], tmp_path, RunState(), tuple(teachers), False, 0)
+    trainer = run_._trainer(0, 0, Stage("all", 1, 1e-3, teacher_weight=0.5))
+    probs = np.asarray(trainer(np.zeros((2, 200, 200, 3), np.uint8))["age_probs"])[:, 102:]
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-4)
+    np.testing.assert_allclose(probs[:, [30, 70]], 0.5, atol=1e-3)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from training.data import faces as faces_module
 from training.data.faces import Faces
 from training.data.report import Report
 from training.data.samples import Samples
@@ -332,3 +333,113 @@ def test_a_stage_starts_from_the_best_weights_and_an_epoch_from_the_last_ones(ti
     load(network, tmp_path / "best-002.weights.h5", "best weights")
     for value, expected in zip(starts[3], network.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_a_run_resumes_in_its_second_stage_and_a_finished_one_stays(tiny, tmp_path, monkeypatch):
+    """The patience of a stage counts its own epochs."""
+    from training.fitting import loop
+
+    network, recipe, *found = arguments(Stage("first", 1, 1e-3), patience=3)
+    recipe = dataclasses.replace(recipe, stages=(recipe.stages[0], Stage("second", 3, 1e-3)))
+    scores = iter([4.0, 3.0])
+
+    def stopped(*_):
+        for score in scores:
+            return {"val_score": score}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "validate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(network, recipe, *found, tmp_path, verbose=0)
+    scores = iter([2.0, 1.0])
+    monkeypatch.setattr(loop, "validate", lambda *_: {"val_score": next(scores)})
+    network = arguments(Stage("first", 1, 1e-3))[0]
+    rows = loop.fit(network, recipe, *found, tmp_path, resume=True, verbose=0)
+    epochs = [("first", 1), ("second", 1), ("second", 2), ("second", 3)]
+    assert [(row["name"], row["epoch"]) for row in rows] == epochs
+    assert loop.fit(network, recipe, *found, tmp_path, resume=True, verbose=0) == rows
+
+
+def test_balanced_batches_hold_all_datasets():
+    made = Batches(["age"], [faces(20), faces(100, 100)], others=1.0, balance=True, batch_size=8, seed=0)
+    drawn = [made[i] for i in range(made.steps)]
+    assert [len(images) for images, _ in drawn] == [8] * 5
+    ages = np.concatenate([labels["age"][:, 0] for _, labels in drawn])
+    assert (ages < 100).sum() == 20 == (ages >= 100).sum()
+
+
+def group_of(ages: np.ndarray, gender, race) -> Faces:
+    """Faces whose labels are these ranges, [N, 2]."""
+    names = np.arange(len(ages)).astype(str)
+    values = {"gender": np.array(gender, np.int8), "race": np.array(race, np.int8)}
+    labels = Samples(name=names, age_range=ages.astype(np.float32), sha256=names, encoded=(b"",) * len(ages), **values)
+    return Faces(labels, np.arange(len(ages)), Report("", ""), 30.0)
+
+
+def test_rare_and_turned_faces_of_photos_are_drawn_more_often(monkeypatch):
+    ages, turned = np.array([[30, 39]] * 1600 + [[0, 2]] * 100), np.arange(1700) == 0
+    monkeypatch.setattr(faces_module, "pose_masks", lambda images: {"turned": turned})
+    weight = group_of(ages, [0] * 1700, [0] * 1700).drawing_weight
+    assert weight[0] / weight[1] == pytest.approx(1.5) and weight[-1] / weight[1] == pytest.approx(2.0)
+
+
+def test_age_gender_and_race_make_a_group():
+    """Sixteen faces of each, but 256 of one."""
+    groups = [(age, gender, race) for age in (1, 5, 15, 25) for gender in (0, 1) for race in range(-1, 5)]
+    ages, gender, race = np.array(groups * 16 + [(25, 1, 4)] * 240).T
+    weight = group_of(np.stack([ages, ages], axis=1), gender, race).drawing_weight
+    assert np.unique(np.round(weight, 9)).tolist() == pytest.approx([256**-0.25, 16**-0.25])
+    assert (weight == weight.min()).sum() == 256
+
+
+def test_a_checkpoint_needs_room_for_its_weights(tmp_path, monkeypatch):
+    from training.fitting import checkpoints
+
+    network = SimpleNamespace(
+        variables=[SimpleNamespace(shape=(1000, 1000))], save_weights=lambda path: path.write_text("x")
+    )
+    free = 4_000_000 + checkpoints.SPARE
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    checkpoints.save(network, tmp_path / "a.weights.h5")
+    free -= 1
+    with pytest.raises(checkpoints.FitError, match="needs 24 MB"):
+        checkpoints.save(network, tmp_path / "b.weights.h5")
+
+
+class ResourceExhaustedError(Exception):
+    """Called as TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ResourceExhaustedError("x"), True), (RuntimeError("CUDA Out Of Memory"), True), (ValueError("shape"), False)],
+)
+def test_a_lack_of_gpu_memory_is_told(tmp_path, error, told):
+    from training.fitting.checkpoints import FitError
+
+    def fit(*_, **__):
+        raise error
+
+    stage, run = Stage("all", 1, 1e-3), one_age(tmp_path)
+    run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, stages=(stage,)))
+    with pytest.raises(FitError if told else ValueError, match="lower --batch-size" if told else "shape"):
+        run._fit(SimpleNamespace(fit=fit), SimpleNamespace(steps=1), 0, 0, stage, 0)
+
+
+@pytest.mark.parametrize(("size", "count"), [(200, 2), (128, 0)])
+def test_normalizations_of_a_mean_are_measured_at_full_size(tmp_path, monkeypatch, size, count):
+    from training.fitting import loop
+    from training.fitting.checkpoints import Weights
+
+    run, measured = one_age(tmp_path), []
+
+    def saved(years: float) -> Weights:
+        run.network.set_weights([np.zeros((3, 1)), np.array([years])])
+        run.network.save_weights(tmp_path / f"best-{years}.weights.h5")
+        return Weights(f"best-{years}.weights.h5", abs(years - 30), 200)
+
+    monkeypatch.setattr(loop.networks, "measure_norms", lambda *_: measured.append(1))
+    monkeypatch.setattr(loop.networks, "at_size", lambda network, size: network)
+    run.state.done = [saved(26.0), saved(33.0)]
+    run._mean_of_best(0, run.state.done, size)
+    assert len(measured) == count

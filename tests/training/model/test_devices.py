@@ -90,3 +90,14 @@ def test_gpus_are_counted_and_unused_ones_named(monkeypatch, capsys):
         assert capsys.readouterr().out.startswith(said)
         assert bool(said) or not capsys.readouterr().out
     assert devices.count() == 1
+
+
+@pytest.mark.parametrize(("names", "used"), [(["gpu:0"], []), (["gpu:0", "gpu:1"], [{"auto_shard_dataset": False}])])
+def test_several_gpus_are_used_and_one_needs_no_distribution(monkeypatch, names, used):
+    chosen, distribution = [], devices.keras.distribution
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(distribution, "set_distribution", chosen.append)
+    monkeypatch.setattr(distribution, "DataParallel", lambda **options: options)
+    monkeypatch.setattr(distribution, "list_devices", lambda: names)
+    devices.set_up()
+    assert chosen == used

@@ -48,3 +48,25 @@ def test_gender_counts_by_its_weight_and_jagged_distributions_cost_more():
 
     assert loss(even, 0.0) == pytest.approx(loss(jagged, 0.0), abs=1e-4)
     assert loss(even, 0.1) < loss(jagged, 0.1)
+
+
+def test_the_distance_to_a_distribution_and_its_smoothness():
+    years = np.arange(102)
+
+    def normal(center: float, sigma: float) -> np.ndarray:
+        p = np.exp(-0.5 * ((years - center) / sigma) ** 2)
+        return (p / p.sum())[None].astype(np.float32)
+
+    wide, anything = normal(50.5, 20), np.array([[0.0, 101.0]])
+    assert float(losses.LabelDistribution()(anything, wide)) == pytest.approx(0, abs=1e-4)
+    # The second difference of a normal distribution's logarithm is -1 / sigma².
+    assert float(losses.LabelDistribution(smoothness=1e5)(anything, wide)) == pytest.approx(1e5 / 400**2, rel=0.02)
+    entropy = 0.5 * np.log(2 * np.pi * np.e * 4)
+    assert float(losses.LabelDistribution()(np.array([[41.0, 41.0]]), normal(41, 2))) == pytest.approx(
+        entropy, abs=1e-3
+    )
+
+
+def test_the_weights_of_the_losses():
+    assert losses.losses("regression", 2.0)[1] == {"age": 1.0, "p_female": 2.0}
+    assert losses.losses("distribution", 2.0)[1] == {"age_probs": 1.0, "age": 0.1, "p_female": 2.0}

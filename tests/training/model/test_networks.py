@@ -227,3 +227,12 @@ def test_a_mirrored_network_answers_with_the_mean_of_both_views(head, tmp_path):
 def test_invalid_arguments_are_rejected(arguments, words):
     with pytest.raises(ValueError, match=words):
         networks.build(**arguments)
+
+
+def test_the_embedded_weights_mean_the_same_in_a_network_that_is_built_today():
+    loaded, built = files.load_keras(EMBEDDED), networks.build("compact", mirror=True)
+    built.set_weights(loaded.get_weights())
+    faces = np.random.default_rng(0).integers(0, 256, (2, 200, 200, 3), np.uint8)
+    expected, found = (network.predict_on_batch(faces) for network in (loaded, built))
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-3)

@@ -127,3 +127,12 @@ def test_an_unreadable_photo_stops_no_other_and_nothing_is_reported(hub, reader,
     (line,) = result.stdout.splitlines()
     assert json.loads(line)["photo"] == str(photo) and json.loads(line)["gender"] == "male"
     assert not list(home.rglob("*onnxruntime*"))
+
+
+def test_everyone_is_estimated_as_by_the_kit(predictor, group):
+    kit = FaceAnalyzer.load("compact").analyze(group)
+    for person in predictor.predict(group):
+        x, y, _, _ = person["box"]
+        face = min(kit, key=lambda face: abs(face.box[0] - x) + abs(face.box[1] - y))
+        assert person["gender"] == face.gender and person["age"] == pytest.approx(face.age, abs=2)
+        assert person["gender_probability"] == pytest.approx(face.gender_probability, abs=0.1)
