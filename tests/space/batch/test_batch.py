@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from space import cli
 from space.batch import analyze, run
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, _name, find_pictures, open_zip
+from space.batch.ray_pipeline import write_parquet
 from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table, write_csv
 from space.photo import Photo, PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, ROOT
@@ -789,3 +790,28 @@ def test_each_row_has_the_thumbnails_of_its_own_faces(analyzer):
         assert len(row["thumbnails"]) == len(row["faces"]) > 0
         for here, there in zip(row["thumbnails"], alone["thumbnails"], strict=True):
             assert abs(here.astype(int) - there).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("full", "is not empty"), ("zip", "not zips"), ("nothing", "no images in")]
+)
+def test_parquet_is_refused_before_ray_starts(tmp_path, monkeypatch, name, words):
+    for module in ("ray", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    empty.mkdir()
+    if name == "full":
+        out.mkdir()
+        (out / "mine.txt").touch()
+    paths = {"full": [str(EXAMPLES)], "zip": ["a.zip"], "nothing": [str(empty)]}[name]
+    with pytest.raises(BatchError, match=words):
+        write_parquet(paths, out, model="compact", threshold=0.7)
+
+
+def test_the_speed_of_a_run_is_in_images_per_second(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(run.time, "monotonic", lambda: next(clock))
+    paths = [str(shutil.copy(EXAMPLES / "age-20-29-male.jpg", tmp_path / f"{i}.jpg")) for i in range(11)]
+    text = run.write_tables(paths, csv=tmp_path / "faces.csv", jsonl=None, model=None, threshold=0.7)
+    seconds = int(re.search(r"in (\d+) s", text)[1])
+    assert f"({11 / seconds:.1f} images per second" in text

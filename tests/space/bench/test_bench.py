@@ -85,3 +85,15 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
     assert "DeepFace, age and gender, 1 face" in report["peers"]
     assert "page, s" not in report["models"]["model.int8"]  # a network alone cannot be started
     assert "| whole photo, 20 faces, ms |" in result.stdout and report["machine"]["processor"] in result.stdout
+
+
+def test_times_are_per_face(analyzer, monkeypatch):
+    monkeypatch.setattr(measure, "median_ms", lambda call: 60.0)
+    times = measure.serving(analyzer)
+    assert times["prediction, batch of 4, per face"] == 15.0 and times["prediction, batch of 300, per face"] == 0.2
+    assert times["prediction, 20 separate calls, per face"] == 3.0
+
+
+def test_the_faces_of_a_scene_stand_in_rows():
+    scene, empty = measure.scene(5, 1024, 768, 256), (128, 132, 138)
+    assert tuple(scene[384, 128]) != empty and tuple(scene[384, 384]) == empty

@@ -14,8 +14,9 @@ from PIL import Image
 from space.analyzer import FaceAnalyzer
 from space.detector import yunet_file
 from space.estimator import Estimator
+from space.hub import bundle as bundle_module
 from space.hub.bundle import MODELS, embedded, open_bundle
-from space.hub.card import CARD
+from space.hub.card import CARD, read_card
 from space.hub.download import ModelError, sha256_of
 from space.photo import read_photo
 from tests.support import EMBEDDED, EXAMPLES, ROOT, SHARED, shared
@@ -175,3 +176,26 @@ def test_the_source_of_a_folder_is_its_name_alone(bundle):
 def test_invalid_model_names_are_refused(model):
     with pytest.raises(ModelError, match="No model at"):
         open_bundle(model)
+
+
+@pytest.mark.parametrize("keras", [False, True])
+def test_serving_downloads_no_keras_weights(monkeypatch, keras):
+    asked = []
+
+    def hub_file(repo, name, revision, **_):
+        asked.append(name)
+        return "a" * 40, EMBEDDED / name
+
+    monkeypatch.setattr(bundle_module, "hub_file", hub_file)
+    bundle_module.download("me/model", None, keras=keras)
+    weights = {"metadata.json", "model.weights.h5"}
+    assert {"age_gender.json", "config.json", "model.int8.onnx"} <= set(asked)
+    assert (weights <= set(asked)) if keras else not weights & set(asked)
+
+
+def test_a_card_s_figures_are_finite(bundle):
+    text = (bundle / CARD).read_text()
+    value = json.loads(text)["metrics"]["age_mae"]["value"]
+    (bundle / CARD).write_text(text.replace(f'"value": {value}', '"value": 1e999', 1))
+    with pytest.raises(ModelError, match="finite"):
+        read_card(bundle)

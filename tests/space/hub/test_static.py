@@ -14,7 +14,7 @@ import pytest
 from space.detector import THRESHOLD_RANGE
 from space.estimator import open_session
 from space.hub import deploy, static
-from space.hub.bundle import MODELS
+from space.hub.bundle import MODELS, open_bundle
 from tests.support import EMBEDDED, ROOT, files_of
 from tests.support.app import assert_clear_error, python
 
@@ -144,3 +144,14 @@ def test_a_model_of_the_hub_in_a_static_space(hub, tmp_path, monkeypatch):
     assert "- tester/model" in there["README.md"].decode()
     missing = python("-m", "space.hub.deploy", "--static", "--space", SPACE, "--model", "tester/none", env=env)
     assert_clear_error(missing, "tester/none")
+
+
+def test_a_model_is_offered_with_its_figures():
+    assert static._title(open_bundle("compact")) == "age error 4.18 years, gender 94.9%, 2 MB"
+
+
+def test_a_first_visit_loads_one_model(files):
+    kept = json.loads(re.search(r"^const FILES = (.*);$", files["service-worker.js"].decode(), re.MULTILINE)[1])
+    assert not [name for name in kept if name.startswith(("models/open-", "models/vgg16-"))]
+    assert not {"video/two-people.mp4", "LICENSE", "index.html"} & set(kept)
+    assert "kit.json" in kept and any(name.startswith("models/compact-") for name in kept)

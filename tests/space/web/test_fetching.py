@@ -88,7 +88,8 @@ def test_public_addresses():
     "url",
     ["http://127.0.0.1/a.jpg", "http://localhost/a.jpg", "http://[::1]/a.jpg", "http://0/a.jpg", "http://2130706433/a.jpg",
      "http://0x7f.1/a.jpg", "http://127.1/a.jpg", "http://[::ffff:127.0.0.1]/a.jpg", "https://10.0.0.1/", "ftp://8.8.8.8/a.jpg",
-     "file:///etc/passwd", "http://user:pass@8.8.8.8/a.jpg", "http://8.8.8.8:22/a.jpg", "http://8.8.8.8:99999/", "http://",
+     "file:///etc/passwd", "http://user:pass@8.8.8.8/a.jpg", "http://user@8.8.8.8/a.jpg",
+     "http://8.8.8.8:22/a.jpg", "http://8.8.8.8:99999/", "http://",
      "http:///a.jpg", "gopher://8.8.8.8/", "http://" + "a" * 70 + ".org/", "http://8.8.8.8/" + "a" * 3000, "http://[bad/"],
 )  # fmt: skip
 def test_urls_that_are_never_fetched(url, monkeypatch):
@@ -409,3 +410,21 @@ def test_names_fit_into_any_file_system():
     assert fetching._name("https://example.org/a%20b.jpg?x=1") == "a b.jpg"
     name = fetching._name("https://example.org/" + "猫" * 150 + ".jpg")
     assert len(name.encode()) <= 200 and name.endswith("猫.jpg")
+
+
+def test_an_image_that_comes_in_small_parts_is_read(monkeypatch, folder_of_uploads):
+    monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(fetching, "PORTS", range(65536))
+
+    def slowly(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(GROUP)))
+        handler.end_headers()
+        handler.wfile.write(GROUP[:10])
+        handler.wfile.flush()
+        time.sleep(0.05)
+        handler.wfile.write(GROUP[10:])
+
+    with web(slowly) as (url, _):
+        path, _ = fetch(f"{url}/a.jpg")
+    assert Path(path).read_bytes() == GROUP
