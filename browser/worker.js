@@ -20,16 +20,14 @@ ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardw
 const Memory = WebAssembly.Memory,
   PAGE = 65_536,
   LEAST = 268_435_456 / PAGE;
+const noMemory = () =>
+  t("This device has too little free memory for the analysis. Close other tabs, then reload the page.");
 function SmallerMemory(wish) {
   for (let {maximum} = wish; ; maximum = Math.floor(maximum / 2)) {
     try {
       return new Memory({...wish, maximum});
     } catch (error) {
-      if (!(maximum / 2 >= LEAST))
-        throw new Error(
-          t("This device has too little free memory for the analysis. Close other tabs, then reload the page."),
-          {cause: error},
-        );
+      if (!(maximum / 2 >= LEAST)) throw new Error(noMemory(), {cause: error});
     }
   }
 }
@@ -254,7 +252,8 @@ self.onmessage = async ({data: {id, call, values}}) => {
   try {
     postMessage({id, answer: await calls[call](...values)});
   } catch (error) {
-    const broken = error.updated ? "updated" : Boolean(error.broken); // then the page starts a new worker
-    postMessage({id, error: error.message || String(error), broken});
+    const aborted = [error, error.cause].some((one) => one instanceof WebAssembly.RuntimeError); // it doesn't recover
+    const broken = error.updated ? "updated" : Boolean(error.broken) || aborted; // then the page starts a new worker
+    postMessage({id, error: aborted ? noMemory() : error.message || String(error), broken});
   }
 };

@@ -323,6 +323,29 @@ def test_on_a_phone_face_and_card_are_in_view_together(browser, site, crowd):
     context.close()
 
 
+def test_an_analysis_that_is_aborted_starts_anew(browser, site):
+    """WebAssembly's way to say that memory has run out; it doesn't recover."""
+    context = browser.new_context(service_workers="block")
+    page, loaded = context.new_page(), []
+    aborts = """ort.InferenceSession.prototype.run = async () => {
+      throw new WebAssembly.RuntimeError("Aborted(). Build with -sASSERTIONS for more info.");
+    };"""
+
+    def worker(route):
+        text = route.fetch().text()
+        at = text.index("const Memory = ")
+        route.fulfill(body=text if loaded else f"{text[:at]}{aborts}\n{text[at:]}", content_type="text/javascript")
+        loaded.append(1)
+
+    context.route("**/worker.js", worker)
+    page.goto(site)
+    page.wait_for_selector(READY, timeout=60_000)
+    page.set_input_files("#file", str(EXAMPLES / "age-40-49-male.jpg"))
+    page.get_by_text("too little free memory").first.wait_for(timeout=60_000)
+    assert len(analyze(page, EXAMPLES / "age-20-29-male.jpg")["faces"]) == 1 and len(loaded) == 2
+    context.close()
+
+
 def test_links_and_files_on_other_tabs(page):
     page.evaluate(
         """() => { const data = new DataTransfer(); data.setData("text", "https://example.org/a.jpg");
