@@ -239,10 +239,15 @@ def arguments(stage: Stage, **settings) -> tuple:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tiny, tmp_path, monkeypatch):
+    """In its second stage, whose patience counts its own epochs. A finished run stays as it is."""
     from training.fitting import loop
 
-    stage, calls, validate = Stage("all", 4, 1e-3), [], loop.validate
-    whole = loop.fit(*arguments(stage), tmp_path / "whole", verbose=0)
+    def two_stages() -> tuple:
+        network, recipe, *found = arguments(Stage("first", 1, 1e-3), patience=3)
+        return network, dataclasses.replace(recipe, stages=(*recipe.stages, Stage("second", 3, 1e-3))), *found
+
+    calls, validate = [], loop.validate
+    whole = loop.fit(*two_stages(), tmp_path / "whole", verbose=0)
 
     def stop(*words):
         calls.append(1)
@@ -254,11 +259,13 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tiny, tmp_path, mon
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after each epoch
         patch.setattr(loop, "validate", stop)
         with pytest.raises(KeyboardInterrupt):
-            loop.fit(*arguments(stage), tmp_path / "run", verbose=0)
+            loop.fit(*two_stages(), tmp_path / "run", verbose=0)
     assert len(json.loads((tmp_path / "run" / "state.json").read_text())["history"]) == 2
-    resumed = loop.fit(*arguments(stage), tmp_path / "run", resume=True, verbose=0)
-    assert [row["epoch"] for row in resumed] == [1, 2, 3, 4]
+    resumed = loop.fit(*two_stages(), tmp_path / "run", resume=True, verbose=0)
+    epochs = [("first", 1), ("second", 1), ("second", 2), ("second", 3)]
+    assert [(row["name"], row["epoch"]) for row in resumed] == epochs
     assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in whole], rel=1e-4)
+    assert loop.fit(*two_stages(), tmp_path / "run", resume=True, verbose=0) == resumed
 
 
 def test_a_checkpoint_is_whole_or_the_one_before(tmp_path):
@@ -333,31 +340,6 @@ def test_a_stage_starts_from_the_best_weights_and_an_epoch_from_the_last_ones(ti
     load(network, tmp_path / "best-002.weights.h5", "best weights")
     for value, expected in zip(starts[3], network.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
-
-
-def test_a_run_resumes_in_its_second_stage_and_a_finished_one_stays(tiny, tmp_path, monkeypatch):
-    """The patience of a stage counts its own epochs."""
-    from training.fitting import loop
-
-    network, recipe, *found = arguments(Stage("first", 1, 1e-3), patience=3)
-    recipe = dataclasses.replace(recipe, stages=(recipe.stages[0], Stage("second", 3, 1e-3)))
-    scores = iter([4.0, 3.0])
-
-    def stopped(*_):
-        for score in scores:
-            return {"val_score": score}
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "validate", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        loop.fit(network, recipe, *found, tmp_path, verbose=0)
-    scores = iter([2.0, 1.0])
-    monkeypatch.setattr(loop, "validate", lambda *_: {"val_score": next(scores)})
-    network = arguments(Stage("first", 1, 1e-3))[0]
-    rows = loop.fit(network, recipe, *found, tmp_path, resume=True, verbose=0)
-    epochs = [("first", 1), ("second", 1), ("second", 2), ("second", 3)]
-    assert [(row["name"], row["epoch"]) for row in rows] == epochs
-    assert loop.fit(network, recipe, *found, tmp_path, resume=True, verbose=0) == rows
 
 
 def test_balanced_batches_hold_all_datasets():
