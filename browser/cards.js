@@ -1,6 +1,6 @@
 // Describes the people in a photo, from the API's JSON: a summary line, a card or row for each person, and text to share.
-import {confidence, intervalYears, wholeYears} from "./face.js";
-import {listed, number as digits, percent, t} from "./text.js";
+import {confidence, intervalYears, shownPercent, wholeYears} from "./face.js";
+import {listed, number as digits, t} from "./text.js";
 
 export const MOST = 100; // people shown one by one; JSON and CSV have all
 export const CROWD = 12; // more people than these are shown in rows
@@ -89,13 +89,14 @@ export function card(face, number, {thumbnail, row, why}) {
   return item;
 }
 
-function details({box, score, sharpness, gender, gender_probability: p}) {
+function details(face) {
+  const {box, score, sharpness, gender} = face;
   const [x, y, width, height] = box.map(Math.round);
   return listed(
     t(`${width} × ${height} pixels at (${x}, ${y})`),
     t(`detection score ${score.toFixed(2)}`),
     t(`sharpness ${sharpness?.toFixed(2)}`),
-    `${t(gender)} ${percent(p, 1)}`,
+    `${t(gender)} ${shownPercent(face, 1)}`,
   );
 }
 

@@ -99,10 +99,15 @@ export function quality(face, {doubtful, soft, turned, small, cut_off}) {
   if (face.sharpness < soft) return "blurred";
   return Math.abs(yaw(face) ?? 0) > turned ? "turned" : "good";
 }
+/** The probability of a gender beside its label. Rounding up an uncertain one could show the limit itself. */
+export const shownPercent = ({gender_label: shown, gender_probability: p}, digits = 0) => {
+  const unit = 10 ** (digits + 2);
+  return percent(shown === "uncertain" ? Math.floor(unit * p + 1e-9) / unit : p, digits);
+};
 /** Of the API's JSON, as people are shown it: `female · 97%`, or `uncertain (62% female)`. */
-export const confidence = ({gender_label: shown, gender: likelier, gender_probability: p}) => {
-  // Rounded up, it could reach the limit that it is below of.
-  const sure = percent(shown === "uncertain" ? Math.floor(100 * p + 1e-9) / 100 : p);
+export const confidence = (face) => {
+  const {gender_label: shown, gender: likelier} = face,
+    sure = shownPercent(face);
   return shown === "uncertain" ? `${t("uncertain")} (${sure} ${t(likelier)})` : `${t(shown)} · ${sure}`;
 };
 /** Of the API's JSON: `female, 31`. */

@@ -2,8 +2,8 @@
 import {blur, mark} from "./annotate.js";
 import {explain, isBlockedByFrame, listCameras, openCamera} from "./camera.js";
 import {save as saveFile} from "./downloads.js";
-import {intervalYears, label} from "./face.js";
-import {listed, number, percent, t} from "./text.js";
+import {intervalYears, label, shownPercent} from "./face.js";
+import {listed, number, t} from "./text.js";
 
 const EVERY = 1000 / 30; // ms between two frames at least
 const IN_FLIGHT = 2; // frames sent and not answered: one on the way while another is analyzed
@@ -280,7 +280,7 @@ export default function liveView(element, openChannel) {
     const rows = latest.faces.map((face) => {
       const row = document.createElement("li");
       const interval = ` (${t("{interval} years", {interval: intervalYears(face)})})`;
-      row.textContent = `${face.id}: ${listed(label(face) + interval, percent(face.gender_probability))}`;
+      row.textContent = `${face.id}: ${listed(label(face) + interval, shownPercent(face))}`;
       row.className = face.gender_label;
       row.dataset.id = face.id;
       return row;
@@ -307,7 +307,11 @@ export default function liveView(element, openChannel) {
     start.disabled = false;
     camera.disabled = false;
     intro.hidden = false;
-    if (document.fullscreenElement) document.exitFullscreen();
+    if (text) {
+      // It has ended; without a text, another camera starts.
+      if (document.fullscreenElement === element) document.exitFullscreen();
+      wasChosen = false;
+    }
     if ([stop, snapshot, full].includes(document.activeElement)) start.focus();
     for (const button of [stop, snapshot, full]) button.hidden = true;
     say(text, alarm);

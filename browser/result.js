@@ -25,6 +25,9 @@ export async function fromJson({name, width, image, answer, most, probabilities,
   return {image: canvas, name, answer, most, factor: width / canvas.width, probabilities, thumbnails: shown};
 }
 
+/** A canvas that the browser can't encode. */
+class EncodingError extends Error {}
+
 /**
  * Build the view in an element.
  *
@@ -180,7 +183,7 @@ export function resultView(element, {colors, csv, most}, why) {
   const annotated = () => draw(shown.image, onCanvas(), {colors, blurred});
   const asBlob = (canvas, kind) =>
     new Promise((done, failed) =>
-      canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error(t("too little memory")))), kind, 0.92),
+      canvas.toBlob((blob) => (blob ? done(blob) : failed(new EncodingError())), kind, 0.92),
     );
   const json = () => JSON.stringify(shown.answer, null, 1);
   async function say(action, text) {
@@ -188,7 +191,9 @@ export function resultView(element, {colors, csv, most}, why) {
       await action();
       $("#shared").textContent = text;
     } catch (error) {
-      if (error.name !== "AbortError")
+      if (error instanceof EncodingError)
+        $("#shared").textContent = t("The browser has too little memory for this image.");
+      else if (error.name !== "AbortError")
         $("#shared").textContent = t("The browser didn't allow this: {reason}", {reason: error.message});
     }
     setTimeout(() => {
@@ -274,16 +279,17 @@ export function resultView(element, {colors, csv, most}, why) {
      * @param name what its files are named after.
      * @param answer the API's JSON.
      * @param factor pixels of `answer` per pixel of `image`.
+     * @param most faces that the model returns at most, if it isn't the kit's number.
      * @param probabilities of each age, for each face; or undefined.
      * @param thumbnails an element for each face.
      * @param file of the photo.
      */
-    show({image, name, answer, factor, probabilities, thumbnails}, file) {
+    show({image, name, answer, factor, most: limit = most, probabilities, thumbnails}, file) {
       clear();
       source = file;
       shown = {image, name, answer, factor, probabilities, thumbnails};
       for (const part of [".result-parts", ".downloads", "#data"]) $(part).hidden = false;
-      $("#summary").innerHTML = summary(answer, shown.most ?? most);
+      $("#summary").innerHTML = summary(answer, limit);
       element.dataset.photo = name;
       reset();
       render();

@@ -1,6 +1,6 @@
 // The Video tab: a file → the annotated video and a table of the people in it. worker.js does the work.
 import {save, table} from "./downloads.js";
-import {intervalYears, wholeYears} from "./face.js";
+import {intervalYears, shownPercent, wholeYears} from "./face.js";
 import {stem} from "./photo.js";
 import {scrollTo} from "./scroll.js";
 import {listed, number, percent, t} from "./text.js";
@@ -140,7 +140,7 @@ export function videoTab(element, {call, model, about, rate, thumbnail}) {
         wholeYears(person.age),
         intervalYears(person),
         t(person.gender_label),
-        percent(person.gender_probability),
+        shownPercent(person),
         ...times,
       ])
         row.insertCell().textContent = text;

@@ -145,12 +145,12 @@ def _show(options: argparse.Namespace) -> int:
         if row["error"]:
             _print_error(options.json, row["file"], row["error"])
             continue
+        analyzed += 1
         try:
             target = _annotate(picture, row["faces"], options) if options.annotated else None
         except PhotoError as error:  # it has been changed or removed meanwhile
-            _print_error(options.json, row["file"], str(error))
-            continue
-        analyzed += 1
+            _print_error(False, row["file"], f"There is no annotated copy. {error}")
+            target = None
         _print(options.json, row, target)
     for path in videos:
         try:
@@ -237,7 +237,10 @@ def _words(person: dict) -> str:
 
 def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) -> Path:
     """Write the annotated copy of an image; returns its path. Raises PhotoError if it can't be read again."""
-    photo = picture.open()
+    try:
+        photo = picture.open()
+    except OSError as error:
+        raise PhotoError(f"The file can't be read again ({error.strerror}).") from error
     faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in found]
     image = blur(photo.rgb, faces) if options.blur else photo.rgb
     with _unused(options.annotated, picture.name, ".jpg") as target:

@@ -26,7 +26,7 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
             tolerate_console()
             try:
                 try:
-                    with _terminated_cleanly():
+                    with terminated_cleanly():
                         return main(*arguments, **options) or 0
                 finally:
                     _flush()
@@ -45,7 +45,7 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
 
 
 @contextlib.contextmanager
-def _terminated_cleanly() -> Iterator[None]:
+def terminated_cleanly() -> Iterator[None]:
     """Run `finally` blocks after SIGTERM, unless the program handles it itself or this isn't its main thread."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield

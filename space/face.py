@@ -176,8 +176,13 @@ def apparent_gender(gender: str, probability: float, age: float, sharpness: floa
     return gender if probability >= limit else "uncertain"
 
 
+def percent(label: str, probability: float) -> str:
+    """The probability of a gender beside its label. Rounding up an uncertain one could show the limit itself."""
+    share = 100 * probability
+    return f"{math.floor(share + 1e-9) if label == 'uncertain' else round(share)}%"
+
+
 def confidence(label: str, gender: str, probability: float) -> str:
     """A gender label with its probability, as people are shown it: `female · 97%`, or `uncertain (62% female)`."""
-    if label == "uncertain":  # rounded up, it could reach the limit that it is below of
-        return f"uncertain ({math.floor(100 * probability + 1e-9)}% {gender})"
-    return f"{label} · {100 * probability:.0f}%"
+    share = percent(label, probability)
+    return f"uncertain ({share} {gender})" if label == "uncertain" else f"{label} · {share}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
-import subprocess
 from collections.abc import Sequence
 
+_SPECIAL = re.compile(r"[\s&|<>^%(),;=!]")  # in Windows' Command Prompt
 TITLE = "Apparent age and gender"
 CAUTION = (
     "A neural network estimates age and gender from appearance alone. Its training labels are themselves estimates, "
@@ -43,7 +44,9 @@ def printable(text: str) -> str:
 def command_line(*words: object) -> str:
     """A command for people to copy, quoted for this system's shell."""
     texts = [str(word) for word in words]
-    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+    if os.name != "nt":
+        return shlex.join(texts)
+    return " ".join(f'"{text}"' if not text or _SPECIAL.search(text) else text for text in texts)
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

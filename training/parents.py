@@ -94,7 +94,7 @@ def read(recipe: Recipe, *, ended: bool = False) -> list[Parent]:
     for option, model, suffixes in (("init", recipe.init, _WEIGHTS), *(("teacher", m, ()) for m in recipe.teacher)):
         if Path(model).is_file() and not model.endswith(suffixes):
             files = f" or a file of Keras weights ({', '.join(suffixes)})" if suffixes else ""
-            raise ModelError(f"--{option} {model} is a file: specify a bundle folder, a Hub id{files}.")
+            raise ModelError(f"--{option} {model} is a file: specify a model's name, a bundle folder, a Hub id{files}.")
     found = [Parent("init", "imagenet", None, IMAGENET)] if recipe.init == "imagenet" else []
     models = [("init", recipe.init)] if recipe.init not in ("imagenet", "none") else []
     for role, model in (*models, *(("teacher", model) for model in recipe.teacher)):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from space.console import command
 from space.hub.bundle import verify
@@ -56,8 +56,12 @@ def check(target: Target) -> Target:
             model or a public one that was to be private, or no connection.
     """
     target = replace(target, repo_id=check_write_access(target.repo_id, others=target.pull_request))
+    api = HfApi()
     try:
-        info = HfApi().model_info(target.repo_id)
+        try:
+            info = api.model_info(target.repo_id, revision=target.revision)
+        except RevisionNotFoundError:  # a new branch begins with the files of main
+            info = api.model_info(target.repo_id)
     except RepositoryNotFoundError:
         return target
     except Exception as error:

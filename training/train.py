@@ -56,7 +56,7 @@ from filelock import FileLock, Timeout
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from space.console import tolerate_console
+from space.console import terminated_cleanly, tolerate_console
 from training import leakage, options, parents
 from training import push as hub
 from training.data.faces import load_faces
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     to = None
     try:
         recipe, to = options.parse(arguments, __doc__)
-        with run_lock(to.out):
+        with run_lock(to.out), terminated_cleanly():
             run(recipe, to)
     except KeyboardInterrupt:
         again = "There is no checkpoint yet: run the same command again."

@@ -256,8 +256,8 @@ def _member_beginning(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> byte
 def _name(member: zipfile.ZipInfo) -> str:
     """A member's name, also from Windows, which writes names in the code page of its country.
 
-    Python reads a name without the UTF-8 flag as cp437. If it is valid UTF-8, it is that. If it reads as words with a
-    few accents in cp850 of Western Europe, it is that, else Japanese if it then has kana or kanji.
+    Python reads a name without the UTF-8 flag as cp437. This function tries UTF-8 first. Then it takes cp850 if the
+    name looks like Western European words, or cp932 if it has kana or kanji in it. Otherwise it takes cp850.
     """
     if member.flag_bits & 0x800 or member.filename.isascii():
         return member.filename
@@ -270,22 +270,21 @@ def _name(member: zipfile.ZipInfo) -> str:
         return raw.decode("utf-8")
     with contextlib.suppress(UnicodeDecodeError):
         japanese = raw.decode("cp932")
-        if not _has_accents(western) and re.search("[\u3040-\u30ff\u4e00-\u9fff]", japanese):
+        if not _looks_western(western) and re.search("[\u3040-\u30ff\u4e00-\u9fff\uff66-\uff9d]", japanese):
             return japanese
     return western
 
 
-def _has_accents(name: str) -> bool:
-    """Whether the parts of a path are of words with a few accents.
+def _looks_western(name: str) -> bool:
+    """Whether a name, read as cp850, is of words with a few accents in each.
 
-    Kana and kanji in the wrong code page have symbols, capitals within words, or more accents than plain letters.
+    Kana and kanji in the wrong code page have symbols, capitals within words, or as many accents as plain letters.
     """
-    for part in name.split("/"):
-        stem = part.rpartition(".")[0] or part
-        words = re.findall(r"[^\W\d_]+", stem)
-        accents, letters = sum(not c.isascii() for c in stem), len("".join(words))
-        if sum(not c.isascii() for word in words for c in word) < accents or (accents and 2 * accents >= letters):
-            return False
-        if any(word not in (word.lower(), word.upper(), word.capitalize()) for word in words if not word.isascii()):
-            return False
+    if any(not c.isascii() and not c.isalpha() for c in name):
+        return False
+    for word in re.findall(r"[^\W\d_]+", name):
+        for part in re.split("(?<=[a-z])(?=[A-Z])", word):  # of CamelCase
+            accents = sum(not c.isascii() for c in part)
+            if accents and (2 * accents >= len(part) or part not in (part.lower(), part.upper(), part.capitalize())):
+                return False
     return True

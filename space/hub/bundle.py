@@ -112,13 +112,15 @@ def download(repo: str, revision: str | None, *, keras: bool = False) -> tuple[P
             copy.unlink(missing_ok=True)
         commit, path = hub_file(repo, CARD, revision or commit)
         card = read_card(path.parent)
-    for name, entry in card["files"].items():
-        if needed(name, entry, card) or (keras and entry.get("role") in ("keras", "keras-metadata", "keras-weights")):
-            hub_file(repo, name, commit, sha256=entry["sha256"])
+    for name in needed(card, keras=keras):
+        hub_file(repo, name, commit, sha256=card["files"][name]["sha256"])
     return path.parent, commit
 
 
-def needed(name: str, entry: dict, card: dict) -> bool:
-    """Whether serving downloads a file of a card: the network, and the `config.json` by which the Hub counts downloads
-    of Keras models."""
-    return name == card["serve"] or entry.get("role") == "keras-config"
+def needed(card: dict, *, keras: bool = False) -> list[str]:
+    """The files that serving downloads besides the card, or also those that Keras loads.
+
+    These are the network, and the `config.json` by which the Hub counts downloads of Keras models.
+    """
+    roles = {"keras-config", *(("keras", "keras-metadata", "keras-weights") if keras else ())}
+    return [name for name, entry in card["files"].items() if name == card["serve"] or entry.get("role") in roles]

@@ -73,7 +73,7 @@ def space_files(space: str, bundle: Bundle, *, preload: bool = True, mcp: bool =
     """
     card = space_card(ROOT / "space" / "README.md", space, [bundle])
     if bundle.revision and preload:  # baked into the image: the Space then starts without the network's help
-        names = [CARD, *(name for name, entry in bundle.card["files"].items() if needed(name, entry, bundle.card))]
+        names = [CARD, *needed(bundle.card)]
         card.data["preload_from_hub"] = [f"{bundle.source} {','.join(names)} {bundle.revision}"]
     files: Files = {
         "README.md": str(card).encode(),
@@ -217,12 +217,21 @@ def _check_existing(api: HfApi, space: str, sdk: str, *, private: bool) -> None:
     if info.sdk not in (None, sdk):
         raise HubError(f"{space} is a {info.sdk} Space, not a {sdk} one: choose another name with --space.")
     files, (page, own) = api.list_repo_files(space, repo_type="space"), _APP[sdk]
-    if page in files and own not in files:
+    if page in files and own not in files and not _is_template(api, space, set(files)):
         raise HubError(
             f"{space} already contains another app: choose another name with --space, or delete its {page} first."
         )
     if private and not info.private:
         raise HubError(PUBLIC.format(space))
+
+
+def _is_template(api: HfApi, space: str, files: set[str]) -> bool:
+    """Whether a static Space holds only the page that the Hub puts into a new one."""
+    if "index.html" not in files or files - {".gitattributes", "README.md", "index.html", "style.css"}:
+        return False
+    file = api.hf_hub_download(space, "index.html", repo_type="space")
+    page = Path(file).read_text(encoding="utf-8", errors="replace")
+    return "Welcome to your static Space" in page or "My static Space" in page
 
 
 def _served(model: str | None) -> tuple[Bundle, bool]:

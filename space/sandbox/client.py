@@ -53,7 +53,8 @@ ZIP = WorkerLimits(memory=200_000_000, cpu=3, written=MAX_BYTES * 2)
 VIDEO = WorkerLimits(memory=800_000_000, cpu=1500, written=400_000_000, nice=10)
 ANSWER = 15.0  # seconds for a decoded photo, or the next step of a video
 OPENING = 8.0  # seconds for the first step of a video
-VIDEO_SECONDS = 3000.0  # for a whole video, whose worker may also wait without using its CPU time
+VIDEO_SECONDS = 3000.0  # wall-clock seconds for a whole video; a worker that only waits uses no CPU time
+MAX_JSON = 20_000_000  # bytes of the names in a zip, or of the people in a video
 
 TOO_MUCH = "The image takes too much time or memory to read. Export it as JPEG and try again."
 
@@ -255,7 +256,7 @@ class Members:
                 if "error" in reply:
                     raise BatchError(str(reply["error"]))
                 with _from_anybody():
-                    names, others = json.loads(bytes(content_of(*fds)))
+                    names, others = json.loads(bytes(content_of(fds[0], most=MAX_JSON)))
                     return [str(name) for name in names], [str(name) for name in others]
         except WorkerEnded:
             raise BatchError(
@@ -273,7 +274,7 @@ class Members:
                     if "error" in reply:
                         raise PhotoError(str(reply["error"]))
                     with _from_anybody():
-                        content = os.dup(fds[0])
+                        content = fds.pop(0)
             except (WorkerEnded, BatchError):
                 self._end()  # its late answer would be taken for that to the next question
                 raise PhotoError(TOO_MUCH) from None
@@ -294,7 +295,7 @@ class Members:
 
 @contextlib.contextmanager
 def _from_anybody() -> Iterator[None]:
-    """For reading what a worker sent: a file may have taken it over. Raises WorkerEnded if it isn't as expected."""
+    """Read what a worker sent. A malicious file may control it: WorkerEnded, if it isn't as expected."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -313,7 +314,7 @@ def _video_step(reply: dict, fds: list[int]) -> Progress | VideoResult:
         raise VideoError(str(reply["error"]))
     with _from_anybody():
         if "share" not in reply:
-            return VideoResult.from_json(json.loads(bytes(content_of(*fds))))
+            return VideoResult.from_json(json.loads(bytes(content_of(fds[0], most=MAX_JSON))))
         picture = _pixels(reply["shape"], fds) if "shape" in reply else None
         left = reply["seconds_left"]
         return Progress(float(reply["share"]), None if left is None else float(left), picture)

@@ -66,18 +66,19 @@ def memory_file(data) -> int:
     return fd
 
 
-def content_of(fd: int, size: int | None = None) -> mmap.mmap:
-    """What a memory file holds, as private memory, which needs the descriptor no longer.
+def content_of(fd: int, size: int | None = None, *, most: int | None = None) -> mmap.mmap:
+    """What a memory file holds, as private memory. The map keeps its own descriptor: the caller can close this one.
 
     Raises:
-        ValueError: it has another size than expected, or its sender could still change it.
+        ValueError: it has another size than expected or more than `most` bytes, or its sender could still change it.
     """
     import fcntl
 
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         length = os.fstat(fd).st_size
-        if not all(seals & getattr(fcntl, seal) for seal in _SEALS) or length == 0 or size not in (None, length):
+        fits = length > 0 and size in (None, length) and (most is None or length <= most)
+        if not fits or not all(seals & getattr(fcntl, seal) for seal in _SEALS):
             raise ValueError("not a sealed memory file of the expected size")
         return mmap.mmap(fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     except OSError as error:

@@ -78,9 +78,25 @@ class VideoResult:
     @classmethod
     def from_json(cls, values: dict) -> VideoResult:
         """The result of `to_json`'s values. Raises KeyError, TypeError and ValueError for others."""
-        people = [Person(**person | {"thumbnail": _thumbnail(person["thumbnail"])}) for person in values["people"]]
-        counts = [(float(seconds), int(faces)) for seconds, faces in values["counts"]]
-        return cls(**values | {"people": people, "counts": counts})
+        return cls(
+            people=[_person(person) for person in values["people"]],
+            counts=[(float(seconds), int(faces)) for seconds, faces in values["counts"]],
+            frames=int(values["frames"]),
+            analyzed=int(values["analyzed"]),
+            seconds=float(values["seconds"]),
+            damaged=bool(values["damaged"]),
+            elapsed=float(values["elapsed"]),
+        )
+
+
+def _person(values: dict) -> Person:
+    if values["gender"] not in ("female", "male"):
+        raise ValueError("no gender")
+    numbers = {
+        name: float(values[name])
+        for name in ("first", "last", "on_screen", "age", "age_low", "age_high", "gender_probability")
+    }
+    return Person(int(values["id"]), **numbers, gender=values["gender"], thumbnail=_thumbnail(values["thumbnail"]))
 
 
 def _thumbnail(text: str | None) -> np.ndarray | None:

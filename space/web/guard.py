@@ -44,6 +44,8 @@ MAX_SECONDS = 30.0  # for the body of a request; uploads may take longer
 LARGE_BODY = 5_000_000  # bytes after which memory is given back
 MAX_UPLOAD = 10 * MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
 MAX_QUEUED_PER_ADDRESS = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
+DRAIN_SECONDS = 300.0  # for the body of a refused request: uploads over a slow line end with an answer
+MAX_SILENCE = 10.0  # seconds without a byte of it
 MAX_DRAIN_BYTES = 200_000_000  # bytes of a refused request that are read before the connection ends
 MIN_FREE_BYTES = 500_000_000  # bytes that must be free where uploads go
 HELD = "age_gender.held"  # key of a request's scope: bytes of its body
@@ -318,13 +320,13 @@ async def _drain(receive: Receive, seconds: float | None = None) -> None:
     """Read what the client still sends, within reason: many look for an answer only after that.
 
     Args:
-        seconds: for all of it; None for MAX_SECONDS.
+        seconds: for all of it; None for DRAIN_SECONDS.
     """
     left = MAX_DRAIN_BYTES
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(MAX_SECONDS if seconds is None else seconds):
+        async with asyncio.timeout(DRAIN_SECONDS if seconds is None else seconds):
             while left > 0:
-                message = await receive()
+                message = await asyncio.wait_for(receive(), MAX_SILENCE)
                 left -= len(message.get("body", b""))
                 if not message.get("more_body"):
                     return

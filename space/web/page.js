@@ -53,16 +53,18 @@
     input.files = moved.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
   };
-  // Browsers don't know the type of some images; the server goes by their content.
-  const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name)
-    || (!file.type && !isVideo(file) && !isZip(file));
+  const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name);
+  // Browsers don't know the type of some images; the server goes by their content. A folder can't be read.
+  const mayBeImage = (file) => !file.type && file.slice(0, 1).arrayBuffer().then(({byteLength}) => byteLength > 0, () => false);
   /** Open the images of some files on the Photo tab. `adds`: beside the photos that are there. */
   const take = async (files, adds = false) => {
-    const images = [...files].filter(isImage);
+    let images = [...files].filter(isImage);
     if (!images.length) {
       const all = [...files], videos = all.filter(isVideo);
       if (videos.length) return put("video", "#video", videos);
       if (all.some(isZip)) return put("folder", "#files", all);
+      const readable = await Promise.all(all.map(mayBeImage));
+      images = all.filter((file, i) => readable[i]);
     }
     tabs()[0].click();
     if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");

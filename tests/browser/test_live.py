@@ -231,6 +231,22 @@ def test_a_rear_camera_is_not_mirrored(page, facing, mirrored):
     page.click(".live-stop")
 
 
+def test_another_camera_in_full_screen_and_a_lost_one(page):
+    page.click("#tab-live")
+    page.click(".live-start")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    page.click(".live-full")
+    page.wait_for_function("document.fullscreenElement")
+    page.evaluate("document.querySelector('.live-camera').dispatchEvent(new Event('change'))")
+    wait_until(page, "document.querySelectorAll('.live-people li').length === 2")
+    assert page.evaluate("document.fullscreenElement !== null")
+    page.evaluate(
+        "document.querySelector('.live-video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))"
+    )
+    page.get_by_text("The camera was disconnected.").wait_for()
+    page.wait_for_function("document.fullscreenElement === null")
+
+
 def test_a_snapshot_leaves_full_screen(page):
     page.click("#tab-live")
     page.click(".live-start")

@@ -112,6 +112,27 @@ def test_labels_cover_no_other_face_and_no_other_label(modules):
         assert sum(not apart(label, box) for box in drawn["boxes"]) <= 1
 
 
+def test_the_limit_of_the_model_that_answered_is_told(modules):
+    faces = '{"box": [1, 1, 5, 5], "score": 0.9, "age": 30, "age_low": 25, "age_high": 35, "gender": "female"'
+    faces += ', "gender_label": "uncertain", "gender_probability": 0.7499, "sharpness": 0.5}'
+    told = modules.evaluate(
+        f"""async () => {{
+          const {{resultView}} = await import("./result.js"), place = document.createElement("div");
+          document.body.append(place);
+          const view = resultView(place, {{colors: {{}}, csv: [], most: 1000}});
+          const image = document.createElement("canvas");
+          const answer = {{faces: [{faces}, {faces}]}}, told = [];
+          for (const most of [undefined, 2]) {{
+            view.show({{image, name: "a", answer, factor: 1, most, thumbnails: []}}, new File([], "a"));
+            told.push(place.querySelector("#summary").textContent, place.querySelector("#people").textContent);
+          }}
+          return told;
+        }}"""
+    )
+    assert "the limit is" not in told[0] and "the limit is 2" in told[2]
+    assert "(74% female)" in told[1]  # below 75%
+
+
 def test_zooming_keeps_labels_at_their_size(page):
     def ink() -> int:
         """Pixels of boxes and labels."""

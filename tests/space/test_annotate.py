@@ -56,6 +56,9 @@ def test_an_uncertain_gender_is_shown_as_such():
     assert Face(box, 1.0).gender_label == "uncertain"  # without an estimate
     assert confidence("uncertain", "female", 0.62) == "uncertain (62% female)"
     assert confidence("male", "male", 0.97) == "male · 97%"
+    assert confidence("uncertain", "female", 0.7499) == "uncertain (74% female)"  # below 75%
+    assert confidence("female", "female", 0.7551) == "female · 76%"
+    assert confidence("uncertain", "male", 0.57) == "uncertain (57% male)"
 
 
 def test_blurred_faces_have_no_detail_and_the_rest_is_untouched():

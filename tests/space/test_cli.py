@@ -349,3 +349,19 @@ def test_boxes_lie_at_their_place_in_a_photo_that_was_reduced(tmp_path, monkeypa
     reduced = Picture("a.jpg", lambda: Photo(rgb, (2 * rgb.shape[1], 2 * rgb.shape[0])))
     cli._annotate(reduced, [face], SimpleNamespace(blur=False, annotated=tmp_path))
     assert drawn == [(50, 50, 25, 25)]
+
+
+def test_an_image_that_is_removed_meanwhile_stops_no_other(tmp_path, monkeypatch, capsys):
+    first, second = (shutil.copy(EXAMPLES / "age-20-29-male.jpg", tmp_path / f"{name}.jpg") for name in "ab")
+    annotate, removed = cli._annotate, []
+
+    def remove(*arguments):
+        if not removed:
+            removed.append(os.unlink(first))
+        return annotate(*arguments)
+
+    monkeypatch.setattr(cli, "_annotate", remove)
+    assert cli.main([str(first), str(second), "--annotated", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("age ") == 2 and f"{first}: There is no annotated copy." in printed.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.jpg"]

@@ -1,7 +1,6 @@
 """Ends of command lines: a sentence and an exit status, on any console."""
 
 import io
-import os
 import signal
 import sys
 import threading
@@ -9,6 +8,7 @@ import threading
 import pytest
 
 from space import console
+from tests.support.app import python
 
 
 def test_a_console_shows_characters_that_it_lacks_as_escapes(monkeypatch):
@@ -51,20 +51,26 @@ def test_a_command_may_choose_its_status():
 
 
 def test_sigterm_ends_a_command_after_its_cleanup():
-    cleaned = []
+    program = """import os, signal, time
+from space import console
 
-    @console.command(OSError)
-    def main() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            threading.Event().wait(10)
-        finally:
-            cleaned.append(True)
+@console.command(OSError)
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    finally:
+        print("cleaned")
 
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert cleaned and ended.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+@console.command(OSError)
+def short():
+    pass
+
+short()
+assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+main()"""
+    result = python("-c", program)
+    assert result.returncode == 143 and result.stdout == "cleaned\n", result.stderr
 
 
 def test_a_program_keeps_its_own_handler_of_sigterm():

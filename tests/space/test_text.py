@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from space import text
@@ -33,3 +35,12 @@ def test_control_characters_are_replaced():
         text.printable("\x1b[31mred\x07 né\u202e")
         == "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER} né\N{REPLACEMENT CHARACTER}"
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [("posix", "python -m x 'R&D runs/a b' plain"), ("nt", 'python -m x "R&D runs/a b" plain')],
+)
+def test_printed_commands_are_quoted_for_the_system(monkeypatch, system, expected):
+    monkeypatch.setattr(text, "os", SimpleNamespace(name=system))
+    assert text.command_line("python", "-m", "x", "R&D runs/a b", "plain") == expected

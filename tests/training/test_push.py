@@ -18,7 +18,7 @@ import httpx
 import pytest
 from gradio_client import handle_file
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError, RevisionNotFoundError
 
 from space.detector import FILE, yunet_file
 from space.hub.card import CARD
@@ -392,7 +392,7 @@ def test_a_temporary_hub_error_is_not_taken_for_a_repository_without_a_bundle(mo
 def test_a_public_repository_does_not_become_private_by_a_push(monkeypatch, public, private, refused):
     info = SimpleNamespace(private=not public, siblings=[])
     monkeypatch.setattr(module, "check_write_access", lambda repo_id, others: f"me/{repo_id}")
-    monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=lambda repo_id: info))
+    monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=lambda repo_id, revision=None: info))
     target = module.Target("kit", private)
     if refused:
         with pytest.raises(HubError, match="me/kit exists and is public"):
@@ -413,7 +413,7 @@ def test_a_public_repository_does_not_become_private_by_a_push(monkeypatch, publ
 def test_another_model_is_not_replaced(monkeypatch, files, pull_request, refused):
     info = SimpleNamespace(private=False, siblings=[SimpleNamespace(rfilename=name) for name in files])
     monkeypatch.setattr(module, "check_write_access", lambda repo_id, others: repo_id)
-    monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=lambda repo_id: info))
+    monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=lambda repo_id, revision=None: info))
     target = module.Target("me/kit", pull_request=pull_request)
     if refused:
         with pytest.raises(HubError, match="me/kit contains another model: choose another name"):
@@ -491,3 +491,27 @@ def test_a_pushed_bundle_has_keras_s_config_as_such(bundle):
     files = json.loads(contents[CARD])["files"]
     assert files["config.json"]["role"] == "keras-config" and files["predict.py"]["role"] == "document"
     assert json.loads(contents["config.json"])["class_name"] == "Functional"
+
+
+@pytest.mark.parametrize(
+    ("branches", "refused"),
+    [
+        ({None: ["model.safetensors"], "kit": [CARD]}, False),
+        ({None: [CARD], "kit": ["model.safetensors"]}, True),
+        ({None: ["model.safetensors"]}, True),  # a new branch begins with these
+    ],
+)
+def test_the_branch_that_is_pushed_to_is_checked(monkeypatch, branches, refused):
+    def model_info(repo_id, revision=None):
+        if revision not in branches:
+            raise RevisionNotFoundError("no branch", response=httpx.Response(404, request=httpx.Request("GET", "/")))
+        return SimpleNamespace(private=False, siblings=[SimpleNamespace(rfilename=name) for name in branches[revision]])
+
+    monkeypatch.setattr(module, "check_write_access", lambda repo_id, others: repo_id)
+    monkeypatch.setattr(module, "HfApi", lambda: SimpleNamespace(model_info=model_info))
+    target = module.Target("me/kit", revision="kit")
+    if refused:
+        with pytest.raises(HubError, match="contains another model"):
+            module.check(target)
+    else:
+        assert module.check(target) == target

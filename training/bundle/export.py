@@ -28,6 +28,7 @@ from space.face import EXAMPLES
 from space.hub.bundle import embedded, open_bundle, verify
 from space.hub.card import CARD, FORMAT, read_card
 from space.hub.download import ModelError, sha256_of
+from space.text import some_of
 from training import programs
 from training.atomic import new_folder
 from training.bundle import model_card
@@ -229,9 +230,10 @@ def embed(bundle: Path, target: Path) -> None:
     card = verify(bundle)
     large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
     names = [name for name, entry in card["files"].items() if _is_embedded(name, entry, card, large=large)]
-    there = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
-    if target.is_file() or there - {*names, "README.md", CARD}:
-        raise ExportError(f"{target} contains other files: choose another folder.")
+    there = {path.relative_to(target).as_posix() for path in target.rglob("[!.]*") if path.is_file()}
+    others = [target.name] if target.is_file() else sorted(there - {*names, "README.md", CARD})
+    if others:
+        raise ExportError(f"{target} contains other files: {some_of(others)}. Choose another folder.")
     with new_folder(target) as folder:
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import io
@@ -20,9 +19,8 @@ from space.photo import OWN_FILES, to_pixels
 from space.text import some_of
 from training.data.cropping import FaceCropper, method
 from training.data.samples import IMAGE_SIZE, Samples
-from training.data.sources import DataError, cache_folder, new_in_cache
+from training.data.sources import DISK_ERRORS, DataError, cache_folder, new_in_cache
 
-_DISK = {errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
 
 
@@ -109,7 +107,7 @@ def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | No
         except (MemoryError, ModelError):  # no fault of the image
             raise
         except OSError as error:
-            if error.errno not in _DISK:  # Pillow's, for a damaged file
+            if error.errno not in DISK_ERRORS:  # Pillow's, for a damaged file
                 return False
             raise DataError(f"{samples.name[i]} can't be read: {error}. Check the disk, then try again.") from error
         except Exception:  # damaged files make decoders raise almost anything

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import glob
 import hashlib
 import json
@@ -33,7 +34,9 @@ _TABLE = (".csv", ".jsonl")
 # What columns of tables are called elsewhere, the likeliest first.
 _NAMES = {"sex": "gender", "file": "file_name", "filename": "file_name", "path": "file_name", "image": "file_name"}
 MAX_RATIO, MAX_UNPACKED = 20, 50_000_000  # of an archive: unpacked size in its own size, and bytes always allowed
-LEFT_AFTER = 86_400.0  # s since its last change after which an unfinished entry of the cache is one of a killed program
+LEFT_AFTER = 86_400.0  # seconds after its last change; an older unfinished entry belongs to a killed program
+_UNFINISHED = re.compile(r"([0-9a-f]{16}-.*|unpacked-[0-9a-f]{16})\.partial-\d+")
+DISK_ERRORS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}  # which no image is to blame for
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "face", "jpg", "bytes")
 
 
@@ -133,13 +136,13 @@ def cache_folder() -> Path:
 def new_in_cache(name: str) -> Iterator[Path]:
     """A path at which to make a file or folder of the cache: it gets its name on success and is deleted on failure.
 
-    What a killed program left is deleted a day after its last change: gigabytes, which nobody looks for.
+    Deletes unfinished entries of killed programs a day after they were last changed. They can take gigabytes.
     """
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.partial-*"):
+    for left in folder.iterdir():
         with contextlib.suppress(OSError):  # deleted meanwhile
-            if time.time() - left.stat().st_mtime > LEFT_AFTER:
+            if _UNFINISHED.fullmatch(left.name) and time.time() - left.stat().st_mtime > LEFT_AFTER:
                 _delete(left)
     partial, target = folder / f"{name}.partial-{os.getpid()}", folder / name
     try:

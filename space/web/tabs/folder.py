@@ -23,7 +23,7 @@ from ...batch.analyze import analyze_pictures
 from ...batch.pictures import BatchError, Picture, unused_name
 from ...batch.tables import no_faces, settings, write_csv
 from ...detector import THRESHOLD
-from ...face import Face, interval_years, whole_years
+from ...face import Face, interval_years, percent, whole_years
 from ...photo import PhotoError
 from ...text import counted, time_left
 from ..charts import bars
@@ -85,7 +85,7 @@ def cells(row: dict) -> list[list[str]]:
             whole_years(face["age"]),
             interval_years(face["age_low"], face["age_high"]),
             face["gender_label"],
-            f"{100 * face['gender_probability']:.0f}%",
+            percent(face["gender_label"], face["gender_probability"]),
         ]
         for number, face in enumerate(row["faces"], 1)
     ]

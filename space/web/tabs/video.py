@@ -14,7 +14,7 @@ import gradio as gr
 
 from ...analyzer import FaceAnalyzer
 from ...detector import THRESHOLD
-from ...face import EXAMPLES, interval_years, whole_years
+from ...face import EXAMPLES, interval_years, percent, whole_years
 from ...text import counted, time_left
 from ...video.limits import MAX_BYTES, MAX_FRAMES, MAX_SECONDS
 from ...video.result import Progress, VideoError, VideoResult
@@ -72,7 +72,7 @@ def report(result: VideoResult, *, blurred: bool) -> str:
                 whole_years(person.age),
                 interval_years(person.age_low, person.age_high),
                 person.as_dict()["gender_label"],
-                f"{100 * person.gender_probability:.0f}%",
+                percent(person.as_dict()["gender_label"], person.gender_probability),
                 *(f"{seconds:.1f} s" for seconds in (person.on_screen, person.first, person.last)),
             )
         )

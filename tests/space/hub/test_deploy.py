@@ -159,11 +159,27 @@ def test_a_static_space_with_another_page_is_kept():
         (["README.md"], False),
     ):
         api = types.SimpleNamespace(space_info=lambda space: info, list_repo_files=lambda *_, f=files, **__: f)
+        api.hf_hub_download = lambda *_, **__: str(ROOT / "browser" / "index.html")
         if kept:
             with pytest.raises(deploy.HubError, match=r"already contains another app.*delete its index\.html"):
                 deploy._check_existing(api, SPACE, "static", private=False)
         else:
             deploy._check_existing(api, SPACE, "static", private=False)
+
+
+@pytest.mark.parametrize(("page", "kept"), [("<h1>Welcome to your static Space!</h1>", False), ("<h1>Me</h1>", True)])
+def test_the_page_of_a_new_static_space_is_replaced(tmp_path, page, kept):
+    (tmp_path / "index.html").write_text(page)
+    api = types.SimpleNamespace(
+        space_info=lambda space: types.SimpleNamespace(sdk="static", private=False),
+        list_repo_files=lambda *_, **__: [".gitattributes", "README.md", "index.html", "style.css"],
+        hf_hub_download=lambda *_, **__: str(tmp_path / "index.html"),
+    )
+    if kept:
+        with pytest.raises(deploy.HubError, match="already contains another app"):
+            deploy._check_existing(api, SPACE, "static", private=False)
+    else:
+        deploy._check_existing(api, SPACE, "static", private=False)
 
 
 def test_again_without_a_model_and_without_a_file(hub, writer):

@@ -539,6 +539,22 @@ def test_a_connection_that_ends_or_says_nonsense_is_an_end():
     theirs.close()
 
 
+PERSON = {"id": 1, "first": 0, "last": 1, "on_screen": 1, "age": 30, "age_low": 25, "age_high": 35}
+PERSON |= {"gender": "female", "gender_probability": 0.9, "thumbnail": None}
+RESULT = {"people": [PERSON], "counts": [], "frames": 1, "analyzed": 1, "seconds": 1, "damaged": False, "elapsed": 1}
+
+
+def test_only_people_of_the_right_types_come_out_of_a_worker():
+    assert VideoResult.from_json(RESULT).people[0].age == 30.0
+    for wrong in ({"id": "<img src=x>"}, {"gender": "<b>"}, {"age": "x"}, {"thumbnail": "AA=="}, {"age": None}):
+        with pytest.raises((ValueError, TypeError)):
+            VideoResult.from_json(RESULT | {"people": [PERSON | wrong]})
+    for wrong in ({"seconds": "z"}, {"people": 5}, {"counts": [[1]]}, {"frames": None}):
+        with pytest.raises((ValueError, TypeError)):
+            VideoResult.from_json(RESULT | wrong)
+
+
+@pytest.mark.parametrize("sent", [b"[5]", b"[5, [1]]", b'{"people": []}', b"x" * 101, b"[" * 90])
 @pytest.mark.parametrize(
     "reply",
     [
@@ -554,16 +570,17 @@ def test_a_connection_that_ends_or_says_nonsense_is_an_end():
         b'{"result": true}',
     ],
 )
-def test_a_worker_that_was_taken_over_costs_no_descriptors(monkeypatch, reply):
+def test_a_worker_that_was_taken_over_costs_no_descriptors(monkeypatch, reply, sent):
     """Whatever it sends, the app says that the file takes too much, or what the worker said."""
-    content = memory_file(b"[5]")
+    content = memory_file(sent)
+    monkeypatch.setattr(client, "MAX_JSON", 100)
     box = Sandbox.__new__(Sandbox)
     box._at_once, box._large = threading.Semaphore(1), threading.Lock()
     monkeypatch.setattr(box, "_refill", lambda: None)
 
     def worker():
         ours, theirs = pair()
-        socket.send_fds(theirs, [reply], [content, content])
+        socket.send_fds(theirs, [reply], [content] if len(sent) % 2 else [content, content])
         theirs.close()
         return client._Worker(ours)
 

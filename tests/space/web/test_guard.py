@@ -749,12 +749,17 @@ def test_a_refused_body_is_read_within_reason(monkeypatch, size, reads):
 
 
 def test_a_refused_body_that_never_comes_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(guard, "MAX_SECONDS", 0.2)
-
-    async def receive():
+    async def silent():
         await asyncio.sleep(60)
 
-    asyncio.run(asyncio.wait_for(guard._drain(receive), 10))
+    async def slow():
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    for limit, receive in (("MAX_SILENCE", silent), ("DRAIN_SECONDS", slow)):
+        with monkeypatch.context() as patch:
+            patch.setattr(guard, limit, 0.2)
+            asyncio.run(asyncio.wait_for(guard._drain(receive), 10))
 
 
 def test_guesses_of_a_password_are_limited_and_logins_are_not():

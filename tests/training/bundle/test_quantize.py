@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ def test_errors_count_from_a_label_s_range_and_genders_from_a_half():
 
 
 def test_the_time_of_a_call_is_in_milliseconds(monkeypatch):
-    times = iter([2.0, 2.5])
+    times = itertools.count(2.0, 0.5)
     monkeypatch.setattr(quantize.time, "perf_counter", lambda: next(times))
     assert quantize.call_ms(lambda: None) == 500
 

@@ -12,6 +12,8 @@ import tarfile
 import time
 import zipfile
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -307,14 +309,15 @@ def test_decoded_pictures_are_kept_on_disk(made_up, tmp_path, monkeypatch):
 def test_what_killed_programs_left_in_the_cache_is_deleted_after_a_day(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(decode_module, "_IN_MEMORY", 10)
     monkeypatch.setenv("AGE_GENDER_CACHE", str(tmp_path))
-    (tmp_path / "unpacked-0.partial-1").mkdir()
-    for name in ("unpacked-0.partial-1/face.jpg", "0.npy.partial-1", "1.npy.partial-2", "2.npy"):
+    archive, old, new = f"unpacked-{'0' * 16}.partial-1", f"{'0' * 16}-a.npy.partial-1", f"{'1' * 16}-a.npy.partial-2"
+    (tmp_path / archive).mkdir()
+    for name in (f"{archive}/face.jpg", old, new, "2.npy", "thesis.partial-1"):
         (tmp_path / name).write_bytes(b"part")
-    for name in ("unpacked-0.partial-1", "0.npy.partial-1", "2.npy"):
+    for name in (archive, old, "2.npy", "thesis.partial-1"):
         os.utime(tmp_path / name, times=(time.time() - sources.LEFT_AFTER - 1,) * 2)
     decode(load_samples(made_up)[0].limit(30))
     left = {path.name for path in tmp_path.glob("*partial*")}
-    assert left == {"1.npy.partial-2"} and (tmp_path / "2.npy").exists()
+    assert left == {new, "thesis.partial-1"} and (tmp_path / "2.npy").exists()
 
 
 def test_two_programs_unpack_the_same_archive(tmp_path, monkeypatch):
@@ -934,3 +937,16 @@ def test_a_cache_without_one_of_its_files_is_made_again(made_up, tmp_path, monke
     (file,) = tmp_path.glob(lost)
     file.unlink()
     np.testing.assert_array_equal(decode(samples)[1], first)
+
+
+def test_a_file_that_the_disk_does_not_give_is_not_called_missing(tmp_path, monkeypatch):
+    def fails(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    picture = {"bytes": None, "path": str(tmp_path / "a.jpg")}
+    assert sha256_of_image(picture) == sha256(b"x").hexdigest()
+    assert sha256_of_image(picture | {"path": str(tmp_path / "gone.jpg")}) is None
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(DataError, match=r"a\.jpg can't be read: .*Check the disk"):
+        sha256_of_image(picture)
