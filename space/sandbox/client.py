@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -54,7 +54,8 @@ VIDEO = WorkerLimits(memory=800_000_000, cpu=1500, written=400_000_000, nice=10)
 ANSWER = 15.0  # seconds for a decoded photo, or the next step of a video
 OPENING = 8.0  # seconds for the first step of a video
 VIDEO_SECONDS = 3000.0  # wall-clock seconds for a whole video; a worker that only waits uses no CPU time
-MAX_JSON = 20_000_000  # bytes of the names in a zip, or of the people in a video
+MAX_JSON = 100_000_000  # bytes of the names in a zip, or of a video's result: 37 kB for each person's thumbnail
+MAX_VALUES = 1_000_000  # values in it, each of which takes memory of its own
 
 TOO_MUCH = "The image takes too much time or memory to read. Export it as JPEG and try again."
 
@@ -256,7 +257,7 @@ class Members:
                 if "error" in reply:
                     raise BatchError(str(reply["error"]))
                 with _from_anybody():
-                    names, others = json.loads(bytes(content_of(fds[0], most=MAX_JSON)))
+                    names, others = _json(fds)
                     return [str(name) for name in names], [str(name) for name in others]
         except WorkerEnded:
             raise BatchError(
@@ -302,6 +303,14 @@ def _from_anybody() -> Iterator[None]:
         raise WorkerEnded from error
 
 
+def _json(fds: list[int]) -> Any:
+    """The JSON that a worker sends in a memory file."""
+    content = bytes(content_of(fds[0], most=MAX_JSON))
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ValueError("too many values")
+    return json.loads(content)
+
+
 def _pixels(shape: list, fds: list[int]) -> np.ndarray:
     """uint8 [H, W, 3] that a worker sends."""
     height, width, channels = map(int, shape)
@@ -314,7 +323,7 @@ def _video_step(reply: dict, fds: list[int]) -> Progress | VideoResult:
         raise VideoError(str(reply["error"]))
     with _from_anybody():
         if "share" not in reply:
-            return VideoResult.from_json(json.loads(bytes(content_of(fds[0], most=MAX_JSON))))
+            return VideoResult.from_json(_json(fds))
         picture = _pixels(reply["shape"], fds) if "shape" in reply else None
         left = reply["seconds_left"]
         return Progress(float(reply["share"]), None if left is None else float(left), picture)

@@ -554,7 +554,17 @@ def test_only_people_of_the_right_types_come_out_of_a_worker():
             VideoResult.from_json(RESULT | wrong)
 
 
-@pytest.mark.parametrize("sent", [b"[5]", b"[5, [1]]", b'{"people": []}', b"x" * 101, b"[" * 90])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'[["a", "b", "c", "d", "e", "f", "g", "h"], ["i"]]',
+        b"[5]",
+        b"[5, [1]]",
+        b'{"people": []}',
+        b"x" * 101,
+        b"[" * 90,
+    ],
+)
 @pytest.mark.parametrize(
     "reply",
     [
@@ -574,6 +584,7 @@ def test_a_worker_that_was_taken_over_costs_no_descriptors(monkeypatch, reply, s
     """Whatever it sends, the app says that the file takes too much, or what the worker said."""
     content = memory_file(sent)
     monkeypatch.setattr(client, "MAX_JSON", 100)
+    monkeypatch.setattr(client, "MAX_VALUES", 10)
     box = Sandbox.__new__(Sandbox)
     box._at_once, box._large = threading.Semaphore(1), threading.Lock()
     monkeypatch.setattr(box, "_refill", lambda: None)
