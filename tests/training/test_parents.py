@@ -97,7 +97,7 @@ def test_a_file_that_a_run_can_not_use_is_refused_first(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     for name in ("net.onnx", "net.weights.h5"):
         (tmp_path / name).write_bytes(b"weights")
-    text = f"--{option} {file} is a file: specify a bundle folder, a Hub id{also}"
+    text = f"--{option} {file} is a file: specify a model's name, a bundle folder, a Hub id{also}"
     with pytest.raises(ModelError, match=text):
         read(load(SHORT).changed(**changes))
 
