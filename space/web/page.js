@@ -58,9 +58,10 @@
   const mayBeImage = (file) => !file.type && file.slice(0, 1).arrayBuffer().then(({byteLength}) => byteLength > 0, () => false);
   /** Open the images of some files on the Photo tab. `adds`: beside the photos that are there. */
   const take = async (files, adds = false) => {
-    let images = [...files].filter(isImage);
+    const all = [...files];
+    let images = all.filter(isImage);
     if (!images.length) {
-      const all = [...files], videos = all.filter(isVideo);
+      const videos = all.filter(isVideo);
       if (videos.length) return put("video", "#video", videos);
       if (all.some(isZip)) return put("folder", "#files", all);
       const readable = await Promise.all(all.map(mayBeImage));
@@ -69,7 +70,7 @@
     tabs()[0].click();
     if (!images.length) return note("This file isn't an image. Use the Video tab for videos, and the Folder tab for ZIP files.");
     await built("#result .result");  // until its modules are there, nobody listens
-    const left = files.length - images.length;
+    const left = all.length - images.length;
     const others = left === 1 ? "1 file isn't an image and wasn't opened." : `${left} files aren't images and weren't opened.`;
     const detail = {files: images, adds, note: left ? `${others} Use the Video tab for videos, and the Folder tab for ZIP files.` : ""};
     document.dispatchEvent(new CustomEvent("photos", {detail}));

@@ -19,7 +19,7 @@ from space.photo import OWN_FILES, to_pixels
 from space.text import some_of
 from training.data.cropping import FaceCropper, method
 from training.data.samples import IMAGE_SIZE, Samples
-from training.data.sources import DISK_ERRORS, DataError, cache_folder, new_in_cache
+from training.data.sources import DataError, cache_folder, check_disk, new_in_cache
 
 _IN_MEMORY = 2048  # pictures; fewer are decoded anew each time instead of filling the cache folder
 
@@ -107,9 +107,8 @@ def _decode_into(samples: Samples, images: np.ndarray, cropper: FaceCropper | No
         except (MemoryError, ModelError):  # no fault of the image
             raise
         except OSError as error:
-            if error.errno not in DISK_ERRORS:  # Pillow's, for a damaged file
-                return False
-            raise DataError(f"{samples.name[i]} can't be read: {error}. Check the disk, then try again.") from error
+            check_disk(samples.name[i], error)
+            return False  # Pillow's, for a damaged file
         except Exception:  # damaged files make decoders raise almost anything
             return False
         return True

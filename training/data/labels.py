@@ -9,7 +9,7 @@ from pathlib import Path
 
 from training.data.report import Report
 from training.data.samples import GENDERS, OLDEST, RACES
-from training.data.sources import DISK_ERRORS, DataError
+from training.data.sources import check_disk
 
 # Three files lack the race in their name; values from the corrections published with Paplham & Franc,
 # "A Call to Reflect on Evaluation Practices for Age Estimation", CVPR 2024, arXiv 2307.04570.
@@ -40,8 +40,7 @@ def sha256_of_image(picture: dict | None) -> str | None:
     try:
         content = picture["bytes"] if picture["bytes"] is not None else Path(picture["path"]).read_bytes()
     except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise DataError(f"{picture['path']} can't be read: {error}. Check the disk, then try again.") from error
+        check_disk(picture["path"], error)
         return None
     return hashlib.sha256(content).hexdigest() if content else None
 

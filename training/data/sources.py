@@ -36,12 +36,18 @@ _NAMES = {"sex": "gender", "file": "file_name", "filename": "file_name", "path":
 MAX_RATIO, MAX_UNPACKED = 20, 50_000_000  # of an archive: unpacked size in its own size, and bytes always allowed
 LEFT_AFTER = 86_400.0  # seconds after its last change; an older unfinished entry belongs to a killed program
 _UNFINISHED = re.compile(r"([0-9a-f]{16}-.*|unpacked-[0-9a-f]{16})\.partial-\d+")
-DISK_ERRORS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}  # which no image is to blame for
+_READ_ERRORS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}  # no fault of an image
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "face", "jpg", "bytes")
 
 
 class DataError(ValueError):
     """The data can't be used; the message says why and what to do."""
+
+
+def check_disk(name: str, error: OSError) -> None:
+    """Raise DataError if an image can't be read for a reason that may pass: it would be left out of later runs too."""
+    if error.errno in _READ_ERRORS:
+        raise DataError(f"{name} can't be read: {error}. Check the disk, then try again.") from error
 
 
 def open_source(source: str):

@@ -51,7 +51,9 @@ def test_a_run_ends_in_time_with_what_it_has(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "analyze_pictures", lambda *_, **__: iter(rows))
     clock = iter(range(0, 10_000, 250))
     monkeypatch.setattr(folder, "monotonic", lambda: next(clock))
-    *_, text, found = folder._analyze(None, [None] * 5, [], 0.7, str(tmp_path), thumbnails=False)
+    first, second, third, *_, text, found = folder._analyze(None, [None] * 5, [], 0.7, str(tmp_path), thumbnails=False)
+    assert first == "0 of 5 images"
+    assert second == "1 of 5 images, about 17 minutes left" and third == "2 of 5 images, about 12 minutes left"
     assert found.images == len(found.rows) == (tmp_path / "faces.jsonl").read_text().count("\n") == 3
     assert text.startswith("⚠️ 2 images not analyzed: a run is limited to 10 minutes.\n\n**0 faces** in 3 images")
 
@@ -143,15 +145,3 @@ def test_downloads_appear_for_what_there_is(analyzer):
     assert shown(analyzer, Reader(blank), annotate=True)[-1][1:] == (True, True, False)
     assert shown(analyzer, Reader(error=BatchError("odd"))) == [("⚠️ odd", False, False, False)]
     assert shown(analyzer, Reader(), []) == [("⚠️ Choose images or a zip first.", False, False, False)]
-
-
-def test_the_time_left_follows_from_the_images_so_far(tmp_path, monkeypatch):
-    rows = [{"file": f"{i}.jpg", "faces": [], "error": None, "incomplete": False} for i in range(5)]
-    monkeypatch.setattr(folder, "settings", lambda *_: {})
-    monkeypatch.setattr(folder, "write_csv", lambda *_: None)
-    monkeypatch.setattr(folder, "analyze_pictures", lambda *_, **__: iter(rows))
-    clock = iter(range(0, 10_000, 250))
-    monkeypatch.setattr(folder, "monotonic", lambda: next(clock))
-    first, second, third, *_ = folder._analyze(None, [None] * 5, [], 0.7, str(tmp_path), thumbnails=False)
-    assert first == "0 of 5 images"
-    assert second == "1 of 5 images, about 17 minutes left" and third == "2 of 5 images, about 12 minutes left"
