@@ -145,6 +145,7 @@ def test_numbers_and_colors_are_those_of_the_people(monkeypatch):
     drawn = draw(photo, [small, large])
     assert texts == ["#2 female, 30", "#1 male, 20"]  # the largest is drawn first
     assert tuple(drawn[100, 100]) == (196, 78, 0) and tuple(drawn[75, 10]) == (0, 104, 168)
+    assert tuple(draw(photo, [replace(large, p_female=0.5)])[100, 100]) == (90, 90, 90)
     texts.clear()
     draw(photo, [replace(large, track_id=7)])
     assert texts == ["#7 female, 30"]

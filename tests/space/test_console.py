@@ -25,6 +25,7 @@ def test_a_console_shows_characters_that_it_lacks_as_escapes(monkeypatch):
         (None, 0, ""),
         (KeyboardInterrupt(), 130, "\nStopped.\n"),
         (FileNotFoundError("no faces.csv"), 1, "error: no faces.csv\n"),
+        (BrokenPipeError(), 1, ""),
     ],
 )
 def test_a_command_ends_with_a_word_and_its_status(raised, status, printed, capsys):

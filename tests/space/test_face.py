@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from space.face import Face, interval_years, whole_years
+from space.face import Face, interval_years, percent, whole_years
 
 EXACT = Face(
     (10.123456, 20.987654, 30.55555, 40.44444), 0.912345, age=31.4159, age_low=25.06, age_high=38.94, p_female=0.123456,
@@ -40,6 +40,11 @@ def test_ages_are_shown_in_whole_years():
         "0", "0", "1", "19", "19", "19", "101",
     ]  # fmt: skip
     assert interval_years(25.5, 37.4) == "26 to 37"
+
+
+def test_an_uncertain_gender_is_not_rounded_up_to_the_limit():
+    assert percent("uncertain", 0.7499) == "74%" and percent("uncertain", 0.74) == "74%"
+    assert percent("female", 0.7551) == "76%" and percent("male", 0.754) == "75%"
 
 
 FOUND = Face((10.0, 20.0, 30.0, 40.0), 0.9, np.array([[12, 25], [30, 25], [21, 35], [14, 45], [28, 45]], np.float32))

@@ -27,7 +27,7 @@ from space.batch import analyze, run
 from space.batch.analyze import analyze_pictures
 from space.batch.pictures import MAX_MEMBERS, BatchError, Picture, _name, find_pictures, open_zip
 from space.batch.ray_pipeline import write_parquet
-from space.batch.tables import COLUMNS, no_faces, spreadsheet_safe, table, write_csv
+from space.batch.tables import COLUMNS, no_faces, settings, spreadsheet_safe, table, write_csv
 from space.photo import Photo, PhotoError, open_photo, read_photo
 from tests.support import EXAMPLES, ROOT
 from tests.support.app import assert_clear_error, python
@@ -520,6 +520,22 @@ def test_a_crowd_is_estimated_without_keeping_its_crops(analyzer, monkeypatch):
     assert "thumbnails" not in row
     row, _ = analyze.analyze_pictures(analyzer, pictures, thumbnails=True)
     assert len(row["thumbnails"]) == 3
+
+
+def test_a_table_numbers_the_faces_of_each_image(analyzer):
+    (row,) = analyze_pictures(analyzer, [Picture("group.jpg", lambda: open_photo(GROUP))])
+    assert [line["face"] for line in table(row)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    made = settings(analyzer, 0.6)
+    digest = analyzer.bundle.card["files"]["model.int8.onnx"]["sha256"]
+    assert made["model"] == f"compact-{digest[:12]}" and made["threshold"] == 0.6
+
+
+def test_the_first_ten_unreadable_images_are_named(tmp_path, capsys):
+    for number in range(12):
+        (tmp_path / f"{number:02}.jpg").write_bytes(b"no image")
+    assert cli.main([str(tmp_path), "--csv", str(tmp_path / "faces.csv")]) == 1
+    named = [line for line in capsys.readouterr().err.splitlines() if "isn't a readable image" in line]
+    assert len(named) == 10 and "09.jpg" in named[-1]
 
 
 def test_images_without_faces_are_written_as_they_are_read():

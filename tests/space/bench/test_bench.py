@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from space.bench import __main__ as bench
-from space.bench import measure, timing
+from space.bench import measure, peers, timing
 from tests.support import EMBEDDED
 from tests.support.app import python
 
@@ -92,6 +94,56 @@ def test_times_are_per_face(analyzer, monkeypatch):
     times = measure.serving(analyzer)
     assert times["prediction, batch of 4, per face"] == 15.0 and times["prediction, batch of 300, per face"] == 0.2
     assert times["prediction, 20 separate calls, per face"] == 3.0
+
+
+def test_separate_calls_have_one_face_each(analyzer, monkeypatch):
+    sizes = []
+    predict = analyzer.estimator.predict
+    estimator = SimpleNamespace(predict=lambda faces: sizes.append(len(faces)) or predict(faces))
+
+    def median_ms(call) -> float:
+        call()
+        return 60.0
+
+    monkeypatch.setattr(measure, "median_ms", median_ms)
+    monkeypatch.setattr(measure, "SCENES", {1: measure.SCENES[1]})
+    measure.serving(replace(analyzer, estimator=estimator))
+    assert sizes[:5] == [1, 4, 16, 20, 300] and sizes[5:25] == [1] * 20
+
+
+def test_only_the_served_network_is_started_and_vgg16_goes_to_the_peers(monkeypatch, capsys):
+    started, given = [], []
+    monkeypatch.setattr(
+        bench, "machine", lambda: {"processor": "CPU", "cores": 2, "gflops": 1.0, "python": "3", "packages": {}}
+    )
+    monkeypatch.setattr(bench, "serving", lambda analyzer: {"crop": 1.0})
+    monkeypatch.setattr(bench, "start_up", lambda options: started.append(options) or {"page, s": 2.0})
+    monkeypatch.setattr(peers, "engines", lambda path: {"engine": 3.0})
+    monkeypatch.setattr(peers, "programs", lambda one, five, vgg16: given.append((one.shape, five.shape, vgg16)) or {})
+    network = EMBEDDED.parent / "vgg16" / "model.int8.onnx"
+    bundle = SimpleNamespace(model_path=network)
+    networks = {
+        "vgg16": [("vgg16, int8", network, bundle), ("vgg16, float32", EMBEDDED / "model.int8.onnx", bundle)],
+        "open": [("open, int8", EMBEDDED.parent / "open" / "model.int8.onnx", None)],
+    }
+    monkeypatch.setattr(bench, "_networks", networks.get)
+    assert bench.main(["--model", "vgg16", "--model", "open", "--peers"]) == 0
+    assert started == [["--model=vgg16"]]
+    assert given == [((480, 640, 3), (768, 1024, 3), EMBEDDED / "model.int8.onnx")]  # the last of vgg16's
+    assert "| page, s | 2.00 | – | – |" in capsys.readouterr().out
+
+
+def test_what_another_program_fails_with_is_its_line_of_the_table():
+    def failing(error):
+        def build():
+            raise error
+
+        return peers._timed(build)
+
+    assert failing(ValueError("first line\nsecond")) == "ValueError: first line"
+    assert failing(ValueError("x" * 99)) == f"ValueError: {'x' * 60}"
+    assert failing(ModuleNotFoundError("no", name="deepface")) == "not installed (deepface)"
+    assert failing(ValueError()) == "failed"
 
 
 def test_the_faces_of_a_scene_stand_in_rows():

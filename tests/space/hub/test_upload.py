@@ -37,6 +37,15 @@ def test_busy_servers_are_asked_three_times_with_waits_of_at_most_30_seconds(mon
     assert upload.with_retries(lambda: next(answers)()) == "done" and slept == waits
 
 
+def test_denied_requests_are_told_from_failures():
+    denied = [status for status in range(400, 504) if upload.is_denied(_error(status))]
+    assert denied == [401, 403, 404] and not upload.is_denied(OSError("no network"))
+
+
+def _error(status: int) -> HfHubHTTPError:
+    return HfHubHTTPError("no", response=httpx.Response(status, request=httpx.Request("POST", "/")))
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_refusals_are_not_repeated(monkeypatch, status):
     monkeypatch.setattr(upload.time, "sleep", lambda _: pytest.fail("it waited"))
