@@ -91,3 +91,9 @@ def test_a_command_runs_in_a_thread():
     thread.start()
     thread.join(10)
     assert status == [3]
+
+
+def test_a_console_without_all_letters_is_no_reason_to_fail():
+    code = "from space.console import tolerate_console; tolerate_console(); print('4.29 \u2192 4.24 \U0001f44b')"
+    result = python("-c", code, env={"PYTHONIOENCODING": "cp1252"})
+    assert result.returncode == 0 and "4.29 \\u2192 4.24" in result.stdout, result.stderr
