@@ -99,6 +99,21 @@ def test_heic_without_its_package_says_what_to_do(monkeypatch):
         open_photo(b"\0\0\0\x18ftypheic" + bytes(100), replace(photo.OWN_FILES, formats=("JPEG",)))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_png_of_each_depth_is_read_up_to_its_cut_end(bits):
+    rows = np.random.default_rng(0).integers(0, 256, (64, 1 + 64 * bits // 8)).astype(np.uint8)
+    rows[:, 0] = 0  # no filter
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 64, 64, bits, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows.tobytes()))]
+    whole = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in [*parts, (b"IEND", b"")]
+    )
+    expected, cut = open_photo(whole), open_photo(whole[: len(whole) // 2])
+    assert cut.incomplete and not expected.incomplete
+    np.testing.assert_array_equal(cut.rgb[:16], expected.rgb[:16])
+    assert expected.rgb[:16].std() > 50 and not cut.rgb[-16:].any()
+
+
 def test_pngs_with_a_broken_chunk_or_a_cut_end_are_read():
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
     whole, expected = encode(picture), np.asarray(picture)
