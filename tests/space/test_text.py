@@ -14,6 +14,11 @@ def test_counted_things_are_singular_or_plural():
     assert [text.counted(n, "person", "people") for n in (1, 2)] == ["1 person", "2 people"]
 
 
+def test_long_lists_end_in_dots():
+    assert text.some_of(["a"]) == "a" and text.some_of(list("abcde")) == "a, b, c, d, e"
+    assert text.some_of(list("abcdef")) == "a, b, c, d, e …" and text.some_of(list("abc"), 2) == "a, b …"
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

@@ -59,6 +59,7 @@ def test_inputs_give_one_upload_or_a_list(made, several):
     assert (isinstance(found, list), (found[0] if several else found).name) == (several, "a.jpg")
     listed = component.preprocess(SimpleNamespace(model_dump=lambda: [file.model_dump()] * 2))
     assert len(listed) == 2 if several else listed.name == "a.jpg"
+    assert component.preprocess(SimpleNamespace(model_dump=list)) == ([] if several else None)
     assert component.preprocess(None) is None
     with pytest.raises(gr.Error, match="contains no file"):
         component.preprocess({"path": 3})

@@ -6,9 +6,11 @@ import asyncio
 import time
 from types import SimpleNamespace
 
-from gradio import utils
+import pytest
+from gradio import route_utils, utils
+from starlette.exceptions import HTTPException
 
-from space.web.gradio_patches import hide_unlisted_tools, patch_gradio
+from space.web.gradio_patches import MAX_ERROR, _shortened, hide_unlisted_tools, patch_gradio
 
 
 def test_only_listed_tools_can_be_called():
@@ -55,6 +57,38 @@ def test_closing_a_generator_does_not_stop_the_server():
         return longest
 
     assert asyncio.run(close()) < 0.3 and ended == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, None),
+        ({"fn_index": 7}, None),
+        ({"fn_index": 8}, 404),
+        ({"session_hash": "a" * 65}, 422),
+        ({"session_hash": "../x"}, 422),
+        ({"session_hash": None}, None),
+        ({"event_data": {"path": "/etc/passwd"}}, 422),
+    ],
+)
+def test_requests_for_functions_that_do_not_exist_are_rejected(monkeypatch, change, status):
+    monkeypatch.setattr(route_utils, "get_fn", find := lambda blocks, api_name, body: "found")
+    find.__module__ = route_utils.__name__
+    patch_gradio()
+    body = SimpleNamespace(**({"session_hash": "a-B_9", "event_data": None, "fn_index": None} | change))
+    blocks = SimpleNamespace(fns={7: None})
+    if status is None:
+        assert route_utils.get_fn(blocks, "x", body) == "found"
+    else:
+        with pytest.raises(HTTPException) as error:
+            route_utils.get_fn(blocks, "x", body)
+        assert error.value.status_code == status
+
+
+def test_long_errors_keep_their_beginning_and_end():
+    whole = "a" * 150 + "b" * 150
+    assert len(whole) == MAX_ERROR and _shortened(whole) == whole
+    assert _shortened("a" * 200 + "b" * 200) == "a" * 150 + " … " + "b" * 147
 
 
 def test_the_gradio_internals_are_unchanged():

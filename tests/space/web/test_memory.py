@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from types import SimpleNamespace
 
 from space.web import memory
 
@@ -20,3 +22,16 @@ def test_memory_is_trimmed_once_after_the_last_of_several_requests(monkeypatch):
         time.sleep(0.02)
     time.sleep(0.4)
     assert len(trimmed) == 1 and trimmed[0] >= last + 0.3
+
+
+def test_all_free_memory_is_returned_and_no_exit_waits_for_it(monkeypatch):
+    kept = []
+    libc = SimpleNamespace(malloc_trim=lambda pad: kept.append(pad))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
+    memory._trim()
+    assert kept == [0]
+    memory.trim_memory()
+    assert {thread.daemon for thread in threading.enumerate() if isinstance(thread, threading.Timer)} == {True}
+    memory._timer.cancel()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace())  # another C library
+    memory._trim()
