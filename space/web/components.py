@@ -203,9 +203,9 @@ def connect_run(
         event(None, None, None, js=press, trigger_mode="multiple", **PRIVATE)
 
 
-def progress_bar(share: float | None) -> str:
-    """How far a run is, 0 to 1, as HTML; empty for None."""
-    return "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="Progress"></progress>'
+def progress_bar(share: float) -> str:
+    """How far a run is, 0 to 1, as HTML."""
+    return f'<progress max="1" value="{share:.3f}" aria-label="Progress"></progress>'
 
 
 def thumbnail(rgb: np.ndarray | None, alt: str, side: int = 96) -> str:
