@@ -40,7 +40,7 @@ export function turnedBack(face, quarters, width, height) {
 export const rounded = (value, digits) => (value == null ? null : Number(value.toFixed(digits)));
 
 /** The face as the API's JSON has it. `limits`: of kit.json. */
-export function asJson(face, limits, {ageProbs = false} = {}) {
+export function asJson(face, limits) {
   return {
     box: face.box.map((v) => rounded(v, 1)),
     score: rounded(face.score, 3),
@@ -55,7 +55,6 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
     roll: rounded(roll(face), 1),
     cut_off: rounded(face.cut_off, 3),
     quality: quality(face, limits),
-    ...(ageProbs && face.age_probs ? {age_probs: Array.from(face.age_probs, (p) => rounded(p, 4))} : {}),
   };
 }
 
