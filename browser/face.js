@@ -5,7 +5,7 @@ import {listed, percent, t} from "./text.js";
 
 export const area = (face) => face.box[2] * face.box[3];
 export const center = (face) => [face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2];
-export const gender = (face) => (face.p_female >= 0.5 ? "female" : "male");
+const gender = (face) => (face.p_female >= 0.5 ? "female" : "male");
 const genderProbability = (face) => Math.max(face.p_female, 1 - face.p_female);
 
 /** The face of a part of an image whose corner is at x, y, in pixels of the image. */
