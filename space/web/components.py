@@ -74,12 +74,10 @@ class UploadInput:
             if payload is None:
                 return None
             files = payload.model_dump() if hasattr(payload, "model_dump") else payload
-            several = getattr(self, "file_count", "single") != "single"
+            # Gradio gives components for several files a list, and the others none.
             if isinstance(files, list):
-                uploads = [Upload.from_payload(file) for file in files]
-                return uploads if several else (uploads or [None])[0]
-            upload = Upload.from_payload(files)
-            return [upload] if several else upload
+                return [Upload.from_payload(file) for file in files]
+            return Upload.from_payload(files)
         except UploadError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
