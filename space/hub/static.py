@@ -199,7 +199,7 @@ def _example_name(path: Path) -> str:
 
 def _card(bundle: Bundle, mirror: bool) -> bytes:
     """What the browser reads of a bundle's card, and whether to average over mirror images."""
-    values = {key: bundle.card[key] for key in ("network", "crop", "calibration") if key in bundle.card}
+    values = {key: bundle.card[key] for key in ("network", "crop", "calibration")}
     return json.dumps(values | {"mirror": mirror}).encode()
 
 
