@@ -25,7 +25,7 @@ export class FaceAnalyzer {
     const thorough = side == null,
       least = thorough ? Math.min(threshold, this.tilt.proposed) : threshold;
     const search = async (number) => {
-      const faces = await this.detector.detect(number ? turned(image, number) : image, threshold, side, least);
+      const faces = await this.detector.detect(turned(image, number), threshold, side, least);
       return faces.map((face) => turnedBack(face, number, image.width, image.height));
     };
     let found = await search(quarters ?? 0);
@@ -39,7 +39,7 @@ export class FaceAnalyzer {
       }
     }
     if (thorough) found = await upright(this.detector, image, found, threshold, this.tilt);
-    return [...found].sort((a, b) => area(b) - area(a));
+    return found.sort((a, b) => area(b) - area(a));
   }
 
   /** The same faces with age and gender filled in, and each with its `crop`; `options` as for `Estimator.estimate`. */

@@ -95,8 +95,6 @@ function say(text) {
   if (text) $("#message").scrollIntoView({block: "nearest"});
 }
 
-const LINK = t("Links can't be opened. Copy the image itself, or save it and choose the file.");
-
 /** Analyze a photo; the answer is what `view.show` takes. `replaced` tells whether nobody waits for it any more. */
 async function analyze(file, replaced) {
   const photo = await opened(file),
@@ -219,7 +217,7 @@ function open(files, options) {
 function refuseLink() {
   openTab(tabs.find(({dataset}) => dataset.tab === "photo"));
   refused = true;
-  say(LINK);
+  say(t("Links can't be opened. Copy the image itself, or save it and choose the file."));
 }
 document.addEventListener("paste", ({clipboardData}) => {
   if (clipboardData.files.length) open(clipboardData.files, {adds: true});

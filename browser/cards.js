@@ -53,7 +53,7 @@ function age(face) {
 }
 
 /** `female, about 25 (20–33)` */
-export function inWords(face) {
+function inWords(face) {
   const gender = t(face.gender_label === "uncertain" ? "gender uncertain" : face.gender_label);
   return listed(gender, `${about(face)} (${range(face)})`);
 }

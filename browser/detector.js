@@ -106,7 +106,7 @@ function decode(outputs, {width}, threshold, strides) {
 }
 
 /** Non-maximum suppression in whole pixels, best first, as OpenCV's FaceDetectorYN does. */
-function nms(faces, overlap, candidates = Infinity) {
+function nms(faces, overlap, candidates) {
   const kept = [];
   for (const face of [...faces].sort((a, b) => b.score - a.score).slice(0, candidates)) {
     const box = face.box.map(Math.trunc);

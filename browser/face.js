@@ -5,8 +5,8 @@ import {listed, percent, t} from "./text.js";
 
 export const area = (face) => face.box[2] * face.box[3];
 export const center = (face) => [face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2];
-export const gender = (face) => (face.p_female >= 0.5 ? "female" : "male");
-export const genderProbability = (face) => Math.max(face.p_female, 1 - face.p_female);
+const gender = (face) => (face.p_female >= 0.5 ? "female" : "male");
+const genderProbability = (face) => Math.max(face.p_female, 1 - face.p_female);
 
 /** The face of a part of an image whose corner is at x, y, in pixels of the image. */
 export function moved(face, x, y) {
@@ -40,7 +40,7 @@ export function turnedBack(face, quarters, width, height) {
 export const rounded = (value, digits) => (value == null ? null : Number(value.toFixed(digits)));
 
 /** The face as the API's JSON has it. `limits`: of kit.json. */
-export function asJson(face, limits, {ageProbs = false} = {}) {
+export function asJson(face, limits) {
   return {
     box: face.box.map((v) => rounded(v, 1)),
     score: rounded(face.score, 3),
@@ -55,7 +55,6 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
     roll: rounded(roll(face), 1),
     cut_off: rounded(face.cut_off, 3),
     quality: quality(face, limits),
-    ...(ageProbs && face.age_probs ? {age_probs: Array.from(face.age_probs, (p) => rounded(p, 4))} : {}),
   };
 }
 
@@ -63,7 +62,7 @@ export function asJson(face, limits, {ageProbs = false} = {}) {
 export const wholeYears = (age) => String(Math.floor(Number(age.toFixed(1)) + 0.5));
 export const intervalYears = (face) => t(`${wholeYears(face.age_low)} to ${wholeYears(face.age_high)}`);
 /** "female", "male", or "uncertain" where neither is likely enough at this estimated age and sharpness. */
-export const apparentGender = (face, {uncertain, soft, blurred_gender}) => {
+const apparentGender = (face, {uncertain, soft, blurred_gender}) => {
   const [, limit] = uncertain.find(([below]) => face.age < below) ?? uncertain.at(-1);
   return genderProbability(face) >= (face.sharpness < soft ? Math.max(limit, blurred_gender) : limit)
     ? gender(face)

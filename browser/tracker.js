@@ -134,10 +134,9 @@ class Track {
 function assign(tracks, faces, seconds, {search_growth}) {
   const pairs = new Map();
   if (!tracks.length || !faces.length) return pairs;
-  const FAR = 1e6,
-    near = [];
-  const costs = tracks.map((track, row) =>
-    faces.map((face, column) => {
+  const FAR = 1e6;
+  const costs = tracks.map((track) =>
+    faces.map((face) => {
       const gap = seconds - track.last,
         ahead = Math.min(gap, 0.3),
         then = [...track.box],
@@ -148,12 +147,11 @@ function assign(tracks, faces, seconds, {search_growth}) {
       const distance = Math.hypot(then[0] - now[0], then[1] - now[1]) / ((before + after) / 2);
       const growth = Math.abs(Math.log(before / after));
       if (distance > 1 + search_growth * gap || growth > 0.6 + gap) return FAR;
-      near.push([row, column].join());
       return distance + growth + (1 - overlap(then, now));
     }),
   );
   leastCost(costs).forEach((column, row) => {
-    if (near.includes([row, column].join())) pairs.set(column, tracks[row]);
+    if (costs[row][column] < FAR) pairs.set(column, tracks[row]);
   });
   return pairs;
 }

@@ -57,22 +57,22 @@ export async function annotateFrames(file, {annotate, progress, side, signal}) {
         throw error;
       }
     };
-    const video = {
-      codec,
-      quality,
-      width,
-      height,
-      fit: "fill",
-      forceTranscode: true,
-      allowTransformationMetadata: false,
-    };
     conversion = await Conversion.init({
       input,
       output,
       tracks: "primary",
       tags: {}, // no place and no device of the original
       showWarnings: false,
-      video: {...video, process},
+      video: {
+        codec,
+        quality,
+        width,
+        height,
+        fit: "fill",
+        forceTranscode: true,
+        allowTransformationMetadata: false,
+        process,
+      },
     });
     if (!conversion.utilizedTracks.includes(track)) throw new TypeError("the video track can't be encoded");
     conversion.onProgress = progress;

@@ -188,7 +188,7 @@ def _total(faces: list[Face], threshold: float) -> float:
 def _pixels(source) -> tuple[np.ndarray, int]:
     """The pixels of what `FaceAnalyzer.analyze` takes, and how much `open_photo` reduced them. Raises PhotoError."""
     if isinstance(source, (str, os.PathLike, bytes)):
-        photo = open_photo(source if isinstance(source, bytes) else os.fspath(source))
+        photo = open_photo(os.fspath(source))
         return photo.rgb, photo.reduction
     return to_pixels(source) if isinstance(source, Image.Image) else np.asarray(source), 1
 

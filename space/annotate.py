@@ -44,12 +44,11 @@ def draw(rgb: np.ndarray, faces: list[Face], words: dict[str, str] | None = None
     for i in np.argsort([-face.area for face in faces], kind="stable"):
         face = faces[i]
         width = face.box[2]
-        color = COLORS["uncertain" if face.age is None else face.gender_label]
+        color = COLORS[face.gender_label]
         canvas.rectangle(tuple(boxes[i]), outline=color, width=max(2, round(min(shorter / 250, width / 20))))
         font = ImageFont.load_default(max(12, round(min(shorter / 22, max(width / 6, shorter / 40)))))
         number = f"#{face.track_id or i + 1}"  # so that none is taken for an age
         taken = np.concatenate([np.delete(boxes, i, axis=0), labels])
-        place = None
         short = "" if face.age is None else whole_years(face.age)
         for text in (f"{number} {label(face, words)}", f"{number} {short}", number) if short else (number,):
             text = in_font(text)

@@ -18,7 +18,6 @@ LEAST = 1e-12  # minimum probability of an age: a distribution in float32 or int
 class Calibration:
     """The tables of one bundle."""
 
-    coverage: float  # share of faces whose age is expected to lie in its interval, 0 to 1
     level: float  # share of the calibrated distribution inside an interval, 0 to 1
     at: np.ndarray  # float64 [K], ages in years between which the next two tables are interpolated
     age_temperature: np.ndarray  # float64 [K], by predicted age, divides the logarithm of the distribution
@@ -30,9 +29,7 @@ class Calibration:
         """The calibration of a bundle's card, which `hub.card.read_card` has checked."""
         age = values["age"]
         at, temperature, weight = (np.asarray(age[key], np.float64) for key in ("at", "temperature", "log_weight"))
-        return cls(
-            float(age["coverage"]), float(age["level"]), at, temperature, weight, float(values["gender"]["temperature"])
-        )
+        return cls(float(age["level"]), at, temperature, weight, float(values["gender"]["temperature"]))
 
     def age_probs(self, age: np.ndarray, age_probs: np.ndarray | None, wider: np.ndarray | float = 1.0) -> np.ndarray:
         """How likely each age is, float64 [N, 102], for predicted ages [N] and their distributions [N, 102] or None.

@@ -88,10 +88,8 @@ def warp(rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
 
 def crops(rgb: np.ndarray, faces: list[Face], template: Template) -> np.ndarray:
     """uint8 [N, size, size, 3], one crop a face."""
-    out = np.empty((len(faces), template.size, template.size, 3), np.uint8)
-    for i, face in enumerate(faces):
-        out[i] = crop(rgb, face, template)
-    return out
+    found = [crop(rgb, face, template) for face in faces]
+    return np.array(found, np.uint8).reshape(-1, template.size, template.size, 3)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -144,8 +144,6 @@ class Face:
             "gender": self.gender,
             "gender_probability": rounded(self.gender_probability, 4),
             "gender_label": None if self.age is None else self.gender_label,
-        }
-        values |= {
             "sharpness": rounded(self.sharpness, 3),
             "yaw": rounded(self.yaw, 3),
             "roll": rounded(self.roll, 1),

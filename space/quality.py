@@ -32,7 +32,7 @@ def sharpness(crops: np.ndarray) -> np.ndarray:
     Returns:
         float64 [N].
     """
-    return np.array([1 - _blur_effect(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)) for crop in crops]).reshape(-1)
+    return np.array([1 - _blur_effect(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)) for crop in crops])
 
 
 def _blur_effect(gray: np.ndarray) -> float:

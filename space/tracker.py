@@ -37,10 +37,9 @@ class Track:
     box: np.ndarray  # float64 [4], smoothed: x and y of the middle, width, height; pixels
     first: float  # seconds
     last: float
-    window: int | None
+    answers: deque  # the last ones, in rows: weight, age, age_low, age_high, p_female
     speed: np.ndarray = field(default_factory=lambda: np.zeros(2))  # pixels a second
     seen: int = 1  # detections
-    answers: deque = field(default_factory=deque)  # rows: weight, age, age_low, age_high, p_female
     answered: float = -math.inf  # seconds
     shown: tuple | None = None  # age, age_low, age_high, p_female
     seen_as: tuple = (None, None)  # sharpness and cut_off at the last answer
@@ -62,8 +61,6 @@ class Track:
         assert age is not None and low is not None and high is not None, "a face that is estimated"
         self.seen_as = face.sharpness, face.cut_off
         self.answers.append((face.score / (1 + high - low) ** 2, age, low, high, face.p_female))
-        if self.window and len(self.answers) > self.window:
-            self.answers.popleft()
         rows = np.array(self.answers)
         values = tuple(weighted_median(column, rows[:, 0]) for column in rows[:, 1:].T)
         if (
@@ -157,7 +154,7 @@ class Tracker:
 
     def _begin(self, face: Face, seconds: float) -> Track:
         self._count += 1
-        self.tracks.append(Track(self._count, face, _placed(face), seconds, seconds, self._window))
+        self.tracks.append(Track(self._count, face, _placed(face), seconds, seconds, deque(maxlen=self._window)))
         return self.tracks[-1]
 
     def cut(self) -> None:

@@ -48,7 +48,6 @@ def analyze_pictures(
                     yield from _estimated(analyzer, seen, thumbnails)
                     seen = []
             seen += [future.result() for future in running]
-            running.clear()
             if seen:
                 yield from _estimated(analyzer, seen, thumbnails)
         finally:

@@ -48,11 +48,6 @@ def spreadsheet_safe(text: str) -> str:
     return re.sub(r"(^|;)(?=[=+\-@\t\r\n])", r"\1'", text)
 
 
-def csv_lines(row: dict) -> list[dict]:
-    """`table` for a CSV file, whose file names no spreadsheet takes for formulas."""
-    return [line | {"file": spreadsheet_safe(line["file"])} for line in table(row)]
-
-
 def write_csv(jsonl: Path, target: Path, names: set[str] | None = None) -> None:
     """Write the CSV of a finished JSONL, or only of the images in `names`. The file is written atomically."""
     with (
@@ -64,7 +59,7 @@ def write_csv(jsonl: Path, target: Path, names: set[str] | None = None) -> None:
         writer.writeheader()
         for row in map(json.loads, rows):
             if names is None or row["file"] in names:
-                writer.writerows(csv_lines(row))
+                writer.writerows(table(row | {"file": spreadsheet_safe(row["file"])}))
 
 
 @contextlib.contextmanager

@@ -85,7 +85,6 @@ def verify(folder: Path) -> dict:
     Raises:
         ModelError: the card is invalid, or a file is missing or damaged; the message names it.
     """
-    folder = Path(folder)
     card = read_card(folder)
     for name, entry in card["files"].items():
         path = folder / name

@@ -44,7 +44,7 @@ def read_card(folder: Path) -> dict:
     Raises:
         ModelError: the card is missing or invalid; the message says why and what to do.
     """
-    path = Path(folder) / CARD
+    path = folder / CARD
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ModelError(f"{path} is too large to be the card of a model bundle.")

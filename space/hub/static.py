@@ -26,12 +26,12 @@ from ..photo import open_photo
 from ..text import CAUTION, TITLE
 from ..video import annotator, reader, scenes
 from ..web.about import about_html
+from ..web.modules import BROWSER
 from ..web.result import example_photos, page_result
 from .bundle import Bundle, embedded, open_bundle
 from .card import CARD
 from .repository import ROOT, THUMBNAIL, own_files, space_card
 
-BROWSER = ROOT / "browser"
 # Files of npm packages. Mediabunny's license is a file of its own.
 _SCRIPT = "onnxruntime-web/dist/ort.wasm.bundle.min.mjs"
 _BINARY = "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
@@ -199,7 +199,7 @@ def _example_name(path: Path) -> str:
 
 def _card(bundle: Bundle, mirror: bool) -> bytes:
     """What the browser reads of a bundle's card, and whether to average over mirror images."""
-    values = {key: bundle.card[key] for key in ("network", "crop", "calibration") if key in bundle.card}
+    values = {key: bundle.card[key] for key in ("network", "crop", "calibration")}
     return json.dumps(values | {"mirror": mirror}).encode()
 
 

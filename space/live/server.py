@@ -54,7 +54,6 @@ class LiveServer:
         # Each visitor's frames are decoded on their own: a frame that takes long delays nobody else. The networks take
         # turns, so that no stream starves another.
         self._pool = ThreadPoolExecutor(MAX_VISITORS, thread_name_prefix="live")
-        self.visitors = 0
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one visitor, from first to last frame. `access.Origins` has already checked the page's origin."""
@@ -66,10 +65,10 @@ class LiveServer:
         if self._places[address] >= MAX_PER_ADDRESS:
             await _close_with_error(socket, f"{MAX_PER_ADDRESS} cameras from your address are using Live. Close one.")
             return
-        if self.visitors >= MAX_VISITORS:
-            await _close_with_error(socket, f"{self.visitors} others are using Live. Try again in a minute.")
+        visitors = self._places.total()
+        if visitors >= MAX_VISITORS:
+            await _close_with_error(socket, f"{visitors} others are using Live. Try again in a minute.")
             return
-        self.visitors += 1
         self._places[address] += 1
         newest: list[bytes] = []
         arrived, stream, frames = asyncio.Event(), LiveStream(self._analyzer), self._sandbox.frames()
@@ -89,7 +88,6 @@ class LiveServer:
         except StreamClosed as refused:
             await _close_with_error(socket, str(refused))
         finally:
-            self.visitors -= 1
             self._places[address] -= 1
             self._places += Counter()  # without those that have none
             for task in tasks:

@@ -30,14 +30,9 @@ def receive(connection: socket.socket) -> tuple[dict, list[int]]:
 
     Raises:
         EOFError: the other end is gone, or sent something else than an object in JSON.
-        TimeoutError: nothing came within the connection's timeout.
+        OSError: the other end is gone without having read all, or nothing came within the connection's timeout.
     """
-    try:
-        data, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise EOFError from error
+    data, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
     try:
         message = json.loads(data)
         if not isinstance(message, dict):

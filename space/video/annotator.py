@@ -47,7 +47,6 @@ def annotate_video(
     target: str | Path,
     *,
     threshold: float = THRESHOLD,
-    rate: float = RATE,
     blurred: bool = False,
     words: dict[str, str] | None = None,
 ) -> Iterator[Progress | VideoResult]:
@@ -60,7 +59,6 @@ def annotate_video(
         source: an MP4, MOV, WebM (or other Matroska) or AVI file.
         target: the .mp4 to write.
         threshold: the detector's score from which something counts as a face.
-        rate: analyzed frames per second. At low rates, at least one of `limits.MAX_WAITING` + 1 frames is analyzed.
         blurred: also blur faces. Then every frame is analyzed: between two of them, a new face would be seen.
         words: of labels in another language, see `annotate.label`.
 
@@ -69,10 +67,7 @@ def annotate_video(
 
     Raises:
         VideoError: not a video, damaged, or beyond `limits`; or `target` can't be written.
-        ValueError: `rate` isn't above 0.
     """
-    if not rate > 0:
-        raise ValueError("The rate must be above 0 frames per second.")
     target = Path(target)
     part = target.with_name(f"{target.name}.{os.getpid()}.part.mp4")
     try:
@@ -88,7 +83,7 @@ def annotate_video(
             stream = video_stream(video)
             yield Progress(0.0, None)  # it can be opened
             with _created(part) as out:
-                people = _People(analyzer, threshold, math.inf if blurred else rate)
+                people = _People(analyzer, threshold, math.inf if blurred else RATE)
                 offset = (video.start_time or 0) / av.time_base  # seconds, subtracted from frames and audio alike
                 writer = VideoWriter(out, stream.average_rate, offset, blurred=blurred, words=words)
                 result = yield from _annotate(people, stream, writer, Audio(video, out, offset), size)

@@ -26,10 +26,8 @@ class Audio:
         self._resampler: av.AudioResampler | None = None
         self._kind: tuple | None = None  # of the frames that the resampler takes
         self._seconds = 0.0
-        if not video.streams.audio or video.streams.audio[0].codec_context is None:
-            return
-        source = video.streams.audio[0]
-        if source.codec_context.name not in AUDIO_CODECS:
+        source = next(iter(video.streams.audio), None)
+        if source is None or source.codec_context is None or source.codec_context.name not in AUDIO_CODECS:
             return
         self.sources = [source]
         if source.codec_context.name in _COPIED:

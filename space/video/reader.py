@@ -48,14 +48,12 @@ def video_stream(video: av.container.InputContainer) -> av.VideoStream:
     if not frames or frames[0] is not video.streams.video[0]:  # the cover of a song is no video
         raise VideoError("This file has no video, only audio or text.")
     stream = video.streams.video[0]
-    if stream.codec_context is None:
-        raise VideoError(_NO_CODEC)
-    if stream.codec_context.name not in VIDEO_CODECS:
+    if stream.codec_context is None or stream.codec_context.name not in VIDEO_CODECS:
         raise VideoError(_NO_CODEC)
     pixels = stream.codec_context.width * stream.codec_context.height
-    if not 0 < pixels <= limits.MAX_PIXELS:  # 0 where FFmpeg was not to look at one that is larger
-        if pixels:
-            raise VideoError("The video's frames are too large: the limit is 4096 × 2304 pixels.")
+    if pixels > limits.MAX_PIXELS:
+        raise VideoError("The video's frames are too large: the limit is 4096 × 2304 pixels.")
+    if not pixels:  # where FFmpeg was not to look at one that is larger
         raise VideoError("The video's frames are unreadable or too large: the limit is 4096 × 2304 pixels.")
     if video.duration and video.duration / av.time_base > limits.MAX_SECONDS + 1:
         raise VideoError(too_long(video.duration / av.time_base))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 from ..hub.bundle import Bundle
 from ..hub.card import license_of
 from ..text import printable
-
-_TEXT = Path(__file__).resolve().parent.parent.parent / "browser" / "about.html"
+from .modules import BROWSER
 
 
 def about_html(bundles: list[Bundle], privacy: str) -> str:
     """HTML with a row for each model; `privacy`: HTML on what happens to photos, which differs between the pages."""
     rows = "".join(map(_row, bundles))
-    return _TEXT.read_text(encoding="utf-8").replace("{PRIVACY}", privacy).replace("{ROWS}", rows)
+    text = (BROWSER / "about.html").read_text(encoding="utf-8")
+    return text.replace("{PRIVACY}", privacy).replace("{ROWS}", rows)
 
 
 def _row(bundle: Bundle) -> str:

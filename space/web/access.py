@@ -106,7 +106,7 @@ def _port(address: str) -> int | None:
 
 def _hostname(address: str | None) -> str | None:
     """The host of an address or of a `Host` header, without its port; None if it has none."""
-    if not address or re.search(r"[@\\\\]", address):  # browsers never send these; URL parsers disagree on them
+    if not address or re.search(r"[@\\]", address):  # browsers never send these; URL parsers disagree on them
         return None
     try:
         return urlsplit(address if "//" in address else f"//{address}").hostname

@@ -74,12 +74,10 @@ class UploadInput:
             if payload is None:
                 return None
             files = payload.model_dump() if hasattr(payload, "model_dump") else payload
-            several = getattr(self, "file_count", "single") != "single"
+            # Gradio gives components for several files a list, and the others none.
             if isinstance(files, list):
-                uploads = [Upload.from_payload(file) for file in files]
-                return uploads if several else (uploads or [None])[0]
-            upload = Upload.from_payload(files)
-            return [upload] if several else upload
+                return [Upload.from_payload(file) for file in files]
+            return Upload.from_payload(files)
         except UploadError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -203,9 +201,9 @@ def connect_run(
         event(None, None, None, js=press, trigger_mode="multiple", **PRIVATE)
 
 
-def progress_bar(share: float | None) -> str:
-    """How far a run is, 0 to 1, as HTML; empty for None."""
-    return "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="Progress"></progress>'
+def progress_bar(share: float) -> str:
+    """How far a run is, 0 to 1, as HTML."""
+    return f'<progress max="1" value="{share:.3f}" aria-label="Progress"></progress>'
 
 
 def thumbnail(rgb: np.ndarray | None, alt: str, side: int = 96) -> str:

@@ -31,6 +31,7 @@ from ..video.limits import MAX_BYTES
 from .access import OTHER_SITE, Logins, Origins, client_address, client_key, is_proxy
 from .gradio_patches import hide_unlisted_tools
 from .memory import trim_memory
+from .queue import events_of
 from .traces import log_traceback_without_message
 from .uploads import NO_URLS
 
@@ -278,11 +279,7 @@ async def validation_error(request: Request, error: RequestValidationError) -> J
 
 def _events(scope: Scope) -> Iterator[Event]:
     """The events that wait in Gradio's queue or run."""
-    queue = scope["app"].get_blocks()._queue
-    for waiting in queue.event_queue_per_concurrency_id.values():
-        yield from waiting.queue
-    for job in queue.active_jobs:
-        yield from job or ()
+    return events_of(scope["app"].get_blocks()._queue)
 
 
 def queued_for(scope: Scope) -> int:

@@ -55,7 +55,7 @@ def script(names: list[str], use: str, *values) -> str:
             and `values`.
     """
     addresses = json.dumps([f"browser/{name}" for name in names])
-    given = ", ".join(["modules", "{element, props, trigger, watch}", *map(json.dumps, values)])
+    given = ", ".join(["modules", "{element, props, trigger}", *map(json.dumps, values)])
     return f"""const root = (window.gradio_config?.root || location.origin + location.pathname).replace(/[/]*$/, "/");
 const load = (name) => import(new URL(name, root).href), loading = {addresses}.map(load);
 const loaded = load("browser/languages.js").then(({{chosen}}) => chosen()).then(() => Promise.all(loading));

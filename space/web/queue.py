@@ -147,7 +147,7 @@ class Queue(queueing.Queue):
 
         If there are too many, those of the address that leaves most are dropped, the oldest first.
         """
-        by_session, busy, now = self.messages, {e.session_hash for e in self._events()}, monotonic()
+        by_session, busy, now = self.messages, {e.session_hash for e in events_of(self)}, monotonic()
         finished = sorted((name for name in by_session if name not in busy), key=lambda s: by_session[s].last_used)
         for name in [name for name in finished if now - by_session[name].last_used > KEPT]:
             finished.remove(name)
@@ -176,19 +176,20 @@ class Queue(queueing.Queue):
             except Exception:
                 log_traceback_without_message()
 
-    def _events(self) -> Iterator[queueing.Event]:
-        """The events that wait or run."""
-        for waiting in self.event_queue_per_concurrency_id.values():
-            yield from waiting.queue
-        for job in self.active_jobs:
-            yield from job or ()
-
     def _bytes(self) -> Counter[str]:
         """Bytes of results that each address hasn't fetched."""
         held: Counter[str] = Counter()
         for messages in self.messages.values():
             held[messages.key] += messages.bytes
         return held
+
+
+def events_of(queue: queueing.Queue) -> Iterator[queueing.Event]:
+    """The events that wait in a queue or run."""
+    for waiting in queue.event_queue_per_concurrency_id.values():
+        yield from waiting.queue
+    for job in queue.active_jobs:
+        yield from job or ()
 
 
 def _kind(event: queueing.Event) -> tuple[str, str]:

@@ -575,9 +575,15 @@ def test_a_zoomed_photo_is_moved_with_the_arrow_keys(page):
     assert len(set(seen)) == 4 and seen[-1] == zoomed and page.evaluate("scrollY") == scrolled
 
 
-@pytest.mark.parametrize("size", [(1000, 800), (900, 700)])
-def test_the_photo_covers_no_card_that_is_brought_into_view(page, crowd, size):
+@pytest.mark.parametrize("size", [(1000, 800), (900, 700), (390, 844)])
+def test_the_photo_covers_no_card_that_is_brought_into_view(page, tmp_path, crowd, size):
     page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    if size[0] < size[1]:  # a photo that is as high as its limit on a phone
+        with Image.open(crowd) as wide:
+            tall = Image.new("RGB", (wide.width, 3 * wide.height))
+            tall.paste(wide)
+        crowd = tmp_path / "tall.png"
+        tall.save(crowd)
     analyze(page, crowd)
     covered = page.evaluate(
         """() => {

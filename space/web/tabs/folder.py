@@ -55,7 +55,7 @@ your machine, run `age-gender`."""
 class Found:
     """What a run has found so far."""
 
-    images: int
+    images: int = 0
     rows: list[dict] = field(default_factory=list)  # the first ones, for the table
     lines: int = 0
     faces: int = 0
@@ -66,6 +66,7 @@ class Found:
 
     def add(self, row: dict) -> None:
         """Count an image's row of `analyze_pictures`."""
+        self.images += 1
         if self.lines < SHOWN:
             self.rows.append(row)
         self.lines += max(1, len(row["faces"]))
@@ -169,21 +170,20 @@ def _analyze(
     if not pictures:
         raise BatchError("The upload contains no images. A zip inside of a zip isn't opened.")
     started = reported = monotonic()
-    found, made = Found(len(pictures)), settings(analyzer, threshold)
+    found, made = Found(), settings(analyzer, threshold)
     jsonl = Path(folder) / "faces.jsonl"
     yield f"0 of {len(pictures):,} images"
     with open(jsonl, "w", encoding="utf-8") as file:
         rows = analyze_pictures(analyzer, pictures, threshold=threshold, thumbnails=thumbnails)
-        for count, row in enumerate(rows, 1):
+        for row in rows:
             found.add(row)
-            found.images = count
             file.write(json.dumps({k: v for k, v in row.items() if k != "thumbnails"} | made) + "\n")
             now = monotonic()
             if now - started > MAX_SECONDS:
                 break
             if now - reported > 0.5:
-                reported, left = now, (now - started) / count * (len(pictures) - count)
-                yield f"{count:,} of {len(pictures):,} images{time_left(left)}"
+                reported, left = now, (now - started) / found.images * (len(pictures) - found.images)
+                yield f"{found.images:,} of {len(pictures):,} images{time_left(left)}"
     write_csv(jsonl, jsonl.with_suffix(".csv"))
     text = _summary(found, len(skipped), monotonic() - started)
     left = len(pictures) - found.images

@@ -18,7 +18,7 @@ from ...batch.tables import COLUMNS
 from ...crop import crop
 from ...detector import THRESHOLD, THRESHOLD_RANGE
 from ...explain import occlusion_map, overlay
-from ...face import Face, whole_years
+from ...face import whole_years
 from ...hub.bundle import MODELS, embedded
 from ...hub.card import license_of, read_card
 from ...photo import Photo, open_photo
@@ -96,11 +96,6 @@ def explain(analyzer: FaceAnalyzer, rgb: np.ndarray, number: int, threshold: flo
         f"{younger:.1f} years."
     )
     return np.concatenate([image, overlay(image, years)], axis=1), text
-
-
-def annotated(rgb: np.ndarray, faces: list[Face], *, blurred: bool) -> np.ndarray:
-    """The image that programs get."""
-    return draw(blur(rgb, faces) if blurred else rgb, faces)
 
 
 @dataclass(frozen=True)
@@ -183,7 +178,8 @@ def _connect(analyzer: FaceAnalyzer, reader: Reader, page: _Page) -> None:
             if upload is None or isinstance(upload, UploadError):
                 raise ValueError("Choose a photo first.")
             with reader.photo(upload, request) as photo:
-                image, text = explain(_chosen(analyzer, model), photo.rgb, _number(event), threshold)
+                number = _whole(getattr(event, "number", None))
+                image, text = explain(_chosen(analyzer, model), photo.rgb, number, threshold)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
         text = text.replace("**Red**", "<strong>Red</strong>").replace("**blue**", "<strong>blue</strong>")
@@ -217,11 +213,6 @@ def _tell(event: str, detail: str) -> str:
 def _chosen(analyzer: FaceAnalyzer, model) -> FaceAnalyzer:
     """The analyzer with the model that the page names; programs may send any value."""
     return analyzer.with_model(model if model in embedded() and analyzer.bundle.source == "embedded" else None)
-
-
-def _number(event: gr.EventData) -> int:
-    """The face that an event of the page is about. Raises ValueError."""
-    return _whole(getattr(event, "number", None))
 
 
 def _whole(number) -> int:
@@ -266,7 +257,7 @@ def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
         """
         with _read(reader, photo, request) as opened:
             faces, result = answer(analyzer, opened, threshold, age_probs=age_probs)
-            return annotated(opened.rgb, faces, blurred=blur_faces), result
+            return draw(blur(opened.rgb, faces) if blur_faces else opened.rgb, faces), result
 
     inputs = [PhotoInput(label="photo"), threshold_slider()]
     inputs += [gr.Checkbox(False, label="blur_faces"), gr.Checkbox(False, label="age_probs")]

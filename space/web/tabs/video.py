@@ -47,12 +47,11 @@ EXAMPLE = EXAMPLES / "two-people.mp4"
 
 def report(result: VideoResult, *, blurred: bool) -> str:
     """What the page says of a video: figures, a table of the people and faces over time, as HTML."""
-    length = f"{result.seconds:.1f} s"
     figures = tiles(
         {
             "Appearances": f"{len(result.people)}",
             "Most people at once": f"{max((count for _, count in result.counts), default=0)}",
-            "Length": length,
+            "Length": f"{result.seconds:.1f} s",
             "Analyzed": f"{result.analyzed:,} of {result.frames:,} frames",
         }
     )
@@ -90,9 +89,8 @@ def report(result: VideoResult, *, blurred: bool) -> str:
 def as_csv(result: dict) -> str:
     """The people of a video, one line each."""
     buffer = io.StringIO()
-    names = ["id", "first", "last", "on_screen", "age", "age_low", "age_high", "gender", "gender_probability"]
-    names.append("gender_label")
-    writer = csv.DictWriter(buffer, names)
+    names = "id first last on_screen age age_low age_high gender gender_probability gender_label"
+    writer = csv.DictWriter(buffer, names.split())
     writer.writeheader()
     writer.writerows(result["people"])
     return buffer.getvalue()
@@ -243,8 +241,7 @@ def _summary(result: VideoResult) -> str:
     people = counted(len(result.people), "person", "people") if result.people else "No people"
     if len(result.people) > most:  # who returns, or somebody else: nobody is recognized
         people = f"Up to {counted(most, 'person', 'people')} at once, {counted(len(result.people), 'appearance')}"
-    text = (
+    return (
         f"**{people}** in {result.seconds:.1f} seconds; {result.analyzed:,} of {result.frames:,} frames analyzed in "
         f"{counted(max(1, round(result.elapsed)), 'second')}."
     )
-    return text

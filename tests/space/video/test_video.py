@@ -413,9 +413,6 @@ def test_write_errors_are_not_reported_as_errors_of_the_video(analyzer, video, t
         with pytest.raises(VideoError, match=message):
             list(annotate_video(analyzer, mine, target))
     assert mine.read_bytes() == video.read_bytes() and len(list(tmp_path.iterdir())) == 2
-    for rate in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match="above 0"):
-            list(annotate_video(analyzer, mine, tmp_path / "out.mp4", rate=rate))
 
 
 def test_a_name_with_a_colon_is_a_file(analyzer, video, tmp_path, monkeypatch):

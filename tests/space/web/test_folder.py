@@ -102,7 +102,7 @@ def face(age: float, gender: str) -> dict:
 
 
 def test_figures_and_charts_count_what_the_table_shows():
-    found = folder.Found(3)
+    found = folder.Found()
     people = [face(9.4, "female"), face(9.6, "male"), face(75.0, "male")]
     for file, faces, error, incomplete in (
         ("a.jpg", people, None, False),

@@ -45,13 +45,12 @@ def test_embedded_models_are_offered_with_error_speed_and_license():
 
 
 @pytest.mark.parametrize(("number", "fits"), [(2, True), ("3", True), (None, False), ("all", False), (1e999, False)])
-def test_an_event_names_a_face_by_its_number(number, fits):
-    event = types.SimpleNamespace(number=number)
+def test_a_face_is_named_by_its_number(number, fits):
     if fits:
-        assert photo._number(event) == int(number)
+        assert photo._whole(number) == int(number)
     else:
         with pytest.raises(ValueError, match="Specify a face by its number"):
-            photo._number(event)
+            photo._whole(number)
 
 
 def test_why_this_age():
