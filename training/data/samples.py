@@ -92,6 +92,11 @@ def age_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
     return age - np.clip(age, *age_range.T)
 
 
+def age_band(years: np.ndarray) -> np.ndarray:
+    """The index in AGE_BANDS of each age."""
+    return np.searchsorted([low for low, _ in AGE_BANDS], years, side="right") - 1
+
+
 def band_name(low: int, high: int) -> str:
     """`20-29`, `70+`."""
     return f"{low}-{high}" if high < OLDEST else f"{low}+"
