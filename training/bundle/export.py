@@ -226,7 +226,6 @@ def embed(bundle: Path, target: Path) -> None:
         ModelError: `bundle` isn't a complete bundle.
         ExportError: `target` has files that the copy would not have, so they would be lost.
     """
-    bundle = Path(bundle)
     card = verify(bundle)
     large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
     names = [name for name, entry in card["files"].items() if _is_embedded(name, entry, card, large=large)]
