@@ -32,6 +32,7 @@ from space.text import some_of
 from training import programs
 from training.atomic import new_folder
 from training.bundle import model_card
+from training.data.samples import GENDERS
 from training.model.files import load_keras, save_keras
 
 MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
@@ -180,7 +181,7 @@ def write_card(
         "parameters": network.count_params(),
         "input": {"name": "face", "dtype": "uint8", "size": [networks.INPUT_SIZE] * 2, "channels": "RGB"},
         "crop": load_template().as_dict(),
-        "genders": ["male", "female"],
+        "genders": list(GENDERS),
         "ages": [0, networks.AGES - 1] if age_head == "distribution" else None,
         "mirror": mirror,
         "license": license,
