@@ -162,8 +162,8 @@ def test_what_will_not_work_is_told_before_training(bundle, writer, made_up, tmp
     [
         ("POST .*/commit/", {"status": 403}, "can't write"),
         ("POST .*/commit/", {"status": 401}, "token"),
-        ("POST .*/commit/", {"status": 500}, "server error"),
-        ("POST .*/commit/", {"status": 429, "headers": {"Retry-After": "1"}}, "rate limit"),
+        ("POST .*/commit/", {"status": 500, "headers": {"Retry-After": "0"}}, "server error"),
+        ("POST .*/commit/", {"status": 429, "headers": {"Retry-After": "0"}}, "rate limit"),
         ("POST .*/commit/", {"status": 412}, "at the same time"),
         ("POST .*/commit/", {"status": 404}, "doesn't exist"),
         ("POST .*/commit/", {"drop": True}, "closed the connection"),
@@ -309,7 +309,7 @@ def test_train_push_pull_serve(hub, made_up, writer, reader, tmp_path):
     assert cached["faces"] == one["faces"] and cached["model"] == one["model"]
     hub.start()
 
-    hub.fail("POST .*/commit/", status=500)
+    hub.fail("POST .*/commit/", status=500, headers={"Retry-After": "0"})
     failed = python(*train, "--out", tmp_path / "two", "--seed", "5", env=writer)
     assert_clear_error(failed, "python -m training.push", str(tmp_path / "two" / "bundle"))
     hub.faults.clear()
