@@ -220,13 +220,6 @@ def test_language_models_find_the_tools(tmp_path):
     assert "data: URL" in str(tools["analyze_photo"].inputSchema) + tools["analyze_photo"].description
 
 
-@pytest.mark.slow
-def test_a_proxy_in_the_environment_does_not_stop_the_start():
-    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    running = App(env=dead)
-    running.stop()
-
-
 def test_uploads_work_below_a_linked_temporary_folder(tmp_path):
     """As on macOS, whose /var is a link."""
     (tmp_path / "real").mkdir()
@@ -338,21 +331,15 @@ def test_only_documented_endpoints_are_public(client):
 
 
 @pytest.mark.slow
-def test_another_bundle_and_the_environment(trained):
-    bundle = trained / "bundle"
-    for arguments, env in (
-        (["--model", bundle], {}),
-        ([], {"AGE_GENDER_MODEL": str(bundle)}),
-    ):
-        running = App(*arguments, env=env)
-        try:
-            _, result = running.client(trained / "downloads").predict(
-                handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo"
-            )
-            assert (result["model"]["name"], result["model"]["source"]) == ("short", "bundle")
-        finally:
-            printed = running.stop()
-        assert "note:" not in printed and "Traceback" not in printed
+def test_the_environment_names_a_bundle_and_a_proxy_that_does_not_stop_the_start(trained, tmp_path):
+    dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    running = App(env=dead | {"AGE_GENDER_MODEL": str(trained / "bundle")})
+    try:
+        _, result = running.client(tmp_path).predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
+        assert (result["model"]["name"], result["model"]["source"]) == ("short", "bundle")
+    finally:
+        printed = running.stop()
+    assert "note:" not in printed and "Traceback" not in printed
 
 
 @pytest.mark.slow
@@ -369,12 +356,12 @@ def test_start_up_errors_are_a_sentence(tmp_path):
         assert result.returncode == 2 and "--port" in result.stderr and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_of_visitors_is_left_when_the_app_stops(tmp_path, end):
+def test_nothing_of_visitors_is_left_when_the_app_is_terminated(tmp_path):
+    """Nor after Ctrl-C: test_folders_of_killed_apps_are_deleted_and_those_of_running_ones_kept."""
     running = App(env={"TMPDIR": str(tmp_path)})
     running.client(tmp_path / "client").predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
     assert list(tmp_path.glob("age-gender-*/**/group.jpg"))
-    running.process.send_signal(end)
+    running.process.send_signal(signal.SIGTERM)
     running.process.communicate(timeout=20)
     assert not list(tmp_path.glob("age-gender-*"))
 

@@ -18,7 +18,6 @@ def new_folder(target: Path) -> Iterator[Path]:
     No system swaps two folders in one step: a kill between the two renames leaves the old one beside its place, named
     `.TARGET-…-old`; any other kill leaves the new one, `.TARGET-…`. `clear` removes both.
     """
-    target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

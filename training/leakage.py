@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from training.data.faces import Faces
 from training.data.report import Report
-from training.data.samples import SPLITS, Samples, dataset_hash, splits_overlap
+from training.data.samples import PROTOCOLS, SPLITS, Samples, dataset_hash
 from training.data.sources import DataError
 from training.parents import Parent
 
@@ -63,7 +63,7 @@ def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
         return None
     if measured.split not in SPLITS[1:]:
         return Doubt("may have learned from these faces")
-    if splits_overlap(protocol, measured.protocol, [measured.split]):
+    if _overlaps(protocol, measured):
         reason = f"was trained with the split protocol {protocol}, whose training split includes {measured.split} faces"
         return Doubt(f"{reason} of {measured.protocol}", protocol)
     copies = [d for d in shared if d["collection"]]
@@ -71,6 +71,19 @@ def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
     if not all(_same_copy(d, measured, same_splits=same_splits) for d in copies):
         return Doubt(f"learned from another copy of {report.collection}, which is split differently")
     return None
+
+
+def _overlaps(trained: str, measured: Measured) -> bool:
+    """Whether training, or choosing on validation, under the protocol `trained` saw faces of a split of another one.
+
+    A protocol's own splits are apart, and an unknown one may have seen everything.
+    """
+    if trained == measured.protocol:
+        return False
+    if trained not in PROTOCOLS:
+        return True
+    seen = {*PROTOCOLS[trained]["train"], *PROTOCOLS[trained]["validation"]}
+    return not seen.isdisjoint(PROTOCOLS[measured.protocol][measured.split])
 
 
 def _same_copy(dataset: Mapping, measured: Measured, *, same_splits: bool) -> bool:

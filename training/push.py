@@ -74,7 +74,7 @@ def check(target: Target) -> Target:
     return target
 
 
-def push(folder: str | Path, target: Target) -> CommitInfo:
+def push(folder: Path, target: Target) -> CommitInfo:
     """Upload a bundle in one commit; what the repository has already is not sent again.
 
     Files that the bundle pushed before listed and this one does not are deleted.
@@ -83,7 +83,6 @@ def push(folder: str | Path, target: Target) -> CommitInfo:
         ModelError: the folder isn't a complete bundle.
         HubError: what the Hub said and what to do; the folder is as it was.
     """
-    folder = Path(folder)
     card = verify(folder)
     missing = [name for name in card["files"] if not (folder / name).is_file()]
     if missing:
@@ -166,7 +165,7 @@ def url(pushed: CommitInfo) -> str:
     return pushed.pr_url or pushed.commit_url
 
 
-def push_command(folder: str | Path, target: Target) -> str:
+def push_command(folder: Path, target: Target) -> str:
     """The command that pushes a bundle later."""
     return command_line("python", "-m", "training.push", folder, *target.options())
 

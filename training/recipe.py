@@ -125,7 +125,7 @@ class Recipe:
         _check(self, "the recipe")
         if not self.train:
             raise RecipeError("The recipe names no dataset to train on.")
-        if self.name and not _PLAIN.fullmatch(str(self.name)):
+        if self.name and not _PLAIN.fullmatch(self.name):
             raise RecipeError(
                 f"The name {self.name!r} can't be a model's name: rename the file, with at most 64 letters, digits, _, "
                 ". and -."

@@ -158,17 +158,14 @@ RAN = [("small faces", 1, 1), ("full size", 1, 1), ("full size", 2, 1), ("branch
 
 
 @pytest.mark.slow
-def test_stages_branches_and_two_datasets_and_a_card_of_what_ran(made_up, photographs, tmp_path):
+def test_stages_branches_and_two_datasets_and_a_card_of_what_ran(tiny, made_up, photographs, tmp_path, capsys):
     (tmp_path / "mine.toml").write_text(THREE_STAGES)
-    result = python(
-        "-m", "tests.tiny", "--recipe", tmp_path / "mine.toml", "--dataset", made_up, photographs, "--limit", "48",
-        "--out", tmp_path / "run",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
+    words = ["--recipe", tmp_path / "mine.toml", "--dataset", made_up, photographs, "--limit", 48]
+    assert run(*words, "--out", tmp_path / "run") == 0
     with open(tmp_path / "run" / "log.csv", newline="") as file:
         log = list(csv.DictReader(file))
     assert [(row["name"], int(row["epoch"]), int(row["branch"])) for row in log] == RAN
-    assert "mean of the weights of" in result.stdout
+    assert "mean of the weights of" in capsys.readouterr().out
     bundle = open_bundle(str(tmp_path / "run" / "bundle"))
     provenance, metrics = bundle.card["provenance"], bundle.card["metrics"]
     # The card's stages are those of the log, and nothing else.
@@ -220,18 +217,17 @@ def test_a_run_killed_in_different_stages_resumes(made_up, tmp_path, backend, ki
 
 
 @pytest.mark.slow
-def test_a_network_learns_from_photos_alone_and_is_tested_on_others(made_up, photographs, tmp_path):
-    words = ["--recipe", SHORT, "--dataset", photographs, "--test-dataset", made_up, "--epochs", "1"]
-    result = python("-m", "tests.tiny", *words, "--out", tmp_path / "run")
-    assert result.returncode == 0, result.stderr
+def test_a_network_learns_from_photos_alone_and_is_tested_on_others(tiny, made_up, photographs, tmp_path):
+    words = ["--recipe", SHORT, "--dataset", photographs, "--test-dataset", made_up, "--epochs", 1]
+    assert run(*words, "--out", tmp_path / "run") == 0
     bundle = open_bundle(str(tmp_path / "run" / "bundle"))
     assert not bundle.card["metrics"]["learned"] and bundle.card["metrics"]["others"][0]["learned"]
     assert bundle.card["license"]["id"] == "cc-by-4.0" and "example.jpg" in bundle.card["files"]
     text = (bundle.folder / "README.md").read_text()
     assert "never learned from" in text and "non-commercial" not in text and "license: cc-by-4.0" in text
     # What starts from it and sees UTKFace has UTKFace's license.
-    words = ["--recipe", SHORT, "--init", bundle.folder, "--dataset", made_up, "--epochs", "1"]
-    assert python("-m", "tests.tiny", *words, "--out", tmp_path / "later").returncode == 0
+    words = ["--recipe", SHORT, "--init", bundle.folder, "--dataset", made_up, "--epochs", 1]
+    assert run(*words, "--out", tmp_path / "later") == 0
     card = open_bundle(str(tmp_path / "later" / "bundle")).card
     assert card["license"]["name"] == "utkface-non-commercial-research"
     (parent,) = card["provenance"]["parents"]

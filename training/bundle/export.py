@@ -32,6 +32,7 @@ from space.text import some_of
 from training import programs
 from training.atomic import new_folder
 from training.bundle import model_card
+from training.data.samples import GENDERS
 from training.model.files import load_keras, save_keras
 
 MAX_EMBEDDED = 50_000_000  # bytes of a file in the repository
@@ -180,7 +181,7 @@ def write_card(
         "parameters": network.count_params(),
         "input": {"name": "face", "dtype": "uint8", "size": [networks.INPUT_SIZE] * 2, "channels": "RGB"},
         "crop": load_template().as_dict(),
-        "genders": ["male", "female"],
+        "genders": list(GENDERS),
         "ages": [0, networks.AGES - 1] if age_head == "distribution" else None,
         "mirror": mirror,
         "license": license,
@@ -226,7 +227,6 @@ def embed(bundle: Path, target: Path) -> None:
         ModelError: `bundle` isn't a complete bundle.
         ExportError: `target` has files that the copy would not have, so they would be lost.
     """
-    bundle = Path(bundle)
     card = verify(bundle)
     large = any(e["role"] == "keras-weights" and e["bytes"] > MAX_EMBEDDED for e in card["files"].values())
     names = [name for name, entry in card["files"].items() if _is_embedded(name, entry, card, large=large)]

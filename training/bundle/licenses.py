@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from training.leakage import generations
+
 UTKFACE = {
     "id": "other",
     "name": "utkface-non-commercial-research",
@@ -25,9 +27,8 @@ def collections(record: dict) -> Iterator[str | None]:
     Args:
         record: the provenance of a bundle, or a parent of it.
     """
-    if record["datasets"] is None:
-        yield None
-    else:  # also if nothing was trained: the calibration comes from the run's datasets
-        yield from (dataset["collection"] for dataset in record["datasets"] if dataset["learned"])
-    for parent in record["parents"]:
-        yield from collections(parent)
+    for entry in generations(record):
+        if entry["datasets"] is None:
+            yield None
+        else:  # also if nothing was trained: the calibration comes from the run's datasets
+            yield from (dataset["collection"] for dataset in entry["datasets"] if dataset["learned"])

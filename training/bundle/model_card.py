@@ -16,6 +16,7 @@ from training.bundle import licenses
 from training.data.samples import RACES
 from training.evaluation.calibrate import MARGIN
 from training.evaluation.tables import gate_rows, gender_line, rows
+from training.model.files import KERAS_FILES
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
 EXAMPLE = "example.jpg"  # an averaged face, shown by the Hub's widget
@@ -74,7 +75,7 @@ def render(card: dict) -> str:
 
 def _has_keras(card: dict) -> bool:
     """Whether `keras.saving.load_model("hf://…")` can load the bundle."""
-    return {"config.json", "metadata.json", "model.weights.h5"} <= set(card["files"])
+    return set(KERAS_FILES) <= set(card["files"])
 
 
 def _all_metrics(card: dict) -> list[dict]:

@@ -14,7 +14,7 @@ from training.data.decode import decode
 from training.data.load import load_samples
 from training.data.near_duplicates import near_duplicates
 from training.data.report import Report
-from training.data.samples import AGE_BANDS, SPLITS, Samples, baseline_age, describe
+from training.data.samples import SPLITS, Samples, age_band, baseline_age, describe
 from training.images import Images, Rows
 
 TURNED = 1.5  # how much more often turned faces of photos are drawn in balanced stages
@@ -44,8 +44,7 @@ class Faces:
         Turned faces of photos are drawn more often too.
         """
         samples = self.samples
-        band = np.searchsorted([low for low, _ in AGE_BANDS], samples.age_range[:, 0], side="right")
-        group = (band * 2 + samples.gender) * (len(samples.races) + 1) + samples.race + 1
+        group = (age_band(samples.age_range[:, 0]) * 2 + samples.gender) * (len(samples.races) + 1) + samples.race + 1
         _, member, count = np.unique(group, return_inverse=True, return_counts=True)
         weight = np.maximum(count[member], 10.0) ** -RARITY
         return np.where(pose_masks(self.images)["turned"], TURNED, 1.0) * weight if samples.binned else weight

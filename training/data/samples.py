@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -92,6 +92,11 @@ def age_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
     return age - np.clip(age, *age_range.T)
 
 
+def age_band(years: np.ndarray) -> np.ndarray:
+    """The index in AGE_BANDS of each age."""
+    return np.searchsorted([low for low, _ in AGE_BANDS], years, side="right") - 1
+
+
 def band_name(low: int, high: int) -> str:
     """`20-29`, `70+`."""
     return f"{low}-{high}" if high < OLDEST else f"{low}+"
@@ -103,19 +108,6 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return value
-
-
-def splits_overlap(trained: str | None, protocol: str, splits: Sequence[str]) -> bool:
-    """Whether training, or choosing on validation, under the protocol `trained` saw faces of these splits of another.
-
-    A protocol's own splits are apart, and an unknown one may have seen everything. None, no record, is not judged.
-    """
-    if trained in (None, protocol):
-        return False
-    if trained not in PROTOCOLS:
-        return True
-    seen = {*PROTOCOLS[trained]["train"], *PROTOCOLS[trained]["validation"]}
-    return any(not seen.isdisjoint(PROTOCOLS[protocol][split]) for split in splits)
 
 
 def dataset_hash(samples: Samples) -> str:

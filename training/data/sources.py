@@ -280,8 +280,8 @@ def _label_table(files: list[str]) -> list[dict]:
         labeled, note = _labels(name, find)
         print(f"{name}{note}")
         rows += labeled
-    if rows and len(rows) < len(known):
-        unlabeled = len(known) - len({row["image"] for row in rows})
+    unlabeled = len(known) - len({row["image"] for row in rows})
+    if rows and unlabeled:
         print(f"{counted(unlabeled, 'image')} without a label in these tables: not used.")
     return rows
 

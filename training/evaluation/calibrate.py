@@ -7,7 +7,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 from space.calibration import Calibration, log_probs, logit
 from space.face import AGES
-from training.data.samples import AGE_BANDS
+from training.data.samples import age_band
 
 COVERAGE = 0.8  # that intervals are expected to have
 # More is asked for on the network's own datasets, because other collections are harder: `open`, which learned from
@@ -93,7 +93,7 @@ def _distribution(
     """The temperature at each of `NODES`, and the logarithm of the weight: penalized maximum likelihood."""
     logs, labeled = log_probs(age, age_probs), in_range(age_range)
     by_prediction, by_age = hats(age), hats(np.arange(AGES))
-    band = np.searchsorted([low for low, _ in AGE_BANDS], age_range[:, 0], side="right")
+    band = age_band(age_range[:, 0])
     share = 1 / np.maximum(np.bincount(band), FEW)[band]
     share /= share.sum()
     start = np.log(_common_temperature(logs, labeled, share))

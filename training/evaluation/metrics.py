@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from training.data.samples import AGE_BANDS, GENDERS, OLDEST, Samples, age_error, band_name
+from training.data.samples import AGE_BANDS, GENDERS, OLDEST, Samples, age_band, age_error, band_name
 from training.evaluation import calibrate
 
 _RESAMPLES = 1000  # of the bootstrap
@@ -108,7 +108,7 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
     values: dict[str, np.ndarray] = {}
     if samples.binned:
         years = np.floor(np.maximum(age, 0) + 0.5)
-        answered, first, last = _band(years), *_band(samples.age_range.T)
+        answered, first, last = age_band(years), *age_band(samples.age_range.T)
         exact = samples.age_range[:, 0] == samples.age_range[:, 1]  # some among the ranges: their band counts
         within = np.where(exact, answered == first, range_error(years, samples.age_range) == 0)
         values |= {"age_band": within, "age_band_or_next": (answered >= first - 1) & (answered <= last + 1)}
@@ -135,17 +135,12 @@ def range_error(age: np.ndarray, age_range: np.ndarray) -> np.ndarray:
 def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
     """The groups that figures are given for: kind → name → bool [N]."""
     first, last = samples.age_range.T
-    band = _band(np.where(last < OLDEST, samples.age, first))  # the middle of "60+" is meaningless
+    band = age_band(np.where(last < OLDEST, samples.age, first))  # the middle of "60+" is meaningless
     return {
         "age band": {band_name(*years): band == i for i, years in enumerate(AGE_BANDS)},
         "gender": {name: samples.gender == i for i, name in enumerate(GENDERS)},
         "race": {name: samples.race == i for i, name in enumerate(samples.races)},
     }
-
-
-def _band(years: np.ndarray) -> np.ndarray:
-    """The index in AGE_BANDS of each age [N]."""
-    return np.searchsorted([low for low, _ in AGE_BANDS], years, side="right") - 1
 
 
 def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:

@@ -38,10 +38,10 @@ def save_keras(network, folder: Path) -> None:
             members.extract("model.weights.h5", scratch)
             members.extract("metadata.json", folder)
             config = json.loads(members.read("config.json"))
-        (Path(folder) / "config.json").write_text(json.dumps(_portable(config)), encoding="utf-8")
+        (folder / "config.json").write_text(json.dumps(_portable(config)), encoding="utf-8")
         with (
             h5py.File(Path(scratch) / "model.weights.h5") as source,
-            h5py.File(Path(folder) / "model.weights.h5", "w") as target,
+            h5py.File(folder / "model.weights.h5", "w") as target,
         ):
 
             def copy(name: str, item) -> None:
@@ -84,7 +84,6 @@ def load_keras(folder: Path):
     """The network that `save_keras` wrote; ModelError if the folder has none."""
     import keras
 
-    folder = Path(folder)
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "model.keras"
         try:

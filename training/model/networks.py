@@ -72,8 +72,7 @@ def build(
     outputs = _heads(age, gender, age_head)
     if mirror:
         outputs = {name: ops.mean(ops.reshape(v, (2, -1, *v.shape[1:])), axis=0) for name, v in outputs.items()}
-    model = keras.Model(face, outputs, name=network)
-    return model
+    return keras.Model(face, outputs, name=network)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -153,18 +152,16 @@ def restore_norms(model: keras.Model, faces: np.ndarray) -> None:
     """
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     seen = keras.Model(model.input, [norm.input for norm in norms])
-    count, sums, squares = 0, [0.0] * len(norms), [0.0] * len(norms)
+    sums, squares = [0.0] * len(norms), [0.0] * len(norms)
     for start in range(0, len(faces), 32):
-        for i, values in enumerate(seen.predict_on_batch(np.asarray(faces[start : start + 32]))):
-            flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
-            weight = len(flat) / (np.prod(values.shape[1:-1]) or 1)
-            sums[i], squares[i] = sums[i] + flat.mean(axis=0) * weight, squares[i] + (flat**2).mean(axis=0) * weight
-        count += len(faces[start : start + 32])
+        for i, values in enumerate(seen.predict_on_batch(faces[start : start + 32])):
+            flat, count = np.asarray(values, np.float64).reshape(-1, values.shape[-1]), len(values)
+            sums[i], squares[i] = sums[i] + flat.mean(axis=0) * count, squares[i] + (flat**2).mean(axis=0) * count
     for norm, total, square in zip(norms, sums, squares, strict=True):
         gamma, beta, mean, variance = (np.asarray(w, np.float64) for w in norm.get_weights())
         scale = gamma / np.sqrt(variance + norm.epsilon)
-        shift, new_mean = beta - mean * scale, total / count
-        new_variance = np.maximum(square / count - new_mean**2, 1e-6)
+        shift, new_mean = beta - mean * scale, total / len(faces)
+        new_variance = np.maximum(square / len(faces) - new_mean**2, 1e-6)
         norm.set_weights(
             [scale * np.sqrt(new_variance + norm.epsilon), shift + scale * new_mean, new_mean, new_variance]
         )

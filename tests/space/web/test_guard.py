@@ -623,7 +623,7 @@ def test_folders_of_killed_apps_are_deleted_and_those_of_running_ones_kept(tmp_p
     first, second = (App(env={"TMPDIR": str(tmp_path)}) for _ in range(2))
     first.client(tmp_path / "got").predict(handle_file(EXAMPLES / "group.jpg"), api_name="/analyze_photo")
     before = set(tmp_path.glob("age-gender-*"))
-    assert len(before) == 2
+    assert len(before) == 2 and list(tmp_path.glob("age-gender-*/**/group.jpg"))
     first.process.kill(), first.process.wait()
     third = App(env={"TMPDIR": str(tmp_path)})
     try:

@@ -815,6 +815,9 @@ def test_a_table_says_what_it_leaves_out(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "labels of 30 images; 1 named file missing: gone.jpg" in printed
     assert "10 images without a label" in printed
+    shutil.copy(folder / "metadata.csv", folder / "again.csv")  # more rows than images
+    load_samples(folder)
+    assert "10 images without a label" in capsys.readouterr().out
 
 
 def test_a_race_may_be_missing_in_some_rows(tmp_path):

@@ -16,7 +16,7 @@ from tests.support.app import python
 from tests.support.training import SHORT, command, refused, run
 from training.data.faces import Faces
 from training.data.report import Report
-from training.data.samples import Samples, splits_overlap
+from training.data.samples import Samples
 from training.fitting import loop as fitting
 from training.fitting.checkpoints import RunState
 from training.leakage import generations
@@ -110,12 +110,6 @@ def test_faces_of_ancestors_count_as_seen(trained, tmp_path):
     (folder / CARD).write_text(json.dumps(card))
     assert seen(str(folder)) == {None}  # a bundle without that record may have seen all
     assert seen("compact") == seen("vgg16") == {"80/10/10"}
-    assert not splits_overlap(
-        "60/20/20", "80/10/10", ["validation", "test"]
-    )  # trained on buckets 0-5, chosen on 6 and 7
-    assert splits_overlap("60/20/20", "80/10/10", ["train"]) and splits_overlap("80/10/10", "60/20/20", ["test"])
-    assert not splits_overlap("60/20/20", "60/20/20", ["test"])
-    assert splits_overlap("70/15/15", "80/10/10", ["test"])  # somebody else's split
 
 
 def test_two_teachers_teach_their_mean(tiny, tmp_path):

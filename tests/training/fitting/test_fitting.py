@@ -303,6 +303,14 @@ def test_patience_ends_a_stage(tiny, tmp_path, monkeypatch):
     assert len(loop.fit(*arguments(Stage("all", 5, 1e-3), patience=2), tmp_path, verbose=0)) == 4
 
 
+@pytest.mark.slow
+def test_xla_compiles_the_whole_step(tiny, tmp_path, monkeypatch):
+    from training.fitting import loop
+
+    monkeypatch.setattr(loop.devices, "compiled", lambda: True)
+    assert len(loop.fit(*arguments(Stage("all", 1, 1e-3)), tmp_path, verbose=0)) == 1
+
+
 def test_the_rate_rises_for_an_epoch_and_falls_as_a_cosine():
     from training.fitting import loop
 
