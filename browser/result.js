@@ -95,7 +95,7 @@ export function resultView(element, {colors, csv, most}, why) {
       }),
     );
     const row = answer.faces.length > CROWD;
-    $("#order").hidden = answer.faces.length < 3;
+    $("#order").hidden = answer.faces.length < 2;
     people.classList.toggle("rows", row);
     const tall = Math.max(...answer.faces.map((face) => face.box[3]), 1); // faces side by side are in one line
     const sorted = answer.faces.slice(0, MOST).map((face, i) => ({face, i, line: Math.round(center(face)[1] / tall)}));

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
+import io
 import itertools
 import json
 import math
@@ -244,7 +245,9 @@ def _annotate(picture: Picture, found: list[dict], options: argparse.Namespace) 
     faces = [Face.from_dict(values).scaled(1 / photo.reduction) for values in found]
     image = blur(photo.rgb, faces) if options.blur else photo.rgb
     with _unused(options.annotated, picture.name, ".jpg") as target:
-        Image.fromarray(draw(image, faces)).save(target, quality=92)
+        jpeg = io.BytesIO()  # Pillow doesn't notice that the disk is full
+        Image.fromarray(draw(image, faces)).save(jpeg, "JPEG", quality=92)
+        target.write_bytes(jpeg.getvalue())
     return target
 
 
@@ -278,7 +281,7 @@ def _unused(folder: Path, name: str, suffix: str) -> Iterator[Path]:
 
     If the name is taken, perhaps by a concurrent run, add a number: nothing is overwritten.
     """
-    stem = Path(name).stem.encode(errors="surrogateescape")[:NAME].decode(errors="ignore")
+    stem = Path(name).stem.encode(errors="surrogateescape")[:NAME].decode(errors="ignore").strip(" .") or "image"
     for number in itertools.count(1):
         target = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
         with contextlib.suppress(FileExistsError):

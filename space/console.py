@@ -60,7 +60,8 @@ def terminated_cleanly() -> Iterator[None]:
 def _flush() -> None:
     """Flush stdout: with short output, a closed pipe or a full disk raises an error only here."""
     try:
-        sys.stdout.flush()
+        if sys.stdout:  # None if it was closed before the start
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python flushes again at exit
         raise

@@ -176,8 +176,8 @@ def apparent_gender(gender: str, probability: float, age: float, sharpness: floa
 
 def percent(label: str, probability: float) -> str:
     """The probability of a gender beside its label. Rounding up an uncertain one could show the limit itself."""
-    share = 100 * probability
-    return f"{math.floor(share + 1e-9) if label == 'uncertain' else round(share)}%"
+    share = 100 * probability + 1e-9
+    return f"{math.floor(share if label == 'uncertain' else share + 0.5)}%"  # halves up, as browsers do
 
 
 def confidence(label: str, gender: str, probability: float) -> str:

@@ -15,7 +15,7 @@ from ..estimator import cpus
 from ..text import counted, printable
 from .analyze import analyze_pictures
 from .pictures import SUFFIXES, BatchError, Picture, find_pictures
-from .tables import OtherRunError, completed_names, origin, settings, write_csv
+from .tables import OtherRunError, completed_names, is_table, origin, settings, write_csv
 
 
 @dataclass
@@ -81,6 +81,8 @@ def _lines(csv: Path | None, jsonl: Path | None) -> Path:
                 f"{path} can't be an output file: use two different files "
                 "for --csv and --jsonl, not a folder, device, image or zip."
             )
+    if csv and csv.exists() and csv.stat().st_size and not is_table(csv):
+        raise BatchError(f"{csv} isn't a table of this command, so it isn't replaced: choose another file.")
     for path in targets:
         path.parent.mkdir(parents=True, exist_ok=True)
     return jsonl or Path(f"{csv}.part.jsonl")

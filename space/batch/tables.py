@@ -62,6 +62,13 @@ def write_csv(jsonl: Path, target: Path, names: set[str] | None = None) -> None:
                 writer.writerows(table(row | {"file": spreadsheet_safe(row["file"])}))
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file is a CSV that `write_csv` wrote."""
+    beginning = ",".join(COLUMNS[:2]).encode("utf-8-sig")
+    with open(path, "rb") as file:
+        return file.read(len(beginning)) == beginning
+
+
 @contextlib.contextmanager
 def _replaced(target: Path, mode: str = "w", **how) -> Iterator[IO]:
     """A file that takes the place of `target` once it is complete."""

@@ -257,9 +257,14 @@ def _is_restricted(repo: str) -> bool:
     return bool(info.private or info.gated)
 
 
+def _space_token() -> str:
+    """What SPACE_HF_TOKEN contains; files of secrets end with a newline."""
+    return os.environ.get("SPACE_HF_TOKEN", "").strip()
+
+
 def _check_space_token(repo: str) -> None:
     """Make sure that SPACE_HF_TOKEN can read a model. Raises HubError."""
-    token = os.environ.get("SPACE_HF_TOKEN")
+    token = _space_token()
     if not token:
         raise HubError(
             f"The model {repo} is private or gated, so the Space needs a token to download it. Set SPACE_HF_TOKEN to a "
@@ -300,7 +305,7 @@ def _configure(api: HfApi, space: str, variables: dict[str, str], *, secret: boo
     for key in {"AGE_GENDER_MODEL", "GRADIO_MCP_SERVER"} & set(before) - set(variables):
         api.delete_space_variable(space, key)
     if secret:
-        api.add_space_secret(space, "HF_TOKEN", os.environ["SPACE_HF_TOKEN"])
+        api.add_space_secret(space, "HF_TOKEN", _space_token())
         return
     served = before.get("AGE_GENDER_MODEL")
     if served and "/" in served.value and "HF_TOKEN" in api.get_space_secrets(space):  # perhaps of a private model

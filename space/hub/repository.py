@@ -21,9 +21,11 @@ def own_files(folder: str) -> list[Path]:
     In a downloaded archive, without git: all files that are neither hidden nor compiled. Links are left out.
 
     Raises:
-        HubError: this is a checkout, but git can't list it.
+        HubError: this is a checkout, but git can't list it, or tracks nothing of it.
     """
     paths = [ROOT / name for name in _listed(folder)] if _is_checkout() else sorted((ROOT / folder).rglob("*"))
+    if not paths:
+        raise HubError(f"git tracks no file of {ROOT / folder}, so nothing can be published: commit the kit first.")
     return [path for path in paths if path.is_file() and not path.is_symlink() and not _is_hidden(path)]
 
 
@@ -37,7 +39,7 @@ def untracked(*folders: str) -> list[str]:
 
 
 def _is_checkout() -> bool:
-    return (ROOT / ".git").exists()  # a file in a worktree
+    return any((folder / ".git").exists() for folder in (ROOT, *ROOT.parents))  # a file in a worktree
 
 
 def _listed(*arguments: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,6 +24,7 @@ PATIENCE = 30.0  # seconds, longest wait that a busy server may ask for
 
 PUBLIC = "{} exists and is public: --private is for new repositories. Change its visibility in its settings on the Hub."
 _PUBLISHER = "hf_jwt_"  # how tokens of trusted publishers start: they have no user, and access to one repository only
+_TOKEN = re.compile(r"(?:hf_|Bearer )[^'\"\s,;)]+")  # in the message of a transport that refuses a header
 _LOCAL = (LookupError, TypeError, ValueError, MemoryError, PermissionError, FileNotFoundError)
 
 Answer = TypeVar("Answer")
@@ -109,6 +111,11 @@ def is_denied(error: Exception) -> bool:
     return isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404)
 
 
+def without_tokens(text: str) -> str:
+    """A message in which no token is readable."""
+    return _TOKEN.sub("<token>", text)
+
+
 def to_hub_error(error: Exception, repo_id: str) -> HubError:
     """An error of the Hub client as a HubError, whose message says what happened and what to do."""
     if isinstance(error, HubError):
@@ -120,7 +127,8 @@ def to_hub_error(error: Exception, repo_id: str) -> HubError:
     told: BaseException = error if getattr(cause, "response", None) is None else cause
     response = getattr(told, "response", None)
     status = getattr(response, "status_code", None)
-    said = getattr(told, "server_message", None) or (str(told).strip() or type(told).__name__).splitlines()[0][:200]
+    said = getattr(told, "server_message", None) or (str(told).strip() or type(told).__name__).splitlines()[0]
+    said = without_tokens(said)[:200]
     if status == 401:
         text = "The Hub rejected the token: run `hf auth login` again, or set HF_TOKEN to a valid one."
     elif status == 403:

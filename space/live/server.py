@@ -150,7 +150,7 @@ def _threshold(text: str) -> float:
     """The setting of a text message, `{"threshold": 0.7}`. Raises StreamClosed for any other."""
     lowest, highest = THRESHOLD_RANGE
     try:
-        value = json.loads(text[:100])["threshold"]
+        value = json.loads(text if len(text) <= 100 else "")["threshold"]
         if isinstance(value, (int, float)) and lowest <= value <= highest:
             return float(value)
     except (ValueError, KeyError, TypeError, RecursionError):

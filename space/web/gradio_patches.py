@@ -6,6 +6,8 @@
 - `utils.SyncToAsyncIterator.aclose`: closes a canceled generator on the event loop, which then serves nobody;
 - `traceback` in `queueing` and `routes`: prints messages, which quote visitors' data;
 - `queueing.Queue`: any visitor can stop, fill or hold it, see `queue.py`;
+- `routes.file_upload_statuses`: keeps each name of an upload that anybody asks for;
+- `http_server.uvicorn.Config`: accepts messages of 16 MB on a WebSocket, and compressed ones;
 - `routes.CustomCORSMiddleware`: lets pages of every site read answers, with the visitor's login;
 - `GradioMCPServer.tool_to_endpoint`: calls functions that it doesn't list;
 - `GradioMCPServer._execute_tool_without_progress`, `postprocess_output_data` and `convert_strings_to_filedata`: answer
@@ -27,6 +29,7 @@ import re
 import sys
 import time
 import types
+from collections import deque
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import gradio as gr
-from gradio import processing_utils, queueing, route_utils, routes, utils
+from gradio import http_server, processing_utils, queueing, route_utils, routes, utils
 from gradio_client.utils import is_file_obj_with_meta
 from jinja2 import ChoiceLoader, FunctionLoader
 from starlette.exceptions import HTTPException
@@ -46,9 +49,31 @@ from .uploads import NO_URLS, UploadError, admitted
 
 WRONG_FORM = "A value in this request doesn't have the form that the endpoint expects. See the API tab."
 MAX_FETCHES = 8  # images that are fetched by URL at the same time
+MAX_UPLOADS_TRACKED = 1000  # whose progress is kept
+MAX_MESSAGE = 1_100_000  # bytes on a WebSocket: a frame of Live with its number
 MAX_ERROR = 300  # characters of an error of an MCP tool
 _NO_ENDPOINT = "There is no such endpoint."
 _SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
+
+
+class UploadProgress(route_utils.FileUploadProgress):
+    """Progress of uploads for the page. Asking for one that doesn't exist leaves nothing, and old ones are dropped."""
+
+    def track(self, upload_id: str) -> None:
+        if upload_id not in self._statuses:
+            while len(self._statuses) >= MAX_UPLOADS_TRACKED:
+                del self._statuses[next(iter(self._statuses))]
+            self._statuses[upload_id] = route_utils.FileUploadProgressTracker(deque(), False)
+
+    async def is_tracked(self, upload_id: str) -> bool:
+        while upload_id not in self._statuses:  # Gradio waits for three seconds at most
+            await asyncio.sleep(0.05)
+        return True
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may name a session or an upload."""
+    return _SESSION.fullmatch(text) is not None
 
 
 def patch_gradio() -> None:
@@ -66,7 +91,7 @@ def patch_gradio() -> None:
     find = route_utils.get_fn
 
     def get_fn(blocks, api_name, body):
-        if body.session_hash and not _SESSION.fullmatch(body.session_hash):
+        if body.session_hash and not is_name(body.session_hash):
             raise HTTPException(422, "A session_hash must have at most 64 characters: letters, digits, _ and -.")
         try:
             body.event_data = admitted(body.event_data)
@@ -83,6 +108,9 @@ def patch_gradio() -> None:
         await asyncio.to_thread(_close, self.iterator, timeout, retry_interval)
 
     utils.SyncToAsyncIterator.aclose = aclose  # type: ignore[method-assign]
+    routes.file_upload_statuses = UploadProgress()
+    small = functools.partial(http_server.Config, ws_max_size=MAX_MESSAGE, ws_per_message_deflate=False)
+    http_server.uvicorn = types.SimpleNamespace(Config=small)  # type: ignore[assignment]
 
     if find.__module__ == route_utils.__name__:  # once
         route_utils.get_fn = get_fn

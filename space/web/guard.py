@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
-import tempfile
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from fastapi.exceptions import RequestValidationError
 from gradio.queueing import Event
@@ -29,21 +30,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..video.limits import MAX_BYTES
 from .access import OTHER_SITE, Logins, Origins, client_address, client_key, is_proxy
-from .gradio_patches import hide_unlisted_tools
+from .gradio_patches import hide_unlisted_tools, is_name
 from .memory import trim_memory
 from .queue import events_of
 from .traces import log_traceback_without_message
-from .uploads import NO_URLS
+from .uploads import NO_URLS, folder
 
 MAX_JSON = 28_000_000  # bytes of a call: a photo of 20 MB as a data: URL
 MAX_JSON_IN_ALL = 100_000_000  # bytes of all calls that arrive, wait or run; each takes several times that in memory
 MAX_VALUES = 200_000  # of its JSON, each 100 bytes and more of memory while it is read; 2,000 files have 20,000
 MAX_JSON_PER_ADDRESS = 60_000_000  # of these, from one address
+SMALL_BODY = 100_000  # bytes; these have room of their own, which large ones that never come don't take
+MAX_SMALL_IN_ALL, MAX_SMALL_PER_ADDRESS = 20_000_000, 2_000_000
 MAX_OTHER = 1_000_000  # bytes of any other request
 MAX_OTHER_IN_ALL, MAX_OTHER_PER_ADDRESS = 40_000_000, 10_000_000  # bytes of these that arrive at the same time
-MAX_SECONDS = 30.0  # for the body of a request; uploads may take longer
+MAX_SECONDS = 30.0  # for the body of a request; uploads may take longer, but not be silent for as long
 LARGE_BODY = 5_000_000  # bytes after which memory is given back
 MAX_UPLOAD = 10 * MAX_BYTES  # bytes of an upload, which may have many files; one has a limit of its own
+MAX_UPLOADS_PER_ADDRESS = 2 * MAX_UPLOAD  # bytes of those that arrive
 MAX_QUEUED_PER_ADDRESS = 16  # requests of one address in the queue, which has room for 64: one visitor cannot fill it
 DRAIN_SECONDS = 300.0  # for the body of a refused request: uploads over a slow line end with an answer
 MAX_SILENCE = 10.0  # seconds without a byte of it
@@ -58,12 +62,14 @@ POLICY = (
     "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
 )
 _BUSY = "The server is busy. Upload the file instead of sending it in the request, or try again later."
+_UPLOADING = "You are uploading other files. Wait until they have arrived, then try again."
 _TOO_MANY = f"This request has too many values: the limit is {MAX_VALUES:,}."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
 _JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+)/?$")
 _MCP = f"{API_PREFIX}/mcp"
 # Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
+_INFO = re.compile(rf"{API_PREFIX}/(info|openapi\.json|call/v2/)")
 _CLOSED = re.compile(
     rf"({API_PREFIX})?/(api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
     r"component_server|profiling|runs|run-history)\b"
@@ -93,7 +99,8 @@ class Guard:
         self.prefix = urlsplit(root_path).path.rstrip("/")
         self.calls = Budget(MAX_JSON_IN_ALL, MAX_JSON_PER_ADDRESS)
         self.others = Budget(MAX_OTHER_IN_ALL, MAX_OTHER_PER_ADDRESS)
-        self.uploading = 0  # bytes of uploads that arrive, as they declare
+        self.small = Budget(MAX_SMALL_IN_ALL, MAX_SMALL_PER_ADDRESS)
+        self.uploads = Budget(sys.maxsize, MAX_UPLOADS_PER_ADDRESS)  # as they declare; in all, what the disk holds
         self.arriving: Counter[str] = Counter()  # calls of each address that aren't in the queue yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,15 +119,16 @@ class Guard:
         if refusal:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
+        size = _expected(scope, limit)
         if uploading:  # which go to the disk as they come
-            budget, size, upload = None, 0, _expected(scope, limit)
+            budget = self.uploads
+        elif size <= SMALL_BODY:
+            budget = self.small
         else:
-            upload = 0
-            calling = limit == MAX_JSON
-            budget, size = self.calls if calling else self.others, _expected(scope, limit)
-            if not budget.take(key, size, already=held(scope) if calling and size else 0):
-                await _drain(receive)
-                return await _answer(503, _BUSY)(scope, receive, send)
+            budget = self.calls if limit == MAX_JSON else self.others
+        if not budget.take(key, size, already=held(scope) if budget is self.calls else 0):
+            await _drain(receive)
+            return await _answer(503, _BUSY if not uploading else _UPLOADING)(scope, receive, send)
         if mcp:
             hide_unlisted_tools(scope["app"].get_blocks())
             # Its calls come to the queue from this machine, with these headers.
@@ -129,18 +137,17 @@ class Guard:
         if "range" in headers and not _is_range(headers["range"]):
             del headers["range"]  # Gradio fails for several ranges, and for none; without it, it sends the whole file
         send = self._with_headers(scope, path, send)
+        if _INFO.match(path):
+            scope["app"].api_info = None  # Gradio keeps the address that the first visitor says it has
         self.arriving[key] += joining
-        self.uploading += upload
         try:
             await self._pass_on(scope, receive, send, limit, uploading=uploading)
         finally:
             self.arriving[key] -= joining
-            self.uploading -= upload
             if not self.arriving[key]:
                 del self.arriving[key]
-            if budget:
-                budget.give_back(key, size)
-            if size > LARGE_BODY:
+            budget.give_back(key, size)
+            if size > LARGE_BODY and not uploading:
                 trim_memory()
 
     def _with_headers(self, scope: Scope, path: str, send: Send) -> Send:
@@ -173,10 +180,14 @@ class Guard:
             return 403, OTHER_SITE
         if _CLOSED.match(path) or path in _DESCRIBED:
             return 404, "Not found."
+        names = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("upload_id", [])
+        if not all(map(is_name, names)):
+            return 422, "An upload_id must have at most 64 characters: letters, digits, _ and -."
         if _declared(scope) > limit:
             return 413, _too_large(limit)
         if path == f"{API_PREFIX}/upload":
-            left = shutil.disk_usage(tempfile.gettempdir()).free - self.uploading - _expected(scope, limit)
+            os.makedirs(folder(), exist_ok=True)  # programs that tidy up /tmp may have deleted it
+            left = shutil.disk_usage(folder()).free - self.uploads.taken.total() - _expected(scope, limit)
             if left < MIN_FREE_BYTES:
                 return 507, "The server is out of disk space. Try again in an hour."
         if path.rstrip("/") == "/login" and scope["method"] == "POST":
@@ -190,16 +201,20 @@ class Guard:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, limit: int, *, uploading: bool) -> None:
         """Let the app answer; stop at `limit` bytes, and log a failure without what was sent."""
         received = values = 0
-        complete, deadline = uploading, time.monotonic() + MAX_SECONDS
+        complete, deadline = False, time.monotonic() + MAX_SECONDS
 
         async def counted() -> Message:
             nonlocal received, values, complete
             if complete:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+                seconds = MAX_SECONDS if uploading else deadline - time.monotonic()
+                message = await asyncio.wait_for(receive(), seconds)
             except TimeoutError:
                 raise HTTPException(408, f"The request did not arrive within {MAX_SECONDS:.0f} seconds.") from None
+            if uploading:
+                complete = not message.get("more_body")
+                return message
             body = message.get("body", b"")
             received += len(body)
             complete, scope[HELD] = not message.get("more_body"), received

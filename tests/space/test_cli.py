@@ -365,3 +365,18 @@ def test_an_image_that_is_removed_meanwhile_stops_no_other(tmp_path, monkeypatch
     printed = capsys.readouterr()
     assert printed.out.count("age ") == 2 and f"{first}: There is no annotated copy." in printed.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.jpg"]
+
+
+def test_an_annotated_image_that_does_not_fit_on_the_disk_is_an_error(tmp_path, monkeypatch, capsys):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert cli.main([str(GROUP), "--annotated", str(tmp_path / "out")]) == 1
+    assert "No space left on device" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
+
+
+def test_a_name_without_readable_letters_has_an_annotated_copy(tmp_path):
+    photo = shutil.copy(GROUP, os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))
+    assert cli.main([str(photo), "--annotated", str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["image.jpg"]

@@ -45,6 +45,8 @@ def test_ages_are_shown_in_whole_years():
 def test_an_uncertain_gender_is_not_rounded_up_to_the_limit():
     assert percent("uncertain", 0.7499) == "74%" and percent("uncertain", 0.74) == "74%"
     assert percent("female", 0.7551) == "76%" and percent("male", 0.754) == "75%"
+    halves = (0.845, 0.925, 0.945, 0.965, 0.985, 0.995)  # as the pages show them
+    assert [percent("male", half) for half in halves] == ["85%", "93%", "95%", "97%", "99%", "100%"]
 
 
 FOUND = Face((10.0, 20.0, 30.0, 40.0), 0.9, np.array([[12, 25], [30, 25], [21, 35], [14, 45], [28, 45]], np.float32))

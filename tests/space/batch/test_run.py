@@ -93,7 +93,7 @@ def test_the_exit_status_says_that_no_image_could_be_read(tmp_path):
 
 def test_links_are_followed_and_devices_refused(tmp_path):
     photo, link, target = EXAMPLES / "age-20-29-male.jpg", tmp_path / "link.csv", tmp_path / "target.csv"
-    target.write_text("old")
+    target.touch()
     link.symlink_to(target.name)
     assert batch(photo, "--csv", link).returncode == 0
     assert link.is_symlink() and files_in(target) == {photo.name}
@@ -278,3 +278,14 @@ def test_the_speed_of_a_run_is_in_images_per_second(tmp_path, monkeypatch):
     text = run.write_tables(paths, csv=tmp_path / "faces.csv", jsonl=None, model=None, threshold=0.7)
     seconds = int(re.search(r"in (\d+) s", text)[1])
     assert f"({11 / seconds:.1f} images per second" in text
+
+
+def test_a_file_that_is_no_table_is_not_replaced(tmp_path):
+    target = tmp_path / "photo"
+    shutil.copy(MAN, target)
+    for photo in (target, MAN):
+        assert_clear_error(batch(photo, "--csv", target), "isn't a table of this command", "choose another file")
+        assert target.read_bytes() == MAN.read_bytes()
+    target.write_bytes(b"")
+    for _ in range(2):
+        assert batch(MAN, "--csv", target).returncode == 0 and files_in(target) == {MAN.name}

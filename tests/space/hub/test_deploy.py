@@ -19,6 +19,7 @@ from gradio_client import Client, handle_file
 from space.hub import deploy, repository
 from space.hub.bundle import open_bundle
 from space.hub.download import ModelError
+from space.hub.upload import HubError
 from tests.support import EMBEDDED, EXAMPLES, ROOT, files_of
 from tests.support.app import assert_clear_error, free_port, python
 
@@ -362,3 +363,21 @@ def test_the_first_build_has_its_settings_and_replaces_nothing_new(monkeypatch):
     order = list(hub.calls)
     assert order.index("add_space_variable") < order.index("create_commit") < order.index("request_space_hardware")
     assert hub.calls["create_commit"]["parent_commit"] == "head"
+
+
+def test_a_kit_in_another_repository_publishes_what_that_one_tracks(tmp_path, monkeypatch):
+    kit = tmp_path / "kit"
+    (kit / "space").mkdir(parents=True)
+    for name in ("tracked.py", "secret.txt"):
+        (kit / "space" / name).write_text("x")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.setattr(repository, "ROOT", kit)
+    with pytest.raises(HubError, match="tracks no file"):
+        repository.own_files("space")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "kit/space/tracked.py"], check=True)
+    assert [path.name for path in repository.own_files("space")] == ["tracked.py"]
+
+
+def test_the_newline_of_a_file_is_no_part_of_a_token(monkeypatch):
+    monkeypatch.setenv("SPACE_HF_TOKEN", "hf_reader\n")
+    assert deploy._space_token() == "hf_reader"

@@ -144,3 +144,9 @@ def test_without_a_token_nothing_is_asked(monkeypatch):
     monkeypatch.setattr(upload, "HfApi", lambda: pytest.fail("asked"))
     with pytest.raises(upload.HubError, match="hf auth login"):
         upload.check_write_access("kit")
+
+
+def test_no_message_repeats_a_token():
+    text = str(upload.to_hub_error(ValueError("Illegal header value b'Bearer hf_SECRET\\n'"), "you/kit"))
+    assert "SECRET" not in text and "Illegal header value b'<token>" in text
+    assert upload.without_tokens("token hf_abc, then") == "token <token>, then"

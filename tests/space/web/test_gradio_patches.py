@@ -7,9 +7,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from gradio import route_utils, utils
+from gradio import http_server, route_utils, routes, utils
 from starlette.exceptions import HTTPException
 
+from space.live import server
+from space.web import gradio_patches
 from space.web.gradio_patches import MAX_ERROR, _shortened, hide_unlisted_tools, patch_gradio
 
 
@@ -136,3 +138,33 @@ def test_the_gradio_internals_are_unchanged():
     environment = routes.templates.env
     for name in ("frontend/index.html", "frontend/share.html"):
         assert environment.loader.get_source(environment, name)[0].count("<head>") == 1
+
+
+def test_asking_for_uploads_that_do_not_exist_leaves_nothing(monkeypatch):
+    monkeypatch.setattr(gradio_patches, "MAX_UPLOADS_TRACKED", 3)
+    progress = gradio_patches.UploadProgress()
+
+    async def ask() -> None:
+        for number in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(progress.is_tracked(f"{number}"), 0.01)
+        waiting = asyncio.create_task(progress.is_tracked("later"))
+        await asyncio.sleep(0.01)
+        progress.append("later", "a.jpg", b"123")
+        assert await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(ask())
+    assert [*progress._statuses] == ["later"] and not progress._signals
+    assert progress.pop("later").chunk_size == 3
+    for number in range(5):
+        progress.track(f"{number}")
+        progress.track(f"{number}")
+    assert [*progress._statuses] == ["2", "3", "4"]
+    patch_gradio()
+    assert isinstance(routes.file_upload_statuses, gradio_patches.UploadProgress)
+
+
+def test_messages_on_websockets_are_small_and_not_compressed():
+    patch_gradio()
+    config = http_server.uvicorn.Config(app=None)
+    assert config.ws_max_size == 1_100_000 > server.MAX_BYTES + 4 and config.ws_per_message_deflate is False

@@ -288,7 +288,7 @@ def test_uploads_that_arrive_together_leave_room_on_the_disk(monkeypatch):
             [(b"content-length", b"%d" % size)] if size else [(b"transfer-encoding", b"chunked")] for size in sizes
         ]
         await asyncio.gather(*(guarded(scope | {"headers": one}, receive, send) for one in headers))
-        assert guarded.uploading == 0
+        assert not guarded.uploads.taken
 
     for sizes, expected in (
         ([1_400_000_000], [200]),
@@ -783,7 +783,91 @@ def test_bytes_of_a_call_are_counted_until_it_ends(monkeypatch):
         counted.append(guarded.calls.taken.total())
 
     guarded = guard.Guard(app)
-    for header in ((b"content-length", b"1000"), (b"transfer-encoding", b"chunked")):
+    for header in ((b"content-length", b"200000"), (b"transfer-encoding", b"chunked")):
         scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "client": ("8.8.8.8", 1)}
         asyncio.run(guarded(scope | {"headers": [header]}, None, None))
-    assert counted == [1000, guard.MAX_JSON] and not guarded.calls.taken
+    assert counted == [200_000, guard.MAX_JSON] and not guarded.calls.taken
+
+
+def in_pieces(guarded, path: str, *bodies: dict, query: bytes = b"", size: int = 0, **scope) -> tuple[int | None, str]:
+    """Status and text of a request whose body comes in pieces; then nothing more comes."""
+    sent, pieces = [], list(bodies)
+
+    async def receive():
+        if pieces:
+            return pieces.pop(0)
+        return await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    values = {"type": "http", "path": path, "method": "POST", "client": ("1.1.1.1", 1), "query_string": query}
+    values["headers"] = [(b"content-length", b"%d" % size)]
+    asyncio.run(asyncio.wait_for(guarded(values | scope, receive, send), 10))
+    return sent[0]["status"] if sent else None, sent[1]["body"].decode() if len(sent) > 1 else ""
+
+
+async def reading(scope, receive, send):
+    """An app that reads the body, and answers as FastAPI does."""
+    status = 200
+    try:
+        while (await receive()).get("more_body"):
+            pass
+    except guard.HTTPException as error:
+        status = error.status_code
+    await send({"type": "http.response.start", "status": status, "headers": []})
+
+
+def test_a_silent_upload_ends_and_gives_its_room_back(monkeypatch):
+    monkeypatch.setattr(guard, "MAX_SECONDS", 0.3)
+    guarded = guard.Guard(reading)
+    part, end = {"body": b"a" * 1000, "more_body": True}, {"body": b"a", "more_body": False}
+    assert in_pieces(guarded, "/gradio_api/upload", part, size=2000)[0] == 408
+    assert in_pieces(guarded, "/gradio_api/upload", part, end, size=1001)[0] == 200
+    assert not guarded.uploads.taken
+
+
+def test_one_address_cannot_reserve_the_whole_disk(monkeypatch):
+    monkeypatch.setattr(guard.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=10**12))
+    guarded = guard.Guard(reading)
+    guarded.uploads.take("1.1.1.1", guard.MAX_UPLOADS_PER_ADDRESS)
+    end = {"body": b"a", "more_body": False}
+    status, text = in_pieces(guarded, "/gradio_api/upload", end, size=1)
+    assert status == 503 and "Wait until they have arrived" in text
+    assert in_pieces(guarded, "/gradio_api/upload", end, size=1, client=("2.2.2.2", 1))[0] == 200
+
+
+def test_small_requests_have_room_of_their_own():
+    guarded = guard.Guard(reading)
+    guarded.calls.taken["9.9.9.9"], guarded.others.taken["9.9.9.9"] = guard.MAX_JSON_IN_ALL, guard.MAX_OTHER_IN_ALL
+    end = {"body": b"{}", "more_body": False}
+    for path in ("/gradio_api/mcp/", "/gradio_api/heartbeat"):
+        assert in_pieces(guarded, path, end, size=guard.SMALL_BODY, app=_App())[0] == 200
+        assert in_pieces(guarded, path, end, size=guard.SMALL_BODY + 1, app=_App())[0] == 503
+    assert not guarded.small.taken
+
+
+class _App:
+    def get_blocks(self):
+        queue = types.SimpleNamespace(event_queue_per_concurrency_id={}, active_jobs=[])
+        return types.SimpleNamespace(_queue=queue, mcp_server_obj=None)
+
+
+@pytest.mark.parametrize(("name", "status"), [("a1-_b", 200), ("a" * 65, 422), ("a/b", 422)])
+def test_names_of_uploads_are_short_and_plain(name, status):
+    end = {"body": b"", "more_body": False}
+    for path in ("/gradio_api/upload", "/gradio_api/upload_progress"):
+        assert in_pieces(guard.Guard(reading), path, end, query=f"upload_id={name}".encode())[0] == status
+
+
+def test_the_first_visitor_does_not_decide_the_address_of_the_api(app):
+    foreign = {"X-Forwarded-Host": "other.example"}
+    assert ask(f"{app.url}/gradio_api/info", headers=foreign)[0] == 200
+    status, text = ask(f"{app.url}/gradio_api/info")
+    assert status == 200 and "other.example" not in text
+
+
+def test_uploads_go_on_after_their_folder_was_deleted(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gone" / "gradio"))
+    end = {"body": b"", "more_body": False}
+    assert in_pieces(guard.Guard(reading), "/gradio_api/upload", end)[0] == 200 and (tmp_path / "gone").is_dir()
