@@ -58,18 +58,19 @@ def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
         return Doubt("has no training record")
     report, protocol = measured.report, record["protocol"]
     # A model may have learned from any faces if their collection is unknown.
-    shared = [d for d in record["datasets"] if d["learned"] and d["collection"] in (None, report.collection)]
+    collection = report.collection or report.similar
+    shared = [d for d in record["datasets"] if d["learned"] and d["collection"] in (None, collection)]
     if not shared or not protocol:  # ImageNet has none
         return None
     if measured.split not in SPLITS[1:]:
         return Doubt("may have learned from these faces")
     if _overlaps(protocol, measured):
         reason = f"was trained with the split protocol {protocol}, whose training split includes {measured.split} faces"
-        return Doubt(f"{reason} of {measured.protocol}", protocol)
+        return Doubt(f"{reason} of {measured.protocol}", protocol if report.collection == collection else None)
     copies = [d for d in shared if d["collection"]]
     same_splits = protocol == measured.protocol
     if not all(_same_copy(d, measured, same_splits=same_splits) for d in copies):
-        return Doubt(f"learned from another copy of {report.collection}, which is split differently")
+        return Doubt(f"learned from another copy of {collection}, which is split differently")
     return None
 
 

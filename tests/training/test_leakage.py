@@ -119,3 +119,16 @@ def test_a_run_stops_if_a_parent_has_seen_its_faces_and_warns_if_it_may_have(cap
     for ancestor in (record("90/5/5"), record("80/10/10", record("90/5/5"))):
         with pytest.raises(DataError, match=r"--teacher x, or one of its parent models, .* 90/5/5.*Set protocol = '90"):
             check(ancestor)
+
+
+def test_a_copy_that_only_its_labels_show_may_have_been_seen():
+    learned = record("60/20/20", datasets=[dataset("FairFace", rows=40_000)])
+    copy = Report("photos", "clean", similar="FairFace", rows=40_000)
+    assert doubt(learned, Measured(copy, "80/10/10", "train")).reason == "may have learned from these faces"
+    assert doubt(learned, Measured(copy, "60/20/20", "test")) is None
+    other = record("80/10/10", datasets=learned["datasets"])
+    found = doubt(other, Measured(copy, "60/20/20", "test"))
+    assert "whose training split includes test faces" in found.reason and found.protocol is None  # not certain
+    copy.rows = 97_698
+    assert "another copy of FairFace" in doubt(learned, Measured(copy, "60/20/20", "test")).reason
+    assert doubt(record("80/10/10"), Measured(copy, "80/10/10", "train")) is None  # learned from UTKFace

@@ -144,9 +144,9 @@ def _body(card: dict, name: str) -> str:
 
 def _sentence(metrics: dict) -> str:
     """A dataset's figures in a sentence, which calls faces held out only if that is certain."""
-    held_out, never = ("", "")
-    if not metrics["doubt"]:
-        held_out, never = ("held-out ", "") if metrics["learned"] else ("", ", which it never learned from")
+    certain = not metrics["doubt"]
+    held_out = "held-out " if certain and metrics["learned"] else ""
+    never = ", which it never learned from" if certain and not metrics["learned"] and metrics["collection"] else ""
     return f"On {metrics['n']:,} {held_out}faces of {_title(metrics)}{never}, {headline(metrics)}."
 
 

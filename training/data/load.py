@@ -57,7 +57,7 @@ def load_samples(source: str | os.PathLike = DATASET, *, policy: str = "clean") 
     samples = _read(dataset, report, PictureFiles(str(source)))
     samples = _deduplicate(samples, report)
     report.used = len(samples)
-    report.collection = _collection(str(source), samples)
+    report.collection, report.similar = _collection(str(source), samples)
     if report.collection is None and any(parse_name(str(name), Report("", "")) for name in samples.name):
         report.notes.append(
             "the file names have UTKFace's layout, but not its timestamps. If these faces are UTKFace's, add utkface "
@@ -71,13 +71,16 @@ def load_samples(source: str | os.PathLike = DATASET, *, policy: str = "clean") 
     return samples, report
 
 
-def _collection(source: str, samples: Samples) -> str | None:
-    """The collection that faces come from, as far as their names or labels show it. It decides the license."""
+def _collection(source: str, samples: Samples) -> tuple[str | None, str | None]:
+    """The collection that faces come from, which decides their license, and the one that they may come from.
+
+    As far as names and labels show it. A copy of FairFace in a folder of another name has nothing but its labels, but
+    other faces may have such labels, and a folder of that name may hold others.
+    """
     if "utkface" in source.lower() or any(is_utkface(str(name)) for name in samples.name):
-        return "UTKFace"
-    # Both: other faces may have such labels, and a folder of that name may hold others.
-    labels = set(samples.races) == set(FAIRFACE_RACES) and samples.binned
-    return "FairFace" if labels and "fairface" in source.lower() else None
+        return "UTKFace", "UTKFace"
+    signs = [set(samples.races) == set(FAIRFACE_RACES) and samples.binned, "fairface" in source.lower()]
+    return "FairFace" if all(signs) else None, "FairFace" if any(signs) else None
 
 
 def load_crops(source: str | os.PathLike, split: str) -> Samples:

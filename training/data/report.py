@@ -14,6 +14,9 @@ class Report:
     policy: str
     revision: str | None = None  # commit of a Hub dataset
     collection: str | None = None  # "UTKFace" or "FairFace", where labels or names show that; None for other faces
+    similar: str | None = (
+        None  # the collection that labels or the folder's name alone suggest: these faces may be a copy
+    )
     rows: int = 0
     used: int = 0
     rejected: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # reason -> names

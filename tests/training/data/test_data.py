@@ -457,7 +457,8 @@ def test_the_collection_of_faces_is_told_by_names_and_labels(made_up, photograph
     assert load_samples(made_up)[1].collection == "UTKFace"
     assert load_samples(photographs)[1].collection == "FairFace"
     shutil.copytree(photographs, tmp_path / "mine")
-    assert load_samples(tmp_path / "mine")[1].collection is None
+    renamed = load_samples(tmp_path / "mine")[1]
+    assert renamed.collection is None and renamed.similar == "FairFace"
 
 
 def test_own_photos_named_like_utkface_s_are_not_utkface(tmp_path):
