@@ -77,7 +77,7 @@ THEME = gr.themes.Soft(
 _HERE = Path(__file__).resolve().parent
 _VARIABLES = " ".join(f"--{name}: rgb{color};" for name, color in COLORS.items())
 CSS = f":root {{{_VARIABLES}}}\n" + "".join(
-    path.read_text(encoding="utf-8") for path in (_HERE / "page.css", modules.STYLES)
+    path.read_text(encoding="utf-8") for path in (_HERE / "page.css", modules.STYLES, modules.BROWSER / "live.css")
 )
 SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 

@@ -9,10 +9,10 @@ from .. import modules
 
 def tab() -> None:
     """Build the tab."""
-    html, css = ((modules.BROWSER / f"live.{kind}").read_text(encoding="utf-8") for kind in ("html", "css"))
+    html = (modules.BROWSER / "live.html").read_text(encoding="utf-8")
     html = html.replace("PRIVACY", "Frames are analyzed on this server and not stored.")
     script = modules.script(
         ["live-view.js", "live-socket.js"],
         "([{default: liveView}, {default: openSocket}], {element}) => liveView(element, openSocket)",
     )
-    gr.HTML(html_template=html, css_template=css, js_on_load=script, elem_id="live", apply_default_css=False)
+    gr.HTML(html_template=html, js_on_load=script, elem_id="live", apply_default_css=False)

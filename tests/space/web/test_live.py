@@ -272,6 +272,24 @@ def test_a_visitor_starts_the_camera(app, camera, tmp_path):
         assert not page.problems
 
 
+def test_the_picture_fills_a_full_screen(app, camera, tmp_path):
+    with chromium(FAKE, f"--use-file-for-fake-video-capture={camera}") as browser:
+        page = open_live(browser, app.url)
+        start(page)
+        page.locator(".live-full").click()
+        page.wait_for_function("document.fullscreenElement")
+        box = page.locator(".live-stage").bounding_box()
+        size = page.evaluate("[innerWidth, innerHeight]")
+        assert box["width"] == size[0] and box["height"] == size[1] - 140
+        colors = page.evaluate(
+            "['.live-controls label', '.live-rate'].map((s) => getComputedStyle(document.querySelector(s)).color)"
+        )
+        assert [min(map(int, re.findall(r"\d+", color))) > 190 for color in colors] == [True, True], colors
+        back = "getComputedStyle(document.fullscreenElement).backgroundColor"
+        assert page.evaluate(back) == "rgb(17, 17, 17)"
+        page.screenshot(path=str(tmp_path / "full.png"))
+
+
 def test_two_browsers_stream_for_half_a_minute(app, camera, tmp_path):
     one = write_camera(tmp_path / "one.mjpeg", moving(120, names=[WOMAN]))
     with (
