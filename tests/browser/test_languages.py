@@ -43,7 +43,7 @@ def test_every_error_that_visitors_cause_is_in_the_tables():
         "This request has too many values: the limit is {}.",
         "{} Too many bad frames in a row.",
         "Not found.",
-        "The rate must be above {} frames per second.",
+        "An upload_id must have at most {} characters: letters, digits, _ and -.",
         "{} is the input video: choose a different output file.",
     }
     found = {

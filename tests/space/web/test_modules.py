@@ -77,4 +77,4 @@ def test_labels_are_in_the_languages_of_the_page(language, words):
 def test_a_script_loads_its_modules_and_passes_its_values():
     script = modules.script(["cards.js", "zoom.js"], "start", {"threshold": 0.7}, "</b>")
     assert json.dumps(["browser/cards.js", "browser/zoom.js"]) in script
-    assert '(start)(modules, {element, props, trigger, watch}, {"threshold": 0.7}, "</b>")' in script
+    assert '(start)(modules, {element, props, trigger}, {"threshold": 0.7}, "</b>")' in script
