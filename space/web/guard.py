@@ -68,8 +68,8 @@ _TOO_MANY = f"This request has too many values: the limit is {MAX_VALUES:,}."
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
 _JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+)/?$")
 _MCP = f"{API_PREFIX}/mcp"
-# Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
 _INFO = re.compile(rf"{API_PREFIX}/(info|openapi\.json|call/v2/)")
+# Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
 _CLOSED = re.compile(
     rf"({API_PREFIX})?/(api|process_recording|dev|monitoring|custom_component|vibe-|undo-vibe|deep_link|stream|"
     r"component_server|profiling|runs|run-history)\b"
@@ -128,7 +128,7 @@ class Guard:
             budget = self.calls if limit == MAX_JSON else self.others
         if not budget.take(key, size, already=held(scope) if budget is self.calls else 0):
             await _drain(receive)
-            return await _answer(503, _BUSY if not uploading else _UPLOADING)(scope, receive, send)
+            return await _answer(503, _UPLOADING if uploading else _BUSY)(scope, receive, send)
         if mcp:
             hide_unlisted_tools(scope["app"].get_blocks())
             # Its calls come to the queue from this machine, with these headers.
