@@ -9,7 +9,8 @@ TABS = ("Photo", "Live", "Video", "Folder", "API", "About")
 
 def visit(page, url) -> None:
     page.goto(url)
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    # page.js lets the input take several files once its modules are loaded.
+    page.wait_for_selector("#photo input[type=file][multiple]", state="attached", timeout=60_000)
     page.wait_for_timeout(500)  # Gradio connects its events
 
 
