@@ -60,32 +60,37 @@ export class Estimator {
   calibrated(age, p, age_probs, sharpness) {
     const {soft, wider} = this.limits,
       factor = Math.max(1, soft / Math.max(sharpness, 0.02)) ** wider;
-    const [age_low, age_high] = this.calibration.interval(age, age_probs, factor);
-    return {age, age_low, age_high, p_female: this.calibration.pFemale(p), age_probs, sharpness};
+    const probs = this.calibration.ageProbs(age, age_probs, factor),
+      [age_low, age_high] = this.calibration.interval(age, probs);
+    return {age, age_low, age_high, p_female: this.calibration.pFemale(p), age_probs: age_probs && probs, sharpness};
   }
 }
 
 export class Calibration {
   constructor({age, gender}, least) {
-    const weights = Array.from({length: AGES}, (_, years) => interpolated(years, age.at, age.log_weight));
+    const weights = Array.from({length: AGES}, (_, years) => Math.exp(interpolated(years, age.at, age.log_weight)));
     Object.assign(this, {age, least, weights, temperature: gender.temperature});
   }
 
-  /** Lower and upper bound: what holds the share `level` of the calibrated distribution, and the prediction. `wider`: how much larger errors are. */
-  interval(age, probs, wider = 1) {
-    const {at, temperature, level} = this.age,
-      flatter = interpolated(age, at, temperature) * wider ** 2,
+  /** How likely each age is. `probs`: the network's distribution, or none. `wider`: how much larger errors are. */
+  ageProbs(age, probs, wider = 1) {
+    const flatter = interpolated(age, this.age.at, this.age.temperature) * wider ** 2,
       logs = Array.from({length: AGES}, (_, years) => {
         const log = probs ? Math.log(Math.max(probs[years], this.least)) : -0.5 * (years - age) ** 2;
-        return log / flatter + this.weights[years];
+        return log / flatter;
       }),
-      most = Math.max(...logs),
-      weights = logs.map((log) => Math.exp(log - most)),
-      total = weights.reduce((sum, weight) => sum + weight, 0);
+      most = Math.max(...logs);
+    return normalized(logs.map((log) => Math.exp(log - most)));
+  }
+
+  /** Lower and upper bound: what holds the share `level` of the weighted distribution, and the prediction. */
+  interval(age, probs) {
+    const weighted = normalized(probs.map((p, years) => p * this.weights[years])),
+      {level} = this.age;
     const reached = (share) => {
       let sum = 0;
-      const years = weights.findIndex((weight) => {
-        sum += weight / total;
+      const years = weighted.findIndex((p) => {
+        sum += p;
         return sum >= share;
       });
       return years < 0 ? AGES - 1 : years;
@@ -98,6 +103,11 @@ export class Calibration {
     const inside = Math.min(Math.max(p, 1e-7), 1 - 1e-7);
     return 1 / (1 + Math.exp(-Math.log(inside / (1 - inside)) / this.temperature));
   }
+}
+
+function normalized(weights) {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return weights.map((weight) => weight / total);
 }
 
 /** As NumPy's `interp`: linear between the points, constant beyond. */

@@ -163,8 +163,8 @@ class FaceAnalyzer:
         answers = self.estimator.predict(images)
         ages = np.maximum(answers["age"].astype(np.float64), 0.0)
         p_female, sharp = self.calibration.p_female(answers["p_female"]), quality.sharpness(images)
-        calibrated = self.calibration.age_probs(ages, answers.get("age_probs"), quality.wider(sharp))
-        lows, highs = self.calibration.interval(ages, calibrated)
+        distributions = self.calibration.age_probs(ages, answers.get("age_probs"), quality.wider(sharp))
+        lows, highs = self.calibration.interval(ages, self.calibration.weighted(distributions))
         return [
             replace(
                 face,
@@ -172,11 +172,11 @@ class FaceAnalyzer:
                 age_low=float(low),
                 age_high=float(high),
                 p_female=float(p),
-                age_probs=probs,
+                age_probs=probs if "age_probs" in answers else None,
                 sharpness=float(seen),
             )
             for face, age, low, high, p, seen, probs in zip(
-                faces, ages, lows, highs, p_female, sharp, answers.get("age_probs", [None] * len(faces)), strict=True
+                faces, ages, lows, highs, p_female, sharp, distributions, strict=True
             )
         ]
 

@@ -34,21 +34,29 @@ class Calibration:
     def age_probs(self, age: np.ndarray, age_probs: np.ndarray | None, wider: np.ndarray | float = 1.0) -> np.ndarray:
         """How likely each age is, float64 [N, 102], for predicted ages [N] and their distributions [N, 102] or None.
 
-        The network's distribution, flattened by a temperature (Guo et al. 2017, arXiv 1706.04599) and weighted by age.
+        The network's distribution, flattened by a temperature (Guo et al. 2017, arXiv 1706.04599).
         `wider`: by what factor errors are larger than on the faces of the tables, [N] or for all.
         """
         temperature = np.interp(age, self.at, self.age_temperature) * np.square(wider)
-        values = log_probs(age, age_probs) / temperature[:, None]
-        values += np.interp(np.arange(AGES), self.at, self.log_weight)
-        values = np.exp(values - values.max(axis=1, keepdims=True))
+        logs = log_probs(age, age_probs) / temperature[:, None]
+        values = np.exp(logs - logs.max(axis=1, keepdims=True))
         return values / values.sum(axis=1, keepdims=True)
 
-    def interval(self, age: np.ndarray, calibrated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds, float64 [N], for predicted ages [N] and their calibrated distributions [N, 102].
+    def weighted(self, age_probs: np.ndarray) -> np.ndarray:
+        """Distributions of `age_probs` [N, 102] as intervals need them, where rare ages count as much as common ones.
+
+        Their most likely age band is right less often: for 55.0% instead of 57.3% of FairFace's validation faces
+        (compact).
+        """
+        values = age_probs * np.exp(np.interp(np.arange(AGES), self.at, self.log_weight))
+        return values / values.sum(axis=1, keepdims=True)
+
+    def interval(self, age: np.ndarray, weighted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds, float64 [N], for predicted ages [N] and their weighted distributions [N, 102].
 
         Whole years: equal parts of the distribution lie below and above. The prediction is always in the interval.
         """
-        below = np.cumsum(calibrated, axis=1)
+        below = np.cumsum(weighted, axis=1)
         tail = (1 - self.level) / 2
         low, high = ((below[:, :-1] < part).sum(axis=1) for part in (tail, 1 - tail))
         return np.minimum(low, age), np.maximum(high, age)

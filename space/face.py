@@ -36,7 +36,7 @@ class Face:
     p_female: float | None = None  # probability that the apparent gender is female
     rotation: int = 0  # degrees counterclockwise by which the image was turned to find the face: 0, 90, 180 or 270
     track_id: int | None = None  # of a person in a stream
-    # float32 [AGES], probability of each age, from networks that have it
+    # float64 [AGES], calibrated probability of each age, from networks that predict distributions
     age_probs: np.ndarray | None = field(default=None, compare=False)
     sharpness: float | None = None  # of the crop, 0 to 1, see `quality.sharpness`
     cut_off: float | None = None  # share of the box beyond the image's edge, 0 to 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from space.calibration import Calibration, logit
-from training.data.samples import AGE_BANDS
+from training.data.samples import AGE_BANDS, age_band
 from training.evaluation import calibrate
 
 
@@ -53,6 +53,26 @@ def test_temperature_makes_probabilities_honest():
     after = calibrate.expected_calibration_error(answers["p_female"], fresh_female)
     assert after < 0.02 < before
     assert ((answers["p_female"] >= 0.5) == (fresh["p_female"] >= 0.5)).all()  # no answer changes
+
+
+def test_probabilities_of_ages_are_honest_and_the_likeliest_band_stays():
+    """A network whose distributions are too narrow, as trained ones are."""
+    (outputs, labels, female), (fresh, fresh_labels, _) = made_up(4000, 0), made_up(20000, 1)
+    for values in (outputs, fresh):
+        narrow = values["age_probs"] ** 4
+        values["age_probs"] = narrow / narrow.sum(axis=1, keepdims=True)
+    tables = Calibration.from_dict(calibrate.fit(outputs, labels, female))
+    probs = tables.age_probs(fresh["age"], fresh["age_probs"])
+    np.testing.assert_allclose(probs.sum(axis=1), 1)
+
+    def bands(of: np.ndarray) -> tuple[np.ndarray, float]:
+        """Whether the likeliest band is right, and how far its probability is from how often it is."""
+        found = np.stack([of[:, first : last + 1].sum(axis=1) for first, last in AGE_BANDS], axis=1)
+        right = found.argmax(axis=1) == age_band(fresh_labels[:, 0])
+        return right, abs(float(found.max(axis=1).mean() - right.mean()))
+
+    (before, gap), (after, calibrated_gap) = bands(fresh["age_probs"]), bands(probs)
+    assert calibrated_gap < 0.02 < 0.1 < gap and after.mean() > before.mean() - 0.005
 
 
 @pytest.mark.parametrize("count", [3, 7, 30, 100])
@@ -111,14 +131,21 @@ def test_extreme_ages_and_distributions():
     age = {"coverage": 0.8, "level": 0.8, "at": [0, 50], "temperature": [1, 4], "log_weight": [0, 0]}
     tables = Calibration.from_dict({"age": age, "gender": {"temperature": 1}})
     ages = np.array([0.5, 50.0, 60.0, 99.0, 300.0])
-    low, high = tables.interval(ages, tables.age_probs(ages, None))
+    low, high = tables.interval(ages, tables.weighted(tables.age_probs(ages, None)))
     # From 50 on, a deviation of 2 years: 80% lie within 2.56 of the prediction. No interval names an age above 101.
     np.testing.assert_allclose(low, [0, 47, 57, 96, 101])
     np.testing.assert_allclose(high, [2, 53, 63, 101, 300])
     certain = tables.age_probs(np.array([30.0]), np.eye(102, dtype=np.float32)[[30]])
     assert np.isfinite(certain).all() and certain[0, 30] > 0.99
-    widened = tables.interval(ages[1:3], tables.age_probs(ages[1:3], None, np.array([1.0, 3.0])))
+    widened = tables.interval(ages[1:3], tables.weighted(tables.age_probs(ages[1:3], None, np.array([1.0, 3.0]))))
     np.testing.assert_allclose(widened, [[47, 52], [53, 68]])
+
+
+def test_ages_below_zero_are_measured_as_they_are_served():
+    outputs, labels, female = made_up(400, 0)
+    below = {"age": np.array([-3.0]), "p_female": np.array([0.5])}
+    answers = calibrate.apply(calibrate.fit(outputs, labels, female), below)
+    assert answers["age"] == answers["age_low"] == 0 <= answers["age_high"]
 
 
 def test_ages_with_a_fraction_are_the_year_they_are_in():

@@ -86,6 +86,8 @@ def test_a_blurred_face_gets_a_wider_interval_and_an_uncertain_gender():
     soft = cv2.GaussianBlur(crop, (0, 0), 12)
     (blurred,) = analyzer.estimate_crops(soft[None], [bare])
     age, calibration = np.array([blurred.age]), analyzer.calibration
-    spread = calibration.interval(age, calibration.age_probs(age, blurred.age_probs[None]))
+    sharp = calibration.age_probs(age, analyzer.estimator.predict(soft[None])["age_probs"])
+    assert blurred.age_probs.max() < sharp.max()
+    spread = calibration.interval(age, calibration.weighted(sharp))
     assert blurred.quality == "blurred" and blurred.age_high - blurred.age_low > spread[1][0] - spread[0][0]
     assert Face((0, 0, 9, 9), 0.9).quality is None

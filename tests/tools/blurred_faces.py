@@ -53,7 +53,7 @@ def main() -> int:
             cells = [f"{np.median(sharp):.2f}", *(f"{100 * share.mean():.1f}" for share in (blurred, age < 13))]
             for power in POWERS:
                 spread = np.maximum(1.0, quality.SOFT / np.maximum(sharp, 0.02)) ** power
-                probs = calibration.age_probs(age, outputs.get("age_probs"), spread)
+                probs = calibration.weighted(calibration.age_probs(age, outputs.get("age_probs"), spread))
                 cells.append(f"{100 * covered(age_range, *calibration.interval(age, probs), probs).mean():.1f}")
             likelier, wrong = np.maximum(p, 1 - p), (p >= 0.5) != female
             cells += [f"{100 * np.mean(wrong & (likelier >= np.where(blurred, limit, 0.75))):.1f}" for limit in LIMITS]

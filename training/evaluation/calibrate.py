@@ -157,13 +157,14 @@ def covered(age_range: np.ndarray, low: np.ndarray, high: np.ndarray, age_probs:
 
 
 def apply(calibration: dict, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The outputs with "p_female" calibrated, and "age_low", "age_high" and "calibrated_probs" (of each age) added."""
+    """The outputs as served: ages of at least 0, "p_female" calibrated, and "age_low", "age_high" and
+    "calibrated_probs" (weighted) added."""
     tables = Calibration.from_dict(calibration)
-    age = outputs["age"].astype(np.float64)
-    probs = tables.age_probs(age, outputs.get("age_probs"))
+    age = np.maximum(outputs["age"].astype(np.float64), 0)  # a regression head may go below
+    probs = tables.weighted(tables.age_probs(age, outputs.get("age_probs")))
     low, high = tables.interval(age, probs)
     p_female = tables.p_female(outputs["p_female"])
-    return {**outputs, "age_low": low, "age_high": high, "calibrated_probs": probs, "p_female": p_female}
+    return {**outputs, "age": age, "age_low": low, "age_high": high, "calibrated_probs": probs, "p_female": p_female}
 
 
 def expected_calibration_error(p_female: np.ndarray, female: np.ndarray) -> float:

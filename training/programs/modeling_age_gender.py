@@ -103,8 +103,6 @@ class AgeGenderForImageClassification(PreTrainedModel):
         """`pixel_values`: uint8 [N, 200, 200, 3], from the image processor."""
         answers = self.predictor.estimate(pixel_values.cpu().numpy().astype(np.uint8))
         p_female, probs = np.asarray(answers["p_female"], np.float64), answers["age_probs"]
-        if probs is None:  # of networks that predict one age
-            probs = np.arange(BANDS[-1][1] + 1) == np.round(answers["age"])[:, None]
         bands = np.stack([probs[:, low : high + 1].sum(axis=1) for low, high in BANDS], axis=1)
         scores = np.concatenate([p_female[:, None], 1 - p_female[:, None], bands], axis=1)
         scores = np.clip(scores, 1e-6, 1 - 1e-6)

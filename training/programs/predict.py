@@ -78,13 +78,14 @@ class Predictor:
         ]
 
     def estimate(self, crops: np.ndarray) -> dict:
-        """Of uint8 [N, size, size, 3]: age, age_low, age_high, p_female and age_probs (None if the network has none),
-        each for N faces."""
+        """Of uint8 [N, size, size, 3]: age, age_low, age_high, p_female and age_probs [N, 102], each for N faces and
+        calibrated."""
         names = [output.name for output in self.network.get_outputs()]
         outputs = dict(zip(names, self.network.run(names, {"face": crops}), strict=True))
-        age, p_female, probs = outputs["age"].astype(float), outputs["p_female"].astype(float), outputs.get("age_probs")
-        p_female = _temperature(p_female, self.tables["gender"]["temperature"])
-        low, high = _interval(age, probs, self.tables["age"], _wider(crops))
+        age, tables = np.maximum(outputs["age"].astype(float), 0), self.tables["age"]
+        p_female = _temperature(outputs["p_female"].astype(float), self.tables["gender"]["temperature"])
+        probs = _distribution(age, outputs.get("age_probs"), tables, _wider(crops))
+        low, high = _interval(age, probs, tables)
         return {"age": age, "age_low": low, "age_high": high, "p_female": p_female, "age_probs": probs}
 
     def _detector(self, size: tuple[int, int]):
@@ -134,14 +135,20 @@ def _wider(crops: np.ndarray) -> np.ndarray:
     return np.array(factors)
 
 
-def _interval(age: np.ndarray, probs, table: dict, wider: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What holds the share `level` of the network's distribution, flattened by a temperature and weighted by age."""
+def _distribution(age: np.ndarray, probs, table: dict, wider: np.ndarray) -> np.ndarray:
+    """The network's distribution [N, 102], flattened by a temperature; without one, a normal distribution."""
     years = np.arange(102)
     logs = -0.5 * (years - age[:, None]) ** 2 if probs is None else np.log(np.maximum(probs.astype(float), 1e-12))
-    temperature = np.interp(age, table["at"], table["temperature"]) * wider**2
-    logs = logs / temperature[:, None] + np.interp(years, table["at"], table["log_weight"])
+    logs /= (np.interp(age, table["at"], table["temperature"]) * wider**2)[:, None]
     probs = np.exp(logs - logs.max(axis=1, keepdims=True))
-    below = np.cumsum(probs / probs.sum(axis=1, keepdims=True), axis=1)
+    return probs / probs.sum(axis=1, keepdims=True)
+
+
+def _interval(age: np.ndarray, probs: np.ndarray, table: dict) -> tuple[np.ndarray, np.ndarray]:
+    """What holds the share `level` of the distribution, weighted by age."""
+    years = np.arange(102)
+    weighted = probs * np.exp(np.interp(years, table["at"], table["log_weight"]))
+    below = np.cumsum(weighted / weighted.sum(axis=1, keepdims=True), axis=1)
     tail = (1 - table["level"]) / 2
     low, high = (np.minimum((below < part).sum(axis=1), years[-1]) for part in (tail, 1 - tail))
     return np.minimum(low, age), np.maximum(high, age)

@@ -247,7 +247,7 @@ def _analyze_endpoint(analyzer: FaceAnalyzer, reader: Reader) -> None:
                 --allow-urls also fetch the URLs of public images.
             threshold: minimum detection score for a face, 0.3 to 0.95.
             blur_faces: blur the faces in the returned image.
-            age_probs: include each face's probability for every age from 0 to 101, if the model predicts it.
+            age_probs: include each face's calibrated probability for every age from 0 to 101, if the model predicts it.
 
         Returns:
             The annotated image, and a JSON object: faces (box [x, y, width, height] in pixels of the upright image,

@@ -32,11 +32,10 @@ def modeling(monkeypatch):
     sys.modules.pop(NAME)
 
 
-@pytest.mark.parametrize("distribution", [True, False])
-def test_scores_of_genders_and_bands(modeling, distribution):
+def test_scores_of_genders_and_bands(modeling):
     ages = np.array([2.0, 70.0, 29.6])
     answers = {"age": ages, "age_low": ages - 1, "age_high": ages + 1, "p_female": np.array([0.9, 0.2, 0.5])}
-    answers["age_probs"] = np.eye(102)[[2, 70, 30]] if distribution else None
+    answers["age_probs"] = np.eye(102)[[2, 70, 30]]
     model = modeling.AgeGenderForImageClassification(None, SimpleNamespace(estimate=lambda crops: answers))
     crops = SimpleNamespace(cpu=lambda: SimpleNamespace(numpy=lambda: np.zeros((3, 200, 200, 3))))
     scores = 1 / (1 + np.exp(-model.forward(crops).logits))

@@ -40,8 +40,11 @@ def test_intervals_and_probabilities_are_calibrated_alike(distribution):
     probs = np.exp(logits - logits.max(axis=1, keepdims=True))
     probs = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32) if distribution else None
     age, wider = generator.uniform(0, 101, 40), generator.uniform(1, 2, 40)
-    ours = CALIBRATION.interval(age, CALIBRATION.age_probs(age, probs, wider))
-    np.testing.assert_array_equal(ours, predict._interval(age, probs, CARD["calibration"]["age"], wider))
+    table, ours = CARD["calibration"]["age"], CALIBRATION.age_probs(age, probs, wider)
+    theirs = predict._distribution(age, probs, table, wider)
+    np.testing.assert_allclose(theirs, ours, atol=1e-12)
+    bounds = CALIBRATION.interval(age, CALIBRATION.weighted(ours))
+    np.testing.assert_array_equal(bounds, predict._interval(age, theirs, table))
     p = np.array([0, 1e-9, 0.2, 0.5, 0.9, 1])
     np.testing.assert_allclose(predict._temperature(p, CALIBRATION.temperature), CALIBRATION.p_female(p))
 
