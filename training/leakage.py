@@ -71,6 +71,9 @@ def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
     same_splits = protocol == measured.protocol
     if not all(_same_copy(d, measured, same_splits=same_splits) for d in copies):
         return Doubt(f"learned from another copy of {collection}, which is split differently")
+    seen = max((d.get("copies") or {}).get(measured.split, 0) for d in shared)
+    if seen and same_splits:
+        return Doubt(f"learned from re-encoded copies of {seen} {measured.split} faces of {collection}")
     return None
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from space.hub.bundle import MODELS
+from space.hub.bundle import MODELS, open_bundle
 from training import leakage, parents
 from training.data.report import Report
 from training.data.samples import Samples, dataset_hash
@@ -88,12 +88,23 @@ def test_another_copy_of_a_collection_has_other_splits():
     assert doubt(learned, faces(protocol="60/20/20", rows=24_106)).protocol == "80/10/10"
 
 
+def test_models_learned_from_copies_of_held_out_faces_say_so_for_good():
+    parent = record("80/10/10", datasets=[dataset(copies={"test": 79})])
+    child = record("80/10/10", parent)
+    for known in (parent, child):
+        assert doubt(known, faces()).reason == "learned from re-encoded copies of 79 test faces of UTKFace"
+        assert doubt(known, faces(split="validation")) is doubt(known, faces("FairFace")) is None
+
+
 def test_the_embedded_models_know_the_faces_that_they_were_tested_with():
     for model in ("compact", "vgg16", "open"):
         known = read_model(model).as_dict()
         for name, own in OWN.items():
             rows, sha256 = own["report"]["rows"], own["faces"]["test"]["sha256"]
-            assert doubt(known, faces(name, rows=rows, sha256=sha256)) is None
+            found = doubt(known, faces(name, rows=rows, sha256=sha256))
+            assert (found is None) == (model == "open" or name == "FairFace")
+            if name == "UTKFace":
+                assert open_bundle(model).card["metrics"]["doubt"] == (found and found.reason)
             other = doubt(known, faces(name, rows=rows + 1))
             assert (other is None) == (model == "open" and name == "UTKFace"), (model, name)
 

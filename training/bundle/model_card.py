@@ -185,10 +185,7 @@ def _results(card: dict, metrics: dict, name: str) -> str:
     if photos:
         lines.append("YuNet detects the faces, as in the app. The labels are age bands.")
     if metrics["doubt"]:
-        lines.append(
-            f"A model that this one was trained from {metrics['doubt']}. It may have been trained on some of these faces, and "
-            "the results may be too optimistic."
-        )
+        lines.append(f"This model, or one of its parent models, {metrics['doubt']}. The results may be too optimistic.")
     dataset, where = hub_id(metrics) or metrics["dataset"], "in the kit's repository"
     if photos and metrics["learned"] and not metrics["revision"]:
         dataset = metrics["dataset"]

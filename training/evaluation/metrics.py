@@ -1,4 +1,4 @@
-"""Figures of one model on one set of faces, with bootstrap intervals, overall and by group."""
+"""Figures of one model on one set of faces, with 95% intervals, overall and by group."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _RESAMPLES = 1000  # of the bootstrap
 MINORS = (14, 17)  # years, inclusive: ages that an age check must reject
 GATES = (18, 25)  # years; a gate at 25 leaves room for errors ("Challenge 25")
 YOUNG_ADULTS = (18, 30)  # years, inclusive
+_YEARS = ("age_mae", "age_bias", "interval_width")  # means of years; all other figures are shares of faces
+_Z = 1.959964  # 97.5% quantile of the normal distribution
 
 
 def measure(
@@ -35,10 +37,10 @@ def measure(
 
     Returns:
         A dict of plain values, for the card: n, age_mae, cs5, gender_accuracy and so on, each a value with the bounds
-        of its 95% bootstrap interval; `by` holds the same for each age band, gender and race; `age_gates` is what
-        `age_gates` returns. A range such as "70+" has no error inside of it. Where most ages are known as ranges,
-        age_band and age_band_or_next (the share whose answer, in whole years, falls into the label's range, or into
-        its band or one beside it) stand for the figures of age.
+        of its 95% interval (None for the mean of one face's years); `by` holds the same for each age band, gender and
+        race; `age_gates` is what `age_gates` returns. A range such as "70+" has no error inside of it. Where most ages
+        are known as ranges, age_band and age_band_or_next (the share whose answer, in whole years, falls into the
+        label's range, or into its band or one beside it) stand for the figures of age.
     """
     from sklearn.metrics import roc_auc_score  # imported here: it takes a second that a model card does not need
 
@@ -90,7 +92,7 @@ def age_gates(samples: Samples, age: np.ndarray) -> dict:
     groups = {kind: found for kind, found in group_masks(samples).items() if kind != "age band"}
 
     def shares(mask: np.ndarray) -> dict:
-        return {"n": int(mask.sum())} | {f"over_{gate}": _interval(age[mask] >= gate) for gate in GATES}
+        return {"n": int(mask.sum())} | {f"over_{gate}": _share(age[mask] >= gate) for gate in GATES}
 
     return {
         "mae_18_30": float(np.mean([e.mean() for e in errors])) if all(map(len, errors)) else None,
@@ -144,7 +146,8 @@ def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:
-    return {"n": int(mask.sum())} | {name: _interval(array[mask]) for name, array in values.items()}
+    found = {name: (_mean if name in _YEARS else _share)(array[mask]) for name, array in values.items()}
+    return {"n": int(mask.sum())} | found
 
 
 def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:
@@ -162,15 +165,26 @@ def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:
             mask &= masks[kind].get(name, every)
         if mask.any():
             figures = _figures(values, mask)
-            cells = [f"{v:.4f}" for name in values for v in figures[name].values()]
+            cells = ["" if v is None else f"{v:.4f}" for name in values for v in figures[name].values()]
             writer.writerow([*names, figures["n"], *cells])
     return table.getvalue()
 
 
-def _interval(values: np.ndarray) -> dict[str, float]:
+def _share(values: np.ndarray) -> dict[str, float]:
+    """Share with Wilson's 95% interval (1927), which isn't empty for few faces that are all right or all wrong."""
+    count, share = len(values), float(np.mean(values))
+    weight = _Z**2 / count
+    center, half = share + weight / 2, _Z * np.sqrt((share * (1 - share) + weight / 4) / count)
+    low, high = ((center + sign * half) / (1 + weight) for sign in (-1, 1))
+    return {"value": share, "low": float(np.clip(low, 0, share)), "high": float(np.clip(high, share, 1))}
+
+
+def _mean(values: np.ndarray) -> dict[str, float | None]:
     """Mean with its 95% percentile bootstrap interval (Efron & Tibshirani 1993); the seed is fixed."""
     values = np.asarray(values, np.float64)
     generator, count = np.random.default_rng(0), len(values)
+    if count < 2:
+        return {"value": float(values.mean()), "low": None, "high": None}
     parts = [values[generator.integers(0, count, (50, count))].mean(axis=1) for _ in range(_RESAMPLES // 50)]
     low, high = np.percentile(np.concatenate(parts), (2.5, 97.5))
     return {"value": float(values.mean()), "low": float(low), "high": float(high)}

@@ -8,8 +8,11 @@ def rows(metrics: dict) -> list[tuple[str, ...]]:
     binned = "age_band" in metrics
 
     def cell(figure: dict, factor: float = 1.0, digits: int = 1) -> str:
-        value, low, high = (factor * figure[k] for k in ("value", "low", "high"))
-        return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        value = f"{factor * figure['value']:.{digits}f}"
+        if figure["low"] is None:
+            return value
+        low, high = (f"{factor * figure[bound]:.{digits}f}" for bound in ("low", "high"))
+        return f"{value} [{low}, {high}]"
 
     def row(name: str, group: dict) -> tuple[str, ...]:
         gender = cell(group["gender_accuracy"], 100)

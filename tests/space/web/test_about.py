@@ -38,6 +38,17 @@ def test_a_model_of_age_bands_has_no_error_in_years():
     ]
 
 
+def test_faces_that_a_model_may_have_learned_from_are_marked():
+    metrics = {"n": 12, "collection": "UTKFace", "gender_accuracy": {"value": 0.9}, "interval_coverage": {"value": 0.8}}
+    doubtful = metrics | {"doubt": "learned from another copy of UTKFace, which is split differently"}
+    note = "<p>* The training images may include some of these faces."
+    plain = {"name": "plain", "metrics": metrics | {"doubt": None}}
+    for card, faces in ((plain, "12 of UTKFace"), ({"name": "mine", "metrics": doubtful}, "12 of UTKFace*")):
+        assert row(card)[1] == faces
+        text = about_html([SimpleNamespace(card=plain), SimpleNamespace(card=card)], "")
+        assert (note in text) == faces.endswith("*") and "not used" not in text
+
+
 def test_the_text_on_photos_is_put_in():
     text = about_html([], "<p>Photos stay here.</p>")
     assert "<p>Photos stay here.</p>" in text and "{" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)

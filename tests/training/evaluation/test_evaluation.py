@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from dataclasses import replace
@@ -18,7 +20,7 @@ from training import evaluate
 from training.data.report import Report
 from training.data.samples import Samples
 from training.evaluation import calibrate, plots
-from training.evaluation.metrics import _interval, age_gates, group_masks, measure, per_face
+from training.evaluation.metrics import _mean, _share, age_gates, cross_table_csv, group_masks, measure, per_face
 from training.evaluation.plots import age_errors, training_curves
 from training.evaluation.tables import gate_rows, table
 
@@ -43,13 +45,18 @@ def test_evaluate_reprints_what_the_bundle_records(trained, made_up):
     )  # int8
 
 
-def test_measures_are_right_on_an_example_by_hand():
+def four_faces() -> tuple[Samples, dict[str, np.ndarray]]:
+    """One face of each of four age bands, and the outputs for them."""
     samples = Samples(
         name=np.array(["a", "b", "c", "d"]), age_range=np.array([[a, a] for a in (10, 20, 30, 40)], np.float32),
         gender=np.array([0, 0, 1, 1], np.int8), race=np.array([0, 1, 2, -1], np.int8),
         sha256=np.array(["0", "1", "2", "3"]), encoded=(b"",) * 4,
     )  # fmt: skip
-    outputs = {"age": np.array([12.0, 14.0, 30.0, 46.0]), "p_female": np.array([0.2, 0.6, 0.9, 0.5])}
+    return samples, {"age": np.array([12.0, 14.0, 30.0, 46.0]), "p_female": np.array([0.2, 0.6, 0.9, 0.5])}
+
+
+def test_measures_are_right_on_an_example_by_hand():
+    samples, outputs = four_faces()
     metrics = measure(samples, outputs, median_age=25.0)
     assert metrics["age_mae"]["value"] == pytest.approx((2 + 6 + 0 + 6) / 4)
     assert metrics["age_bias"]["value"] == pytest.approx((2 - 6 + 0 + 6) / 4)
@@ -204,8 +211,30 @@ def test_few_exact_ages_of_a_dataset_of_ranges_are_scored_too(monkeypatch):
 
 def test_the_bootstrap_interval_is_that_of_95_percent():
     values = np.arange(400)
-    found, half = _interval(values), 1.96 * values.std() / 20  # of a mean, by the normal distribution
+    found, half = _mean(values), 1.96 * values.std() / 20  # of a mean, by the normal distribution
     assert (found["value"] - found["low"], found["high"] - found["value"]) == pytest.approx((half, half), rel=0.1)
+
+
+def test_wilson_s_interval_of_shares():
+    """The closed form, and the published example of Agresti & Coull (1998): no success in ten trials."""
+    none, half, one = (_share(np.arange(n) < k) for k, n in ((0, 10), (50, 100), (1, 1)))
+    assert none == {"value": 0, "low": 0, "high": pytest.approx(0.2775, abs=1e-4)}
+    assert (half["low"], half["high"]) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert (one["value"], one["high"]) == (1, 1) and one["low"] == pytest.approx(0.2065, abs=1e-4)
+
+
+def test_few_faces_have_no_interval_without_width():
+    samples, outputs = four_faces()
+    metrics = measure(samples, outputs, median_age=25.0)
+    groups = [group for members in metrics["by"].values() for group in members.values()]
+    assert {group["n"] for group in groups} == {1, 2}
+    for group in groups:
+        assert all(group[share]["high"] - group[share]["low"] > 0.5 for share in ("cs5", "gender_accuracy"))
+        assert (group["age_mae"]["low"] is None) == (group["n"] == 1)
+    lines = csv.DictReader(io.StringIO(cross_table_csv(samples, outputs)))
+    assert {(line["n"] == "1", line["age_mae_low"] == "") for line in lines} == {(True, True), (False, False)}
+    lines = [re.split(r" {2,}", line) for line in table(metrics).splitlines()]
+    assert ["10-19", "1", "2.00", "100.0 [20.7, 100.0]", "+2.00", "–", "100.0 [20.7, 100.0]"] in lines
 
 
 def test_curves_of_a_dataset_whose_ages_are_bands(tmp_path):
