@@ -18,7 +18,6 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from space.estimator import Estimator
 from space.hub.bundle import open_bundle
 from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
@@ -60,40 +59,6 @@ def wait_for(condition, process, seconds=240):
         time.sleep(0.05)
 
 
-@pytest.mark.slow
-def test_a_killed_run_resumes_exactly(made_up, tmp_path):
-    def tiny(out, *more):
-        return ["-m", "tests.tiny", *command(made_up, out, "--epochs", "5", *more)[1:]]
-
-    whole = python(*tiny(tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stderr
-    out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, *map(str, tiny(out))],
-        cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    wait_for((out / "state.json").exists, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = len(json.loads((out / "state.json").read_text())["history"])
-    assert 1 <= done < 5 and not (out / "bundle").exists()
-    resumed = python(*tiny(out, "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
-    rows = [json.loads((folder / "state.json").read_text())["history"] for folder in (tmp_path / "whole", out)]
-    for expected, found in zip(*rows, strict=True):
-        for name in ("loss", "val_age_mae", "val_gender_accuracy"):
-            assert found[name] == pytest.approx(expected[name], rel=2e-3, abs=2e-3), (name, rows)
-    images = np.random.default_rng(0).integers(0, 256, (8, 200, 200, 3), np.uint8)
-    ages = [Estimator(f / "bundle" / "model.onnx").predict(images)["age"] for f in (tmp_path / "whole", out)]
-    np.testing.assert_allclose(*ages, atol=0.1)
-    # Once more: nothing left to do, the same bundle again; what a kill left of an older one goes.
-    (out / ".bundle-killed").mkdir()
-    again = python(*tiny(out, "--resume"))
-    assert again.returncode == 0 and "Epoch" not in again.stdout
-    assert "Training is complete: only the bundle is written again." in again.stdout
-    assert not list(out.glob(".bundle*")) and (out / "bundle" / "model.onnx").exists()
-
-
 def test_two_trainings_do_not_write_to_one_folder(made_up, tmp_path, capsys):
     with FileLock(tmp_path / ".run.lock"):  # as a training holds it while it runs
         refused(capsys, command(made_up, tmp_path / "run"), "Another training run is writing to", "--out")
@@ -128,7 +93,8 @@ def test_a_disk_without_room_for_a_checkpoint_ends_the_run_before_anything_is_wr
     assert not list((tmp_path / "run").glob("*.h5"))
     monkeypatch.undo()
     make_tiny(monkeypatch.setattr)
-    assert run([*words, "--resume"]) == 0
+    monkeypatch.setattr("training.bundle.build.build_bundle", lambda *_, **__: tmp_path)
+    assert run([*words, "--resume"]) == 0 and (tmp_path / "run" / "state.json").exists()
 
 
 THREE_STAGES = """
@@ -155,6 +121,7 @@ learning_rate = 1e-4
 branches = [{ augment = "mild" }, { augment = "medium", balance = true }]
 """
 RAN = [("small faces", 1, 1), ("full size", 1, 1), ("full size", 2, 1), ("branches", 1, 1), ("branches", 1, 2)]
+TWO_STAGES, FIRST = THREE_STAGES[: THREE_STAGES.rindex("[[stages]]")], RAN[:3]
 
 
 @pytest.mark.slow
@@ -188,16 +155,22 @@ def test_stages_branches_and_two_datasets_and_a_card_of_what_ran(tiny, made_up, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "kills"), [("tensorflow", (1, 4)), ("jax", (2,))])
-def test_a_run_killed_in_different_stages_resumes(made_up, tmp_path, backend, kills):
+@pytest.mark.parametrize(
+    ("backend", "recipe", "kills", "ran"),
+    [("tensorflow", THREE_STAGES, (1, 4), RAN), ("jax", TWO_STAGES, (2,), FIRST)],
+    ids=["tensorflow", "jax"],
+)
+def test_a_run_killed_in_different_stages_resumes(made_up, tmp_path, backend, recipe, kills, ran):
+    """That it then learns the same is tested with `loop.fit`."""
     pytest.importorskip(backend)
-    (tmp_path / "mine.toml").write_text(THREE_STAGES)
+    (tmp_path / "mine.toml").write_text(recipe)
     words = ["-m", "tests.tiny", *command(made_up, tmp_path / "run")[1:]]
     words[words.index(SHORT)] = tmp_path / "mine.toml"
     # XLA compiles each stage in half of the time if it optimizes nothing.
     flags = {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     env = os.environ | {"TQDM_DISABLE": "1"} | flags
-    state = tmp_path / "run" / "state.json"
+    out = tmp_path / "run"
+    state = out / "state.json"
 
     def done():
         return len(json.loads(state.read_text())["history"]) if state.exists() else 0
@@ -210,10 +183,22 @@ def test_a_run_killed_in_different_stages_resumes(made_up, tmp_path, backend, ki
         wait_for(lambda epochs=epochs: done() >= epochs, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert not (out / "bundle").exists()
     last = python(*words, "--resume", env=flags)
     assert last.returncode == 0, last.stderr
     rows = json.loads(state.read_text())["history"]
-    assert [(row["name"], row["epoch"], row["branch"]) for row in rows] == RAN  # each epoch once
+    assert [(row["name"], row["epoch"], row["branch"]) for row in rows] == ran  # each epoch once
+    assert (out / "bundle" / "model.onnx").exists()
+
+
+def test_a_complete_run_writes_its_bundle_again(tiny, trained, tmp_path, capsys):
+    out = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(out / "bundle")
+    (out / ".bundle-killed").mkdir()  # what a kill left of an older one
+    assert run("--out", out, "--resume") == 0
+    printed = capsys.readouterr().out
+    assert "Training is complete: only the bundle is written again." in printed and "Epoch" not in printed
+    assert not list(out.glob(".bundle*")) and open_bundle(str(out / "bundle")).card["provenance"]["epochs_run"] == 6
 
 
 @pytest.mark.slow
