@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse
 from starlette.types import Scope
 
 OTHER_SITE = "Requests from other sites aren't allowed."
@@ -116,11 +117,25 @@ def _hostname(address: str | None) -> str | None:
 
 def signed_in(request: HTTPConnection) -> bool:
     """Whether a request may use the app, by Gradio's rule, for routes that Gradio doesn't know."""
-    app, cookies = request.app, request.cookies
-    if app.auth is None:
-        return True
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(cookies.get(name) in app.tokens for name in names)
+    app = request.app
+    return app.auth is None or any(request.cookies.get(name) in app.tokens for name in _cookies(app))
+
+
+def sign_out(request: HTTPConnection, prefix: str) -> RedirectResponse:
+    """End the visitor's own session. Gradio's route would end those of all visitors with the same user name.
+
+    `prefix`: the path under which a proxy serves the app.
+    """
+    response = RedirectResponse(f"{prefix}/", 302)
+    for name in _cookies(request.app):
+        request.app.tokens.pop(request.cookies.get(name), None)
+        response.delete_cookie(name, f"{prefix}/")
+    return response
+
+
+def _cookies(app) -> tuple[str, str]:
+    """The names of Gradio's cookies for logins over HTTPS and HTTP."""
+    return f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}"
 
 
 def credentials(text: str) -> tuple[str, str]:

@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..video.limits import MAX_BYTES
-from .access import OTHER_SITE, Logins, Origins, client_address, client_key, is_proxy
+from .access import OTHER_SITE, Logins, Origins, client_address, client_key, is_proxy, sign_out
 from .gradio_patches import hide_unlisted_tools, is_name
 from .memory import trim_memory
 from .queue import events_of
@@ -119,6 +119,8 @@ class Guard:
         if refusal:
             await _drain(receive)
             return await _answer(*refusal)(scope, receive, send)
+        if path.rstrip("/") == "/logout":
+            return await sign_out(Request(scope), self.prefix)(scope, receive, send)
         size = _expected(scope, limit)
         if uploading:  # which go to the disk as they come
             budget = self.uploads

@@ -570,6 +570,29 @@ def test_a_body_has_a_deadline(monkeypatch):
     assert sent == [True]
 
 
+@pytest.mark.parametrize("prefix", ["", "/age"])
+def test_logging_out_ends_the_visitor_s_own_session(prefix):
+    own = {"access-token-unsecure-x": "1"}
+    tokens = {"1": "me", "2": "me"}
+    app = types.SimpleNamespace(cookie_id="x", tokens=tokens)
+    cookie = "; ".join(f"{name}={value}" for name, value in own.items()).encode()
+    scope = {
+        "type": "http", "path": f"{prefix}/logout", "method": "GET", "app": app, "client": ("1.1.1.1", 1),
+        "headers": [(b"cookie", cookie), (b"host", b"localhost")], "query_string": b"",
+    }  # fmt: skip
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(guard.Guard(None, prefix)(scope, None, send))
+    assert tokens == {"2": "me"} and sent[0]["status"] == 302
+    headers = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
+    assert ("location", f"{prefix}/") in headers
+    deleted = [value for name, value in headers if name == "set-cookie"]
+    assert len(deleted) == 2 and all(f"Path={prefix}/;" in one and "Max-Age=0" in one for one in deleted)
+
+
 def test_running_requests_count_for_the_limit_of_an_address():
     def event(address):
         scope = {"client": (address, 1), "headers": []}
@@ -599,12 +622,16 @@ def test_login_cookies_are_for_this_app_alone(https):
 def test_guessing_a_password_is_slowed_down_and_logging_out_ends_the_stream(tmp_path):
     running = App(env={"AGE_GENDER_AUTH": "me:secret", "TMPDIR": str(tmp_path)})
     try:
-        client = Client(running.url, auth=("me", "secret"), verbose=False, download_files=str(tmp_path / "got"))
-        cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        how = {"auth": ("me", "secret"), "verbose": False, "download_files": str(tmp_path / "got")}
+        cookies, other = (
+            "; ".join(f"{name}={value}" for name, value in Client(running.url, **how).cookies.items()) for _ in range(2)
+        )
         with connect(running.url.replace("http", "ws") + "/live", additional_headers={"Cookie": cookies}) as visitor:
             visitor.send(struct.pack("<I", 1) + b"not an image")
             assert json.loads(visitor.recv(timeout=30))["frame"] == 1
             assert ask(f"{running.url}/logout", headers={"Cookie": cookies})[0] == 200
+            assert ask(f"{running.url}/gradio_api/info", headers={"Cookie": cookies})[0] == 401
+            assert ask(f"{running.url}/gradio_api/info", headers={"Cookie": other})[0] == 200  # of the same user
             visitor.send(struct.pack("<I", 2) + b"not an image")
             assert "logged out" in json.loads(visitor.recv(timeout=30))["error"]
         form = {"Content-Type": "application/x-www-form-urlencoded"}
