@@ -16,8 +16,9 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
     """Decorate a command line's `main`: `errors` are for the user and become `error: …` and exit status 1.
 
     If `main` returns None, the exit status is 0. Ctrl-C prints "Stopped.", with the exception's text if it has one, and
-    exits with status 130, as in a shell. SIGTERM (`kill`, `timeout`, a container's end) exits with status 143, and what
-    is half written is deleted. A closed pipe (`| head`) prints no message and exits with status 1.
+    exits with status 130, as in a shell. SIGTERM (`kill`, `timeout`, a container's end) exits with status 143, SIGHUP
+    (a closed terminal) with 129, and what is half written is deleted. A closed pipe (`| head`) prints no message and
+    exits with status 1.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
@@ -46,15 +47,22 @@ def command(*errors: type[Exception]) -> Callable[[Callable[..., int | None]], C
 
 @contextlib.contextmanager
 def terminated_cleanly() -> Iterator[None]:
-    """Run `finally` blocks after SIGTERM, unless the program handles it itself or this isn't its main thread."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """Run `finally` blocks after SIGTERM and SIGHUP, unless the program handles them or this isn't its main thread.
+
+    `nohup` ignores SIGHUP.
+    """
+    numbers = [
+        getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]  # Windows has no SIGHUP
+    main = threading.current_thread() is threading.main_thread()
+    own = [number for number in numbers if main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in own:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _flush() -> None:

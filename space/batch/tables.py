@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -76,6 +77,8 @@ def _replaced(target: Path, mode: str = "w", **how) -> Iterator[IO]:
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         with open(part, mode, **how) as file:
+            if target.exists():
+                shutil.copymode(target, part)  # a table may be for its owner alone
             yield file
         os.replace(part, target)
     finally:
@@ -132,7 +135,8 @@ def completed_names(jsonl: Path, wanted: dict, pictures: dict[str, Picture]) -> 
                 made = {k: row[k] for k in wanted}
                 name, fingerprint, folder = row["file"], row["fingerprint"], row["folder"]
                 table(row)
-            except (ValueError, KeyError, TypeError):
+                hash(name)
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise BatchError(
                     f"{jsonl} wasn't written by this version of the command (line {number}): choose another file."
                 ) from None

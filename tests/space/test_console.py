@@ -51,14 +51,15 @@ def test_a_command_may_choose_its_status():
     assert console.command(OSError)(lambda: 3)() == 3
 
 
-def test_sigterm_ends_a_command_after_its_cleanup():
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_a_command_after_its_cleanup(name, status):
     program = """import os, signal, time
 from space import console
 
 @console.command(OSError)
 def main():
     try:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.NAME)
         time.sleep(10)
     finally:
         print("cleaned")
@@ -68,10 +69,10 @@ def short():
     pass
 
 short()
-assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+assert signal.getsignal(signal.NAME) == signal.SIG_DFL
 main()"""
-    result = python("-c", program)
-    assert result.returncode == 143 and result.stdout == "cleaned\n", result.stderr
+    result = python("-c", program.replace("NAME", name))
+    assert result.returncode == status and result.stdout == "cleaned\n", result.stderr
 
 
 def test_a_program_keeps_its_own_handler_of_sigterm():

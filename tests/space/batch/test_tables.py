@@ -172,6 +172,26 @@ def test_a_csv_takes_any_file_name_and_is_replaced_whole(tmp_path):
     assert target.read_text() == written
 
 
+@pytest.mark.parametrize("name", ['["a.jpg"]', "{}", "[" * 100_000])
+def test_rows_with_other_values_are_told(tmp_path, name):
+    """A row of the right keys, whose file isn't a text; nested so deep that reading it fails."""
+    (tmp_path / "t.jsonl").write_bytes(b"")
+    batch(MAN, "--jsonl", tmp_path / "t.jsonl")
+    row = (tmp_path / "t.jsonl").read_text()
+    (tmp_path / "t.jsonl").write_text(row.replace(json.dumps(json.loads(row)["file"]), name))
+    result = batch(MAN, "--jsonl", tmp_path / "t.jsonl")
+    assert_clear_error(result, "wasn't written by this version of the command (line 1)")
+
+
+def test_a_table_stays_its_owner_s_alone(tmp_path):
+    tables = ("--jsonl", tmp_path / "t.jsonl", "--csv", tmp_path / "t.csv")
+    batch(MAN, *tables)
+    (tmp_path / "t.csv").chmod(0o600)
+    batch(WOMAN, *tables)
+    assert (tmp_path / "t.csv").stat().st_mode & 0o777 == 0o600
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 3
+
+
 def test_foreign_files_stay_and_names_are_checked_first(album, tmp_path):
     precious = tmp_path / "precious.json"
     precious.write_text('{"my": "precious data"}')  # without a newline, as json.dump leaves it
