@@ -67,6 +67,8 @@ _TOO_MANY = f"This request has too many values: the limit is {MAX_VALUES:,}."
 # What Gradio would get for a visitor, or pass on to another app.
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
 _JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+)/?$")
+_BY_NAME = re.compile(rf"{API_PREFIX}/call/v2/")  # parameters by name, which Gradio doesn't check
+_UNFIT = "There is no such endpoint, or it has no such parameters. See the API tab."
 _MCP = f"{API_PREFIX}/mcp"
 _INFO = re.compile(rf"{API_PREFIX}/(info|openapi\.json|call/v2/)")
 # Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
@@ -182,8 +184,10 @@ class Guard:
             return 403, OTHER_SITE
         if _CLOSED.match(path) or path in _DESCRIBED:
             return 404, "Not found."
-        names = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("upload_id", [])
-        if not all(map(is_name, names)):
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        if "page" in query:  # of apps with several pages; Gradio fails for any other
+            return 404, "Not found."
+        if not all(map(is_name, query.get("upload_id", []))):
             return 422, "An upload_id must have at most 64 characters: letters, digits, _ and -."
         if _declared(scope) > limit:
             return 413, _too_large(limit)
@@ -236,10 +240,13 @@ class Guard:
 
         try:
             await self.app(scope, counted, noted)
-        except Exception:  # the server's own log would quote the message, and with it the visitor
-            log_traceback_without_message()
+        except Exception as error:  # the server's own log would quote the message, and with it the visitor
+            unfit = isinstance(error, (KeyError, TypeError)) and _BY_NAME.match(self._path(scope))
+            if not unfit:
+                log_traceback_without_message()
             if not started:
-                await _answer(500, "Internal server error.")(scope, receive, send)
+                answer = (422, _UNFIT) if unfit else (500, "Internal server error.")
+                await _answer(*answer)(scope, receive, send)
             else:
                 with contextlib.suppress(Exception):  # it may have gone, or been answered to the end
                     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -155,6 +156,26 @@ def test_a_function_that_there_is_not(app, index):
     body = json.dumps({"fn_index": index, "session_hash": "x", "data": []}).encode()
     status, text = ask(f"{app.url}/gradio_api/queue/join", body)
     assert status == 404 and "no such endpoint" in text
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"), [("nope", {}), ("analyze_photo", {}), ("analyze_photo", {"photo": None, "no": 1})]
+)
+def test_calls_by_name_that_do_not_fit_are_told(app, endpoint, body):
+    answer = ask(f"{app.url}/gradio_api/call/v2/{endpoint}", json.dumps(body).encode())
+    assert answer[0] == 422 and "no such endpoint, or it has no such parameters" in answer[1]
+
+
+def test_a_call_by_name_is_answered(app):
+    photo = f"data:image/jpeg;base64,{base64.b64encode((EXAMPLES / 'group.jpg').read_bytes()).decode()}"
+    url = f"{app.url}/gradio_api/call/v2/analyze_photo"
+    status, text = ask(url, json.dumps({"photo": file_data(url=photo)}).encode())
+    assert status == 200
+    assert '"gender_probability"' in ask(f"{url.replace('/v2', '')}/{json.loads(text)['event_id']}")[1]
+
+
+def test_a_page_that_there_is_not(app):
+    assert ask(f"{app.url}/?page=x")[0] == 404 and ask(f"{app.url}/?tab=live")[0] == 200
 
 
 def test_what_the_app_has_no_use_for_is_closed(app):
