@@ -52,7 +52,8 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
     let chosen = places.findIndex(Boolean);
     if (chosen < 0) {
       chosen = texts.length - 1;
-      places[chosen] = [Math.max(0, box[0]), Math.max(0, box[1]), pen.measureText(number).width + size / 2, high];
+      const wide = pen.measureText(number).width + size / 2;
+      places[chosen] = [within(box[0], width - wide), within(box[1], height - high), wide, high];
     }
     pen.fillRect(...places[chosen]);
     pen.fillStyle = "white";
@@ -61,9 +62,13 @@ export function mark(pen, faces, {width, height}, {colors, lineOf, sizeOf}) {
   }
 }
 
+/** A place from 0 to `most`. */
+const within = (place, most) => Math.max(0, Math.min(place, most));
+
 /** Where a label covers no other face and no other label: above, below or inside the box; else undefined. */
 function freePlace([x, y, , height], wide, high, {width: right, height: bottom}, others) {
-  const left = Math.min(Math.max(x, 0), Math.max(0, right - wide));
+  if (wide > right) return undefined;
+  const left = within(x, right - wide);
   return [y - high, y + height, Math.max(0, y)]
     .filter((top) => top >= 0 && top + high <= bottom)
     .map((top) => [left, top, wide, high])

@@ -244,8 +244,16 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   leave();
   if (own) return;
-  if (event.dataTransfer.files.length) open(event.dataTransfer.files);
-  else if (/^https?:/.test(event.dataTransfer.getData("text"))) refuseLink();
+  const folders = [...event.dataTransfer.items]
+    .filter(({kind}) => kind === "file")
+    .map((item) => item.webkitGetAsEntry()?.isDirectory);
+  const files = [...event.dataTransfer.files].filter((_, i) => !folders[i]);
+  if (files.length) open(files);
+  else if (folders.length) {
+    openTab(tabs.find(({dataset}) => dataset.tab === "photo"));
+    refused = true;
+    say(t("Folders can't be opened. Choose the images in the folder."));
+  } else if (/^https?:/.test(event.dataTransfer.getData("text"))) refuseLink();
 });
 document.addEventListener("snapshot", ({detail}) => open([detail], {adds: true}));
 async function exampleFile(address) {

@@ -59,8 +59,8 @@ def draw(rgb: np.ndarray, faces: list[Face], words: dict[str, str] | None = None
             if place is not None:
                 break
         if place is None:  # in a crowd: the number inside of its own box
-            place = np.array([*np.clip(boxes[i, :2], 0, None), 0, 0])
-            place[2:] = place[:2] + size
+            first = np.clip(np.minimum(boxes[i, :2], np.subtract(image.size, size)), 0, None)
+            place = np.concatenate([first, first + size])
         labels = np.concatenate([labels, place[None]])
         canvas.rectangle(tuple(place), fill=color)
         canvas.text((place[0] + pad - left, place[1] + pad - top), text, font=font, fill=WHITE)
@@ -72,7 +72,9 @@ def _free_place(
 ) -> np.ndarray | None:
     """Where a label of `size` is over nothing that is `taken` [N, 4], beside `box`: x0, y0, x1, y1. None: nowhere."""
     width, height = size
-    x = np.clip(box[0], 0, max(0, image[0] - width))
+    if width > image[0]:
+        return None
+    x = np.clip(box[0], 0, image[0] - width)
     for y in (box[1] - height, box[3], max(0, box[1])):  # above, below, inside
         if y >= 0 and y + height <= image[1]:
             place = np.array([x, y, x + width, y + height])

@@ -95,12 +95,18 @@
   // An element that is removed while it is dragged gets no "dragend". Pointers don't move during a drag.
   for (const kind of ["dragstart", "dragend", "pointermove"]) document.addEventListener(kind, ({type}) => { own = type === "dragstart"; });
   document.addEventListener("drop", (event) => {
-    const {files} = event.dataTransfer, panel = event.target.closest?.('[role="tabpanel"]');
+    const panel = event.target.closest?.('[role="tabpanel"]');
     if (event.target.closest?.("#video, #files")) return;  // these take files themselves
     event.preventDefault();
     event.stopPropagation();
     if (own) return;
-    if (files.length && panel?.querySelector("#files")) return put("folder", "#files", [...files]);  // beside the zone
+    const folders = [...event.dataTransfer.items].filter(({kind}) => kind === "file").map((item) => item.webkitGetAsEntry()?.isDirectory);
+    const files = [...event.dataTransfer.files].filter((_, i) => !folders[i]);
+    if (folders.length && !files.length) {
+      tabs()[0].click();
+      return note("Folders can't be opened. Choose the images in the folder on the Folder tab, or a ZIP file.");
+    }
+    if (files.length && panel?.querySelector("#files")) return put("folder", "#files", files);  // beside the zone
     const link = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text");
     if (files.length) take(files); else if (/^https?:/.test(link)) openLink(link.split("\n")[0]);
   }, true);

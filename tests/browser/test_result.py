@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.support import EXAMPLES
-from tests.support.browser import READY, analyze, drop_text, result, serve, wait_until, write_crowd
+from tests.support.browser import READY, analyze, drop_folder, drop_text, result, serve, wait_until, write_crowd
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +395,14 @@ def test_dragging_parts_of_the_page_opens_nothing(page):
         assert page.get_attribute("#tab-live", "aria-selected") == "true"
     drop_text(page, "#live", "https://example.org/a.jpg", own=False)
     assert "Links can't be opened" in page.inner_text("#message")
+
+
+def test_a_dropped_folder_is_explained_and_leaves_the_result(page, tmp_path):
+    analyze(page, EXAMPLES / "group.jpg")
+    (tmp_path / "album.jpg").mkdir()
+    drop_folder(page, tmp_path / "album.jpg")
+    page.locator("#message").get_by_text("Folders can't be opened.").wait_for(timeout=5_000)
+    assert page.locator("#result .person").count() == 8
 
 
 def test_a_saved_image_has_the_name_of_its_photo(page, tmp_path):

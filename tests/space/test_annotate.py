@@ -87,6 +87,16 @@ def test_the_blur_covers_the_whole_face_with_forehead_and_chin(box):
     assert not changed[(np.abs(across) > 0.7) | (np.abs(down) > 0.75)].any()
 
 
+@pytest.mark.parametrize("size", [(40, 400), (30, 30), (400, 40)])
+def test_labels_of_small_and_narrow_images_are_not_cut_off(size):
+    """Where a label doesn't fit, it is shorter: white letters end before the edge."""
+    rgb = np.zeros((size[1], size[0], 3), np.uint8)
+    face = Face((size[0] - 28, 2, 26, 26), 0.9, age=31.0, p_female=0.9)
+    drawn = draw(rgb, [face])
+    white = (drawn > 200).all(axis=2)
+    assert white.any() and not white[:, [0, -1]].any() and not white[[0, -1]].any()
+
+
 def test_labels_cover_nothing_and_stay_in_the_image():
     random = np.random.default_rng(0)
     for _ in range(300):

@@ -77,6 +77,14 @@ def drop_text(page, where: str, text: str, *, own: bool) -> None:
     )
 
 
+def drop_folder(page, folder: Path) -> None:
+    """Drop a folder on the middle of the page, as from a file manager."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 300, "data": data})
+
+
 def serious(page) -> list[tuple]:
     """What axe-core finds serious or critical on a page as it is now: the rule, and where."""
     from axe_playwright_python.sync_playwright import Axe

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.support import EXAMPLES
 from tests.support.app_page import downloaded, open_tab, upload
-from tests.support.browser import drop_text
+from tests.support.browser import drop_folder, drop_text
 
 
 def test_a_visitor_uploads_a_photo(page, tmp_path):
@@ -265,6 +265,15 @@ def test_one_bad_file_of_several_leaves_the_others(page, tmp_path):
     with open(download.value.path(), newline="", encoding="utf-8-sig") as file:
         errors = [line["error"] for line in csv.DictReader(file)]
     assert len(errors) == 10 and "readable image" in errors[8]
+
+
+def test_a_dropped_folder_is_explained_and_leaves_the_result(page, tmp_path):
+    upload(page, EXAMPLES / "group.jpg")
+    page.locator("#result .person").nth(7).wait_for(timeout=30_000)
+    (tmp_path / "album.jpg").mkdir()
+    drop_folder(page, tmp_path / "album.jpg")
+    page.get_by_text("Folders can't be opened.").wait_for(timeout=5_000)
+    assert page.locator("#result .person").count() == 8
 
 
 def test_dragging_parts_of_the_page_opens_nothing(page):
