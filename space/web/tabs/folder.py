@@ -228,6 +228,8 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
             with gr.Row(elem_classes="downloads"):
                 buttons = download_buttons("⬇ CSV", "⬇ JSONL", "⬇ Annotated images")
 
+    # An error of the last run, such as that nothing was chosen, isn't about these files.
+    files.change(None, status, status, js="(text) => (text?.startsWith('⚠️') ? '' : text)", **PRIVATE)
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
     connect_run(

@@ -8,7 +8,7 @@ import zipfile
 from PIL import Image
 
 from tests.support import EXAMPLES
-from tests.support.app_page import downloaded, exchange, open_settings
+from tests.support.app_page import downloaded, exchange, open_settings, open_tab
 
 
 def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
@@ -55,3 +55,15 @@ def test_a_visitor_sends_a_folder_as_a_zip(page, tmp_path):
     page.locator("#batch-status[role=alert].error").get_by_text("not a readable zip").wait_for(timeout=30_000)
     assert page.locator("#batch-table").count() == 0
     assert not page.problems and not page.foreign
+
+
+def test_an_error_goes_once_files_are_chosen(page, tmp_path):
+    open_tab(page, "folder")
+    page.click("#batch-start")
+    page.locator("#batch-status.error").get_by_text("Choose images or a zip first.").wait_for(timeout=10_000)
+    page.set_input_files("#files input[type=file]", str(EXAMPLES / "group.jpg"))
+    page.locator("#batch-status.error").wait_for(state="detached", timeout=10_000)
+    page.click("#batch-start")
+    page.locator("#batch-status").get_by_text("8 faces").wait_for(timeout=30_000)
+    page.wait_for_timeout(500)
+    assert "8 faces" in page.inner_text("#batch-status")  # the result stays
