@@ -51,6 +51,13 @@ def test_a_command_may_choose_its_status():
     assert console.command(OSError)(lambda: 3)() == 3
 
 
+def test_a_closed_pipe_is_status_1_without_a_message(capsys):
+    def main():
+        raise BrokenPipeError
+
+    assert console.command(ValueError)(main)() == 1 and capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_a_command_after_its_cleanup(name, status):
     program = """import os, signal, time

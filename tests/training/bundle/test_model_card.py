@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from space.hub.bundle import MODELS
 from space.hub.card import CARD
+from training.bundle import model_card
 from training.bundle.model_card import render
 
 
@@ -65,6 +66,25 @@ def test_faces_of_a_selection_are_not_called_the_hub_s_dataset(card):
     for entry in (card["metrics"], *(dataset["report"] for dataset in card["provenance"]["datasets"])):
         entry["rows"] = 20_000
     assert "--dataset py97/UTKFace-Cropped" in render(card) and "- py97/UTKFace-Cropped: " in render(card)
+
+
+@pytest.mark.parametrize(("n", "named"), [(29, False), (30, True)])
+def test_the_weakest_group_has_thirty_faces_at_least(card, n, named):
+    group = {"n": 500, "gender_accuracy": {"value": 0.9}, "age_mae": {"value": 4.0}}
+    weak = {"n": n, "gender_accuracy": {"value": 0.5}, "age_mae": {"value": 9.0}}
+    card["metrics"]["by"] = {"age band": {"20-29": group, "30-39": group, "60-69": weak}}
+    text = model_card._failures(card["metrics"])
+    assert ("`60-69` (MAE 9.0 years)" in text) == named
+
+
+def test_every_source_of_the_weights_is_named():
+    record = {"collection": "UTKFace", "learned": True}
+    parent = {"datasets": [{"collection": "FairFace", "learned": True}], "parents": []}
+    unknown = {"datasets": None, "parents": []}
+    text = model_card._sources({"datasets": [record], "parents": [parent, unknown]})
+    assert text.startswith("The weights are derived from FairFace (") and "They are also derived from UTKFace (" in text
+    assert text.endswith("They are also derived from faces with an unknown license.")
+    assert model_card._sources({"datasets": [], "parents": []}) == "The weights are untrained."
 
 
 @pytest.mark.parametrize("limit", [0, 300])

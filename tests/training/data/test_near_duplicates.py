@@ -47,6 +47,16 @@ def test_each_image_is_compared_with_all_others(monkeypatch, block):
     assert not near_duplicates(images[:4], [images[4:]]).any()
 
 
+def test_only_the_pattern_counts_not_the_brightness():
+    generator = np.random.default_rng(1)
+    coarse = generator.integers(60, 120, (40, 6, 6, 3), np.uint8)
+    images = np.stack([cv2.resize(one, (200, 200), interpolation=cv2.INTER_CUBIC) for one in coarse])
+    assert near_duplicates(images, [images + 100]).all()
+    assert not near_duplicates(images[:20], [images[20:] + 100]).any()
+    gray = np.full((2, 200, 200, 3), 128, np.uint8)  # without any pattern, nothing is a copy
+    assert not near_duplicates(gray, [gray]).any()
+
+
 @pytest.mark.slow
 def test_no_training_face_of_utkface_is_a_copy_of_a_held_out_one(capsys):
     source = str(shared("data/UTKFace-Cropped/UTKFace.tar.gz").parent)

@@ -215,6 +215,14 @@ def test_the_bootstrap_interval_is_that_of_95_percent():
     assert (found["value"] - found["low"], found["high"] - found["value"]) == pytest.approx((half, half), rel=0.1)
 
 
+def test_the_balanced_accuracy_of_one_gender_is_its_own():
+    samples, outputs = four_faces()
+    women = replace(samples, gender=np.ones(4, np.int8))
+    metrics = measure(women, outputs, median_age=25.0)
+    assert metrics["gender_balanced_accuracy"] == metrics["gender_accuracy"]["value"] == 0.75
+    assert metrics["gender_auc"] is None
+
+
 def test_wilson_s_interval_of_shares():
     """The closed form, and the published example of Agresti & Coull (1998): no success in ten trials."""
     none, half, one = (_share(np.arange(n) < k) for k, n in ((0, 10), (50, 100), (1, 1)))
