@@ -19,6 +19,7 @@ FORMAT = 1  # of age_gender.json; raised when an older reader would misread a bu
 CARD = "age_gender.json"
 MAX_BYTES = 5_000_000  # of the card; ours have 36 kB
 MAX_NAME, MAX_FOLDERS = 200, 4  # characters and parts of a file's path in the bundle
+MAX_ANCESTORS = 50  # generations of a training record
 ROLES = frozenset(
     "onnx-float32 onnx-int8 keras keras-config keras-metadata keras-weights document figure recipe".split()
 )
@@ -129,6 +130,7 @@ def _check(card: dict) -> None:
     _check_crop(card["crop"])
     _check_calibration(card["calibration"])
     _check_metrics(card["metrics"])
+    _check_record(card.get("provenance") or {})
 
 
 def _check_crop(crop: dict) -> None:
@@ -162,11 +164,27 @@ def _check_metrics(metrics: dict) -> None:
     """The figures that the page and the tools show."""
     if not _is_integer(metrics["n"]):
         raise ValueError("the number of test faces has the wrong type")
-    if not isinstance(metrics.get("collection") or "", str):
-        raise ValueError("the name of the test faces has the wrong type")
+    if not all(isinstance(metrics.get(key) or "", str) for key in ("collection", "doubt")):
+        raise ValueError("the name of the test faces, or the doubt about them, has the wrong type")
     ages = [key for key in ("age_mae", "age_band") if key in metrics]  # of exact ages, or of bands
     for key in (*ages, "gender_accuracy", "interval_coverage", "interval_width"):
         _check_numbers(f"the metric {key}", metrics[key]["value"])
+
+
+def _check_record(record: dict, depth: int = 0) -> None:
+    """Check the training record of a model, or of an ancestor."""
+    datasets, parents = record.get("datasets") or [], record.get("parents") or []
+    if depth > MAX_ANCESTORS or not (isinstance(datasets, list) and isinstance(parents, list)):
+        raise ValueError("a training record has the wrong form")
+    for dataset in datasets:
+        names = [dataset.get(key) or "" for key in ("dataset", "collection", "revision")]
+        parts = [dataset.get(key) or {} for key in ("report", "held_out", "copies")]
+        if not (all(isinstance(name, str) for name in names) and all(isinstance(part, dict) for part in parts)):
+            raise ValueError("a dataset of a training record has the wrong form")
+        if not all(_is_integer(count) for count in parts[-1].values()):
+            raise ValueError("the number of copies in a training record has the wrong type")
+    for parent in parents:
+        _check_record(parent, depth + 1)
 
 
 def _is_integer(value) -> TypeGuard[int]:

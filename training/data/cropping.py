@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from space import crop as _crop
+from space import detector as _detector
 from space import quality
 from space.crop import TEMPLATE_FILE, Template, crop, load_template, similarity
 from space.detector import YuNet
@@ -19,8 +22,9 @@ FRAMED = 40.0  # pixels by which a face crop's corners may differ from the templ
 
 
 def method() -> str:
-    """Names the detector and the template, by which crops on the disk are told apart."""
-    return f"{YuNet.name}-{hashlib.sha256(TEMPLATE_FILE.read_bytes()).hexdigest()[:8]}"
+    """Names the detector, the template and the code that crops; crops on the disk are told apart by it."""
+    files = (TEMPLATE_FILE, *(Path(name) for name in (_detector.__file__, _crop.__file__, __file__)))
+    return f"{YuNet.name}-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:8]}"
 
 
 class FaceCropper:

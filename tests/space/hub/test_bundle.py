@@ -16,7 +16,7 @@ from space.detector import yunet_file
 from space.estimator import Estimator
 from space.hub import bundle as bundle_module
 from space.hub.bundle import MODELS, embedded, open_bundle
-from space.hub.card import CARD, read_card
+from space.hub.card import CARD, learned, read_card
 from space.hub.download import ModelError, sha256_of
 from space.photo import read_photo
 from tests.support import EMBEDDED, EXAMPLES, ROOT, SHARED, shared
@@ -191,6 +191,32 @@ def test_serving_downloads_no_keras_weights(monkeypatch, keras):
     weights = {"metadata.json", "model.weights.h5"}
     assert {"age_gender.json", "config.json", "model.int8.onnx"} <= set(asked)
     assert (weights <= set(asked)) if keras else not weights & set(asked)
+
+
+def _deep(levels: int) -> dict:
+    return {"parents": [_deep(levels - 1)]} if levels else {}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "x", {"datasets": "x"}, {"datasets": ["x"]}, {"datasets": [{"dataset": 1}]}, {"datasets": [{"report": "x"}]},
+        {"parents": "x"}, {"parents": [1]}, {"datasets": [{"copies": {"test": "many"}}]}, _deep(60),
+    ],
+)  # fmt: skip
+def test_a_training_record_of_another_form_is_told(bundle, record):
+    card = json.loads((bundle / CARD).read_text())
+    for provenance in (record, {"parents": [record]}):
+        (bundle / CARD).write_text(json.dumps(card | {"provenance": provenance}))
+        with pytest.raises(ModelError, match="is not the card of a model bundle"):
+            read_card(bundle)
+
+
+def test_a_training_record_may_lack_anything(bundle):
+    card = json.loads((bundle / CARD).read_text())
+    for provenance in (None, {}, {"datasets": None, "parents": [{"datasets": [{}]}]}, _deep(20)):
+        (bundle / CARD).write_text(json.dumps(card | {"provenance": provenance}))
+        assert learned(read_card(bundle)["provenance"] or {}) == []
 
 
 def test_a_card_s_figures_are_finite(bundle):
