@@ -300,20 +300,28 @@ for (const {name, title} of kit.models) {
 }
 $("#models").hidden = kit.models.length < 2;
 
-let wanted = model;
+let wanted = model,
+  waits = false; // whether the result waits for a model alone
 async function chooseModel(name) {
   wanted = name;
   say("");
+  if (strip.current?.shown && !$("#result").hasAttribute("aria-busy")) {
+    waits = true;
+    view.wait(t("Loading the model…"));
+  }
   try {
     await call("load", [name]);
   } catch (error) {
     if (wanted !== name) return;
     wanted = model;
     $(`#models input[value="${model}"]`).checked = true;
+    if (waits) view.wait("");
+    waits = false;
     return say(error.message);
   }
   if (wanted !== name) return; // while it was loaded, another one was chosen
   model = name;
+  waits = false;
   await strip.again();
 }
 

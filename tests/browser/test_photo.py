@@ -301,6 +301,17 @@ def test_a_model_that_cannot_be_opened_leaves_the_running_analysis_alone(browser
     assert page.is_checked("#models input[value=compact]")
     page.wait_for_selector('#result[data-photo="crowd"]:not([aria-busy])', timeout=60_000)
     assert len(result(page)["faces"]) == 72
+    # A finished result is dimmed while another model is loaded.
+    held = []
+    context.unroute("**/vgg16-*/model.onnx")
+    context.route("**/vgg16-*/model.onnx", lambda route: held.append(route))
+    page.click("#models input[value=vgg16]")
+    page.wait_for_selector("#result[aria-busy] #busy:has-text('Loading the model…')", timeout=5_000)
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].fulfill(body=b"not a network")
+    page.wait_for_selector("#result:not([aria-busy])", timeout=20_000)
+    assert page.is_visible("#message") and page.is_hidden("#busy") and len(result(page)["faces"]) == 72
     context.close()
 
 
