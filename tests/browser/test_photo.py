@@ -16,6 +16,8 @@ from PIL import Image
 
 from space.analyzer import FaceAnalyzer
 from space.batch.tables import spreadsheet_safe
+from space.calibration import LEAST, Calibration
+from space.hub.bundle import embedded, open_bundle
 from tests.support import EXAMPLES, SHARED
 from tests.support.browser import READY, analyze, result, wait_until, write_crowd
 from tests.support.faces import held_out
@@ -313,6 +315,40 @@ def test_a_model_that_cannot_be_opened_leaves_the_running_analysis_alone(browser
     page.wait_for_selector("#result:not([aria-busy])", timeout=20_000)
     assert page.is_visible("#message") and page.is_hidden("#busy") and len(result(page)["faces"]) == 72
     context.close()
+
+
+@pytest.mark.parametrize("name", embedded())
+@pytest.mark.parametrize("distribution", [True, False])
+def test_estimates_are_calibrated_as_python_does(modules, name, distribution):
+    """Any distributions, also of one age; any predictions, also at and beyond the ends; sharp and blurred faces."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 1, (60, 102)).cumsum(axis=1) * generator.uniform(0, 9, (60, 1))
+    probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs = np.concatenate([probs / probs.sum(axis=1, keepdims=True), np.eye(102)[[0, 50, 101]]])
+    ages = np.concatenate([generator.uniform(0, 101, 57), [0, 0.4, 101, 116, 85, 85.1]])
+    wider, p = generator.uniform(1, 2.2, 63), np.concatenate([generator.uniform(0, 1, 61), [0, 1]])
+    card = open_bundle(name).card
+    calibration = Calibration.from_dict(card["calibration"])
+    given = probs.tolist() if distribution else [None] * 63
+    expected = calibration.age_probs(ages, probs if distribution else None, wider)
+    low, high = calibration.interval(ages, calibration.weighted(expected))
+    found = modules.evaluate(
+        """async ([tables, least, rows]) => {
+          const {Calibration} = await import("./estimator.js"), calibration = new Calibration(tables, least);
+          return rows.map(([age, probs, wider, p]) => {
+            const calibrated = calibration.ageProbs(age, probs, wider);
+            return [calibrated, calibration.interval(age, calibrated), calibration.pFemale(p)];
+          });
+        }""",
+        [
+            card["calibration"],
+            LEAST,
+            list(map(list, zip(ages.tolist(), given, wider.tolist(), p.tolist(), strict=True))),
+        ],
+    )
+    np.testing.assert_allclose([row[0] for row in found], expected, atol=1e-12)
+    np.testing.assert_allclose([row[1] for row in found], np.stack([low, high], axis=1), atol=1e-9)
+    np.testing.assert_allclose([row[2] for row in found], calibration.p_female(p), atol=1e-12)
 
 
 def test_the_table_tells_incomplete_files_as_python_does(modules):
