@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from space.hub.bundle import on_hub, open_bundle
-from space.hub.card import CARD, DATASETS, read_card
+from space.hub.card import CARD, read_card
 from space.hub.download import ModelError, sha256_of
 from training.data.faces import Faces
+from training.data.samples import dataset_hash
 from training.data.sources import DataError, public_name
-from training.recipe import FILE, Recipe
+from training.recipe import DATASETS, FILE, Recipe
 from training.recipe import load as load_recipe
 
 _WEIGHTS = (".h5", ".keras")
@@ -58,7 +60,7 @@ def lineage(card: dict) -> dict | None:
     try:
         provenance = card["provenance"]
         split = card["metrics"]["split"]
-        whole = not split["limit"] and split["policy"] == "clean"
+        whole = _is_whole(split["limit"], split["policy"])
         return {
             "datasets": [_dataset(dataset, whole=whole) for dataset in provenance["datasets"]],
             "protocol": card["metrics"]["split"]["protocol"],
@@ -66,6 +68,11 @@ def lineage(card: dict) -> dict | None:
         }
     except (KeyError, TypeError):
         return None
+
+
+def _is_whole(limit: int | None, policy: str) -> bool:
+    """Whether all faces were used, once each."""
+    return not limit and policy == "clean"
 
 
 def _dataset(dataset: dict, *, whole: bool) -> dict:
@@ -80,6 +87,28 @@ def _dataset(dataset: dict, *, whole: bool) -> dict:
         "rows": dataset["report"]["rows"],
         "held_out": hashes if whole else {},
     }
+
+
+def dataset_records(recipe: Recipe, faces: dict[str, list[Faces]]) -> list[dict]:
+    """The datasets of a run, as `lineage` reads them from a bundle's provenance."""
+    found = []
+    for number, test in enumerate(faces["test"]):
+        learned = number < len(recipe.train)
+        parts = {split: part[number] for split, part in faces.items() if learned or split == "test"}
+        report = test.report.as_dict()
+        found.append(
+            {
+                "dataset": public_name(report["source"]),
+                "collection": report["collection"],
+                "revision": report["revision"],
+                "learned": learned,
+                "faces": {
+                    split: {"n": len(part), "sha256": dataset_hash(part.samples)} for split, part in parts.items()
+                },
+                "report": report | {"source": public_name(report["source"])},
+            }
+        )
+    return found
 
 
 def read(recipe: Recipe, *, ended: bool = False) -> list[Parent]:
@@ -122,11 +151,11 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
         return Parent(role, model, sha256_of(path), lineage(card), card.get("calibration"))
     if (path.parent / FILE).is_file():  # a checkpoint in a run's folder
         recipe = load_recipe(path.parent / FILE)
-        names = [public_name(name) for name in recipe.train]
-        known = [next((one for one in DATASETS if one.lower() in name.lower()), None) for name in names]
-        datasets = [
-            {"dataset": name, "collection": one, "learned": True} for name, one in zip(names, known, strict=True)
-        ]
+        try:
+            found = json.loads((path.parent / DATASETS).read_text(encoding="utf-8"))
+            datasets = [_dataset(one, whole=_is_whole(recipe.limit, recipe.policy)) for one in found] or None
+        except (OSError, ValueError, KeyError, TypeError):
+            datasets = None
         parents = [parent.as_dict() for parent in read(recipe, ended=True)]
         record = {"datasets": datasets, "protocol": recipe.protocol, "parents": parents}
         return Parent(role, model, sha256_of(path), record)

@@ -23,6 +23,7 @@ from training.data.sources import public_name
 RECIPES = Path(__file__).with_name("recipes")
 FINE_TUNED = "-finetuned"  # end of the name of a fine-tuned model
 FILE = "recipe.toml"  # in the folders of runs and bundles
+DATASETS = "datasets.json"  # in a run's folder: the faces that it learns from and holds out
 STATE = "state.json"  # in a run's folder, once it has a checkpoint
 _CHOICES = {
     "network": ("vgg16", "compact"),

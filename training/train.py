@@ -47,6 +47,7 @@ To train with Hugging Face Jobs, see training/README.md.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -59,10 +60,11 @@ if __package__ in (None, ""):
 from space.console import terminated_cleanly, tolerate_console
 from training import leakage, options, parents
 from training import push as hub
+from training.atomic import write_beside
 from training.data.faces import load_faces
 from training.data.sources import DataError
 from training.options import Destination
-from training.recipe import STATE, Recipe
+from training.recipe import DATASETS, STATE, Recipe
 
 FEW = 2000  # training faces for fine-tuning: 500 don't make `open` more accurate on faces like them, 5,000 do
 
@@ -120,6 +122,7 @@ def run(recipe: Recipe, to: Destination) -> Path:
 
     to.out.mkdir(parents=True, exist_ok=True)
     recipe.save(to.out)
+    write_beside(to.out / DATASETS, json.dumps(parents.dataset_records(recipe, faces), indent=1))
     history = fit(
         network,
         recipe,

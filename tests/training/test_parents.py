@@ -40,16 +40,17 @@ def test_a_checkpoint_has_the_record_of_its_run(tmp_path):
     weights = tmp_path / "best-001.weights.h5"
     weights.write_bytes(b"weights")
     assert read_model(str(weights)).as_dict()["protocol"] is None  # nothing tells what it has seen
-    load(SHORT).changed(
-        train=("py97/UTKFace-Cropped", "/home/me/faces", "FairFace"), init="compact", teacher=("open",)
-    ).save(tmp_path)
+    recipe = load(SHORT).changed(train=("py97/UTKFace-Cropped", "FairFace"), init="compact", teacher=("open",))
+    recipe.save(tmp_path)
+    for damaged in (None, "{", "{}", "[{}]", "[1]"):
+        (tmp_path / "datasets.json").write_text(damaged) if damaged else None
+        assert read_model(str(weights)).as_dict()["datasets"] is None
+    (tmp_path / "datasets.json").write_text(json.dumps(CARD["provenance"]["datasets"]))
     found = read_model(str(weights)).as_dict()
-    learned = {"learned": True}
-    assert found["datasets"] == [
-        {"dataset": "py97/UTKFace-Cropped", "collection": "UTKFace", **learned},
-        {"dataset": "faces", "collection": None, **learned},
-        {"dataset": "FairFace", "collection": "FairFace", **learned},
-    ]
+    assert found["datasets"] == lineage(CARD)["datasets"] and all(one["held_out"] for one in found["datasets"])
+    recipe.changed(limit=100).save(tmp_path)
+    assert not any(one["held_out"] for one in read_model(str(weights)).as_dict()["datasets"])
+    recipe.save(tmp_path)
     assert [(parent["role"], parent["model"]) for parent in found["parents"]] == [
         ("init", "compact"),
         ("teacher", "open"),

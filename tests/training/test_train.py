@@ -23,7 +23,7 @@ from tests.support import ROOT
 from tests.support.app import assert_clear_error, python
 from tests.support.training import SHORT, command, refused, run
 from tests.tiny import make_narrow, make_tiny
-from training import options, train
+from training import options, parents, train
 from training.fitting import checkpoints, loop
 from training.model import files
 
@@ -44,6 +44,10 @@ def test_a_run_ends_with_a_valid_bundle(trained):
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and float(rows[0]["val_age_mae"]) > 0
     assert not [p for p in trained.iterdir() if p.name.startswith(".bundle")]  # nothing half made is left
+    # A checkpoint of the run tells what it has seen, as the bundle does.
+    assert json.loads((trained / "datasets.json").read_text()) == card["provenance"]["datasets"]
+    weights = next(trained.glob("best-*.weights.h5"))
+    assert parents.read_model(str(weights)).record["datasets"] == parents.lineage(card)["datasets"]
 
 
 def test_training_learns(trained):

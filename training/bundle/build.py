@@ -15,14 +15,13 @@ from training.atomic import clear, new_folder
 from training.bundle import export, licenses, quantize
 from training.data.cropping import pose_masks
 from training.data.faces import Faces
-from training.data.samples import dataset_hash
 from training.data.sources import public_name
 from training.evaluation import calibrate, plots
 from training.evaluation.metrics import cross_table_csv, measure, range_error, split_record
 from training.evaluation.tables import table
 from training.leakage import Measured, doubt
 from training.options import to_command
-from training.parents import Parent
+from training.parents import Parent, dataset_records
 from training.recipe import Recipe
 
 SHARPNESS = (1.0, 1.15, 1.3, 1.45, 1.6, 1.8)  # of the age distribution, see `networks.sharpen_ages`
@@ -77,7 +76,7 @@ def build_bundle(
         published = _published(recipe, faces["test"])
         published.save(folder)
         provenance = {
-            "datasets": _datasets(recipe, faces),
+            "datasets": dataset_records(recipe, faces),
             "command": to_command(published),
             "epochs_run": len(history),
             "stages": _stages(history),
@@ -204,28 +203,6 @@ def _draw(folder: Path, out: Path, trained: bool, test: Faces, outputs: dict) ->
     plots.groups(test.samples, outputs, folder / "figures" / "groups.png")
     plots.worst_faces(test.samples, test.images, outputs, out / "worst.png")
     (folder / "groups.csv").write_text(cross_table_csv(test.samples, outputs), encoding="utf-8")
-
-
-def _datasets(recipe: Recipe, faces: dict[str, list[Faces]]) -> list[dict]:
-    """The datasets of a run, for its provenance."""
-    found = []
-    for number, test in enumerate(faces["test"]):
-        learned = number < len(recipe.train)
-        parts = {split: part[number] for split, part in faces.items() if learned or split == "test"}
-        report = test.report.as_dict()
-        found.append(
-            {
-                "dataset": public_name(report["source"]),
-                "collection": report["collection"],
-                "revision": report["revision"],
-                "learned": learned,
-                "faces": {
-                    split: {"n": len(part), "sha256": dataset_hash(part.samples)} for split, part in parts.items()
-                },
-                "report": report | {"source": public_name(report["source"])},
-            }
-        )
-    return found
 
 
 def _published(recipe: Recipe, test: list[Faces]) -> Recipe:
