@@ -315,7 +315,7 @@ async function chooseModel(name) {
     if (wanted !== name) return;
     wanted = model;
     $(`#models input[value="${model}"]`).checked = true;
-    if (waits) view.wait("");
+    if (waits && strip.current?.shown) view.wait(""); // else another analysis has begun
     waits = false;
     return say(error.message);
   }

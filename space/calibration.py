@@ -18,7 +18,7 @@ LEAST = 1e-12  # minimum probability of an age: a distribution in float32 or int
 class Calibration:
     """The tables of one bundle."""
 
-    level: float  # share of the calibrated distribution inside an interval, 0 to 1
+    level: float  # share of the weighted distribution inside an interval, 0 to 1
     at: np.ndarray  # float64 [K], ages in years between which the next two tables are interpolated
     age_temperature: np.ndarray  # float64 [K], by predicted age, divides the logarithm of the distribution
     log_weight: np.ndarray  # float64 [K], by age, is added to it then
@@ -45,7 +45,7 @@ class Calibration:
     def weighted(self, age_probs: np.ndarray) -> np.ndarray:
         """Distributions of `age_probs` [N, 102] as intervals need them, where rare ages count as much as common ones.
 
-        Their most likely age band is right less often: for 55.0% instead of 57.3% of FairFace's validation faces
+        Their most likely age band is correct less often: for 55.0% of FairFace's validation faces instead of 57.3%
         (compact, `tests/tools/age_band_scores.py`).
         """
         values = age_probs * np.exp(np.interp(np.arange(AGES), self.at, self.log_weight))

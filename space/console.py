@@ -56,8 +56,14 @@ def terminated_cleanly() -> Iterator[None]:
     ]  # Windows has no SIGHUP
     main = threading.current_thread() is threading.main_thread()
     own = [number for number in numbers if main and signal.getsignal(number) == signal.SIG_DFL]
+
+    def end(number: int, _) -> None:
+        for other in own:  # a second signal would interrupt the cleanup
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
     for number in own:
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        signal.signal(number, end)
     try:
         yield
     finally:

@@ -43,7 +43,7 @@ class Doubt:
 def generations(record: Mapping) -> Iterator[Mapping]:
     """A model's record, as `Parent.as_dict` returns it, and those of all its ancestors."""
     yield record
-    for parent in record["parents"]:
+    for parent in record.get("parents") or ():
         yield from generations(parent)
 
 
@@ -54,12 +54,12 @@ def doubt(record: Mapping, measured: Measured) -> Doubt | None:
 
 
 def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
-    if record["datasets"] is None or record["protocol"] is None:
+    if record.get("datasets") is None or record.get("protocol") is None:
         return Doubt("has no training record")
     report, protocol = measured.report, record["protocol"]
     # A model may have learned from any faces if their collection is unknown.
     collection = report.collection or report.similar
-    shared = [d for d in record["datasets"] if d["learned"] and d["collection"] in (None, collection)]
+    shared = [d for d in record["datasets"] if d.get("learned", True) and d.get("collection") in (None, collection)]
     if not shared or not protocol:  # ImageNet has none
         return None
     if measured.split not in SPLITS[1:]:
@@ -67,7 +67,7 @@ def _of_one(record: Mapping, measured: Measured) -> Doubt | None:
     if _overlaps(protocol, measured):
         reason = f"was trained with the split protocol {protocol}, whose training split includes {measured.split} faces"
         return Doubt(f"{reason} of {measured.protocol}", protocol if report.collection == collection else None)
-    copies = [d for d in shared if d["collection"]]
+    copies = [d for d in shared if d.get("collection")]
     same_splits = protocol == measured.protocol
     if not all(_same_copy(d, measured, same_splits=same_splits) for d in copies):
         return Doubt(f"learned from another copy of {collection}, which is split differently")

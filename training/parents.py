@@ -64,9 +64,9 @@ def lineage(card: dict) -> dict | None:
         return {
             "datasets": [_dataset(dataset, whole=whole) for dataset in provenance["datasets"]],
             "protocol": card["metrics"]["split"]["protocol"],
-            "parents": provenance["parents"],
+            "parents": provenance["parents"] or [],
         }
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 
@@ -86,6 +86,7 @@ def _dataset(dataset: dict, *, whole: bool) -> dict:
         **{key: dataset[key] for key in ("dataset", "collection", "learned")},
         "rows": dataset["report"]["rows"],
         "held_out": hashes if whole else {},
+        **({"copies": dataset["copies"]} if dataset.get("copies") else {}),
     }
 
 
@@ -154,7 +155,7 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
         try:
             found = json.loads((path.parent / DATASETS).read_text(encoding="utf-8"))
             datasets = [_dataset(one, whole=_is_whole(recipe.limit, recipe.policy)) for one in found] or None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             datasets = None
         parents = [parent.as_dict() for parent in read(recipe, ended=True)]
         record = {"datasets": datasets, "protocol": recipe.protocol, "parents": parents}

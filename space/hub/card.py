@@ -174,11 +174,12 @@ def _check_metrics(metrics: dict) -> None:
 def _check_record(record: dict, depth: int = 0) -> None:
     """Check the training record of a model, or of an ancestor."""
     datasets, parents = record.get("datasets") or [], record.get("parents") or []
-    if depth > MAX_ANCESTORS or not (isinstance(datasets, list) and isinstance(parents, list)):
+    lists = isinstance(datasets, list) and isinstance(parents, list)
+    if depth > MAX_ANCESTORS or not (lists and isinstance(record.get("protocol") or "", str)):
         raise ValueError("a training record has the wrong form")
     for dataset in datasets:
         names = [dataset.get(key) or "" for key in ("dataset", "collection", "revision")]
-        parts = [dataset.get(key) or {} for key in ("report", "held_out", "copies")]
+        parts = [dataset.get(key) or {} for key in ("report", "faces", "held_out", "copies")]
         if not (all(isinstance(name, str) for name in names) and all(isinstance(part, dict) for part in parts)):
             raise ValueError("a dataset of a training record has the wrong form")
         if not all(_is_integer(count) for count in parts[-1].values()):

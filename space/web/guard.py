@@ -68,7 +68,7 @@ _TOO_MANY = f"This request has too many values: the limit is {MAX_VALUES:,}."
 _FETCHING = re.compile(r"/(file[=/]|proxy=)[/\s]*https?:", re.IGNORECASE)
 _JOINING = re.compile(r"/(queue/join|call/(v2/)?[^/]+|run/[^/]+)/?$")
 _BY_NAME = re.compile(rf"{API_PREFIX}/call/v2/")  # parameters by name, which Gradio doesn't check
-_UNFIT = "There is no such endpoint, or it has no such parameters. See the API tab."
+_UNFIT = "The endpoint is unknown, or parameters are missing or unknown. See the API tab."
 _MCP = f"{API_PREFIX}/mcp"
 _INFO = re.compile(rf"{API_PREFIX}/(info|openapi\.json|call/v2/)")
 # Gradio's own tools and streams: they run past the queue, start FFmpeg or write what a visitor says into the log.
@@ -241,9 +241,9 @@ class Guard:
         try:
             await self.app(scope, counted, noted)
         except Exception as error:  # the server's own log would quote the message, and with it the visitor
-            unfit = isinstance(error, (KeyError, TypeError)) and _BY_NAME.match(self._path(scope))
-            if not unfit:
-                log_traceback_without_message()
+            log_traceback_without_message()
+            unfit = scope["method"] == "POST" and isinstance(error, (KeyError, TypeError))
+            unfit = unfit and bool(_BY_NAME.match(self._path(scope)))
             if not started:
                 answer = (422, _UNFIT) if unfit else (500, "Internal server error.")
                 await _answer(*answer)(scope, receive, send)

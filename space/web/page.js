@@ -104,7 +104,8 @@
     const files = [...event.dataTransfer.files].filter((_, i) => !folders[i]);
     if (folders.length && !files.length) {
       tabs()[0].click();
-      return note("Folders can't be opened. Choose the images in the folder on the Folder tab, or a ZIP file.");
+      built("#result .result").then(() => note("Folders can't be opened. Choose the images in the folder on the Folder tab, or a ZIP file."));
+      return;
     }
     if (files.length && panel?.querySelector("#files")) return put("folder", "#files", files);  // beside the zone
     const link = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text");

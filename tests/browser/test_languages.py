@@ -43,7 +43,7 @@ def test_every_error_that_visitors_cause_is_in_the_tables():
         "This request has too many values: the limit is {}.",
         "{} Too many bad frames in a row.",
         "Not found.",
-        "There is no such endpoint, or it has no such parameters. See the API tab.",
+        "The endpoint is unknown, or parameters are missing or unknown. See the API tab.",
         "An upload_id must have at most {} characters: letters, digits, _ and -.",
         "{} is the input video: choose a different output file.",
     }

@@ -87,8 +87,8 @@ def test_the_blur_covers_the_whole_face_with_forehead_and_chin(box):
     assert not changed[(np.abs(across) > 0.7) | (np.abs(down) > 0.75)].any()
 
 
-@pytest.mark.parametrize("size", [(40, 400), (30, 30), (400, 40)])
-def test_labels_of_small_and_narrow_images_are_not_cut_off(size):
+@pytest.mark.parametrize("size", [(40, 400), (44, 80)])
+def test_labels_of_narrow_images_are_not_cut_off(size):
     """Where a label doesn't fit, it is shorter: white letters end before the edge."""
     rgb = np.zeros((size[1], size[0], 3), np.uint8)
     face = Face((size[0] - 28, 2, 26, 26), 0.9, age=31.0, p_female=0.9)

@@ -71,6 +71,8 @@ def main():
         os.kill(os.getpid(), signal.NAME)
         time.sleep(10)
     finally:
+        os.kill(os.getpid(), signal.NAME)
+        time.sleep(0.1)
         print("cleaned")
 
 @console.command(OSError)

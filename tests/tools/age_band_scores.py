@@ -1,9 +1,10 @@
-"""How far the scores of age bands can be believed: the network's own, calibrated, and weighted as for intervals.
+"""How well calibrated the scores of age bands are: the network's own, calibrated, and weighted as for intervals.
 
 python -m tests.tools.age_band_scores [--split validation] [--model compact]
 
-A band's score is the sum of its ages' probabilities. "right" is how often the likeliest band is, "gap" the expected
-calibration error of its score (15 bins), "log loss" the mean of minus the logarithm of the labeled band's score.
+A band's score is the sum of its ages' probabilities. "right" is how often the most likely band is correct, "gap" the
+expected calibration error of its score (15 bins), "log loss" the mean of minus the logarithm of the labeled band's
+score.
 """
 
 from __future__ import annotations

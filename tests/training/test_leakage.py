@@ -88,9 +88,24 @@ def test_another_copy_of_a_collection_has_other_splits():
     assert doubt(learned, faces(protocol="60/20/20", rows=24_106)).protocol == "80/10/10"
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {}, {"parents": None}, {"datasets": [{}], "protocol": "80/10/10"}, {"datasets": [{"collection": "UTKFace"}]},
+        {"datasets": [], "protocol": "80/10/10", "parents": [{}]},
+    ],
+)  # fmt: skip
+def test_what_a_stranger_s_record_lacks_is_doubted(record):
+    assert doubt(record, faces()) is not None or record.get("protocol") == "80/10/10"
+    assert doubt({"datasets": [], "protocol": "80/10/10", "parents": [record]}, faces(rows=5)) is not None or record
+
+
 def test_models_learned_from_copies_of_held_out_faces_say_so_for_good():
     parent = record("80/10/10", datasets=[dataset(copies={"test": 79})])
     child = record("80/10/10", parent)
+    own = [one | {"copies": {"test": 79}} for one in CARD["provenance"]["datasets"]]
+    card = {**CARD, "provenance": {**CARD["provenance"], "datasets": own, "parents": []}}
+    assert [one["copies"] for one in parents.lineage(card)["datasets"]] == [{"test": 79}] * len(own)
     for known in (parent, child):
         assert doubt(known, faces()).reason == "learned from re-encoded copies of 79 test faces of UTKFace"
         assert doubt(known, faces(split="validation")) is doubt(known, faces("FairFace")) is None

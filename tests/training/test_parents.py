@@ -42,7 +42,7 @@ def test_a_checkpoint_has_the_record_of_its_run(tmp_path):
     assert read_model(str(weights)).as_dict()["protocol"] is None  # nothing tells what it has seen
     recipe = load(SHORT).changed(train=("py97/UTKFace-Cropped", "FairFace"), init="compact", teacher=("open",))
     recipe.save(tmp_path)
-    for damaged in (None, "{", "{}", "[{}]", "[1]"):
+    for damaged in (None, "{", "{}", "[{}]", "[1]", '[{"faces": []}]'):
         (tmp_path / "datasets.json").write_text(damaged) if damaged else None
         assert read_model(str(weights)).as_dict()["datasets"] is None
     (tmp_path / "datasets.json").write_text(json.dumps(CARD["provenance"]["datasets"]))

@@ -74,7 +74,7 @@ def fit(
     for fold in np.array_split(np.random.default_rng(0).permutation(every), min(FOLDS, len(y))):
         part = {name: values[fold] for name, values in outputs.items()}
         rest = np.setdiff1d(every, fold) if len(fold) < len(y) else every
-        probs[fold] = apply(tables | {"age": fitted(rest)}, part)["calibrated_probs"]
+        probs[fold] = apply(tables | {"age": fitted(rest)}, part)["weighted_probs"]
     age = outputs["age"].astype(np.float64)
     tables["age"] = fitted(every)
     for level in np.arange(0.5, 0.996, 0.005):
@@ -147,7 +147,7 @@ def in_range(age_range: np.ndarray) -> np.ndarray:
 def covered(age_range: np.ndarray, low: np.ndarray, high: np.ndarray, age_probs: np.ndarray) -> np.ndarray:
     """How likely the true age lies in the interval: float64 [N], 0 or 1 where the age is known.
 
-    Within a band that is the label, ages are as likely as in the calibrated distribution. As evenly distributed ones,
+    Within a band that is the label, ages are as likely as in the weighted distribution. As evenly distributed ones,
     they would seem to lie outside more often than they do: people at the ends of a band look younger or older.
     """
     years = np.arange(AGES)
@@ -158,13 +158,13 @@ def covered(age_range: np.ndarray, low: np.ndarray, high: np.ndarray, age_probs:
 
 def apply(calibration: dict, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs as served: ages of at least 0, "p_female" calibrated, and "age_low", "age_high" and
-    "calibrated_probs" (weighted) added."""
+    "weighted_probs" added."""
     tables = Calibration.from_dict(calibration)
     age = np.maximum(outputs["age"].astype(np.float64), 0)  # a regression head may go below
     probs = tables.weighted(tables.age_probs(age, outputs.get("age_probs")))
     low, high = tables.interval(age, probs)
     p_female = tables.p_female(outputs["p_female"])
-    return {**outputs, "age": age, "age_low": low, "age_high": high, "calibrated_probs": probs, "p_female": p_female}
+    return {**outputs, "age": age, "age_low": low, "age_high": high, "weighted_probs": probs, "p_female": p_female}
 
 
 def expected_calibration_error(p_female: np.ndarray, female: np.ndarray) -> float:

@@ -15,7 +15,6 @@ _RESAMPLES = 1000  # of the bootstrap
 MINORS = (14, 17)  # years, inclusive: ages that an age check must reject
 GATES = (18, 25)  # years; a gate at 25 leaves room for errors ("Challenge 25")
 YOUNG_ADULTS = (18, 30)  # years, inclusive
-_YEARS = ("age_mae", "age_bias", "interval_width")  # means of years; all other figures are shares of faces
 _Z = 1.959964  # 97.5% quantile of the normal distribution
 
 
@@ -121,7 +120,7 @@ def per_face(samples: Samples, outputs: dict[str, np.ndarray]) -> dict[str, np.n
     if "age_low" in outputs:
         if samples.binned:
             bounds = outputs["age_low"], outputs["age_high"]
-            values["interval_coverage"] = calibrate.covered(samples.age_range, *bounds, outputs["calibrated_probs"])
+            values["interval_coverage"] = calibrate.covered(samples.age_range, *bounds, outputs["weighted_probs"])
         else:
             first, last = np.minimum(samples.age_range, calibrate.AGES - 1).T  # the oldest age stands for all above
             values["interval_coverage"] = (outputs["age_low"] <= last) & (first <= outputs["age_high"])
@@ -146,8 +145,13 @@ def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:
-    found = {name: (_mean if name in _YEARS else _share)(array[mask]) for name, array in values.items()}
-    return {"n": int(mask.sum())} | found
+    return {"n": int(mask.sum())} | {name: _interval(name, array[mask]) for name, array in values.items()}
+
+
+def _interval(name: str, values: np.ndarray) -> dict[str, float | None]:
+    """Mean with its 95% interval: of years, or of shares. The coverage of labels that are ranges is a probability."""
+    is_share = name not in ("age_mae", "age_bias", "interval_width") and np.isin(values, (0, 1)).all()
+    return _share(values) if is_share else _mean(values)
 
 
 def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:
@@ -170,8 +174,8 @@ def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:
     return table.getvalue()
 
 
-def _share(values: np.ndarray) -> dict[str, float]:
-    """Share with Wilson's 95% interval (1927), which isn't empty for few faces that are all right or all wrong."""
+def _share(values: np.ndarray) -> dict[str, float | None]:
+    """Share with Wilson's 95% score interval (1927), which has a width where few faces are all right or all wrong."""
     count, share = len(values), float(np.mean(values))
     weight = _Z**2 / count
     center, half = share + weight / 2, _Z * np.sqrt((share * (1 - share) + weight / 4) / count)

@@ -229,7 +229,8 @@ def tab(analyzer: FaceAnalyzer, reader: Reader, language: gr.Textbox) -> None:
                 buttons = download_buttons("⬇ CSV", "⬇ JSONL", "⬇ Annotated images")
 
     # An error of the last run, such as that nothing was chosen, isn't about these files.
-    files.change(None, status, status, js="(text) => (text?.startsWith('⚠️') ? '' : text)", **PRIVATE)
+    is_error = "text?.startsWith('⚠️') && !document.querySelector('#batch-report table')"
+    files.change(None, status, status, js=f"(text) => ({is_error} ? '' : text)", **PRIVATE)
     directory.upload(lambda found: [upload.path for upload in found or []], directory, files, **PRIVATE)
     outputs = [status, out, *buttons]
     connect_run(

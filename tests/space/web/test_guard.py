@@ -163,7 +163,7 @@ def test_a_function_that_there_is_not(app, index):
 )
 def test_calls_by_name_that_do_not_fit_are_told(app, endpoint, body):
     answer = ask(f"{app.url}/gradio_api/call/v2/{endpoint}", json.dumps(body).encode())
-    assert answer[0] == 422 and "no such endpoint, or it has no such parameters" in answer[1]
+    assert answer[0] == 422 and "parameters are missing or unknown" in answer[1]
 
 
 def test_a_call_by_name_is_answered(app):

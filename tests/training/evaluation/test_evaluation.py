@@ -130,7 +130,7 @@ def test_ranges_of_the_oldest_have_a_coverage():
     outputs |= {"age_low": np.array([80.0, 50.0, 20.0]), "age_high": np.array([99.0, 70.0, 24.0])}
     probs = np.full((3, 102), 1 / 102)
     probs[0] = np.eye(102)[91]
-    outputs["calibrated_probs"] = probs
+    outputs["weighted_probs"] = probs
     assert per_face(samples, outputs)["interval_coverage"].tolist() == [1.0, 0.0, 0.5]
 
 
