@@ -13,7 +13,7 @@ from training.data.faces import Faces
 from training.data.report import Report
 from training.data.samples import PROTOCOLS, SPLITS, Samples, dataset_hash
 from training.data.sources import DataError
-from training.parents import Parent
+from training.parents import Parent, is_whole
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Measured:
     @classmethod
     def of(cls, report: Report, samples: Samples, protocol: str, split: str, limit: int | None) -> Measured:
         """These samples of a dataset."""
-        whole = not limit and report.policy == "clean"
-        return cls(report, protocol, split, dataset_hash(samples) if whole else None)
+        return cls(report, protocol, split, dataset_hash(samples) if is_whole(limit, report.policy) else None)
 
 
 @dataclass(frozen=True)

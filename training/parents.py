@@ -60,7 +60,7 @@ def lineage(card: dict) -> dict | None:
     try:
         provenance = card["provenance"]
         split = card["metrics"]["split"]
-        whole = _is_whole(split["limit"], split["policy"])
+        whole = is_whole(split["limit"], split["policy"])
         return {
             "datasets": [_dataset(dataset, whole=whole) for dataset in provenance["datasets"]],
             "protocol": card["metrics"]["split"]["protocol"],
@@ -70,7 +70,7 @@ def lineage(card: dict) -> dict | None:
         return None
 
 
-def _is_whole(limit: int | None, policy: str) -> bool:
+def is_whole(limit: int | None, policy: str) -> bool:
     """Whether all faces were used, once each."""
     return not limit and policy == "clean"
 
@@ -154,7 +154,7 @@ def read_model(model: str, role: str = "init", *, keras: bool = True) -> Parent:
         recipe = load_recipe(path.parent / FILE)
         try:
             found = json.loads((path.parent / DATASETS).read_text(encoding="utf-8"))
-            datasets = [_dataset(one, whole=_is_whole(recipe.limit, recipe.policy)) for one in found] or None
+            datasets = [_dataset(one, whole=is_whole(recipe.limit, recipe.policy)) for one in found] or None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             datasets = None
         parents = [parent.as_dict() for parent in read(recipe, ended=True)]

@@ -242,8 +242,8 @@ class Guard:
             await self.app(scope, counted, noted)
         except Exception as error:  # the server's own log would quote the message, and with it the visitor
             log_traceback_without_message()
-            unfit = scope["method"] == "POST" and isinstance(error, (KeyError, TypeError))
-            unfit = unfit and bool(_BY_NAME.match(self._path(scope)))
+            by_name = scope["method"] == "POST" and _BY_NAME.match(self._path(scope))
+            unfit = by_name and isinstance(error, (KeyError, TypeError))
             if not started:
                 answer = (422, _UNFIT) if unfit else (500, "Internal server error.")
                 await _answer(*answer)(scope, receive, send)

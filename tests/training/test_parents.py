@@ -43,7 +43,8 @@ def test_a_checkpoint_has_the_record_of_its_run(tmp_path):
     recipe = load(SHORT).changed(train=("py97/UTKFace-Cropped", "FairFace"), init="compact", teacher=("open",))
     recipe.save(tmp_path)
     for damaged in (None, "{", "{}", "[{}]", "[1]", '[{"faces": []}]'):
-        (tmp_path / "datasets.json").write_text(damaged) if damaged else None
+        if damaged:
+            (tmp_path / "datasets.json").write_text(damaged)
         assert read_model(str(weights)).as_dict()["datasets"] is None
     (tmp_path / "datasets.json").write_text(json.dumps(CARD["provenance"]["datasets"]))
     found = read_model(str(weights)).as_dict()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from space import crop as _crop
-from space import detector as _detector
 from space import quality
 from space.crop import TEMPLATE_FILE, Template, crop, load_template, similarity
 from space.detector import YuNet
@@ -23,7 +22,7 @@ FRAMED = 40.0  # pixels by which a face crop's corners may differ from the templ
 
 def method() -> str:
     """Names the detector, the template and the code that crops; crops on the disk are told apart by it."""
-    files = (TEMPLATE_FILE, *(Path(name) for name in (_detector.__file__, _crop.__file__, __file__)))
+    files = (TEMPLATE_FILE, *(Path(inspect.getfile(code)) for code in (YuNet, crop, FaceCropper)))
     return f"{YuNet.name}-{hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()[:8]}"
 
 

@@ -145,13 +145,12 @@ def group_masks(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _figures(values: dict[str, np.ndarray], mask: np.ndarray) -> dict:
-    return {"n": int(mask.sum())} | {name: _interval(name, array[mask]) for name, array in values.items()}
+    return {"n": int(mask.sum())} | {name: _interval(array[mask]) for name, array in values.items()}
 
 
-def _interval(name: str, values: np.ndarray) -> dict[str, float | None]:
-    """Mean with its 95% interval: of years, or of shares. The coverage of labels that are ranges is a probability."""
-    is_share = name not in ("age_mae", "age_bias", "interval_width") and np.isin(values, (0, 1)).all()
-    return _share(values) if is_share else _mean(values)
+def _interval(values: np.ndarray) -> dict[str, float | None]:
+    """Mean with its 95% interval: of answers that are right or wrong, or of years and probabilities."""
+    return _share(values) if values.dtype == bool else _mean(values)
 
 
 def cross_table_csv(samples: Samples, outputs: dict[str, np.ndarray]) -> str:

@@ -174,7 +174,7 @@ def test_a_call_by_name_is_answered(app):
     assert '"gender_probability"' in ask(f"{url.replace('/v2', '')}/{json.loads(text)['event_id']}")[1]
 
 
-def test_a_page_that_there_is_not(app):
+def test_unknown_pages_are_not_found(app):
     assert ask(f"{app.url}/?page=x")[0] == 404 and ask(f"{app.url}/?tab=live")[0] == 200
 
 
